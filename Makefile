@@ -1,0 +1,48 @@
+# make train   a trained agent and the picture of its adaptation, from nothing
+# make test    every test            make check   format, lint, types, the fast tests
+# make venv    only the set-up       make clean   removes what these made, but no runs
+
+PRESET := halfcheetah-vel-quick
+RUN := runs/$(PRESET)
+PY := .venv/bin/python
+STAMP := .venv/installed
+
+# The first Python on the path that the project supports; `make PYTHON=... train` names another.
+SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
+PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: train test check venv clean
+.DELETE_ON_ERROR:
+
+train: venv
+	$(PY) -m metarl.train $(PRESET)
+	$(PY) -m metarl.evaluate $(RUN)
+	@echo
+	@echo "run      $(RUN)"
+	@echo "curve    $(RUN)/evaluation/adaptation.png"
+	@echo "numbers  $(RUN)/evaluation/adaptation.csv (.json with every episode)"
+
+test: venv
+	$(PY) -m pytest
+
+check: venv
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/pyright --pythonpath $(PY)
+	$(PY) -m pytest -m "not slow"
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@"$(or $(strip $(PYTHON)),false)" -c '$(SUPPORTED)' 2>/dev/null || { \
+	  echo "error: metarl needs Python 3.10 to 3.13, found: $$(python3 --version 2>&1)" >&2; \
+	  echo "name one with: make PYTHON=/path/to/python $(or $(MAKECMDGOALS),train)" >&2; exit 2; }
+	@$(PY) -c '$(SUPPORTED)' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
+	@echo "installing metarl and what it needs into .venv (a minute or two)"
+	@$(PY) -m pip install -qq --no-compile -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find metarl scripts tests -name __pycache__ -prune -exec rm -rf {} +

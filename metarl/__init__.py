@@ -1,0 +1,77 @@
+"""metarl: agents that learn to adapt, over distributions of tasks.
+
+The public names, each loaded when it is first used: importing metarl imports neither torch nor
+a simulator.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "AgentConfig",
+    "BatchedEnv",
+    "Config",
+    "DivergedError",
+    "EnvConfig",
+    "EnvSpec",
+    "EvaluateOptions",
+    "Params",
+    "Step",
+    "Task",
+    "TaskDistribution",
+    "Trajectories",
+    "UserError",
+    "__version__",
+    "load_config",
+    "preset",
+]
+
+if TYPE_CHECKING:
+    from metarl.config import AgentConfig, Config, EnvConfig, EvaluateOptions
+    from metarl.errors import UserError
+    from metarl.experiment import load_config
+    from metarl.presets import PRESETS, preset
+    from metarl.types import (
+        BatchedEnv,
+        DivergedError,
+        EnvSpec,
+        Params,
+        Step,
+        Task,
+        TaskDistribution,
+        Trajectories,
+    )
+
+_HOMES = {
+    "metarl.config": ("AgentConfig", "Config", "EnvConfig", "EvaluateOptions"),
+    "metarl.errors": ("UserError",),
+    "metarl.experiment": ("load_config",),
+    "metarl.presets": ("PRESETS", "preset"),
+    "metarl.types": (
+        "BatchedEnv",
+        "DivergedError",
+        "EnvSpec",
+        "Params",
+        "Step",
+        "Task",
+        "TaskDistribution",
+        "Trajectories",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    for module, names in _HOMES.items():
+        if name in names:
+            globals()[name] = value = getattr(import_module(module), name)
+            return value
+    raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,62 @@
+"""From collected episodes to what a gradient step reads: flat samples with advantages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from metarl.config import AdvantageConfig
+from metarl.equations.baseline import fitted_values
+from metarl.equations.returns import discounted_returns, gae, standardize
+from metarl.types import Trajectories
+
+
+class Batch(NamedTuple):
+    """The samples of K tasks, N = T E for each; padding has weight zero."""
+
+    obs: Tensor  # [K, N, obs_dim]
+    actions: Tensor  # [K, N, act_dim]
+    advantages: Tensor  # [K, N], standardised within each task
+    weights: Tensor  # [K, N], each task's sum to one
+
+    def tasks(self, rows: slice) -> Batch:
+        """The batch of some of the tasks."""
+        return Batch(*(x[rows] for x in self))
+
+    def samples(self, index: Tensor) -> Batch:
+        """The samples at `index` [n] of every task, their weights summing to one again."""
+        obs, actions, advantages, weights = (x[:, index] for x in self)
+        total = weights.sum(1, keepdim=True)
+        return Batch(obs, actions, advantages, weights / total.clamp(min=1e-12))
+
+
+def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:
+    """Advantages by the linear baseline, fit to each task's own episodes.
+
+    The baseline knows the time, and its targets are the returns up to the horizon, so the value
+    beyond the last step is zero at either ending: the published, finite-horizon objective.
+    """
+
+    ended = trajectories.terminated | trajectories.truncated
+    rewards = trajectories.rewards * trajectories.mask
+    returns = discounted_returns(rewards, ended, config.discount)
+    # A few tasks at a time: the baseline's float64 features would not fit the cache.
+    fit = vmap(partial(fitted_values, ridge=config.baseline_ridge), chunk_size=4)
+    values = fit(trajectories.obs, returns, trajectories.mask)
+    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1) * ~ended
+    advantages = gae(
+        rewards, values, next_values, ended, ended, config.discount, config.gae_lambda
+    ).flatten(1)
+    weights = trajectories.mask.flatten(1).to(advantages.dtype)
+    weights = weights / weights.sum(1, keepdim=True)
+    return Batch(
+        trajectories.obs.flatten(1, 2),
+        trajectories.actions.flatten(1, 2),
+        standardize(advantages, weights),
+        weights,
+    )
+

@@ -1,0 +1,42 @@
+"""The agents by name: an inner rule, an outer rule and the settings they start from.
+
+Metadata only, so that a command line can be read before torch is imported.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from metarl.config import AgentConfig, SgdConfig, TrpoConfig
+from metarl.errors import UserError, nearest
+
+
+class Entry(NamedTuple):
+    """One row of the table of agents."""
+
+    summary: str
+    config: AgentConfig
+    """Complete settings; their classes are the rules whose keys a file or flag may set."""
+
+
+AGENTS = {
+    "maml-trpo": Entry(
+        "MAML: policy-gradient steps inside, a trust-region step outside (arXiv:1703.03400)",
+        AgentConfig(name="maml-trpo", inner=SgdConfig(), outer=TrpoConfig()),
+    ),
+}
+
+
+def names() -> tuple[str, ...]:
+    return tuple(AGENTS)
+
+
+def default(name: str) -> AgentConfig:
+    """The settings that an agent starts from.
+
+    Raises:
+        UserError: for a name that is not in the catalogue.
+    """
+    if name not in AGENTS:
+        raise UserError(f"{name!r} is no agent{nearest(name, AGENTS)}")
+    return AGENTS[name].config

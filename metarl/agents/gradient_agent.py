@@ -1,0 +1,102 @@
+"""An agent that adapts by an inner rule and meta-learns by an outer one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents.batch import Batch, learning_batch
+from metarl.agents.inner.sgd import Sgd
+from metarl.agents.objective import AdaptationObjective
+from metarl.agents.outer.trpo import Trpo
+from metarl.config import AgentConfig
+from metarl.equations.distributions import ActionDistribution
+from metarl.networks.mlp import MlpPolicy
+from metarl.types import EnvSpec, Metrics, Params, Trajectories
+
+
+class TaskState(NamedTuple):
+    """K tasks on their way from the meta-parameters to their own."""
+
+    params: Params
+    """Shared before the first step, then [K, ...]."""
+    supports: tuple[Batch, ...]
+    """What each step so far learned from."""
+
+
+class GradientAgent:
+    """MAML and its kin: begin, act, adapt, meta_update.
+
+    Only `meta_update` and `load_state_dict` change the agent.
+    """
+
+    def __init__(
+        self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
+    ):
+        self.config, self.device = config, device
+        self.policy = MlpPolicy(spec, config.policy)
+        self.inner, self.outer = Sgd(self.policy, config.inner), Trpo(config.outer)
+        self.meta: Params = {k: v.to(device) for k, v in self.policy.init(rng).items()}
+
+    @property
+    def noise(self) -> tuple[str, int]:
+        """The kind of noise that `act` takes, and its width."""
+        return self.policy.kind.noise, self.policy.noise_dim
+
+    def begin(self) -> TaskState:
+        """Every task starts at the meta-parameters."""
+        return TaskState(self.meta, ())
+
+    def act(self, state: TaskState, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
+        """Actions [K, E, act_dim] at obs [K, E, obs_dim], and the distribution they came from."""
+        distribution = self.policy(state.params, obs)
+        return distribution.sample(noise), distribution
+
+    def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
+        """One inner step of every task on its own episodes. Changes nothing here."""
+        batch = learning_batch(support, self.config.advantages)
+        params = self.inner.step(state.params, batch, index=len(state.supports))
+        return TaskState(params, (*state.supports, batch))
+
+    def meta_update(
+        self, state: TaskState, query: Trajectories, rng: np.random.Generator
+    ) -> Metrics:
+        """One outer step, from the episodes `query` that the adapted policies collected."""
+        self.meta, metrics = self.outer.step(self.meta, self.objective(state, query, rng))
+        return metrics
+
+    def objective(
+        self, state: TaskState, query: Trajectories, rng: np.random.Generator
+    ) -> AdaptationObjective:
+        batch = learning_batch(query, self.config.advantages)
+        samples = batch.obs.shape[1]
+        outer = self.config.outer
+        chosen = rng.permutation(samples)[: max(1, round(samples * outer.query_fraction))]
+        index = torch.from_numpy(np.sort(chosen)).to(self.device)
+        return AdaptationObjective(
+            self.policy,
+            self.inner,
+            self.meta,
+            state.supports,
+            batch,
+            batch.samples(index),
+            getattr(torch, outer.product_dtype),
+        )
+
+    def state_dict(self) -> Params:
+        return dict(self.meta)
+
+    def load_state_dict(self, state: Params) -> None:
+        """Takes meta-parameters saved by `state_dict`.
+
+        Raises:
+            ValueError: where names or shapes are not this agent's.
+        """
+        expected = {name: tuple(x.shape) for name, x in self.meta.items()}
+        found = {name: tuple(x.shape) for name, x in state.items()}
+        if expected != found:
+            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
+        self.meta = {name: state[name].to(self.device) for name in self.meta}

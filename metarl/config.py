@@ -1,0 +1,157 @@
+"""The typed configuration of a run: frozen dataclasses, one per reader.
+
+Imports neither torch nor a simulator, so that `--help` answers within a second. Where an agent
+has another inner or outer rule, its field becomes a union of dataclasses; which of them a name
+stands for is in the agent's catalogue entry, and the keys of a file are read against that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from metarl.ranges import (
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    Shrinking,
+    UnitInterval,
+)
+
+Device = Literal["auto", "cpu", "cuda"]
+Workers = Count | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """Which task distribution, and how long its episodes are."""
+
+    name: str = "half-cheetah-vel:maml2017"
+    """Catalogue name, with its variant after a colon where it has several."""
+    horizon: Count = 200
+    """Steps after which an episode is truncated."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How much is collected in one meta-iteration."""
+
+    tasks: Count = 40
+    """K: tasks in a meta-batch."""
+    episodes: Count = 20
+    """E: episodes per task for each adaptation step, and as many for the query."""
+    task_draw: Literal["random", "stratified"] = "random"
+    """`stratified` spreads a meta-batch's tasks evenly: one from each of K equal parts."""
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """The policy network: an MLP with a state-independent learned deviation."""
+
+    hidden: tuple[Count, ...] = (100, 100)
+    activation: Literal["relu", "tanh"] = "relu"
+    init: Literal["xavier", "orthogonal"] = "xavier"
+    init_std: Positive = 1.0
+    """Standard deviation of the first policy's actions (Box action spaces)."""
+    min_std: Positive = 1e-6
+
+
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """Returns, the linear feature baseline, and advantages."""
+
+    discount: Fraction = 0.99
+    gae_lambda: UnitInterval = 1.0
+    baseline_ridge: Positive = 1e-5
+    """Regularisation of the baseline's least squares."""
+
+
+@dataclass(frozen=True)
+class SgdConfig:
+    """Inner rule: gradient steps on the score-function loss."""
+
+    lr: Positive = 0.1
+    steps: Count = 1
+    first_order: bool = False
+    """Ignore how the inner gradient depends on the meta-parameters (FOMAML)."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` use `lr` times this (0.5 as published)."""
+
+
+@dataclass(frozen=True)
+class TrpoConfig:
+    """Outer rule: a natural-gradient step inside a trust region, with a line search."""
+
+    max_kl: Positive = 0.01
+    cg_iterations: Count = 10
+    damping: NonNegative = 1e-5
+    backtracks: Count = 15
+    backtrack_ratio: Shrinking = 0.8
+    query_fraction: Fraction = 0.1
+    """Share of the query data in the Gauss-Newton products; the support is taken whole."""
+    product_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    """Precision of the support's Hessian in the products; the gradient keeps its own."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """An agent: an inner rule, an outer rule, a policy."""
+
+    name: str = "maml-trpo"
+    inner: SgdConfig = field(default_factory=SgdConfig)
+    outer: TrpoConfig = field(default_factory=TrpoConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Adaptation on held-out tasks. `python -m metarl.evaluate` takes these as defaults."""
+
+    tasks: Count = 40
+    """Held-out tasks."""
+    steps: Natural = 3
+    """Adaptation steps, each with fresh episodes."""
+    episodes: Count = 20
+    """Episodes per task before the first step and after each."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    iterations: Count = 475
+    """Meta-iterations."""
+    checkpoint_every: Count = 25
+    """Meta-iterations between checkpoints."""
+    seed: Natural = 1
+    device: Device = "auto"
+    """Where the policy and the updates live; environments stay on the CPU."""
+    workers: Workers = "auto"
+    """Simulation threads (or worker processes); the results do not depend on it."""
+    run_dir: str = ""
+    """Where the run is kept; empty: runs/PRESET."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluationConfig):
+    """What `python -m metarl.evaluate RUN_DIR` is asked; its defaults are the run's own."""
+
+    run_dir: Path
+    """The run whose meta-parameters adapt."""
+    split: Literal["train", "test"] = "test"
+    controls: tuple[Literal["random"], ...] = ()
+    """Curves to set beside the run's: `random`, a policy that was never trained."""
+    against: tuple[Path, ...] = ()
+    """Other runs, adapted on the same tasks."""
+    device: Device = "auto"
+    workers: Workers = "auto"
+    seed: Natural = 1
+    """Draws tasks, starts and actions; the same seed compares runs on the same tasks."""

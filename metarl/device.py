@@ -1,0 +1,52 @@
+"""Which device and how many threads: resolved once, at the door."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from metarl.errors import UserError
+
+
+def torch_device(name: str) -> torch.device:
+    """`auto` is a GPU where torch sees one.
+
+    Raises:
+        UserError: for `cuda` where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "--device cuda: torch sees no GPU here; use --device cpu, or install a CUDA build"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def simulation_threads(workers: int | str) -> int:
+    return cores() if workers == "auto" else int(workers)
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Runs the block with torch on `count` threads.
+
+    While simulations step, torch's small policy calls take one thread: more of them spin
+    between calls, on the cores that the simulation threads need.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

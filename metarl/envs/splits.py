@@ -1,0 +1,55 @@
+"""Draws from an interval such that training and test tasks never meet.
+
+The quantiles [0, 1) are cut into 1024 equal cells; every fourth is held out for testing. Both
+splits thus cover the whole range evenly, and no task can belong to both. Positions are
+integers until the last division, so that rounding cannot carry a draw into the next cell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metarl.errors import UserError
+
+CELLS = 1024
+HELD_OUT_EVERY = 4
+TICKS = 2**30
+"""Positions within a cell."""
+
+_ALL = np.arange(CELLS)
+_IN_TEST = _ALL % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+_CELLS = {"train": _ALL[~_IN_TEST], "test": _ALL[_IN_TEST]}
+
+
+def quantiles(num: int, rng: np.random.Generator, split: str, draw: str = "random") -> np.ndarray:
+    """Quantiles of `num` tasks of a split, [num] in [0, 1).
+
+    `random` draws them independently. `stratified` draws one from each of `num` equal parts
+    of the split, in order: the same distribution for each task taken alone, with less
+    variance between meta-batches.
+    """
+    cells = _CELLS[check_split(split)]
+    within = rng.random(num)
+    shares = (np.arange(num) + within) / num if check_draw(draw) == "stratified" else within
+    last = len(cells) * TICKS - 1
+    cell, tick = np.divmod(np.minimum((shares * len(cells) * TICKS).astype(np.int64), last), TICKS)
+    return (cells[cell] * TICKS + tick) / (CELLS * TICKS)
+
+
+def held_out(quantile: np.ndarray | float) -> np.ndarray:
+    """Whether a quantile lies in a cell of the test split."""
+    return _IN_TEST[np.floor(np.asarray(quantile) * CELLS).astype(np.int64)]
+
+
+def check_split(split: str) -> str:
+    return _known(split, ("train", "test"), "split")
+
+
+def check_draw(draw: str) -> str:
+    return _known(draw, ("random", "stratified"), "way to draw tasks")
+
+
+def _known(value: str, allowed: tuple[str, ...], what: str) -> str:
+    if value not in allowed:
+        raise UserError(f"{value!r} is no {what}; choose {' or '.join(map(repr, allowed))}")
+    return value

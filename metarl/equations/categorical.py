@@ -1,0 +1,57 @@
+"""Categorical policies over n actions, in the interface of `gaussian.Gaussian`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Categorical(NamedTuple):
+    """One choice among n; an action is a vector of one index."""
+
+    logits: Tensor  # [..., n], any shift
+
+    noise = "gumbel"
+    """Which draws `sample` turns into actions."""
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Actions [..., 1] (int64) from standard Gumbel `noise` [..., n] (the Gumbel-max trick)."""
+        return (self.logits + noise).argmax(-1, keepdim=True)
+
+    def mode(self) -> Tensor:
+        return self.logits.argmax(-1, keepdim=True)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        """log p(action): [...]."""
+        return self.logits.log_softmax(-1).gather(-1, actions).squeeze(-1)
+
+    def kl(self, new: Categorical) -> Tensor:
+        """KL(self || new): [...]."""
+        log_p, log_q = self.logits.log_softmax(-1), new.logits.log_softmax(-1)
+        return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+    def fisher(self, tangent: Categorical) -> Categorical:
+        """(diag(p) - p p^T) tangent: the Hessian of KL(self || new) in the logits at new = self."""
+        p = self.logits.softmax(-1)
+        weighted = p * tangent.logits
+        return Categorical(weighted - p * weighted.sum(-1, keepdim=True))
+
+    def score(self, actions: Tensor) -> Categorical:
+        """The gradient of log p(action) in the logits: onehot(action) - p, [..., n]."""
+        chosen = torch.zeros_like(self.logits).scatter(-1, actions, 1.0)
+        return Categorical(chosen - self.logits.softmax(-1))
+
+    def score_dot(self, actions: Tensor, tangent: Categorical) -> Categorical:
+        """The derivative of `score` along `tangent`; it does not depend on the action."""
+        return Categorical(-self.fisher(tangent).logits)
+
+    def scaled(self, factor: Tensor) -> Categorical:
+        """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
+        return Categorical(self.logits * factor[..., None])
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats: [...]."""
+        log_p = self.logits.log_softmax(-1)
+        return -(log_p.exp() * log_p).sum(-1)

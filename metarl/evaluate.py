@@ -1,0 +1,52 @@
+"""`python -m metarl.evaluate RUN_DIR`: adapts a trained agent to held-out tasks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from metarl.cli import open_door, print_help, read_flags, take_positional, wants_help
+from metarl.config import EvaluateOptions
+from metarl.errors import UserError
+from metarl.experiment import run_config
+
+DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
+
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png. Defaults are the run's own."""
+
+
+def main(argv: list[str]) -> None:
+    options = read(argv)
+    from metarl.evaluation import evaluate  # torch and the simulators: only once they are needed
+
+    evaluate(options)
+
+
+def read(argv: list[str]) -> EvaluateOptions:
+    """The options that a command line asks for, checked; the run's config gives the defaults.
+
+    Raises:
+        UserError: for a folder that is no run, and any flag that does not fit.
+    """
+    argv = list(argv)
+    run_dir = take_positional(argv)
+    if wants_help(argv):
+        print_help(
+            EvaluateOptions(run_dir=Path(run_dir or "RUN_DIR")),
+            "metarl.evaluate RUN_DIR",
+            DESCRIPTION,
+        )
+    if run_dir is None:
+        raise UserError("no run directory given; name it first, such as runs/point-goal")
+    config = run_config(Path(run_dir))
+    defaults = EvaluateOptions(
+        run_dir=Path(run_dir),
+        device=config.device,
+        workers=config.workers,
+        **asdict(config.evaluation),
+    )
+    return read_flags(argv, defaults)
+
+
+if __name__ == "__main__":
+    open_door(main)

@@ -1,0 +1,74 @@
+"""An experiment put together: a preset, catalogue entries in its place, a file's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from metarl.agents import catalogue as agents
+from metarl.config import Config, EnvConfig
+from metarl.config_checks import check_ranges
+from metarl.config_files import overlay, read_mapping
+from metarl.envs import catalogue as envs
+from metarl.errors import UserError
+
+
+def with_agent(config: Config, name: str) -> Config:
+    """`config` with another agent and that agent's defaults; unchanged if it has it already."""
+    return config if config.agent.name == name else replace(config, agent=agents.default(name))
+
+
+def with_env(config: Config, name: str) -> Config:
+    """`config` with another task distribution at its own horizon; unchanged if it has it."""
+    name = _variant_spelt_out(name)
+    if config.env.name == name:
+        return config
+    return replace(config, env=EnvConfig(name=name, horizon=envs.default_horizon(name)))
+
+
+def _variant_spelt_out(name: str) -> str:
+    """A run says which benchmark it is, also where a family's name alone was given."""
+    return next((full for full in envs.names() if full.partition(":")[0] == name), name)
+
+
+def load_config(path: Path | str, base: Config | None = None) -> Config:
+    """The config in a file; what the file does not set is `base`'s, or else the agent's default.
+
+    Raises:
+        UserError: for a file that cannot be read, a key, a type or a range that does not fit.
+    """
+    settings = read_mapping(Path(path))
+    config = base or Config()
+    # The names come first: they decide which keys the rest of the file may have.
+    if (name := _named(settings, "agent")) is not None:
+        config = with_agent(config, name)
+    if (name := _named(settings, "env")) is not None:
+        config = with_env(config, name)
+    config = overlay(config, settings, str(path))
+    config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
+    check_ranges(config, str(path))
+    return config
+
+
+def _named(settings: Mapping[str, Any], section: str) -> str | None:
+    """`section.name` where it is text; anything else is for `overlay` to refuse."""
+    inside = settings.get(section)
+    name = inside.get("name") if isinstance(inside, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+def run_config(run_dir: Path) -> Config:
+    """The config that a run was trained with.
+
+    Raises:
+        UserError: for a folder that is no run.
+    """
+    stored = run_dir / "config.yaml"
+    if not stored.is_file():
+        raise UserError(
+            f"{run_dir} is no run: it has no config.yaml\n"
+            f"`python -m metarl.train PRESET --run-dir {run_dir}` makes one"
+        )
+    return load_config(stored)

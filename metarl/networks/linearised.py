@@ -1,0 +1,125 @@
+"""Derivatives of an MLP policy at fixed parameters and observations, computed once and kept.
+
+A Gauss-Newton product through an adaptation needs, again and again at the same point, J v,
+J^T c and the derivative of J^T c along v. Autograd would recompute or copy the activations for
+each; here they are kept, and what is left are the matrix products that the R-operator
+(Pearlmutter 1994) cannot do without.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from metarl.equations.distributions import ActionDistribution
+from metarl.equations.gaussian import Gaussian
+from metarl.networks.mlp import MlpPolicy, linear
+from metarl.types import Params
+
+
+class LinearisedMlp:
+    """policy(params, obs) for K tasks and its derivatives at one point.
+
+    Obs is [K, N, obs_dim]. Parameters and tangents are shared or have a leading K; gradients
+    always have a leading K, one for each task. Tangents and cotangents of the distribution are
+    distributions of that family, [K, N, ...].
+    """
+
+    def __init__(self, policy: MlpPolicy, params: Params, obs: Tensor):
+        self.relu = policy.config.activation == "relu"
+        self.weights = [params[f"layer{i}.weight"] for i in range(policy.layers)]
+        self.inputs, self.slopes = [obs], []
+        for i, weight in enumerate(self.weights):
+            z = linear(self.inputs[-1], weight, params[f"layer{i}.bias"])
+            if i < policy.layers - 1:
+                h = policy.activation(z)
+                self.inputs.append(h)
+                self.slopes.append((h > 0).to(h.dtype) if self.relu else 1.0 - h.square())
+            else:
+                self.distribution: ActionDistribution = policy.distribution(params, z)
+        if isinstance(self.distribution, Gaussian):  # no gradient where min_std holds it
+            floor = math.log(policy.config.min_std)
+            self.std_moves = (params["log_std"] > floor).to(obs.dtype)
+
+    def jvp(self, tangent: Params) -> tuple[ActionDistribution, list[Tensor]]:
+        """The distribution's derivative along `tangent`, and those of the hidden layers."""
+        hidden_dot: list[Tensor] = []
+        z_dot = None
+        for i, weight in enumerate(self.weights):
+            z_dot = linear(self.inputs[i], tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
+            if i > 0:
+                z_dot = _add_product(z_dot, hidden_dot[-1], weight.mT)
+            if i < len(self.slopes):
+                hidden_dot.append(z_dot.mul_(self.slopes[i]))
+        if not isinstance(self.distribution, Gaussian):
+            return type(self.distribution)(z_dot), hidden_dot
+        log_std_dot = tangent["log_std"] * self.std_moves
+        if log_std_dot.dim() == 2:
+            log_std_dot = log_std_dot.unsqueeze(1)
+        return Gaussian(z_dot, log_std_dot), hidden_dot
+
+    def vjp(self, cotangent: ActionDistribution) -> tuple[Params, list[Tensor]]:
+        """J^T cotangent as gradients [K, ...], and the sensitivity of every layer's sum."""
+        deltas = [cotangent[0]]
+        for i in range(len(self.slopes), 0, -1):
+            deltas.append(torch.matmul(deltas[-1], self.weights[i]).mul_(self.slopes[i - 1]))
+        deltas.reverse()
+        return self._gradients(deltas, cotangent), deltas
+
+    def vjp_dot(
+        self,
+        tangent: Params,
+        hidden_dot: list[Tensor],
+        deltas: list[Tensor],
+        cotangent_dot: ActionDistribution,
+    ) -> Params:
+        """The derivative of `vjp(cotangent)` along `tangent`, where the cotangent moves too.
+
+        `hidden_dot` comes from jvp(tangent), `deltas` from vjp(cotangent).
+        """
+        deltas_dot = [cotangent_dot[0]]
+        for i in range(len(self.slopes), 0, -1):
+            moved = torch.matmul(deltas_dot[-1], self.weights[i])
+            moved = _add_product(moved, deltas[i], tangent[f"layer{i}.weight"])
+            moved.mul_(self.slopes[i - 1])
+            if not self.relu:  # tanh'' z_dot = -2 h h_dot, and deltas = tanh' times what it meets
+                slope = self.slopes[i - 1].clamp(min=1e-12)  # saturated: both factors are zero
+                bend = -2.0 * self.inputs[i] * hidden_dot[i - 1] / slope
+                moved.addcmul_(deltas[i - 1], bend)
+            deltas_dot.append(moved)
+        deltas_dot.reverse()
+        gradients = self._gradients(deltas_dot, cotangent_dot)
+        for i in range(1, len(self.weights)):
+            gradients[f"layer{i}.weight"].baddbmm_(deltas[i].mT, hidden_dot[i - 1])
+        return gradients
+
+    def _gradients(self, deltas: list[Tensor], cotangent: ActionDistribution) -> Params:
+        gradients: Params = {}
+        for i, (delta, x) in enumerate(zip(deltas, self.inputs, strict=True)):
+            gradients[f"layer{i}.weight"] = torch.bmm(delta.mT, x)
+            gradients[f"layer{i}.bias"] = delta.sum(1)
+        if isinstance(cotangent, Gaussian):
+            gradients["log_std"] = cotangent.log_std.sum(1) * self.std_moves
+        return gradients
+
+    def to(self, dtype: torch.dtype) -> LinearisedMlp:
+        """The same linearisation, kept in another precision."""
+        other = object.__new__(LinearisedMlp)
+        other.relu = self.relu
+        other.weights = [x.to(dtype) for x in self.weights]
+        other.inputs = [x.to(dtype) for x in self.inputs]
+        other.slopes = [x.to(dtype) for x in self.slopes]
+        other.distribution = type(self.distribution)(*(x.to(dtype) for x in self.distribution))
+        if isinstance(self.distribution, Gaussian):
+            other.std_moves = self.std_moves.to(dtype)
+        return other
+
+
+def _add_product(total: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+    """total + x matrix, in place; `matrix` is shared or one for each task."""
+    if matrix.dim() == 2:
+        total.view(-1, total.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), matrix)
+        return total
+    return total.baddbmm_(x, matrix)

@@ -1,0 +1,90 @@
+"""The multilayer perceptron policy as a function of its parameters.
+
+A parameter is either shared by all tasks (`weight [out, in]`) or adapted (`[K, out, in]`);
+observations are `[..., N, obs_dim]` or `[K, ..., N, obs_dim]`. One code serves both, and vmap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium.spaces import Box, Discrete
+from torch import Tensor
+
+from metarl.config import PolicyConfig
+from metarl.equations.categorical import Categorical
+from metarl.equations.distributions import ActionDistribution
+from metarl.equations.gaussian import Gaussian
+from metarl.types import EnvSpec, Params
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W^T + b with W [out, in] shared, or [K, out, in] one for each leading row of x."""
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    if x.dim() == 3:
+        return torch.baddbmm(bias.unsqueeze(1), x, weight.mT)
+    inner = [1] * (x.dim() - 3)
+    rows = weight.view(weight.shape[0], *inner, *weight.shape[1:])
+    return x @ rows.mT + bias.view(bias.shape[0], *inner, 1, -1)
+
+
+class MlpPolicy:
+    """Observations to an action distribution: Gaussian on Box, categorical on Discrete."""
+
+    def __init__(self, spec: EnvSpec, config: PolicyConfig):
+        self.config = config
+        space = spec.action_space
+        if isinstance(space, Box):
+            outputs, self.kind = spec.act_dim, Gaussian
+        elif isinstance(space, Discrete):
+            outputs, self.kind = int(space.n), Categorical
+        else:
+            raise TypeError(f"{spec.name}: the MLP policy acts in Box or Discrete, not in {space}")
+        self.sizes = (spec.obs_dim, *config.hidden, outputs)
+        self.layers = len(self.sizes) - 1
+        self.noise_dim = outputs
+        """Width of the noise that one action is drawn from."""
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Weights by `config.init`, biases zero, log_std = log(init_std). No task axis."""
+        params: Params = {}
+        for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+            weight = _initial_weight(rng, fan_out, fan_in, self.config.init)
+            params[f"layer{i}.weight"] = torch.from_numpy(weight).float()
+            params[f"layer{i}.bias"] = torch.zeros(fan_out)
+        if self.kind is Gaussian:
+            params["log_std"] = torch.full((self.sizes[-1],), math.log(self.config.init_std))
+        return params
+
+    def __call__(self, params: Params, obs: Tensor) -> ActionDistribution:
+        """The action distribution at obs [..., N, obs_dim]."""
+        x = obs
+        for i in range(self.layers):
+            x = linear(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+            if i < self.layers - 1:
+                x = self.activation(x)
+        return self.distribution(params, x)
+
+    def activation(self, x: Tensor) -> Tensor:
+        return x.relu() if self.config.activation == "relu" else x.tanh()
+
+    def distribution(self, params: Params, output: Tensor) -> ActionDistribution:
+        if self.kind is Categorical:
+            return Categorical(output)
+        log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
+        if log_std.dim() == 2:  # adapted: [K, act_dim], broadcast over the samples of a task
+            log_std = log_std.view(log_std.shape[0], *[1] * (output.dim() - 2), -1)
+        return Gaussian(output, log_std)
+
+
+def _initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> np.ndarray:
+    if init == "orthogonal":
+        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+        q = q * np.sign(np.diag(r))
+        return q if rows >= columns else q.T
+    bound = math.sqrt(6.0 / (rows + columns))  # Glorot and Bengio 2010, Eq. 16
+    return rng.uniform(-bound, bound, (rows, columns))

@@ -1,0 +1,114 @@
+"""Named, complete experiments, and what was published for them.
+
+Settings of the 2017 experiments are those of the paper's own code (cbfinn/maml_rl: the cluster_*
+scripts, and in the test_* scripts the run that was published); those of `promp` are
+jonasrothfuss/ProMP's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from metarl.agents import catalogue as agents
+from metarl.config import (
+    AgentConfig,
+    Config,
+    EnvConfig,
+    EvaluationConfig,
+    PolicyConfig,
+    SamplingConfig,
+    SgdConfig,
+    TrpoConfig,
+)
+from metarl.errors import UserError, nearest
+
+
+class Preset(NamedTuple):
+    summary: str
+    config: Config
+
+
+def _maml_trpo(
+    lr: float = 0.1, max_kl: float = 0.01, policy: PolicyConfig | None = None
+) -> AgentConfig:
+    """MAML-TRPO as the catalogue has it, but for what the experiments set differently."""
+    return replace(
+        agents.default("maml-trpo"),
+        inner=SgdConfig(lr=lr),
+        outer=TrpoConfig(max_kl=max_kl),
+        policy=policy or PolicyConfig(),
+    )
+
+
+PRESETS = {
+    "halfcheetah-vel-quick": Preset(
+        "a minute on two cores: the 2017 benchmark, few tasks and iterations",
+        Config(
+            env=EnvConfig("half-cheetah-vel:maml2017", horizon=200),
+            sampling=SamplingConfig(tasks=10, episodes=10, task_draw="stratified"),
+            agent=_maml_trpo(),
+            evaluation=EvaluationConfig(tasks=10, steps=3, episodes=10),
+            iterations=25,
+            checkpoint_every=5,
+        ),
+    ),
+    "halfcheetah-vel-maml2017": Preset(
+        "the MAML paper's goal velocities in [0, 2] m/s, as long as its published policy (an hour)",
+        Config(
+            env=EnvConfig("half-cheetah-vel:maml2017", horizon=200),
+            sampling=SamplingConfig(tasks=40, episodes=20),
+            agent=_maml_trpo(),
+            iterations=475,
+        ),
+    ),
+    "halfcheetah-vel-promp": Preset(
+        "goal velocities in [0, 3] m/s, as in ProMP's code",
+        Config(
+            env=EnvConfig("half-cheetah-vel:promp", horizon=100),
+            sampling=SamplingConfig(tasks=40, episodes=20),
+            agent=_maml_trpo(policy=PolicyConfig(hidden=(64, 64), activation="tanh")),
+            iterations=1000,
+        ),
+    ),
+    "halfcheetah-dir-maml2017": Preset(
+        "the MAML paper's forward and backward running",
+        Config(
+            env=EnvConfig("half-cheetah-dir:maml2017", horizon=200),
+            sampling=SamplingConfig(tasks=40, episodes=20),
+            agent=_maml_trpo(max_kl=0.02),
+            iterations=100,
+        ),
+    ),
+    "ant-dir": Preset(
+        "the MAML paper's ant, running forward and backward",
+        Config(
+            env=EnvConfig("ant-dir", horizon=200),
+            sampling=SamplingConfig(tasks=40, episodes=40),
+            agent=_maml_trpo(),
+            evaluation=EvaluationConfig(episodes=40),
+            iterations=575,
+        ),
+    ),
+    "point-goal": Preset(
+        "the MAML paper's 2-D navigation; its optimum is known (three minutes)",
+        Config(
+            env=EnvConfig("point-goal", horizon=100),
+            sampling=SamplingConfig(tasks=20, episodes=20),
+            agent=_maml_trpo(lr=0.5),
+            evaluation=EvaluationConfig(episodes=40),
+            iterations=100,
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Config:
+    """The config of a named experiment.
+
+    Raises:
+        UserError: for an unknown name, with the nearest ones.
+    """
+    if name not in PRESETS:
+        raise UserError(f"{name!r} is no preset{nearest(name, PRESETS)}")
+    return PRESETS[name].config

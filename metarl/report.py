@@ -1,0 +1,42 @@
+"""`python -m metarl.report RUN_DIR`: a run as one HTML page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from metarl.cli import open_door, take_positional, wants_help
+from metarl.errors import UserError
+from metarl.experiment import run_config
+
+USAGE = "usage: python -m metarl.report RUN_DIR"
+
+
+def main(argv: list[str]) -> None:
+    run_dir = read(argv)
+    from metarl.runs.report import write_report  # matplotlib: only once it is needed
+
+    print(write_report(run_dir))
+
+
+def read(argv: list[str]) -> Path:
+    """The run that a command line names.
+
+    Raises:
+        UserError: for a folder that is no run, and anything more than it.
+    """
+    if wants_help(argv):
+        print(f"{USAGE}\n\nWrites RUN_DIR/report.html: a run's settings, curves and evaluation.")
+        sys.exit(0)
+    argv = list(argv)
+    run_dir = take_positional(argv)
+    if run_dir is None:
+        raise UserError(f"no run directory given; {USAGE}")
+    if argv:
+        raise UserError(f"{argv[0]!r} belongs to no flag; {USAGE}")
+    run_config(Path(run_dir))
+    return Path(run_dir)
+
+
+if __name__ == "__main__":
+    open_door(main)

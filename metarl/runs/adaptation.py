@@ -1,0 +1,189 @@
+"""adaptation.json: how an agent adapted to held-out tasks, beside its controls."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metarl.errors import UserError
+from metarl.runs.files import replace_text
+from metarl.runs.statistics import Summary, summarise
+from metarl.types import Task
+
+FORMAT = 1
+READ_FROM = {np.int64: "i", np.float64: "ifO", np.bool_: "b"}
+"""Kinds of what JSON holds for each type; an object is null among floats."""
+
+
+class Outcome(NamedTuple):
+    """What one learner got: K tasks, S = steps + 1 points of adaptation, E episodes at each."""
+
+    returns: np.ndarray  # [K, S, E] undiscounted
+    success: np.ndarray | None = None  # [K, S, E] bool; None where undefined
+
+    def summary(self) -> Summary:
+        """Figures of the returns over tasks."""
+        return summarise(self.returns)
+
+    def success_summary(self) -> Summary | None:
+        """Figures of the success rate over tasks, in [0, 1]."""
+        return None if self.success is None else summarise(self.success)
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """One evaluation."""
+
+    env: str
+    agent: str
+    split: str
+    steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
+    env_steps: tuple[float, ...]  # [S] environment steps that one task has used by then
+    tasks: tuple[Task, ...]  # [K]
+    outcome: Outcome
+    controls: Mapping[str, Outcome] = field(default_factory=dict)
+    """Other learners on the same tasks, e.g. "random initialisation"."""
+
+    def __post_init__(self) -> None:
+        if len(self.env_steps) != len(self.steps):
+            raise ValueError(f"env_steps has {len(self.env_steps)} values, not {len(self.steps)}")
+        for name, outcome in {"": self.outcome, **self.controls}.items():
+            _check_shapes(name, outcome, (len(self.tasks), len(self.steps)))
+
+
+def _check_shapes(control: str, outcome: Outcome, expected: tuple[int, int]) -> None:
+    place = f"controls.{control}." if control else ""
+    shape = outcome.returns.shape
+    if len(shape) != 3 or shape[:2] != expected or shape[2] == 0:
+        raise ValueError(
+            f"{place}returns has shape {shape}, not {expected[0]} tasks x {expected[1]} steps "
+            "x episodes"
+        )
+    if outcome.success is not None and outcome.success.shape != shape:
+        raise ValueError(
+            f"{place}success has shape {outcome.success.shape}, not that of returns, {shape}"
+        )
+
+
+def write_json(path: Path, adaptation: Adaptation) -> None:
+    document = {
+        "format": FORMAT,
+        "env": adaptation.env,
+        "agent": adaptation.agent,
+        "split": adaptation.split,
+        "steps": list(adaptation.steps),
+        "env_steps": list(adaptation.env_steps),
+        "tasks": [dict(task) for task in adaptation.tasks],
+        **_stored(adaptation.outcome),
+        "controls": {name: _stored(outcome) for name, outcome in adaptation.controls.items()},
+    }
+    replace_text(path, json.dumps(document, allow_nan=False) + "\n")
+
+
+def _stored(outcome: Outcome) -> dict[str, Any]:
+    stored = {
+        "returns": _numbers(outcome.returns),
+        "success": None if outcome.success is None else outcome.success.tolist(),
+        "summary": _figures(outcome.summary()),
+    }
+    if (success := outcome.success_summary()) is not None:
+        stored["success_summary"] = _figures(success)
+    return stored
+
+
+def _figures(summary: Summary) -> dict[str, Any]:
+    return {name: _numbers(values) for name, values in summary._asdict().items()}
+
+
+def _numbers(values: np.ndarray) -> list[Any]:
+    """Nested lists; null for what is not finite, which JSON has no word for."""
+    return [
+        _numbers(value) if value.ndim else (float(value) if math.isfinite(value) else None)
+        for value in np.asarray(values, np.float64)
+    ]
+
+
+def read_json(path: Path) -> Adaptation:
+    """Reads and checks; summaries are computed anew, from the returns.
+
+    Raises:
+        UserError: with the file and the key that is wrong.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        if not isinstance(document, dict):
+            raise ValueError("it holds no JSON object")
+        return _adaptation(document)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _adaptation(document: dict[str, Any]) -> Adaptation:
+    if (version := _get(document, "format", int)) != FORMAT:
+        raise ValueError(f"format is {version}; this metarl reads {FORMAT}")
+    controls = _get(document, "controls", dict)
+    tasks = _get(document, "tasks", list)
+    if not all(isinstance(task, dict) for task in tasks):
+        raise ValueError("tasks holds something that is no object")
+    return Adaptation(
+        env=_get(document, "env", str),
+        agent=_get(document, "agent", str),
+        split=_get(document, "split", str),
+        steps=tuple(int(step) for step in _array(document, "steps", "", np.int64)),
+        env_steps=tuple(_array(document, "env_steps", "", np.float64).tolist()),
+        tasks=tuple(tasks),
+        outcome=_outcome(document, ""),
+        controls={
+            name: _outcome(_get(controls, name, dict, "controls."), f"controls.{name}.")
+            for name in controls
+        },
+    )
+
+
+def _outcome(document: dict[str, Any], place: str) -> Outcome:
+    returns = _array(document, "returns", place, np.float64)
+    defined = document.get("success") is not None
+    return Outcome(returns, _array(document, "success", place, np.bool_) if defined else None)
+
+
+def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generic]) -> np.ndarray:
+    values = _get(document, key, list, place)
+    try:
+        array = np.array(values)
+        if array.dtype.kind not in READ_FROM[dtype]:
+            raise TypeError(f"it holds {array.dtype}")
+        return array.astype(dtype)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}{key} is no array of {dtype.__name__}: {error}") from error
+
+
+def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any:
+    if key not in document:
+        raise ValueError(f"{place}{key} is missing")
+    if not isinstance(document[key], kind):
+        found = json.dumps(document[key])[:40]
+        raise ValueError(f"{place}{key} is {found}, not of type {kind.__name__}")
+    return document[key]
+
+
+def write_csv(path: Path, adaptation: Adaptation) -> None:
+    """A line per episode: task, step, episode, return, success, env_steps."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["task", "step", "episode", "return", "success", "env_steps"])
+    returns, success = adaptation.outcome
+    for (task, point, episode), value in np.ndenumerate(returns):
+        solved = "" if success is None else int(success[task, point, episode])
+        step, used = adaptation.steps[point], adaptation.env_steps[point]
+        writer.writerow([task, step, episode, float(value), solved, used])
+    replace_text(path, text.getvalue())

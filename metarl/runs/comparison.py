@@ -1,0 +1,149 @@
+"""Adaptation curves side by side: what the table, the picture and the report show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from metarl.errors import UserError
+from metarl.runs.adaptation import Adaptation, Outcome
+from metarl.runs.statistics import Summary
+
+
+class PublishedCurve(Protocol):
+    """Figures after 0, 1, ... adaptation steps."""
+
+    @property
+    def mean(self) -> Sequence[float]: ...
+    @property
+    def stderr(self) -> Sequence[float] | None: ...
+
+
+class Published(Protocol):
+    """What others reported for the same task distribution; `metarl.published` has such."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def curves(self) -> Mapping[str, PublishedCurve]: ...
+    @property
+    def oracle(self) -> PublishedCurve | None:
+        """One that is told the task and does not adapt: a level, not a curve."""
+        ...
+
+
+class Kind(Enum):
+    """Where a curve comes from."""
+
+    RUN = "this run"
+    OTHER = "other run"
+    CONTROL = "control"
+    PUBLISHED = "published"
+    ORACLE = "published oracle"
+
+
+class Curve(NamedTuple):
+    """One learner's figures, after each number of adaptation steps."""
+
+    name: str
+    kind: Kind
+    steps: tuple[int, ...]  # [S]
+    env_steps: tuple[float, ...] | None  # [S]; None where they were not published
+    returns: Summary
+    success: Summary | None
+
+
+def curves(
+    adaptation: Adaptation,
+    others: Mapping[str, Adaptation] | None = None,
+    published: Published | None = None,
+) -> list[Curve]:
+    """The run's curve first, then other runs', its controls' and published ones.
+
+    Args:
+        others: other runs on the same tasks, by the names to show.
+
+    Raises:
+        UserError: for another run on other tasks.
+    """
+    found = [_measured(adaptation.agent, Kind.RUN, adaptation, adaptation.outcome)]
+    for name, other in (others or {}).items():
+        if other.tasks != adaptation.tasks:
+            raise UserError(f"{name!r} was evaluated on other tasks: the curves say nothing")
+        found.append(_measured(name, Kind.OTHER, other, other.outcome))
+    for name, outcome in adaptation.controls.items():
+        found.append(_measured(name, Kind.CONTROL, adaptation, outcome))
+    if published:
+        for name, curve in published.curves.items():
+            found.append(_reported(name, Kind.PUBLISHED, curve))
+        if published.oracle:
+            found.append(_reported("oracle", Kind.ORACLE, published.oracle))
+    return found
+
+
+def _measured(name: str, kind: Kind, adaptation: Adaptation, outcome: Outcome) -> Curve:
+    summaries = outcome.summary(), outcome.success_summary()
+    return Curve(name, kind, adaptation.steps, adaptation.env_steps, *summaries)
+
+
+def _reported(name: str, kind: Kind, curve: PublishedCurve) -> Curve:
+    mean = np.array(curve.mean, float)
+    unknown = np.full(len(mean), np.nan)
+    stderr = unknown if curve.stderr is None else np.array(curve.stderr, float)
+    figures = Summary(mean, stderr, unknown, np.stack([unknown, unknown], axis=-1))
+    return Curve(name, kind, tuple(range(len(mean))), None, figures, None)
+
+
+def table(found: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a row per curve and step; what is not known is an empty cell."""
+    headings = ["learner", "steps", "env steps", "return", "stderr", "iqm", "95% interval"]
+    solved = any(curve.success for curve in found)
+    rows = [row for curve in found for row in _rows(curve, solved)]
+    return headings + (["success", "95% interval"] if solved else []), rows
+
+
+def _rows(curve: Curve, solved: bool) -> list[list[str]]:
+    published = curve.kind in (Kind.PUBLISHED, Kind.ORACLE)
+    name = f"{curve.name} ({'published' if published else curve.kind.value})"
+    rows = []
+    for i, step in enumerate(curve.steps):
+        figures = curve.returns
+        row = [
+            name,
+            "" if curve.kind is Kind.ORACLE else str(step),
+            "" if curve.env_steps is None else f"{curve.env_steps[i]:,.0f}",
+            *(_number(values[i]) for values in (figures.mean, figures.stderr, figures.iqm)),
+            _interval(figures.ci95[i], ""),
+        ]
+        if solved and (rate := curve.success) is not None:
+            row += [f"{100 * rate.mean[i]:.1f}%", _interval(rate.ci95[i], "%")]
+        elif solved:
+            row += ["", ""]
+        rows.append(row)
+    return rows
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if np.isfinite(value) else ""
+
+
+def _interval(ends: np.ndarray, unit: str) -> str:
+    if not np.isfinite(ends).all():
+        return ""
+    low, high = 100 * ends if unit else ends
+    return f"{low:.1f} to {high:.1f}{unit}"
+
+
+def text_table(found: Sequence[Curve]) -> str:
+    """The table for a terminal or a log file."""
+    headings, rows = table(found)
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = []
+    for row in (headings, *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

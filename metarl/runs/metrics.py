@@ -1,0 +1,137 @@
+"""The metrics of a run: a line of JSON per iteration, and the same for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.errors import UserError
+from metarl.runs.directory import RunDirectory
+from metarl.runs.files import replace_bytes
+
+FIRST = ("iteration", "env_steps", "wall_s")
+"""Keys that lead a line; the others follow in natural order (step2 before step10)."""
+
+Row = dict[str, float]
+"""One iteration's metrics; NaN for what was not finite."""
+
+
+class MetricsLog:
+    """Appends to metrics.jsonl and tensorboard/, from a checkpoint's iteration on."""
+
+    def __init__(self, run: RunDirectory, iteration: int = 0):
+        """Drops the lines of iterations after `iteration`: the run takes them anew."""
+        # Slow to import, and readers of metrics need none of it.
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        rewind(run.metrics, iteration)
+        self._path = run.metrics
+        self._board = SummaryWriter(str(run.tensorboard), purge_step=iteration + 1, flush_secs=15)
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Writes one iteration; `row` has "iteration", its number counted from 1.
+
+        The line is on the disk when this returns: a checkpoint never knows more than the log.
+        """
+        with open(self._path, "ab") as file:
+            file.write(line(row))
+            file.flush()
+            os.fsync(file.fileno())
+        step = int(row["iteration"])
+        for name in sorted(row.keys() - {"iteration"}, key=_natural):
+            self._board.add_scalar(name, float(row[name]), step)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+def line(row: Mapping[str, float]) -> bytes:
+    """A line of metrics.jsonl: floats round-trip, null is not finite, equal rows are equal bytes."""
+    names = [name for name in FIRST if name in row]
+    names += sorted(row.keys() - set(FIRST), key=_natural)
+    return (json.dumps({name: _number(row[name]) for name in names}) + "\n").encode()
+
+
+def _number(value: float) -> int | float | None:
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return float(value) if math.isfinite(value) else None
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Orders digits as numbers: step2 before step10."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
+def rewind(path: Path, iteration: int) -> None:
+    """Keeps the lines up to `iteration`, in one step; a half-written last line goes too."""
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.splitlines(keepends=True)
+    kept = [text for text, row in _parse(path, lines) if row["iteration"] <= iteration]
+    if len(kept) != iteration:
+        warnings.warn(
+            f"{path} has {len(kept)} of the {iteration} lines before the checkpoint", stacklevel=2
+        )
+    if b"".join(kept) != content:
+        replace_bytes(path, b"".join(kept))
+
+
+def read(path: Path) -> list[Row]:
+    """The rows of a metrics.jsonl, also while it is being written.
+
+    Raises:
+        UserError: for a line that is no metrics.
+    """
+    if not path.exists():
+        return []
+    return [row for _, row in _parse(path, path.read_bytes().splitlines(keepends=True))]
+
+
+def _parse(path: Path, lines: Sequence[bytes]) -> list[tuple[bytes, Row]]:
+    """Lines with what they say; without a last one that lacks its end."""
+    rows = []
+    for number, text in enumerate(lines, start=1):
+        if not text.endswith(b"\n"):
+            break
+        try:
+            rows.append((text, _row(json.loads(text))))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path}, line {number} is no line of metrics: {error!r}") from error
+    return rows
+
+
+def _row(values: dict[str, Any]) -> Row:
+    row = {name: math.nan if value is None else value for name, value in values.items()}
+    if not all(isinstance(value, (int, float)) for value in row.values()):
+        raise TypeError("a value is no number")
+    return {**row, "iteration": int(row["iteration"])}
+
+
+def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Rows as columns: name -> [iterations] float64, NaN where a row lacks the name."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([row.get(name, math.nan) for row in rows], float) for name in names}
+
+
+def smooth(values: np.ndarray, window: int) -> np.ndarray:
+    """Centred moving average, [N] -> [N], over up to `window` values; NaNs are passed over.
+
+    At the ends the window is cut short on one side.
+    """
+    known = np.isfinite(values)
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
+    count = np.concatenate([[0], np.cumsum(known)])
+    at = np.arange(len(values))
+    low = np.maximum(at - window // 2, 0)
+    high = np.minimum(at + window // 2 + 1, len(values))
+    counts = count[high] - count[low]
+    return np.where(counts > 0, (total[high] - total[low]) / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,76 @@
+"""Figures over tasks: what stands in a table and around a curve.
+
+Values are [K, ...]: one per held-out task, whatever axes follow. A task is the unit: its
+episodes are averaged first, since those of one task say nothing about another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 5000
+"""Bootstrap samples: the ends of a 95% interval then move by some 2% of its width."""
+
+
+class Summary(NamedTuple):
+    """Figures over tasks, one per adaptation step."""
+
+    mean: np.ndarray  # [S]
+    stderr: np.ndarray  # [S] of the mean
+    iqm: np.ndarray  # [S] interquartile mean
+    ci95: np.ndarray  # [S, 2] of the mean: low, high
+
+
+def summarise(values: np.ndarray, seed: int = 0) -> Summary:
+    """`values` [K, S, E], tasks x steps x episodes; equal values and seeds give equal figures."""
+    by_task = values.mean(axis=-1, dtype=np.float64)
+    interval = bootstrap_interval(by_task, mean, np.random.default_rng(seed))
+    return Summary(
+        mean(by_task), stderr(by_task), interquartile_mean(by_task), np.stack(interval, axis=-1)
+    )
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """[K, ...] -> [...]."""
+    return values.mean(axis=0)
+
+
+def stderr(values: np.ndarray) -> np.ndarray:
+    """Standard error of the mean, [K, ...] -> [...]; NaN for one task, which shows no spread."""
+    if len(values) < 2:
+        return np.full(values.shape[1:], np.nan)
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean without the lowest and the highest quarter, [K, ...] -> [...].
+
+    As in arXiv:2108.13264: a quarter of K that is no whole number is rounded down.
+    """
+    cut = len(values) // 4
+    return np.sort(values, axis=0)[cut : len(values) - cut].mean(axis=0)
+
+
+def bootstrap_interval(
+    values: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap interval over tasks, [K, ...] -> low [...] and high [...].
+
+    A resample draws whole tasks: what follows axis 0 stays together, so that intervals of
+    neighbouring adaptation steps are those of the same draws.
+
+    Args:
+        statistic: from [K, ...] to [...].
+    """
+    draws = rng.integers(len(values), size=(resamples, len(values)))
+    estimates = np.stack([statistic(values[draw]) for draw in draws])
+    tail = (1 - level) / 2
+    low, high = np.quantile(estimates, [tail, 1 - tail], axis=0)
+    return low, high

@@ -1,0 +1,100 @@
+"""training.png: what happened while a run trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from metarl.runs import plot_style as look
+from metarl.runs.metrics import columns, smooth
+
+ROWS = (("return", "success"), ("kl", "line_search/backtracks"))
+"""What stands beside what; a metric that a run lacks leaves its room to its neighbour."""
+LABELS = {
+    "return": ("return", "mean undiscounted return"),
+    "success": ("success", "episodes solved"),
+    "kl": ("KL divergence of the meta-update", "nats"),
+    "line_search/backtracks": ("line search", "backtracks"),
+}
+"""Metric -> title and axis label; the adaptation steps of one share a panel."""
+
+
+def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
+    """Return (and success) per adaptation step, KL and backtracks against environment steps.
+
+    Bold lines are centred moving averages over a thirtieth of the run, faint ones the values.
+
+    Args:
+        rows: of metrics.jsonl, at least one.
+    """
+    table = columns(rows)
+    panels = [[(name, lines) for name in row if (lines := _lines(table, name))] for row in ROWS]
+    panels = [row for row in panels if row]
+    with look.style():
+        figure = Figure(figsize=(12, 0.6 + 3.7 * len(panels)), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=look.INK)
+        grid = figure.add_gridspec(len(panels), 2)
+        for place, row in enumerate(panels):
+            for side, (name, lines) in enumerate(row):
+                axes = figure.add_subplot(grid[place, side] if len(row) == 2 else grid[place, :])
+                _panel(axes, name, table["env_steps"], lines)
+        _legend(figure)
+    return figure
+
+
+def _lines(table: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """A panel's lines by label: one per adaptation step, or the one that there is."""
+    if name in table:
+        return {"": table[name]}
+    lines = {}
+    while (key := f"{name}/step{len(lines)}") in table:
+        count = len(lines)
+        label = f"after {count} step{'s' if count > 1 else ''}" if count else "before adaptation"
+        lines[label] = table[key]
+    return lines
+
+
+def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:
+    heading, label = LABELS[name]
+    axes.set_title(heading)
+    axes.set_ylabel(label)
+    axes.set_xlabel("environment steps")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    look.count_axis(axes)
+    window = max(1, len(at) // 30)
+    marker = "o" if len(at) == 1 else None
+    for (label, values), color in zip(lines.items(), _shades(len(lines)), strict=True):
+        axes.plot(at, values, color=color, alpha=0.22, linewidth=0.9)
+        axes.plot(at, smooth(values, window), color=color, label=label, marker=marker)
+    _scale(axes, name)
+
+
+def _legend(figure: Figure) -> None:
+    """Of the adaptation steps, once: their colours are the same in every panel."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside upper right", ncols=min(6, len(labels)))
+
+
+def _shades(count: int) -> list:
+    """From light, before adaptation, to dark: later steps stand out."""
+    if count == 1:
+        return [look.BLUE]
+    if count == 2:
+        return [look.ORANGE, look.BLUE]
+    return list(matplotlib.colormaps["viridis_r"](np.linspace(0.2, 0.95, count)))
+
+
+def _scale(axes: Axes, name: str) -> None:
+    if name == "success":
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    elif name != "return":
+        axes.set_ylim(bottom=0)
+    if name == "line_search/backtracks":
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))

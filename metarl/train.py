@@ -1,0 +1,83 @@
+"""`python -m metarl.train PRESET`: meta-trains an agent, or continues a run that stopped."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from metarl import experiment
+from metarl.agents import catalogue as agents
+from metarl.cli import open_door, print_help, read_flags, take, take_positional, wants_help
+from metarl.config import Config
+from metarl.envs import catalogue as envs
+from metarl.errors import UserError
+from metarl.presets import PRESETS, preset
+
+
+def main(argv: list[str]) -> None:
+    config, name = read(argv)
+    from metarl.training import train  # torch and the simulators: once the command line is right
+
+    train(config, name)
+
+
+def read(argv: list[str]) -> tuple[Config, str]:
+    """The config that a command line asks for, complete and checked, and its preset's name.
+
+    The preset comes first, then --agent and --env in its place, then --config, then flags.
+
+    Raises:
+        UserError: for anything in it that does not fit.
+    """
+    argv = list(argv)
+    # These stand for whole sections; what is left are the flags of single fields.
+    file = take(argv, "--config")
+    agent = take(argv, "--agent.name") or take(argv, "--agent")
+    env = take(argv, "--env.name") or take(argv, "--env")
+    name = take_positional(argv)
+    config = preset(name) if name is not None else Config()
+    if agent is not None:
+        config = experiment.with_agent(config, agent)
+    if env is not None:
+        config = experiment.with_env(config, env)
+    if wants_help(argv):
+        print_help(config, "metarl.train PRESET", _description())
+    if name is None and file is None:
+        raise UserError(f"no preset given; there are {', '.join(PRESETS)}")
+    if file is not None:
+        config = experiment.load_config(file, config)
+        _refuse_two_names("--agent", agent, file, config.agent.name)
+        _refuse_two_names("--env", env, file, config.env.name)
+    config = read_flags(argv, config)
+    label = name or Path(file or "").stem
+    if not config.run_dir:
+        folder = "-".join(part for part in (label, agent, env) if part)
+        config = replace(config, run_dir=str(Path("runs", re.sub(r"[^\w.-]", "-", folder))))
+    return config, label
+
+
+def _refuse_two_names(flag: str, asked: str | None, file: str, found: str) -> None:
+    if asked is not None and asked != found:
+        raise UserError(f"{flag} is {asked!r} and {file} says {found!r}; leave one of them out")
+
+
+def _description() -> str:
+    width = max(map(len, PRESETS)) + 2
+    return "\n".join(
+        [
+            "Meta-trains an agent. The same command again continues a run that stopped.",
+            "",
+            "presets:",
+            *(f"  {name:<{width}}{entry.summary}" for name, entry in PRESETS.items()),
+            "",
+            "in a preset's place:",
+            f"  --agent NAME   another agent with its defaults: {', '.join(agents.names())}",
+            f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())}",
+            "  --config FILE  settings in YAML, such as a run's config.yaml",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    open_door(main)

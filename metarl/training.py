@@ -1,0 +1,191 @@
+"""The training loop: sample tasks, collect, adapt, meta-update, log, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metarl import keys
+from metarl.agents.gradient_agent import GradientAgent, TaskState
+from metarl.config import Config
+from metarl.config_checks import check_continues
+from metarl.config_files import dump
+from metarl.device import cores, simulation_threads, torch_device, torch_threads
+from metarl.envs import catalogue
+from metarl.errors import UserError
+from metarl.experiment import run_config
+from metarl.runs import checkpoint, directory, environment, files
+from metarl.runs.metrics import MetricsLog
+from metarl.runs.progress import Progress
+from metarl.sampling.collect import collect, draw, returns_of
+from metarl.types import BatchedEnv, DivergedError, Metrics, TaskDistribution, Trajectories
+
+MAX_RESAMPLED = 10
+"""Diverged attempts at one meta-iteration after which the run gives up."""
+
+
+def train(config: Config, preset_name: str) -> Path:
+    """Meta-trains, or continues what `config.run_dir` holds. Returns the run's folder.
+
+    Raises:
+        UserError: where the folder cannot be used, or holds a run with other settings.
+    """
+    run = directory.create(config.run_dir)
+    with directory.Lock(run):
+        if run.config.exists():
+            check_continues(config, run_config(run.root), run.root)
+        files.replace_text(run.config, dump(config))
+        Trainer(config, run, preset_name).run_to_the_end()
+    return run.root
+
+
+class Trainer:
+    """One run in one process. What it does at iteration n depends on config and n alone."""
+
+    def __init__(self, config: Config, run: directory.RunDirectory, name: str):
+        self.config, self.run, self.name = config, run, name
+        self.device = torch_device(config.device)
+        self.threads = simulation_threads(config.workers)
+        torch.set_num_threads(cores())
+        self.distribution: TaskDistribution = catalogue.make(config.env.name, config.env.horizon)
+        self.agent = build_agent(config, self.distribution, self.device)
+        self.iteration = 0
+        self.state: dict[str, Any] = {"env_steps": 0, "wall_s": 0.0, "resampled": 0}
+        self.recent: deque[float] = deque(maxlen=config.checkpoint_every)
+        """Returns after adaptation; their mean says which checkpoint is the best."""
+        self._resume()
+
+    def _resume(self) -> None:
+        found = checkpoint.load_latest(self.run.checkpoints, self.device)
+        if found is None:
+            return
+        try:
+            self.agent.load_state_dict(found.tensors)
+        except ValueError as error:
+            raise UserError(f"{found.path}: {error}") from None
+        self.iteration, self.state = found.iteration, dict(found.state)
+        self.recent.extend(self.state.pop("recent"))
+
+    def run_to_the_end(self) -> None:
+        config, sampling = self.config, self.config.sampling
+        facts = environment.describe(
+            str(self.device), {"simulation": self.threads, "torch": cores()}
+        )
+        environment.write(self.run.environment, facts)
+        log, progress = MetricsLog(self.run, self.iteration), Progress()
+        env = self.distribution.open(sampling.tasks, sampling.episodes, self.threads)
+        progress.start(
+            f"{self.name}: {config.agent.name} on {config.env.name}",
+            config.iterations,
+            done=self.iteration,
+            env_steps=self.state["env_steps"],
+            facts=f"{self.threads} simulation threads, {cores()} torch threads on {self.device}, "
+            f"{sampling.tasks * sampling.episodes} simulations",
+        )
+        try:
+            while self.iteration < config.iterations:
+                row = self._iterate(env, progress)
+                log.append(row)
+                progress.update(self.iteration, row)
+                if self.iteration % config.checkpoint_every == 0:
+                    self._save()
+            self._save()
+        finally:
+            progress.close()
+            log.close()
+            env.close()
+
+    def _save(self) -> None:
+        score = sum(self.recent) / max(1, len(self.recent))
+        state = {**self.state, "recent": list(self.recent)}
+        checkpoint.save(
+            self.run.checkpoints, self.iteration, self.agent.state_dict(), state, score
+        )
+
+    def _iterate(self, env: BatchedEnv, progress: Progress) -> Metrics:
+        """One meta-iteration, drawn anew as often as a simulation diverges."""
+        started = time.perf_counter()
+        for attempt in range(MAX_RESAMPLED):
+            try:
+                state, rounds = self._sample(env, attempt)
+                break
+            except DivergedError as error:
+                self.state["resampled"] += 1
+                progress.note(f"iteration {self.iteration + 1} drawn anew: {error}")
+        else:
+            raise UserError(
+                f"iteration {self.iteration + 1}: {MAX_RESAMPLED} draws in a row diverged; "
+                "lower the learning rates or the policy's deviation"
+            )
+        sampled = time.perf_counter()
+        rng = keys.generator(self.config.seed, keys.Purpose.THINNING, self.iteration)
+        update = self.agent.meta_update(state, rounds[-1], rng)
+        updated = time.perf_counter()
+        self.iteration += 1
+        self.state["env_steps"] += sum(int(x.mask.sum()) for x in rounds)
+        self.state["wall_s"] += updated - started
+        outcome = outcomes(rounds)
+        self.recent.append(outcome[f"return/step{len(rounds) - 1}"])
+        return {
+            "iteration": self.iteration,
+            "env_steps": self.state["env_steps"],
+            "wall_s": self.state["wall_s"],
+            **outcome,
+            **update,
+            "resampled": self.state["resampled"],
+            "time/sampling_s": sampled - started,
+            "time/update_s": updated - sampled,
+        }
+
+    def _sample(self, env: BatchedEnv, attempt: int) -> tuple[TaskState, list[Trajectories]]:
+        """Episodes before and after each adaptation step, on fresh tasks."""
+        config, sampling = self.config, self.config.sampling
+        rng = keys.generator(config.seed, keys.Purpose.TASKS, self.iteration, attempt)
+        env.set_tasks(
+            self.distribution.sample(sampling.tasks, rng, "train", sampling.task_draw)
+        )
+        state, rounds = self.agent.begin(), []
+        for step in range(config.agent.inner.steps + 1):
+            if rounds:
+                state = self.agent.adapt(state, rounds[-1])
+            draws = draw(
+                self.distribution.spec,
+                sampling.tasks,
+                sampling.episodes,
+                self.agent.noise,
+                *(config.seed, self.iteration, attempt, step),
+            )
+            with torch_threads(1):
+                rounds.append(
+                    collect(
+                        env,
+                        lambda obs, noise, now=state: self.agent.act(now, obs, noise),
+                        draws,
+                        self.distribution.spec,
+                        self.device,
+                    )
+                )
+        return state, rounds
+
+
+def build_agent(
+    config: Config, distribution: TaskDistribution, device: torch.device
+) -> GradientAgent:
+    """The agent as it is before its first update."""
+    rng = keys.generator(config.seed, keys.Purpose.INIT)
+    return GradientAgent(distribution.spec, config.agent, rng, device)
+
+
+def outcomes(rounds: list[Trajectories]) -> Metrics:
+    """Mean return and success rate before adaptation and after each step."""
+    found: Metrics = {}
+    for step, trajectories in enumerate(rounds):
+        found[f"return/step{step}"] = float(returns_of(trajectories).mean())
+    if any(bool(x.success.any()) for x in rounds):
+        for step, trajectories in enumerate(rounds):
+            found[f"success/step{step}"] = float(trajectories.success.float().mean())
+    return found

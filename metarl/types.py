@@ -1,0 +1,137 @@
+"""The vocabulary: what flows between task distributions, samplers and agents.
+
+Axes, always in this order: **K** tasks, **T** environment steps, **E** episodes
+per task, then features. Inside `torch.func.vmap` the K axis is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
+from torch import Tensor
+
+from metarl.equations.distributions import ActionDistribution
+
+Params = dict[str, Tensor]
+"""Parameters by name. Meta-parameters have no task axis; adapted ones are [K, ...]."""
+
+Metrics = dict[str, float]
+
+Task = Mapping[str, Any]
+"""A task as plain numbers, e.g. {"velocity": 1.3}: it prints, and JSON stores it."""
+
+
+class EnvSpec(NamedTuple):
+    """What an agent must know of a task distribution before it meets a task."""
+
+    name: str
+    observation_space: Box
+    """One-dimensional: every observation is a vector [obs_dim]."""
+    action_space: Box | Discrete | MultiDiscrete
+    horizon: int
+    """Steps after which an episode is truncated."""
+
+    @property
+    def obs_dim(self) -> int:
+        return self.observation_space.shape[0]
+
+    @property
+    def act_dim(self) -> int:
+        """Width of an action vector; a Discrete action is a vector of one number."""
+        return action_width(self.action_space)
+
+
+def action_width(space: Space) -> int:
+    """Numbers in one action of `space`.
+
+    Raises:
+        TypeError: for a space that no policy distribution serves.
+    """
+    match space:
+        case Box(shape=(width,)):
+            return width
+        case Discrete():
+            return 1
+        case MultiDiscrete():
+            return len(space.nvec)
+    raise TypeError(
+        f"no policy distribution acts in {space}; use a flat Box, Discrete or MultiDiscrete"
+    )
+
+
+class Step(NamedTuple):
+    """What one step of K x E environments returns; numpy, no automatic reset."""
+
+    obs: np.ndarray  # [K, E, obs_dim] float32, the state that the step reached
+    rewards: np.ndarray  # [K, E] float32
+    terminated: np.ndarray  # [K, E] bool: no value beyond this step
+    truncated: np.ndarray  # [K, E] bool: stopped by the time limit
+    success: np.ndarray  # [K, E] bool: solved at this step; False where undefined
+
+
+class BatchedEnv(Protocol):
+    """K x E copies of an environment, stepped together. Never resets itself.
+
+    After an episode ended its rows go on being stepped; what they return is ignored.
+    """
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None: ...
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Starts K x E episodes. `seeds` [K, E] uint64 -> obs [K, E, obs_dim] float32."""
+        ...
+
+    def step(self, actions: np.ndarray) -> Step:
+        """`actions` [K, E, act_dim] as sampled; the environment clips to its action box."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class TaskDistribution(Protocol):
+    """Tasks to learn from and tasks held out; opens the environments they are played in."""
+
+    @property
+    def spec(self) -> EnvSpec: ...
+
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+    ) -> Sequence[Task]:
+        """`draw`: "random", or "stratified" for one task from each of num_tasks equal parts."""
+        ...
+
+    def open(self, num_tasks: int, episodes_per_task: int, threads: int) -> BatchedEnv: ...
+
+    def describe(self, task: Task) -> str:
+        """A few characters for a plot's legend, e.g. "v*=1.32"."""
+        ...
+
+
+class DivergedError(RuntimeError):
+    """A simulation became unstable: its episode cannot be learned from.
+
+    The meta-iteration that it belongs to is thrown away, counted and drawn anew.
+    """
+
+    def __init__(self, env: str, task: Task, episode: int, step: int):
+        self.env, self.task, self.episode, self.step = env, dict(task), episode, step
+        super().__init__(
+            f"{env}: the simulation of task {self.task}, episode {episode} diverged at step "
+            f"{step}; smaller actions or a smaller timestep keep it stable"
+        )
+
+
+class Trajectories(NamedTuple):
+    """Whole episodes as collected; nothing here carries gradient."""
+
+    obs: Tensor  # [K, T, E, obs_dim]
+    actions: Tensor  # [K, T, E, act_dim] as sampled, before clipping to the action box
+    rewards: Tensor  # [K, T, E] in the environment's units
+    terminated: Tensor  # [K, T, E] bool: no value beyond this step
+    truncated: Tensor  # [K, T, E] bool: time limit
+    mask: Tensor  # [K, T, E] bool: False is padding after the end
+    final_obs: Tensor  # [K, E, obs_dim] the state reached by the last step
+    success: Tensor  # [K, E] bool: solved at any step; all False where undefined
+    behaviour: ActionDistribution  # the collecting policy's, [K, T, E, ...] or broadcastable
