@@ -36,7 +36,7 @@ venv: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@"$(or $(strip $(PYTHON)),false)" -c '$(SUPPORTED)' 2>/dev/null || { \
-	  echo "error: metarl needs Python 3.10 to 3.13, found: $$(python3 --version 2>&1)" >&2; \
+	  echo "error: metarl needs Python 3.10 to 3.13, found: $$($(or $(strip $(PYTHON)),python3) --version 2>&1 | tail -1)" >&2; \
 	  echo "name one with: make PYTHON=/path/to/python $(or $(MAKECMDGOALS),train)" >&2; exit 2; }
 	@$(PY) -c '$(SUPPORTED)' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
 	@echo "installing metarl and what it needs into .venv (a minute or two)"

@@ -11,9 +11,10 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import tyro
 
@@ -24,19 +25,35 @@ from metarl.errors import UserError
 Options = TypeVar("Options")
 
 
-def open_door(door: Callable[[list[str]], object]) -> None:
+def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
     """Runs a door on the command line: what a user can put right is said in a few lines."""
+    # Threads that wait for work otherwise spin for milliseconds; where another process wants
+    # the core, every small operation then waits for the scheduler. Read when torch is imported.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    warnings.showwarning = _one_line
     try:
         door(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nstopped; the same command again continues from here", file=sys.stderr)
+        print("\nstopped" + (f": {when_stopped}" if when_stopped else ""), file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a user reads it: what was found, without our source line."""
+    print(f"warning: {message}", file=file or sys.stderr)
 
 
 def read_flags(argv: list[str], defaults: Options) -> Options:
@@ -65,7 +82,7 @@ def print_help(defaults: object, usage: str, description: str) -> None:
     _tyro(["--help"], defaults, f"python -m {usage}", description)
 
 
-def wants_help(argv: list[str]) -> bool:
+def wants_help(argv: Sequence[str]) -> bool:
     return "-h" in argv or "--help" in argv
 
 

@@ -149,6 +149,8 @@ class EvaluateOptions(EvaluationConfig):
     split: Literal["train", "test"] = "test"
     controls: tuple[Literal["random"], ...] = ()
     """Curves to set beside the run's: `random`, a policy that was never trained."""
+    checkpoint: Literal["latest", "best"] = "latest"
+    """Which of the run's saved weights: the newest, or those of the highest training return."""
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,14 +16,14 @@ DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-paramet
 Writes RUN_DIR/evaluation/adaptation.json, .csv and .png. Defaults are the run's own."""
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     options = read(argv)
     from metarl.evaluation import evaluate  # torch and the simulators: only once they are needed
 
     evaluate(options)
 
 
-def read(argv: list[str]) -> EvaluateOptions:
+def read(argv: Sequence[str]) -> EvaluateOptions:
     """The options that a command line asks for, checked; the run's config gives the defaults.
 
     Raises:
@@ -49,4 +50,4 @@ def read(argv: list[str]) -> EvaluateOptions:
 
 
 if __name__ == "__main__":
-    open_door(main)
+    open_door(main, "an evaluation is written only when it is whole")

@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     EVALUATION_TASKS = 6
     EVALUATION = 7
     CONTROL = 8
+    TRIAL = 9
 
 
 def sequence(seed: int, purpose: Purpose, *counters: int) -> np.random.SeedSequence:
@@ -36,7 +37,10 @@ def generator(seed: int, purpose: Purpose, *counters: int) -> np.random.Generato
 def seeds(num_tasks: int, episodes: int, seed: int, purpose: Purpose, *counters: int) -> np.ndarray:
     """A seed for each episode, [K, E] uint64; one of them needs none of the others."""
     words = [
-        [sequence(seed, purpose, *counters, k, e).generate_state(1, np.uint64) for e in range(episodes)]
+        [
+            sequence(seed, purpose, *counters, k, e).generate_state(1, np.uint64)
+            for e in range(episodes)
+        ]
         for k in range(num_tasks)
     ]
     return np.array(words, dtype=np.uint64).reshape(num_tasks, episodes)

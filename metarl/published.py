@@ -44,13 +44,13 @@ PUBLISHED = {
         curves={"MAML": Curve((-50.7, 293.2, 313.5, 315.7))},
         oracle=Curve((442.7,)),
     ),
-    "ant-vel": Published(
+    "ant-vel:maml2017": Published(
         source=MAML_2017,
         horizon=200,
         curves={"MAML": Curve((30.6, 96.7, 100.1, 101.4))},
         oracle=Curve((107.9,)),
     ),
-    "ant-dir": Published(
+    "ant-dir:maml2017": Published(
         source=MAML_2017,
         horizon=200,
         curves={"MAML": Curve((8.7, 499.2))},

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.cli import open_door, take_positional, wants_help
 from metarl.errors import UserError
 from metarl.experiment import run_config
+from metarl.published import published
 
 USAGE = "usage: python -m metarl.report RUN_DIR"
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     run_dir = read(argv)
     from metarl.runs.report import write_report  # matplotlib: only once it is needed
 
-    print(write_report(run_dir))
+    print(write_report(run_dir, published(run_config(run_dir))))
 
 
-def read(argv: list[str]) -> Path:
+def read(argv: Sequence[str]) -> Path:
     """The run that a command line names.
 
     Raises:

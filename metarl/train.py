@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,16 @@ from metarl.errors import UserError
 from metarl.presets import PRESETS, preset
 
 
-def main(argv: list[str]) -> None:
+def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
     from metarl.training import train  # torch and the simulators: once the command line is right
 
     train(config, name)
 
 
-def read(argv: list[str]) -> tuple[Config, str]:
-    """The config that a command line asks for, complete and checked, and its preset's name.
+def read(argv: Sequence[str]) -> tuple[Config, str]:
+    """The config that a command line asks for, complete and checked, and its preset's name
+    (the run's, where only a file was given).
 
     The preset comes first, then --agent and --env in its place, then --config, then flags.
 
@@ -54,7 +56,7 @@ def read(argv: list[str]) -> tuple[Config, str]:
     if not config.run_dir:
         folder = "-".join(part for part in (label, agent, env) if part)
         config = replace(config, run_dir=str(Path("runs", re.sub(r"[^\w.-]", "-", folder))))
-    return config, label
+    return config, name or Path(config.run_dir).name
 
 
 def _refuse_two_names(flag: str, asked: str | None, file: str, found: str) -> None:
@@ -80,4 +82,4 @@ def _description() -> str:
 
 
 if __name__ == "__main__":
-    open_door(main)
+    open_door(main, "the same command again continues from the last checkpoint")

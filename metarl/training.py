@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from metarl import keys
-from metarl.agents.gradient_agent import GradientAgent, TaskState
+from metarl.agents.gradient_agent import GradientAgent
 from metarl.config import Config
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
-from metarl.device import cores, simulation_threads, torch_device, torch_threads
+from metarl.device import cores, simulation_threads, torch_device
 from metarl.envs import catalogue
 from metarl.errors import UserError
 from metarl.experiment import run_config
 from metarl.runs import checkpoint, directory, environment, files
 from metarl.runs.metrics import MetricsLog
-from metarl.runs.progress import Progress
-from metarl.sampling.collect import collect, draw, returns_of
-from metarl.types import BatchedEnv, DivergedError, Metrics, TaskDistribution, Trajectories
+from metarl.runs.progress import Progress, short
+from metarl.sampling.collect import returns_of
+from metarl.sampling.rounds import adaptation_rounds
+from metarl.types import Agent, BatchedEnv, DivergedError, Metrics, TaskDistribution, Trajectories
 
 MAX_RESAMPLED = 10
 """Diverged attempts at one meta-iteration after which the run gives up."""
@@ -60,6 +63,7 @@ class Trainer:
         self._resume()
 
     def _resume(self) -> None:
+        checkpoint.clean(self.run.checkpoints)
         found = checkpoint.load_latest(self.run.checkpoints, self.device)
         if found is None:
             return
@@ -72,10 +76,7 @@ class Trainer:
 
     def run_to_the_end(self) -> None:
         config, sampling = self.config, self.config.sampling
-        facts = environment.describe(
-            str(self.device), {"simulation": self.threads, "torch": cores()}
-        )
-        environment.write(self.run.environment, facts)
+        self._record_environment()
         log, progress = MetricsLog(self.run, self.iteration), Progress()
         env = self.distribution.open(sampling.tasks, sampling.episodes, self.threads)
         progress.start(
@@ -84,7 +85,8 @@ class Trainer:
             done=self.iteration,
             env_steps=self.state["env_steps"],
             facts=f"{self.threads} simulation threads, {cores()} torch threads on {self.device}, "
-            f"{sampling.tasks * sampling.episodes} simulations",
+            f"{sampling.tasks * sampling.episodes} simulations at "
+            f"{short(self._simulation_speed(env))} steps/s",
         )
         try:
             while self.iteration < config.iterations:
@@ -93,18 +95,41 @@ class Trainer:
                 progress.update(self.iteration, row)
                 if self.iteration % config.checkpoint_every == 0:
                     self._save()
-            self._save()
+            if self.iteration % config.checkpoint_every:
+                self._save()
         finally:
             progress.close()
             log.close()
             env.close()
 
+    def _record_environment(self) -> None:
+        """Where the run runs; on resuming elsewhere, what is different there."""
+        threads = {"simulation": self.threads, "torch": cores()}
+        now = environment.describe(str(self.device), threads)
+        if self.run.environment.exists():
+            before = environment.read(self.run.environment)
+            for change in environment.changed_versions(before, now):
+                warnings.warn(f"since this run began: {change}", stacklevel=2)
+        environment.write(self.run.environment, now)
+
+    def _simulation_speed(self, env: BatchedEnv) -> float:
+        """Environment steps per second without a policy, over a short trial."""
+        spec, sampling = self.distribution.spec, self.config.sampling
+        rng = keys.generator(self.config.seed, keys.Purpose.TRIAL)
+        env.set_tasks(self.distribution.sample(sampling.tasks, rng))
+        shape = (sampling.tasks, sampling.episodes)
+        env.reset(np.zeros(shape, np.uint64))
+        still = np.zeros((*shape, spec.act_dim), spec.action_space.dtype)
+        steps = min(20, spec.horizon)
+        started = time.perf_counter()
+        for _ in range(steps):
+            env.step(still)
+        return steps * still[..., 0].size / (time.perf_counter() - started)
+
     def _save(self) -> None:
         score = sum(self.recent) / max(1, len(self.recent))
         state = {**self.state, "recent": list(self.recent)}
-        checkpoint.save(
-            self.run.checkpoints, self.iteration, self.agent.state_dict(), state, score
-        )
+        checkpoint.save(self.run.checkpoints, self.iteration, self.agent.state_dict(), state, score)
 
     def _iterate(self, env: BatchedEnv, progress: Progress) -> Metrics:
         """One meta-iteration, drawn anew as often as a simulation diverges."""
@@ -128,7 +153,7 @@ class Trainer:
         self.iteration += 1
         self.state["env_steps"] += sum(int(x.mask.sum()) for x in rounds)
         self.state["wall_s"] += updated - started
-        outcome = outcomes(rounds)
+        outcome = outcomes(rounds, self.distribution.spec.has_success)
         self.recent.append(outcome[f"return/step{len(rounds) - 1}"])
         return {
             "iteration": self.iteration,
@@ -141,51 +166,40 @@ class Trainer:
             "time/update_s": updated - sampled,
         }
 
-    def _sample(self, env: BatchedEnv, attempt: int) -> tuple[TaskState, list[Trajectories]]:
+    def _sample(self, env: BatchedEnv, attempt: int) -> tuple[Any, list[Trajectories]]:
         """Episodes before and after each adaptation step, on fresh tasks."""
         config, sampling = self.config, self.config.sampling
         rng = keys.generator(config.seed, keys.Purpose.TASKS, self.iteration, attempt)
-        env.set_tasks(
-            self.distribution.sample(sampling.tasks, rng, "train", sampling.task_draw)
+        tasks = self.distribution.sample(sampling.tasks, rng, "train", sampling.task_draw)
+        return adaptation_rounds(
+            self.agent,
+            env,
+            self.distribution.spec,
+            tasks,
+            sampling.episodes,
+            config.agent.inner.steps,
+            (config.seed, self.iteration, attempt),
+            self.device,
         )
-        state, rounds = self.agent.begin(), []
-        for step in range(config.agent.inner.steps + 1):
-            if rounds:
-                state = self.agent.adapt(state, rounds[-1])
-            draws = draw(
-                self.distribution.spec,
-                sampling.tasks,
-                sampling.episodes,
-                self.agent.noise,
-                *(config.seed, self.iteration, attempt, step),
-            )
-            with torch_threads(1):
-                rounds.append(
-                    collect(
-                        env,
-                        lambda obs, noise, now=state: self.agent.act(now, obs, noise),
-                        draws,
-                        self.distribution.spec,
-                        self.device,
-                    )
-                )
-        return state, rounds
 
 
 def build_agent(
-    config: Config, distribution: TaskDistribution, device: torch.device
-) -> GradientAgent:
-    """The agent as it is before its first update."""
-    rng = keys.generator(config.seed, keys.Purpose.INIT)
+    config: Config,
+    distribution: TaskDistribution,
+    device: torch.device,
+    rng: np.random.Generator | None = None,
+) -> Agent:
+    """The agent before its first update; `rng` draws other initial weights than the run's."""
+    rng = rng or keys.generator(config.seed, keys.Purpose.INIT)
     return GradientAgent(distribution.spec, config.agent, rng, device)
 
 
-def outcomes(rounds: list[Trajectories]) -> Metrics:
-    """Mean return and success rate before adaptation and after each step."""
+def outcomes(rounds: list[Trajectories], has_success: bool) -> Metrics:
+    """Mean return, and success rate where it is defined, before adaptation and after each step."""
     found: Metrics = {}
     for step, trajectories in enumerate(rounds):
         found[f"return/step{step}"] = float(returns_of(trajectories).mean())
-    if any(bool(x.success.any()) for x in rounds):
+    if has_success:
         for step, trajectories in enumerate(rounds):
             found[f"success/step{step}"] = float(trajectories.success.float().mean())
     return found

@@ -33,6 +33,8 @@ class EnvSpec(NamedTuple):
     action_space: Box | Discrete | MultiDiscrete
     horizon: int
     """Steps after which an episode is truncated."""
+    has_success: bool = False
+    """Whether "solved" means anything here."""
 
     @property
     def obs_dim(self) -> int:
@@ -135,3 +137,22 @@ class Trajectories(NamedTuple):
     final_obs: Tensor  # [K, E, obs_dim] the state reached by the last step
     success: Tensor  # [K, E] bool: solved at any step; all False where undefined
     behaviour: ActionDistribution  # the collecting policy's, [K, T, E, ...] or broadcastable
+
+
+class Agent(Protocol):
+    """What the doors know of an agent. Only meta_update and load_state_dict change it.
+
+    The state of K tasks on their way is the agent's own business; `begin` makes it.
+    """
+
+    @property
+    def noise(self) -> tuple[str, int]:
+        """The kind of noise that `act` takes ("normal" or "gumbel"), and its width."""
+        ...
+
+    def begin(self) -> Any: ...
+    def act(self, state: Any, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]: ...
+    def adapt(self, state: Any, support: Trajectories) -> Any: ...
+    def meta_update(self, state: Any, query: Trajectories, rng: np.random.Generator) -> Metrics: ...
+    def state_dict(self) -> Params: ...
+    def load_state_dict(self, state: Params) -> None: ...

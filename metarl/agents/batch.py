@@ -59,4 +59,3 @@ def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch
         standardize(advantages, weights),
         weights,
     )
-

@@ -50,7 +50,9 @@ class GradientAgent:
         """Every task starts at the meta-parameters."""
         return TaskState(self.meta, ())
 
-    def act(self, state: TaskState, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
+    def act(
+        self, state: TaskState, obs: Tensor, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution]:
         """Actions [K, E, act_dim] at obs [K, E, obs_dim], and the distribution they came from."""
         distribution = self.policy(state.params, obs)
         return distribution.sample(noise), distribution

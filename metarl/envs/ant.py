@@ -19,6 +19,9 @@ them, which the 2017 code called. (gymnasium reads what the last Runge-Kutta sta
 for its `x_velocity` too: there v is the change of qpos.)
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -32,56 +35,76 @@ from metarl.envs.contact_probe import ContactProbe
 from metarl.envs.gymnasium_models import model_path
 from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.envs.mujoco_tasks import MujocoTasks
-from metarl.envs.run_tasks import RunTasks
+from metarl.envs.run_tasks import Direction, Runs, RunTask, Velocity
 from metarl.types import EnvSpec, Task
 
+MODEL = "ant.xml"
+MAX_VELOCITY = 3.0
 CONTACT_COST = 0.0005
 HEIGHTS = (0.2, 1.0)
 """Of the torso above the ground, m; elsewhere an episode ends."""
-VELOCITY_NOISE = 0.1
-"""Standard deviation of qvel at the start."""
 
 
 @dataclass(frozen=True)
 class Variant:
     """What distinguishes the two."""
 
-    model_of_2017: bool
+    as_in_2017: bool
     """The timestep, contacts, start and centre-of-mass velocity of the 2017 code."""
     frame_skip: int
     control_cost: float
     alive: float
+    """Reward of every step."""
 
 
 VARIANTS = {
     "maml2017": Variant(True, 1, 0.005, 0.05),
     "gymnasium": Variant(False, 5, 0.5, 1.0),
 }
-MAX_VELOCITY = 3.0
+
+
+def velocity(name: str, variant: str, horizon: int) -> Runs:
+    """Tasks {"velocity": v*}, in m/s."""
+    return _runs(name, VARIANTS[variant], horizon, Velocity(MAX_VELOCITY, bonus=1.0))
+
+
+def direction(name: str, variant: str, horizon: int) -> Runs:
+    """Tasks {"direction": +1 or -1}."""
+    return _runs(name, VARIANTS[variant], horizon, Direction())
 
 
 class AntEnv(MujocoTasks):
-    """K x E ants; subclasses say what is rewarded."""
+    """K x E ants."""
 
     def __init__(
-        self, spec: EnvSpec, variant: Variant, num_tasks: int, episodes: int, threads: int
+        self,
+        spec: EnvSpec,
+        variant: Variant,
+        family: RunTask,
+        num_tasks: int,
+        episodes: int,
+        threads: int,
     ):
         model = load_model(variant)
         batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, threads)
         super().__init__(spec, batch, num_tasks, episodes)
-        self.variant = variant
-        self._probe = ContactProbe(batch, model_path("ant.xml"))
-        self._first = model.numeric("init_qpos").data if variant.model_of_2017 else model.qpos0
+        self.variant, self.family = variant, family
+        self._probe = ContactProbe(batch, model_path(MODEL))
+        self._first = model.numeric("init_qpos").data if variant.as_in_2017 else model.qpos0
+        self._goal = np.zeros(batch.size)
         self._x_before = np.zeros(batch.size)
 
+    def assign(self, tasks: Sequence[Task]) -> None:
+        self._goal = np.repeat(self.family.goals(tasks), self.shape[1])
+
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        if self.variant.model_of_2017:
-            noise = 0.01 * rng.standard_normal(self.batch.model.nq)
+        nq, nv = self.batch.model.nq, self.batch.model.nv
+        if self.variant.as_in_2017:
+            qpos = self._first + 0.01 * rng.standard_normal(nq)
         else:
-            noise = rng.uniform(-0.1, 0.1, self.batch.model.nq)
-        qpos = self._first + noise
-        qpos[3:7] /= np.linalg.norm(qpos[3:7])
-        return qpos, VELOCITY_NOISE * rng.standard_normal(self.batch.model.nv)
+            qpos = self._first + rng.uniform(-0.1, 0.1, nq)
+        qpos[3:7] /= np.linalg.norm(qpos[3:7])  # a rotation, as the simulator will read it
+        return qpos, 0.1 * rng.standard_normal(nv)
 
     def before_step(self) -> None:
         self._x_before[:] = self.batch.qpos[:, 0]
@@ -92,16 +115,18 @@ class AntEnv(MujocoTasks):
         return obs
 
     def reward(self, control: np.ndarray) -> np.ndarray:
-        velocity = (self.batch.qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
-        forces, com_velocity = self._probe.read(self.live)
-        contact = np.zeros(self.batch.size)
-        rows = slice(None) if self.live is None else self.live
+        forces, centre_velocity = self._probe.read(self.live)
         np.clip(forces, -1.0, 1.0, out=forces)
+        rows = slice(None) if self.live is None else self.live
+        contact = np.zeros(self.batch.size)
         contact[rows] = np.einsum("nbi,nbi->n", forces, forces)
-        if self.variant.model_of_2017:
-            velocity[rows] = com_velocity[:, 0]
+        if self.variant.as_in_2017:
+            speed = np.zeros(self.batch.size)
+            speed[rows] = centre_velocity[:, 0]
+        else:
+            speed = (self.batch.qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
         return (
-            self.progress(velocity)
+            self.family.progress(speed, self._goal)
             + self.variant.alive
             - self.variant.control_cost * np.einsum("ni,ni->n", control, control)
             - CONTACT_COST * contact
@@ -112,6 +137,24 @@ class AntEnv(MujocoTasks):
         return (height < HEIGHTS[0]) | (height > HEIGHTS[1])
 
 
-class AntVelocityEnv(AntEnv):
-    def progress(self, velocity: np.ndarray) -> np.ndarray:
-        return 1.0 - np.abs(velocity - self.goal)
+def load_model(variant: Variant) -> mujoco.MjModel:
+    """gymnasium's ant.xml; the 2017 file differs from it in these two places alone."""
+    model = mujoco.MjModel.from_xml_path(model_path(MODEL))
+    if variant.as_in_2017:
+        model.opt.timestep = 0.02
+        model.geom_solimp[:, :3] = (0.8, 0.8, 0.01)
+    return model
+
+
+def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
+    spec = EnvSpec(
+        name,
+        Box(-np.inf, np.inf, (27,), np.float32),
+        Box(-1.0, 1.0, (8,), np.float32),
+        horizon,
+    )
+
+    def open_env(num_tasks: int, episodes_per_task: int, threads: int) -> AntEnv:
+        return AntEnv(spec, variant, family, num_tasks, episodes_per_task, threads)
+
+    return Runs(spec, family, open_env)

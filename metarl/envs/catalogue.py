@@ -24,10 +24,13 @@ class Entry(NamedTuple):
 
 
 _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200}
+_ANT = {"maml2017": 200, "gymnasium": 200}
 
 FAMILIES = {
-    "half-cheetah-vel": Entry("metarl.envs.half_cheetah", "HalfCheetahVelocity", _CHEETAH),
-    "half-cheetah-dir": Entry("metarl.envs.half_cheetah", "HalfCheetahDirection", _CHEETAH),
+    "half-cheetah-vel": Entry("metarl.envs.half_cheetah", "velocity", _CHEETAH),
+    "half-cheetah-dir": Entry("metarl.envs.half_cheetah", "direction", _CHEETAH),
+    "ant-vel": Entry("metarl.envs.ant", "velocity", _ANT),
+    "ant-dir": Entry("metarl.envs.ant", "direction", _ANT),
     "point-goal": Entry("metarl.envs.point_goal", "PointGoal", {"": 100}),
 }
 
@@ -75,4 +78,5 @@ def _find(name: str) -> tuple[Entry, str]:
 
 
 def _first_of_each() -> set[str]:
-    return {f"{family}:{next(iter(entry.variants))}".rstrip(":") for family, entry in FAMILIES.items()}
+    firsts = {family: next(iter(entry.variants)) for family, entry in FAMILIES.items()}
+    return {f"{family}:{variant}".rstrip(":") for family, variant in firsts.items()}

@@ -10,6 +10,9 @@ those of the state it was given, as after a trailing `mj_forward`, at a quarter 
 a Runge-Kutta step.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
 from __future__ import annotations
 
 import mujoco
@@ -61,7 +64,7 @@ def skinned(model: mujoco.MjModel, path: str) -> mujoco.MjModel:
     spec = mujoco.MjSpec.from_file(path)
     spec.compiler.inertiafromgeom = int(mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE)
     names = []
-    for body, spec_body in enumerate(_depth_first(spec.worldbody)):
+    for body, spec_body in enumerate(list(_depth_first(spec.worldbody))):
         if body:
             names.append(f"skin{body}")
             _move_geoms(spec_body, model, body, names[-1])
@@ -74,12 +77,11 @@ def skinned(model: mujoco.MjModel, path: str) -> mujoco.MjModel:
     result = spec.compile()
     result.opt.timestep = model.opt.timestep
     result.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
-    for body, name in enumerate(names, 1):
-        start, count = model.body_geomadr[body], model.body_geomnum[body]
-        skin = result.body(name).geomadr[0]
-        for field in ("solimp", "solref"):
-            values = getattr(model, f"geom_{field}")[start : start + count]
-            getattr(result, f"geom_{field}")[skin : skin + count] = values
+    # Whoever compiled `model` may have changed its contacts since. World first, then the skins.
+    homes = [0] + [result.body(name).id for name in names]
+    order = np.concatenate([np.flatnonzero(result.geom_bodyid == home) for home in homes])
+    result.geom_solimp[order] = model.geom_solimp
+    result.geom_solref[order] = model.geom_solref
     return result
 
 

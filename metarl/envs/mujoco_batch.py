@@ -6,7 +6,12 @@ with a zero warmstart, so a step is a function of state and control alone: resul
 neither on the number of threads nor on which other simulations share the batch.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
 from __future__ import annotations
+
+import logging
 
 import mujoco
 import numpy as np
@@ -16,6 +21,9 @@ CHUNKS_PER_THREAD = 4
 """Jobs per thread and call: few, as each costs a hand-over, but enough to even out the load."""
 
 _NONE = np.empty(0, dtype=np.intp)
+
+# MuJoCo by itself prints its warnings and appends them to a MUJOCO_LOG.TXT wherever one works.
+mujoco.set_mju_user_warning(logging.getLogger("mujoco").warning)
 
 
 class MujocoBatch:

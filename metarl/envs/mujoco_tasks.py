@@ -4,6 +4,9 @@ A family (half_cheetah.py, ant.py) subclasses `MujocoTasks` and says what is obs
 rewarded, where an episode starts and when it ends.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -38,6 +41,7 @@ class MujocoTasks:
         self.live: np.ndarray | None = None
         """Rows that the last step moved; None: all."""
         self._renderer: mujoco.Renderer | None = None
+        self._frame_size = (0, 0)
 
     # What a family says of itself.
 
@@ -68,7 +72,7 @@ class MujocoTasks:
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         if len(tasks) != self.shape[0]:
-            raise ValueError(f"{len(tasks)} tasks for an environment opened for {self.shape[0]}")
+            raise ValueError(f"{len(tasks)} tasks in an environment opened for {self.shape[0]}")
         self.tasks = list(tasks)
         self.assign(self.tasks)
 
@@ -86,6 +90,8 @@ class MujocoTasks:
         control = self._control
         np.divide(actions.reshape(control.shape), self._action_scale, out=control, dtype=np.float64)
         np.clip(control, self._low, self._high, out=control)
+        if not np.isfinite(control).all():
+            self._raise_bad_action(actions)
         self.before_step()
         self.live = np.flatnonzero(~self._ended) if self._ended.any() else None
         diverged = self.batch.step(control, self.live)
@@ -106,10 +112,12 @@ class MujocoTasks:
     def frame(self, task: int, episode: int, width: int = 320, height: int = 240) -> np.ndarray:
         """A picture of one simulation as it stands, [height, width, 3] uint8."""
         model = self.batch.model
-        if self._renderer is None or (self._renderer.width, self._renderer.height) != (width, height):
-            if self._renderer is not None:
-                self._renderer.close()
+        if self._renderer is not None and (height, width) != self._frame_size:
+            self._renderer.close()
+            self._renderer = None
+        if self._renderer is None:
             self._renderer = mujoco.Renderer(model, height, width)
+            self._frame_size = (height, width)
         data = mujoco.MjData(model)
         row = task * self.shape[1] + episode
         data.qpos[:], data.qvel[:] = self.batch.qpos[row], self.batch.qvel[row]
@@ -133,6 +141,15 @@ class MujocoTasks:
 
     def _grid(self, rows: np.ndarray) -> np.ndarray:
         return rows.reshape(*self.shape, *rows.shape[1:])
+
+    def _raise_bad_action(self, actions: np.ndarray) -> None:
+        # MuJoCo would put zero in its place, and a policy broken for good would play on.
+        bad = ~np.isfinite(actions).all(axis=-1)
+        task, episode = np.argwhere(bad)[0].tolist()
+        raise FloatingPointError(
+            f"{self.spec.name}: action {actions[task, episode]} of the policy, task "
+            f"{dict(self.tasks[task])}, episode {episode}, step {self._steps + 1}"
+        )
 
     def _raise_diverged(self, row: int) -> None:
         task, episode = divmod(row, self.shape[1])

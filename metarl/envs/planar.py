@@ -5,6 +5,9 @@
 moves in the x-z plane the centre of mass is a few vectorised lines, exact at the new state.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
 from __future__ import annotations
 
 import mujoco
@@ -68,16 +71,16 @@ class PlanarChain:
 def _check_planar(model: mujoco.MjModel) -> None:
     """A ValueError unless the model is such a chain."""
     slide, hinge = int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE)
-    axes = np.zeros((model.njnt, 3))
-    axes[0, 0] = axes[1, 2] = axes[2:, 1] = 1.0
-    planar = (
-        model.njnt == model.nbody + 1
-        and list(model.jnt_type) == [slide, slide] + [hinge] * (model.njnt - 2)
-        and np.allclose(model.jnt_axis, axes)
-        and np.allclose(model.jnt_pos, 0.0)
-        and list(model.jnt_bodyid[2:]) == list(range(1, model.nbody))
-        and np.allclose(model.body_quat, [1.0, 0.0, 0.0, 0.0])
-        and np.allclose(model.qpos0, 0.0)
-    )
+    planar = list(model.jnt_type) == [slide, slide] + [hinge] * (model.nbody - 1)
+    if planar:
+        axes = np.zeros((model.njnt, 3))
+        axes[0, 0] = axes[1, 2] = axes[2:, 1] = 1.0
+        planar = (
+            np.allclose(model.jnt_axis, axes)
+            and np.allclose(model.jnt_pos, 0.0)
+            and list(model.jnt_bodyid[2:]) == list(range(1, model.nbody))
+            and np.allclose(model.body_quat, [1.0, 0.0, 0.0, 0.0])
+            and np.allclose(model.qpos0, 0.0)
+        )
     if not planar:
         raise ValueError("PlanarChain needs joints x, z, and one hinge about y for each body")

@@ -35,6 +35,8 @@ class PointEnv:
         self._steps = 0
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
+        if len(tasks) != len(self._goals):
+            raise ValueError(f"{len(tasks)} tasks in an environment opened for {len(self._goals)}")
         goals = np.array([task["goal"] for task in tasks], dtype=np.float64)
         self._goals = goals.reshape(len(self._goals), 1, 2)
 
@@ -58,7 +60,7 @@ class PointEnv:
             rewards=-np.hypot(offset[..., 0], offset[..., 1]).astype(np.float32),
             terminated=terminated,
             truncated=truncated,
-            success=terminated,
+            success=terminated.copy(),
         )
 
     def close(self) -> None:
@@ -78,6 +80,7 @@ class PointGoal:
             Box(-np.inf, np.inf, (2,), np.float32),
             Box(-1.0, 1.0, (2,), np.float32),
             horizon,
+            has_success=True,
         )
 
     def sample(

@@ -140,7 +140,7 @@ def _adaptation(document: dict[str, Any]) -> Adaptation:
         agent=_get(document, "agent", str),
         split=_get(document, "split", str),
         steps=tuple(int(step) for step in _array(document, "steps", "", np.int64)),
-        env_steps=tuple(_array(document, "env_steps", "", np.float64).tolist()),
+        env_steps=_counts(document, "env_steps"),
         tasks=tuple(tasks),
         outcome=_outcome(document, ""),
         controls={
@@ -165,6 +165,12 @@ def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generi
         return array.astype(dtype)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{place}{key} is no array of {dtype.__name__}: {error}") from error
+
+
+def _counts(document: dict[str, Any], key: str) -> tuple[float, ...]:
+    """As they are stored: whole numbers stay whole."""
+    _array(document, key, "", np.float64)
+    return tuple(document[key])
 
 
 def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any:

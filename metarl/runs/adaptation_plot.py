@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,10 +17,13 @@ from metarl.runs.adaptation import Adaptation
 from metarl.runs.comparison import Curve, Kind, Published, curves
 from metarl.runs.statistics import Summary
 
-OTHERS = (look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)
+COLORS = (look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)
 """Colours of other runs and controls, in their order."""
 PUBLISHED = ((":", "D"), ("-.", "s"), ("--", "^"))
 """Dashes and markers of published curves."""
+
+Lines = Sequence[tuple[Curve, dict]]
+"""Curves with matplotlib's words for how they look."""
 
 
 def adaptation_figure(
@@ -33,31 +37,30 @@ def adaptation_figure(
     the run's own tasks.
     """
     found = curves(adaptation, others, published)
+    lines = list(zip(found, _styles(found), strict=True))
     solved = any(curve.success for curve in found)
     panels = 3 if solved else 2
     with look.style():
         figure = Figure(figsize=(4.6 * panels + 3.0, 4.9), layout="constrained")
         first = figure.add_subplot(1, panels, 1)
-        _returns(first, adaptation, found, against_env_steps=False)
+        _returns(first, adaptation, lines, against_env_steps=False)
         first.set_ylabel("mean undiscounted return")
         second = figure.add_subplot(1, panels, 2, sharey=first)
-        _returns(second, adaptation, found, against_env_steps=True)
+        _returns(second, adaptation, lines, against_env_steps=True)
         if solved:
-            _success(figure.add_subplot(1, panels, 3), found)
+            _success(figure.add_subplot(1, panels, 3), lines)
         _title(figure, adaptation)
-        _legend(figure, found, published)
+        _legend(figure, lines, published)
     return figure
 
 
-def _returns(
-    axes: Axes, adaptation: Adaptation, found: Sequence[Curve], against_env_steps: bool
-) -> None:
+def _returns(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps: bool) -> None:
     at = adaptation.env_steps if against_env_steps else adaptation.steps
     by_task = adaptation.outcome.returns.mean(axis=-1)
     axes.plot(at, by_task.T, color=look.BLUE, alpha=0.13, linewidth=0.8, zorder=1)
-    for number, curve in enumerate(found):
-        _draw(axes, curve, number, curve.returns, against_env_steps)
-    axes.set_ylim(*_limits(by_task, found))
+    for curve, line in lines:
+        _draw(axes, curve, line, curve.returns, against_env_steps)
+    axes.set_ylim(*_limits(by_task, [curve for curve, _ in lines]))
     if against_env_steps:
         axes.set_title("return by environment steps")
         axes.set_xlabel("environment steps used in one task")
@@ -73,23 +76,20 @@ def _step_axis(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _success(axes: Axes, found: Sequence[Curve]) -> None:
-    for number, curve in enumerate(found):
+def _success(axes: Axes, lines: Lines) -> None:
+    for curve, line in lines:
         if curve.success:
-            _draw(axes, curve, number, curve.success, against_env_steps=False)
+            _draw(axes, curve, line, curve.success, against_env_steps=False)
     _step_axis(axes)
     axes.set_title("episodes solved by adaptation steps")
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _draw(
-    axes: Axes, curve: Curve, number: int, figures: Summary, against_env_steps: bool
-) -> None:
+def _draw(axes: Axes, curve: Curve, line: dict, figures: Summary, against_env_steps: bool) -> None:
     """One curve; published ones have no environment steps, an oracle is a level everywhere."""
-    line = _line(curve, number)
     if curve.kind is Kind.ORACLE:
-        axes.axhline(figures.mean[0], color=line["color"], linestyle=line["linestyle"], linewidth=1.4)
+        axes.axhline(figures.mean[0], **line)
         return
     at = curve.env_steps if against_env_steps else curve.steps
     if at is None:
@@ -104,18 +104,22 @@ def _draw(
         axes.fill_between(at, low, high, color=line["color"], alpha=0.18, linewidth=0, zorder=2)
 
 
-def _line(curve: Curve, number: int) -> dict:
-    """Colour, dash and marker: the kind shows without colour too. `number` counts all curves."""
-    color = OTHERS[(number - 1) % len(OTHERS)]
-    match curve.kind:
+def _styles(found: Sequence[Curve]) -> list[dict]:
+    """Colour, dash and marker of each curve: its kind shows without colour too."""
+    colors, published = cycle(COLORS), cycle(PUBLISHED)
+    return [_style(curve.kind, colors, published) for curve in found]
+
+
+def _style(kind: Kind, colors: Iterator[str], published: Iterator[tuple[str, str]]) -> dict:
+    match kind:
         case Kind.RUN:
             return {"color": look.BLUE, "linestyle": "-", "marker": "o", "linewidth": 2.6}
         case Kind.OTHER:
-            return {"color": color, "linestyle": "-", "marker": "s", "markersize": 5}
+            return {"color": next(colors), "linestyle": "-", "marker": "s", "markersize": 5}
         case Kind.CONTROL:
-            return {"color": color, "linestyle": "--", "marker": "^", "markersize": 6}
+            return {"color": next(colors), "linestyle": "--", "marker": "^", "markersize": 6}
         case Kind.PUBLISHED:
-            dash, marker = PUBLISHED[number % len(PUBLISHED)]
+            dash, marker = next(published)
             ink = {"color": look.INK, "linewidth": 1.2, "markerfacecolor": "white"}
             return {"linestyle": dash, "marker": marker, "markersize": 6, **ink}
         case Kind.ORACLE:
@@ -143,14 +147,14 @@ def _title(figure: Figure, adaptation: Adaptation) -> None:
     )  # fmt: skip
 
 
-def _legend(figure: Figure, found: Sequence[Curve], published: Published | None) -> None:
-    """Outside the data, curves of a kind under one heading."""
-    handles: list[Line2D | Patch] = []
-    for kind in Kind:
-        for number, curve in enumerate(found):
-            if curve.kind is kind:
-                handles.append(Line2D([], [], label=_label(curve), **_line(curve, number)))
-    handles.append(Line2D([], [], color=look.BLUE, alpha=0.3, linewidth=0.8, label="its single tasks"))
+def _legend(figure: Figure, lines: Lines, published: Published | None) -> None:
+    """Outside the data, in the order of the table."""
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], label=_label(curve), **line) for curve, line in lines
+    ]
+    handles.append(
+        Line2D([], [], color=look.BLUE, alpha=0.3, linewidth=0.8, label="its tasks, one by one")
+    )
     handles.append(Patch(color=look.GREY, alpha=0.3, linewidth=0, label="95% interval over tasks"))
     figure.legend(handles=handles, loc="outside right center", fontsize=10, handlelength=2.8)
     if published:

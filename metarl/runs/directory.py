@@ -57,10 +57,6 @@ class RunDirectory:
         return self.evaluation / "adaptation.png"
 
     @property
-    def training_png(self) -> Path:
-        return self.root / "training.png"
-
-    @property
     def report(self) -> Path:
         return self.root / "report.html"
 

@@ -54,7 +54,7 @@ class MetricsLog:
 
 
 def line(row: Mapping[str, float]) -> bytes:
-    """A line of metrics.jsonl: floats round-trip, null is not finite, equal rows are equal bytes."""
+    """One line: floats round-trip, null is not finite, equal rows are equal bytes."""
     names = [name for name in FIRST if name in row]
     names += sorted(row.keys() - set(FIRST), key=_natural)
     return (json.dumps({name: _number(row[name]) for name in names}) + "\n").encode()

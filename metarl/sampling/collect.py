@@ -24,9 +24,7 @@ class Draws(NamedTuple):
     noise: Tensor  # [T, K, E, n]
 
 
-def draw(
-    spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int
-) -> Draws:
+def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int) -> Draws:
     """The draws that belong to `key` = (seed, counters...); see `metarl.keys`."""
     kind, width = noise
     seed, *counters = key

@@ -100,9 +100,16 @@ def test_batched_equals_a_loop_over_tasks_by_autograd(problem, steps):
 def test_float32_agrees_with_the_loop_to_five_digits(problem):
     """What training runs in: the batched float32 meta-gradient against the float64 loop."""
     objective, supports, query = build(problem, 1)
-    single = [x._replace(**{
-        name: value.float() for name, value in x._asdict().items() if value.is_floating_point()
-    }) for x in (*supports, query)]
+    single = [
+        x._replace(
+            **{
+                name: value.float()
+                for name, value in x._asdict().items()
+                if value.is_floating_point()
+            }
+        )
+        for x in (*supports, query)
+    ]
     params = {name: x.float() for name, x in problem.params.items()}
     other = AdaptationObjective(
         problem.policy, objective.rule, params, single[:-1], single[-1], single[-1], torch.float32

@@ -71,7 +71,9 @@ class LossHessian(NamedTuple):
 
     def to(self, dtype: torch.dtype) -> LossHessian:
         floating = (x.to(dtype) if x.is_floating_point() else x for x in self.batch)
-        return LossHessian(self.here.to(dtype), [x.to(dtype) for x in self.deltas], Batch(*floating))
+        return LossHessian(
+            self.here.to(dtype), [x.to(dtype) for x in self.deltas], Batch(*floating)
+        )
 
 
 class LinearisedStep(NamedTuple):

@@ -1,0 +1,81 @@
+"""Families of tasks for whatever runs: at a given velocity, or in a given direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from metarl.envs.splits import check_draw, check_split, quantiles
+from metarl.types import BatchedEnv, EnvSpec, Task
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """Tasks {"velocity": v*}, U(0, max_velocity) m/s; the splits share none (splits.py)."""
+
+    max_velocity: float
+    bonus: float = 0.0
+    """Added to each reward: 1 where an episode can end early, lest a fall be a relief."""
+
+    def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
+        shares = quantiles(num, rng, split, draw)
+        return [{"velocity": velocity} for velocity in (self.max_velocity * shares).tolist()]
+
+    def goals(self, tasks: Sequence[Task]) -> np.ndarray:
+        """[K], what `progress` is told."""
+        return np.array([task["velocity"] for task in tasks], dtype=np.float64)
+
+    def progress(self, velocity: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return self.bonus - np.abs(velocity - goal)
+
+    def describe(self, task: Task) -> str:
+        return f"v*={task['velocity']:.2f}"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Tasks {"direction": +1 or -1}.
+
+    The two are all there is, so both splits hold both, as is the practice in the field.
+    """
+
+    def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
+        """By a coin, or by turns if `stratified`."""
+        check_split(split)
+        coins = rng.integers(2, size=num)
+        if check_draw(draw) == "stratified":
+            coins = np.arange(num) % 2
+        return [{"direction": 1.0 - 2.0 * coin} for coin in coins.tolist()]
+
+    def goals(self, tasks: Sequence[Task]) -> np.ndarray:
+        """[K], what `progress` is told."""
+        return np.array([task["direction"] for task in tasks], dtype=np.float64)
+
+    def progress(self, velocity: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return velocity * goal
+
+    def describe(self, task: Task) -> str:
+        return "forward" if task["direction"] > 0 else "backward"
+
+
+RunTask = Velocity | Direction
+
+
+class Runs:
+    """A family of tasks for one body: the TaskDistribution."""
+
+    def __init__(
+        self, spec: EnvSpec, tasks: RunTask, open_env: Callable[[int, int, int], BatchedEnv]
+    ):
+        """`open_env` is called with (num_tasks, episodes_per_task, threads)."""
+        self.spec = spec
+        self.tasks = tasks
+        self.open = open_env
+        self.describe = tasks.describe
+
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+    ) -> list[Task]:
+        return self.tasks.sample(num_tasks, rng, split, draw)

@@ -1,0 +1,168 @@
+"""Adaptation curves: a trained agent on held-out tasks, from its meta-parameters each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from metarl import keys
+from metarl.config import Config, EvaluateOptions
+from metarl.device import cores, simulation_threads, torch_device
+from metarl.envs import catalogue
+from metarl.errors import UserError
+from metarl.experiment import run_config
+from metarl.published import published
+from metarl.runs import checkpoint, directory
+from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
+from metarl.runs.adaptation_plot import adaptation_figure
+from metarl.runs.comparison import curves, text_table
+from metarl.runs.plot_style import save
+from metarl.runs.report import write_report
+from metarl.sampling.collect import returns_of
+from metarl.sampling.rounds import adaptation_rounds
+from metarl.training import build_agent
+from metarl.types import Agent, BatchedEnv, DivergedError, Task, TaskDistribution
+
+
+class Held(NamedTuple):
+    """Held-out tasks, and where they are played."""
+
+    distribution: TaskDistribution
+    tasks: Sequence[Task]
+    env: BatchedEnv
+    options: EvaluateOptions
+    device: torch.device
+
+
+def evaluate(options: EvaluateOptions) -> Path:
+    """Writes the run's adaptation.json, .csv, .png and report, and prints the table.
+
+    Returns the picture's path.
+
+    Raises:
+        UserError: for a run without weights, or one to compare with on other tasks.
+    """
+    run = directory.existing(options.run_dir)
+    config = run_config(run.root)
+    torch.set_num_threads(cores())
+    others = {_name(path): run_config(path) for path in options.against}
+    for name, other in others.items():
+        _same_tasks(name, other, config)
+    held = _held_out(config, options)
+    try:
+        agent = _trained(run.root, config, held)
+        outcome, env_steps = _adapt(agent, held, config.agent.name)
+        controls = {}
+        if "random" in options.controls:
+            untrained = _random(config, held)
+            controls["random initialisation"] = _adapt(untrained, held, "random")[0]
+        adaptation = _adaptation(config, held, outcome, env_steps, controls)
+        against = {}
+        for path, (name, other) in zip(options.against, others.items(), strict=True):
+            rival = _trained(path, other, held)
+            against[name] = _adaptation(other, held, *_adapt(rival, held, name), {})
+    finally:
+        held.env.close()
+    figures = published(config) if options.split == "test" else None
+    run.evaluation.mkdir(exist_ok=True)
+    write_json(run.adaptation_json, adaptation)
+    write_csv(run.adaptation_csv, adaptation)
+    save(run.adaptation_png, adaptation_figure(adaptation, against, figures))
+    report = write_report(run.root, figures)
+    print(text_table(curves(adaptation, against, figures)))
+    print(f"\nnumbers  {run.adaptation_json}\npicture  {run.adaptation_png}\nreport   {report}")
+    return run.adaptation_png
+
+
+def _name(run_dir: Path) -> str:
+    return run_dir.resolve().name
+
+
+def _same_tasks(name: str, other: Config, config: Config) -> None:
+    if other.env != config.env:
+        raise UserError(
+            f"{name} learned {other.env.name} with horizon {other.env.horizon}, this run "
+            f"{config.env.name} with {config.env.horizon}; compare runs of the same environment"
+        )
+
+
+def _held_out(config: Config, options: EvaluateOptions) -> Held:
+    """The tasks depend on the seed and their number alone, so every agent meets the same."""
+    distribution = catalogue.make(config.env.name, config.env.horizon)
+    rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
+    tasks = distribution.sample(options.tasks, rng, options.split)
+    threads = simulation_threads(options.workers)
+    env = distribution.open(options.tasks, options.episodes, threads)
+    return Held(distribution, tasks, env, options, torch_device(options.device))
+
+
+def _trained(run_dir: Path, config: Config, held: Held) -> Agent:
+    """The run's agent with its saved weights."""
+    saved = directory.existing(run_dir).checkpoints
+    load = checkpoint.best if held.options.checkpoint == "best" else checkpoint.load_latest
+    found = load(saved, held.device)
+    if found is None:
+        raise UserError(
+            f"{run_dir} has no checkpoint yet\n`python -m metarl.train --config "
+            f"{run_dir / 'config.yaml'}` trains on to its first"
+        )
+    agent = build_agent(config, held.distribution, held.device)
+    try:
+        agent.load_state_dict(found.tensors)
+    except ValueError as error:
+        raise UserError(f"{found.path}: {error}") from None
+    return agent
+
+
+def _random(config: Config, held: Held) -> Agent:
+    """The run's agent as if it had never been trained, from other initial weights."""
+    rng = keys.generator(held.options.seed, keys.Purpose.CONTROL)
+    return build_agent(config, held.distribution, held.device, rng)
+
+
+def _adapt(agent: Agent, held: Held, name: str) -> tuple[Outcome, tuple[float, ...]]:
+    """Returns and success [K, S, E], and the environment steps a task has used at each point."""
+    options, spec = held.options, held.distribution.spec
+    key = (options.seed, keys.Purpose.EVALUATION)
+    print(f"{name}: {options.steps} steps on {options.tasks} tasks ...", flush=True)
+    try:
+        _, rounds = adaptation_rounds(
+            agent,
+            held.env,
+            spec,
+            held.tasks,
+            options.episodes,
+            options.steps,
+            key,
+            held.device,
+        )
+    except DivergedError as error:
+        raise UserError(f"{name}: {error}; another --seed draws other tasks") from error
+    returns = np.stack([returns_of(x).cpu().numpy() for x in rounds], axis=1)
+    success = np.stack([x.success.cpu().numpy() for x in rounds], axis=1)
+    per_task = [float(x.mask.sum()) / options.tasks for x in rounds[:-1]]
+    env_steps = tuple(np.concatenate([[0.0], np.cumsum(per_task)]).tolist())
+    return Outcome(returns, success if spec.has_success else None), env_steps
+
+
+def _adaptation(
+    config: Config,
+    held: Held,
+    outcome: Outcome,
+    env_steps: tuple[float, ...],
+    controls: dict[str, Outcome],
+) -> Adaptation:
+    return Adaptation(
+        env=config.env.name,
+        agent=config.agent.name,
+        split=held.options.split,
+        steps=tuple(range(held.options.steps + 1)),
+        env_steps=env_steps,
+        tasks=tuple(held.tasks),
+        outcome=outcome,
+        controls=controls,
+    )

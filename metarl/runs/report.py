@@ -1,0 +1,122 @@
+"""report.html: a run in one file that can be mailed; no script, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from metarl.errors import UserError
+from metarl.runs import environment as environments
+from metarl.runs import plot_style
+from metarl.runs.adaptation import Adaptation, read_json
+from metarl.runs.adaptation_plot import adaptation_figure
+from metarl.runs.comparison import Published, curves, table
+from metarl.runs.directory import existing
+from metarl.runs.files import replace_text
+from metarl.runs.metrics import read
+from metarl.runs.progress import duration, short
+from metarl.runs.training_plot import training_figure
+
+
+def write_report(run_dir: Path, published: Published | None = None) -> Path:
+    """Writes RUN_DIR/report.html from what lies in the run's folder, and says where it is.
+
+    Args:
+        published: figures of others for the run's task distribution and horizon.
+
+    Raises:
+        UserError: for a folder that is no run, and a file in it that cannot be read.
+    """
+    run = existing(run_dir)
+    adaptation = read_json(run.adaptation_json) if run.adaptation_json.exists() else None
+    described = environments.read(run.environment) if run.environment.exists() else {}
+    page = render(
+        run.root.resolve().name,
+        run.config.read_text(),
+        described,
+        read(run.metrics),
+        adaptation,
+        published,
+    )
+    try:
+        replace_text(run.report, page)
+    except OSError as error:
+        raise UserError(f"{run.report} cannot be written: {error.strerror}") from error
+    return run.report
+
+
+def render(
+    name: str,
+    config: str,
+    environment: Mapping[str, Any],
+    rows: Sequence[Mapping[str, float]],
+    adaptation: Adaptation | None,
+    published: Published | None = None,
+) -> str:
+    """The page. A run that has not trained or been evaluated yet lacks those parts.
+
+    Args:
+        config: the text of config.yaml.
+        rows: of metrics.jsonl.
+    """
+    found = curves(adaptation, published=published) if adaptation else []
+    headings, cells = table(found)
+    # Everything is escaped: names and settings are a user's, and a page may be passed on.
+    pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
+    return pages.from_string(template).render(
+        name=name,
+        config=config,
+        environment=list(_flat(environment)),
+        facts=_facts(rows, adaptation),
+        adaptation=adaptation,
+        adaptation_png=_embedded(adaptation_figure(adaptation, published=published))
+        if adaptation
+        else "",
+        training_png=_embedded(training_figure(rows, name)) if rows else "",
+        headings=headings,
+        rows=cells,
+        source=published.source if published else "",
+    )
+
+
+def _embedded(figure: Figure) -> str:
+    return "data:image/png;base64," + base64.b64encode(plot_style.png(figure)).decode()
+
+
+def _facts(
+    rows: Sequence[Mapping[str, float]], adaptation: Adaptation | None
+) -> list[tuple[str, str]]:
+    """What one wants to know first: label and value."""
+    facts = []
+    if adaptation:
+        mean = adaptation.outcome.summary().mean
+        last = adaptation.steps[-1]
+        label = f"return before and after {last} adaptation step{'s' if last != 1 else ''}"
+        facts += [(label, f"{mean[0]:.1f} → {mean[-1]:.1f}")]
+        success = adaptation.outcome.success_summary()
+        if success:
+            facts += [("episodes solved", f"{success.mean[0]:.0%} → {success.mean[-1]:.0%}")]
+    if rows:
+        facts += [("meta-iterations", f"{rows[-1]['iteration']:,}")]
+        facts += [("environment steps", short(rows[-1].get("env_steps", 0)))]
+        if "wall_s" in rows[-1]:
+            facts += [("training time", duration(rows[-1]["wall_s"]))]
+    return facts
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Nested objects as dotted keys."""
+    flat = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat += _flat(value, f"{prefix}{key}.")
+        else:
+            flat.append((f"{prefix}{key}", value))
+    return flat

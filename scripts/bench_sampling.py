@@ -1,0 +1,199 @@
+"""How much of the simulator's own speed is left with a policy in the loop.
+
+Prints ratios, each of measurements taken by turns in this one run: the half-cheetahs with an
+MLP 100-100 choosing every action, against (a) bare `mujoco.rollout` stepping the very same
+simulations, and (b) a gymnasium SyncVectorEnv of HalfCheetah-v5 under the same kind of policy.
+Single timings are noisy; only the ratios are meant to be quoted.
+
+    python scripts/bench_sampling.py --tasks 40 --episodes 20 --threads 2
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from mujoco.rollout import Rollout
+
+from metarl.envs import catalogue
+from metarl.envs.half_cheetah import HalfCheetahEnv
+
+VARIANTS = {5: "half-cheetah-vel:varibad", 1: "half-cheetah-vel:maml2017"}
+"""Frame skip -> the benchmark that has it."""
+
+
+class Mlp:
+    """A Gaussian policy of given widths with unit deviation; functional, without gradients."""
+
+    def __init__(self, obs_dim: int, act_dim: int, seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        widths = [obs_dim, 100, 100, act_dim]
+        self.layers = [
+            (torch.randn(n_in, n_out, generator=generator) / n_in**0.5, torch.zeros(n_out))
+            for n_in, n_out in pairwise(widths)
+        ]
+
+    def __call__(self, obs: np.ndarray, noise: torch.Tensor) -> np.ndarray:
+        hidden = torch.from_numpy(obs).reshape(-1, obs.shape[-1])
+        *inner, (last, bias) = self.layers
+        for weight, offset in inner:
+            hidden = torch.relu(torch.addmm(offset, hidden, weight))
+        return (torch.addmm(bias, hidden, last) + noise).numpy()
+
+
+class Ours:
+    """The batched environment with the policy in the loop; keeps what it played."""
+
+    def __init__(self, name: str, args: argparse.Namespace):
+        distribution = catalogue.make(name, args.steps)
+        env = distribution.open(args.tasks, args.episodes, args.threads)
+        assert isinstance(env, HalfCheetahEnv)
+        self.env = env
+        rng = np.random.default_rng(args.seed)
+        self.env.set_tasks(distribution.sample(args.tasks, rng))
+        self.shape = (args.tasks, args.episodes, 6)
+        self.seeds = rng.integers(2**63, size=self.shape[:2], dtype=np.uint64)
+        self.policy = Mlp(distribution.spec.obs_dim, 6, args.seed)
+        size = args.tasks * args.episodes
+        self.noise = torch.from_numpy(rng.standard_normal((args.steps, size, 6), np.float32))
+        self.first = self.controls = np.empty(0)
+
+    @torch.no_grad()
+    def play(self) -> float:
+        """Seconds for an episode of all simulations, resets apart."""
+        obs = self.env.reset(self.seeds)
+        batch = self.env.batch
+        self.first = np.hstack([np.zeros((batch.size, 1)), batch.qpos, batch.qvel])
+        played = []
+        start = time.perf_counter()
+        for noise in self.noise:
+            actions = self.policy(obs, noise)
+            step = self.env.step(actions.reshape(self.shape))
+            obs = step.obs
+            played.append(actions)
+        seconds = time.perf_counter() - start
+        self.controls = np.clip(np.array(played, dtype=np.float64), -1.0, 1.0)
+        return seconds
+
+
+class Bare:
+    """`mujoco.rollout` over the states and controls that `ours` went through, nothing else."""
+
+    def __init__(self, ours: Ours, args: argparse.Namespace):
+        self.ours, self.batch = ours, ours.env.batch
+        self.rollout = Rollout(nthread=args.threads)
+        self.data = [mujoco.MjData(self.batch.model) for _ in range(args.threads)]
+        self.chunk = max(1, self.batch.size // (4 * args.threads))
+
+    def play(self) -> float:
+        model, size, skip = self.batch.model, self.batch.size, self.batch.frame_skip
+        state = self.ours.first.copy()
+        after = np.zeros((size, skip, state.shape[1]))
+        controls = np.repeat(self.ours.controls[:, :, None], skip, axis=2)
+        models = [model] * size
+        start = time.perf_counter()
+        for control in controls:
+            self.rollout.rollout(
+                models,
+                self.data,
+                state,
+                control,
+                skip_checks=True,
+                nstep=skip,
+                state=after,
+                chunk_size=self.chunk,
+            )
+            state[:] = after[:, -1]
+        return time.perf_counter() - start
+
+
+class Gymnasium:
+    """A SyncVectorEnv of HalfCheetah-v5 under the same kind of policy."""
+
+    def __init__(self, count: int, seed: int):
+        make: Callable[[], Any] = lambda: gymnasium.make("HalfCheetah-v5")  # noqa: E731
+        self.env = gymnasium.vector.SyncVectorEnv([make] * count)
+        self.count, self.seed = count, seed
+        self.policy = Mlp(17, 6, seed)
+        self.noise = torch.randn(100, count, 6, generator=torch.Generator().manual_seed(seed))
+
+    @torch.no_grad()
+    def play(self) -> float:
+        obs, _ = self.env.reset(seed=self.seed)
+        start = time.perf_counter()
+        for noise in self.noise:
+            actions = self.policy(obs.astype(np.float32), noise).clip(-1.0, 1.0)
+            obs, *_ = self.env.step(actions)
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.torch_threads)
+    size = args.tasks * args.episodes
+    print(f"{args.tasks} tasks x {args.episodes} episodes x {args.steps} steps, ", end="")
+    print(f"{args.threads} simulation threads, median of {args.repeats} turns")
+    reference = Gymnasium(args.vector_envs, args.seed)
+    for skip, name in VARIANTS.items():
+        ours = Ours(name, args)
+        bare = Bare(ours, args)
+        contenders = {"policy in the loop": ours, "bare mujoco.rollout": bare}
+        if skip == 5:
+            contenders["gymnasium SyncVectorEnv"] = reference
+        steps = dict.fromkeys(contenders, size * args.steps)
+        steps["gymnasium SyncVectorEnv"] = args.vector_envs * 100
+        rates = measure(contenders, steps, args.repeats)
+        print(f"\n{name} (frame skip {skip})")
+        for label, values in rates.items():
+            print(f"  {label:24} {np.median(values):9.0f} env steps/s")
+        ours_rates = rates["policy in the loop"]
+        for label, values in rates.items():
+            if label != "policy in the loop":
+                ratios = ours_rates / values
+                low, high = ratios.min(), ratios.max()
+                print(f"  ratio to {label:24} {np.median(ratios):.2f}  ({low:.2f} to {high:.2f})")
+        ours.env.close()
+
+
+def measure(contenders: dict, steps: dict[str, int], repeats: int) -> dict[str, np.ndarray]:
+    """Environment steps per second of each, [repeats]; by turns, after one to warm up."""
+    rates = {label: np.zeros(repeats) for label in contenders}
+    for turn in range(-1, repeats):
+        for label, contender in contenders.items():
+            seconds = contender.play()
+            if turn >= 0:
+                rates[label][turn] = steps[label] / seconds
+    return rates
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tasks", type=int, default=40, help="K (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=20, help="E (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="per turn (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="simulation (default: %(default)s)")
+    parser.add_argument(
+        "--torch-threads", type=int, default=1, help="for the policy (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--vector-envs", type=int, default=20, help="gymnasium copies (default: %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=7, help="turns (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

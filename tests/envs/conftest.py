@@ -1,0 +1,31 @@
+"""What the tests of task distributions share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from metarl.envs import catalogue
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def opened():
+    """`opened(name, K, E)` -> an environment with tasks, at the start of its episodes."""
+    envs = []
+
+    def open_env(name: str, num_tasks: int = 2, episodes: int = 3, threads: int = 1, horizon=None):
+        distribution = catalogue.make(name, horizon or catalogue.default_horizon(name))
+        env = distribution.open(num_tasks, episodes, threads)
+        envs.append(env)
+        env.set_tasks(distribution.sample(num_tasks, np.random.default_rng(3)))
+        env.reset(np.arange(num_tasks * episodes, dtype=np.uint64).reshape(num_tasks, episodes))
+        return env
+
+    yield open_env
+    for env in envs:
+        env.close()

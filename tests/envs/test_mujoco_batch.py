@@ -1,0 +1,112 @@
+"""The engine: threads, isolation, instability, pictures."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from metarl.types import DivergedError
+
+NAMES = ["half-cheetah-vel:maml2017", "half-cheetah-dir:varibad", "ant-vel:maml2017"]
+
+
+def play(env, steps, seed=0):
+    """All the bytes of `steps` steps under random actions."""
+    rng = np.random.default_rng(seed)
+    width = env.batch.model.nu
+    taken = [env.step(rng.standard_normal((*env.shape, width))) for _ in range(steps)]
+    return b"".join(field.tobytes() for step in taken for field in step)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_do_not_change_a_byte(opened, name):
+    one, two, three = (play(opened(name, 4, 5, threads), 30) for threads in (1, 2, 3))
+    assert one == two == three
+
+
+def test_one_simulation_of_many_is_the_one_alone(opened):
+    many, alone = opened(NAMES[0], 3, 7), opened(NAMES[0], 1, 1)
+    alone.set_tasks(many.tasks[2:])
+    alone.reset(np.array([[2 * 7 + 4]], np.uint64))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        actions = rng.standard_normal((3, 7, 6))
+        step, step_alone = many.step(actions), alone.step(actions[2:, 4:5])
+        assert step.obs[2, 4].tobytes() == step_alone.obs[0, 0].tobytes()
+        assert step.rewards[2, 4].tobytes() == step_alone.rewards[0, 0].tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", [1e9, 1e12, np.nan, np.inf])
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_an_unstable_simulation_is_named(opened, name, value, steps_before, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    env = opened(name, 2, 3)
+    still = np.zeros((2, 3, env.batch.model.nu))
+    for _ in range(steps_before):
+        env.step(still)
+    env.batch.qvel[4] = value
+    with pytest.raises(DivergedError) as caught:
+        env.step(still)
+    error = caught.value
+    assert (error.task, error.episode, error.step) == (env.tasks[1], 1, steps_before + 1)
+    assert name in str(error)
+    assert not list(tmp_path.iterdir()), "MuJoCo must not leave its log where one works"
+
+
+def test_a_state_of_no_number_is_unstable(opened):
+    """As an integrator's later stages, which MuJoCo does not check, could leave it."""
+    batch = opened(NAMES[2]).batch
+    batch.qvel[4, 2] = np.nan
+    assert batch._unstable(batch._state).tolist() == [4]
+
+
+def test_after_a_divergence_a_reset_starts_afresh(opened):
+    env = opened(NAMES[0])
+    seeds = np.arange(6, dtype=np.uint64).reshape(2, 3)
+    expected = play(env, 5)
+    env.batch.qvel[4] = 1e9
+    with pytest.raises(DivergedError):
+        env.step(np.zeros((2, 3, 6)))
+    env.reset(seeds)
+    assert play(env, 5) == expected
+
+
+def test_an_action_that_is_no_number_is_refused(opened):
+    env = opened(NAMES[0])
+    actions = np.zeros((2, 3, 6))
+    actions[1, 2, 0] = np.nan
+    with pytest.raises(FloatingPointError, match="episode 2, step 1"):
+        env.step(actions)
+
+
+RENDER = """
+import numpy as np
+from metarl.envs import catalogue
+env = catalogue.make("half-cheetah-vel", 10).open(2, 2, 1)
+env.set_tasks([{"velocity": 1.0}, {"velocity": 2.0}])
+env.reset(np.arange(4, dtype=np.uint64).reshape(2, 2))
+first = env.frame(0, 0)
+assert first.shape == (240, 320, 3) and first.dtype == np.uint8, first.shape
+assert first.std() > 10, "a picture shows something"
+assert env.frame(1, 1, 64, 48).shape == (48, 64, 3)
+assert (env.frame(0, 0) == first).all(), "a state has one picture"
+for _ in range(9):
+    env.step(np.ones((2, 2, 6)))
+assert (env.frame(0, 0) != first).any(), "which changes with the state"
+env.close()
+"""
+
+
+@pytest.mark.parametrize("backend", ["osmesa", "egl"])
+def test_a_frame_of_one_simulation(backend):
+    """In a process of its own: the GL backend is chosen when mujoco is imported."""
+    probe = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>')).close()"
+    environment = {"MUJOCO_GL": backend, "PYTHONPATH": ":".join(sys.path)}
+    run = [sys.executable, "-c"]
+    there = subprocess.run([*run, probe], env=environment, capture_output=True, text=True)
+    if there.returncode:
+        pytest.skip(f"no {backend} here: {there.stderr.strip().splitlines()[-1:]}")
+    done = subprocess.run([*run, RENDER], env=environment, capture_output=True, text=True)
+    assert not done.returncode, done.stderr

@@ -1,0 +1,132 @@
+"""adaptation.json and .csv: what is written is read, what is wrong is named."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from metarl.errors import UserError
+from metarl.runs.adaptation import Adaptation, Outcome, read_json, write_csv, write_json
+from metarl.runs.statistics import summarise
+
+
+def example(success: bool = True) -> Adaptation:
+    rng = np.random.default_rng(0)
+    returns = rng.normal(size=(4, 2, 3))
+    return Adaptation(
+        env="point-goal",
+        agent="maml-trpo",
+        split="test",
+        steps=(0, 1),
+        env_steps=(0, 300),
+        tasks=tuple({"goal": [float(k), 0.1]} for k in range(4)),
+        outcome=Outcome(returns, returns > 0 if success else None),
+        controls={"random initialisation": Outcome(rng.normal(size=(4, 2, 5)))},
+    )
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_what_is_written_is_read(tmp_path, success):
+    before = example(success)
+    write_json(tmp_path / "adaptation.json", before)
+    after = read_json(tmp_path / "adaptation.json")
+    for name in ("env", "agent", "split", "steps", "env_steps", "tasks"):
+        assert getattr(after, name) == getattr(before, name)
+    np.testing.assert_equal(after.outcome._asdict(), before.outcome._asdict())
+    np.testing.assert_equal(
+        {name: outcome._asdict() for name, outcome in after.controls.items()},
+        {name: outcome._asdict() for name, outcome in before.controls.items()},
+    )
+    write_json(tmp_path / "again.json", after)
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "adaptation.json").read_text()
+
+
+def test_the_format(tmp_path):
+    """What other tools read: design.md, section 4."""
+    adaptation = example()
+    write_json(tmp_path / "adaptation.json", adaptation)
+    document = json.loads((tmp_path / "adaptation.json").read_text())
+    keys = "format env agent split steps env_steps tasks returns success summary controls"
+    assert document.keys() == {*keys.split(), "success_summary"}
+    assert document["format"] == 1
+    summary = summarise(adaptation.outcome.returns)
+    assert document["summary"] == {k: v.tolist() for k, v in summary._asdict().items()}
+    assert document["success"][0][0] == adaptation.outcome.success[0, 0].tolist()  # type: ignore
+    control = document["controls"]["random initialisation"]
+    assert control.keys() == {"returns", "success", "summary"}
+    assert np.shape(control["returns"]) == (4, 2, 5)
+
+
+def test_one_task_has_no_standard_error(tmp_path):
+    whole = example()
+    one = Adaptation(
+        whole.env, whole.agent, whole.split, whole.steps, whole.env_steps, whole.tasks[:1],
+        Outcome(whole.outcome.returns[:1]),
+    )  # fmt: skip
+    write_json(tmp_path / "a.json", one)
+    assert json.loads((tmp_path / "a.json").read_text())["summary"]["stderr"] == [None, None]
+    assert read_json(tmp_path / "a.json").outcome.returns.shape == (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("format", 2, "format is 2"),
+        ("env", None, "env is null, not of type str"),
+        ("returns", [[1, 2], [3]], "returns is no array"),
+        ("returns", [["high"]], "returns is no array of float64"),
+        ("returns", [[[1.0]]], r"returns has shape \(1, 1, 1\), not 4 tasks x 2 steps"),
+        ("success", [[[True]]], r"success has shape \(1, 1, 1\)"),
+        ("success", [[[0.5]]], "success is no array of bool"),
+        ("steps", [0, 0.5], "steps is no array of int64"),
+        ("env_steps", [0], "env_steps has 1 values, not 2"),
+        ("tasks", [1, 2, 3, 4], "tasks holds"),
+        ("controls", {"x": {}}, r"controls\.x\.returns is missing"),
+        ("controls", {"x": {"returns": [[[1.0]]]}}, r"controls\.x\.returns has shape"),
+        ("controls", {"x": 1}, r"controls\.x is 1, not of type dict"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, key, value, message):
+    path = tmp_path / "adaptation.json"
+    write_json(path, example())
+    document = {**json.loads(path.read_text()), key: value}
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=message) as error:
+        read_json(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["format", "env", "steps", "tasks", "returns", "controls"])
+def test_a_missing_key_is_named(tmp_path, key):
+    path = tmp_path / "adaptation.json"
+    write_json(path, example())
+    document = json.loads(path.read_text())
+    del document[key]
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=f"{key} is missing"):
+        read_json(path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_no_json(tmp_path, content):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"b\.json cannot be read"):
+        read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("success", [True, False])
+def test_a_csv_line_per_episode(tmp_path, success):
+    adaptation = example(success)
+    write_csv(tmp_path / "adaptation.csv", adaptation)
+    with open(tmp_path / "adaptation.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4 * 2 * 3
+    last = lines[-1]
+    place = {"task": "3", "step": "1", "episode": "2", "env_steps": "300"}
+    assert place.items() <= last.items()
+    value = adaptation.outcome.returns[3, 1, 2]
+    assert float(last["return"]) == value
+    assert last["success"] == (str(int(value > 0)) if success else "")

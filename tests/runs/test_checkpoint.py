@@ -1,0 +1,262 @@
+"""Checkpoints: whole or not there, proven when read, the last two and the best kept."""
+
+import json
+import math
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+from metarl.errors import UserError
+from metarl.runs import checkpoint
+from metarl.runs.checkpoint import CheckpointWarning, CorruptCheckpointError
+
+
+def tensors(value: float = 1.0) -> dict[str, torch.Tensor]:
+    return {"weight": torch.full((3, 2), value), "bias": torch.arange(3.0)}
+
+
+def save(folder: Path, *iterations: int, score: float = 0.0) -> None:
+    for iteration in iterations:
+        checkpoint.save(folder, iteration, tensors(iteration), {"env_steps": iteration}, score)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    table = torch.arange(12.0).reshape(3, 4)
+    before = {
+        "bfloat16": torch.randn(3, 5).bfloat16(),
+        "float64": torch.tensor([1e-300, -0.0, math.pi], dtype=torch.float64),
+        "int64": torch.tensor(2**62),
+        "bool": torch.tensor([True, False]),
+        "empty": torch.empty(0, 7),
+        "not finite": torch.tensor([math.nan, math.inf, -math.inf]),
+        "transposed": table.T,
+        "shared": table[1],
+        "with gradient": torch.randn(2, requires_grad=True),
+    }
+    state = {"env_steps": 10**12, "third": 1 / 3, "minus zero": -0.0, "text": "é", "none": None}
+    path = checkpoint.save(tmp_path, 7, before, state, score=-3.5)
+    after = checkpoint.load(path)
+
+    assert path.name == "000007"
+    assert (after.iteration, after.state, after.score, after.path) == (7, state, -3.5, path)
+    assert math.copysign(1, after.state["minus zero"]) == -1
+    assert after.tensors.keys() == before.keys()
+    for name, tensor in before.items():
+        torch.testing.assert_close(
+            after.tensors[name], tensor.detach(), rtol=0, atol=0, equal_nan=True
+        )
+    after.tensors["float64"] += 1  # writable
+
+
+def test_equal_contents_give_equal_bytes(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name, 3)
+    for file in ("agent.safetensors", "state.json", "manifest.json"):
+        contents = [(tmp_path / name / "000003" / file).read_bytes() for name in ("a", "b")]
+        assert contents[0] == contents[1]
+
+
+def test_loads_onto_a_device(tmp_path):
+    save(tmp_path, 1)
+    loaded = checkpoint.load_latest(tmp_path, torch.device("meta"))
+    assert loaded
+    assert loaded.tensors["weight"].device.type == "meta"
+
+
+def test_nothing_saved_yet(tmp_path):
+    assert checkpoint.load_latest(tmp_path) is None
+    assert checkpoint.load_latest(tmp_path / "missing") is None
+    assert checkpoint.best(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("scores", "kept", "best"),
+    [
+        ([1, 9, 2, 3], [2, 3, 4], 2),
+        ([1, 2, 3, 4], [3, 4], 4),
+        ([5, 5, 5, 5], [3, 4], 4),
+        ([-1.0, -0.0, math.nan, -7], [2, 3, 4], 2),
+        ([-9, math.inf, math.nan, math.nan], [1, 3, 4], 1),
+        ([math.nan] * 4, [3, 4], 4),
+    ],
+)
+def test_keeps_the_last_two_and_the_best(tmp_path, scores, kept, best):
+    for iteration, score in enumerate(scores, start=1):
+        save(tmp_path, iteration, score=score)
+    assert [int(name) for name in names(tmp_path)] == kept
+    found = checkpoint.best(tmp_path)
+    assert found
+    assert found.iteration == best
+
+
+def test_a_score_that_is_not_finite_comes_back_as_nan(tmp_path):
+    save(tmp_path, 1, score=math.inf)
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded
+    assert math.isnan(loaded.score)
+    assert json.loads((tmp_path / "000001/state.json").read_text())["score"] is None
+
+
+def test_a_later_checkpoint_of_an_abandoned_future_goes(tmp_path):
+    save(tmp_path, 50, 75, 100)
+    save(tmp_path, 80)
+    assert names(tmp_path) == ["000075", "000080"]
+
+
+def test_saving_an_iteration_again_replaces_it(tmp_path):
+    save(tmp_path, 1, 2)
+    checkpoint.save(tmp_path, 2, tensors(99.0), {}, 0.0)
+    loaded = checkpoint.load_latest(tmp_path)
+    assert loaded
+    assert loaded.tensors["weight"][0, 0] == 99.0
+    assert names(tmp_path) == ["000001", "000002"]
+
+
+def test_a_replacement_that_was_cut_short_is_undone(tmp_path):
+    """Killed when the old one is aside and the new one has not its name yet."""
+    save(tmp_path, 1)
+    (tmp_path / "000001").rename(tmp_path / ".000001.old")
+    (tmp_path / ".000001.new").mkdir()
+    checkpoint.clean(tmp_path)
+    assert names(tmp_path) == ["000001"]
+    assert checkpoint.load(tmp_path / "000001").iteration == 1
+
+
+def corrupt_tensors(path: Path) -> None:
+    file = path / "agent.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+CORRUPTIONS = {
+    "a bit of the tensors": corrupt_tensors,
+    "tensors cut short": lambda p: (p / "agent.safetensors").write_bytes(b""),
+    "no tensors": lambda p: (p / "agent.safetensors").unlink(),
+    "another state": lambda p: (p / "state.json").write_text("{}"),
+    "no manifest": lambda p: (p / "manifest.json").unlink(),
+    "half a manifest": lambda p: (p / "manifest.json").write_text('{"format": 1, "sha'),
+    "a manifest of nothing": lambda p: (p / "manifest.json").write_text("[]"),
+    "a manifest not of text": lambda p: (p / "manifest.json").write_bytes(b"\xff\xfe\x00"),
+}
+
+
+@pytest.mark.parametrize("corruption", CORRUPTIONS)
+def test_passes_over_a_corrupt_checkpoint(tmp_path, corruption):
+    save(tmp_path, 1, 2)
+    CORRUPTIONS[corruption](tmp_path / "000002")
+    with pytest.warns(CheckpointWarning, match="000002"):
+        loaded = checkpoint.load_latest(tmp_path)
+    assert loaded
+    assert loaded.iteration == 1
+    assert loaded.tensors["weight"][0, 0] == 1.0
+
+
+def test_a_corrupt_file_is_named_with_both_digests(tmp_path):
+    save(tmp_path, 1)
+    expected = json.loads((tmp_path / "000001/manifest.json").read_text())["sha256"]["state.json"]
+    (tmp_path / "000001/state.json").write_bytes(b"{}")
+    empty = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"  # of b"{}"
+    with pytest.raises(CorruptCheckpointError) as error:
+        checkpoint.load(tmp_path / "000001")
+    assert all(part in str(error.value) for part in ("000001/state.json", expected, empty))
+
+
+def test_all_corrupt_is_an_error(tmp_path):
+    save(tmp_path, 1, 2)
+    for path in checkpoint.saved(tmp_path):
+        corrupt_tensors(path)
+    with pytest.warns(CheckpointWarning), pytest.raises(UserError, match="every checkpoint"):
+        checkpoint.load_latest(tmp_path)
+
+
+def test_a_later_format_is_no_corruption(tmp_path):
+    save(tmp_path, 1, 2)
+    manifest = tmp_path / "000002/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(UserError, match="has format 2"):
+        checkpoint.load_latest(tmp_path)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
+    save(tmp_path, 1)
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    with pytest.raises(UserError, match="No space left"):
+        save(tmp_path, 2)
+    assert names(tmp_path) == ["000001"]
+
+
+KILLED_AT_EVERY_CALL = """
+import os, shutil, signal, sys
+from pathlib import Path
+import torch
+from metarl.runs import checkpoint, files
+
+torch.set_num_threads(1)
+
+def save(folder, iteration):
+    checkpoint.save(folder, iteration, {"w": torch.full((64,), float(iteration))}, {}, -iteration)
+
+def killing(function):
+    def call(*arguments, **named):
+        global calls
+        calls -= 1
+        if calls == 0:
+            if function is checkpoint.write_bytes_:
+                arguments[0].write_bytes(arguments[1][: len(arguments[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+    return call
+
+checkpoint.write_bytes_ = checkpoint.write_bytes
+for point in range(1, 60):
+    folder = Path(sys.argv[1]) / str(point)
+    folder.mkdir()
+    for iteration in (1, 2, 3, 4):
+        save(folder, iteration)
+    child = os.fork()
+    if child == 0:
+        calls = point
+        checkpoint.write_bytes = killing(checkpoint.write_bytes)
+        checkpoint.sync_folder = killing(checkpoint.sync_folder)
+        os.rename, os.unlink, os.rmdir = map(killing, (os.rename, os.unlink, os.rmdir))
+        save(folder, int(sys.argv[2]))
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        print(point)
+        sys.exit()
+"""
+
+
+@pytest.mark.parametrize("iteration", [5, 4], ids=["a new one", "one that is there"])
+def test_kill_minus_9_at_every_point_of_a_save(tmp_path, iteration):
+    """Whatever the point: what is found is whole, and the next save leaves nothing behind."""
+    command = [sys.executable, "-c", KILLED_AT_EVERY_CALL, str(tmp_path), str(iteration)]
+    points = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert points > 8  # three files, two folders, renames, removals
+    for point in range(1, points):
+        folder = tmp_path / str(point)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # nothing corrupt is ever seen
+            found = checkpoint.load_latest(folder)
+        assert found
+        assert found.iteration in (iteration - 1, iteration)
+        assert (found.tensors["w"] == found.iteration).all()
+        for path in checkpoint.saved(folder):
+            checkpoint.load(path)
+        checkpoint.save(folder, 6, tensors(), {}, -6.0)
+        assert names(folder)[-1] == "000006"
+        assert not [n for n in names(folder) if n[0] == "."]

@@ -1,0 +1,161 @@
+"""A run's folder: made, refused while in use, free again after a death."""
+
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from metarl.errors import UserError
+from metarl.runs import directory, environment, files
+from metarl.runs.directory import Lock
+
+HOLD = """
+import sys, time
+from metarl.runs.directory import Lock, RunDirectory
+from pathlib import Path
+lock = Lock(RunDirectory(Path(sys.argv[1])))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_layout(tmp_path):
+    run = directory.create(tmp_path / "runs" / "x")
+    assert run.checkpoints.is_dir()
+    assert run.evaluation.is_dir()
+    assert run.adaptation_json == tmp_path / "runs/x/evaluation/adaptation.json"
+    assert not list(run.root.glob(".*"))
+    assert directory.create(run.root) == run
+
+
+def test_another_process_is_refused_until_the_holder_dies(tmp_path):
+    run = directory.create(tmp_path / "x")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(run.root)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError) as refusal:
+        Lock(run)
+    message = str(refusal.value)
+    assert str(run.root) in message
+    assert f"process {holder.pid}" in message
+    assert "--run-dir" in message
+    assert len(message.splitlines()) <= 3
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    with Lock(run):
+        assert f"process {os.getpid()}" in run.lock.read_text()
+
+
+def test_the_lock_is_released(tmp_path):
+    run = directory.create(tmp_path / "x")
+    with Lock(run) as lock, pytest.raises(UserError, match="in use"):
+        Lock(run)
+    lock.release()
+    with Lock(run):
+        pass
+
+
+def sleep(started):
+    started.set()
+    time.sleep(60)
+
+
+@pytest.mark.filterwarnings("ignore:This process")  # Python's own warning against fork
+def test_a_forked_worker_does_not_keep_its_parents_lock(tmp_path):
+    run = directory.create(tmp_path / "x")
+    lock = Lock(run)
+    context = multiprocessing.get_context("fork")
+    started = context.Event()
+    worker = context.Process(target=sleep, args=(started,))
+    worker.start()
+    try:
+        assert started.wait(10)
+        with pytest.raises(UserError):
+            Lock(run)  # the child's close leaves the parent's lock alone
+        lock.release()
+        with Lock(run):
+            pass
+    finally:
+        worker.kill()
+        worker.join()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "x" * 300])
+def test_a_place_that_cannot_be_written(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written") as error:
+        directory.create(tmp_path / place)
+    assert "--run-dir" in str(error.value)
+
+
+def test_a_read_only_file_system(tmp_path, monkeypatch):
+    """Where folders stand already, only writing shows it; also to root."""
+    run = directory.create(tmp_path / "x")
+
+    def refuses(path, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuses)
+    with pytest.raises(UserError, match="Read-only file system"):
+        directory.create(run.root)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission(tmp_path):
+    (tmp_path / "x").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="Permission denied"):
+        directory.create(tmp_path / "x")
+
+
+def test_an_existing_run_has_a_config(tmp_path):
+    with pytest.raises(UserError, match="no run directory"):
+        directory.existing(tmp_path / "missing")
+    with pytest.raises(UserError, match=r"has no config\.yaml"):
+        directory.existing(tmp_path)
+    (tmp_path / "config.yaml").touch()
+    assert directory.existing(tmp_path).root == tmp_path
+
+
+def test_a_failed_replacement_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "config.yaml"
+    files.replace_text(path, "old")
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="No space"):
+        files.replace_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_environment_is_written_and_read(tmp_path):
+    described = environment.describe("cpu", {"simulation": 2})
+    assert described["versions"].keys() >= {"python", "torch", "mujoco", "numpy"}
+    assert described["machine"]["cpus"] >= 1
+    assert described["threads"] == {"simulation": 2}
+    environment.write(tmp_path / "environment.json", described)
+    assert environment.read(tmp_path / "environment.json") == described
+
+
+def test_an_upgrade_is_told():
+    before = {"versions": {"mujoco": "3.3.0", "torch": "2.13.0"}}
+    now = {"versions": {"mujoco": "3.4.0", "torch": "2.13.0", "scipy": "1.0"}}
+    expected = ["mujoco 3.3.0 -> 3.4.0", "scipy missing -> 1.0"]
+    assert environment.changed_versions(before, now) == expected
+
+
+def test_a_commit_is_the_packages_own_only(tmp_path):
+    """A package installed inside somebody's checkout is not of that checkout's commit."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / "environment.py").touch()
+    assert environment._git(tmp_path) is None

@@ -1,0 +1,221 @@
+"""The doors' command lines: what they take, what they refuse, and how fast they answer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from metarl import evaluate, report, train
+from metarl.cli import open_door
+from metarl.config import Config
+from metarl.config_files import dump, keys
+from metarl.errors import UserError
+from metarl.presets import PRESETS, preset
+
+HEAVY = ("torch", "mujoco", "gymnasium", "scipy", "matplotlib", "stable_baselines3", "numpy")
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A folder that holds a run's config and nothing else of it."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(dump(preset("point-goal")))
+    return folder
+
+
+@pytest.mark.parametrize("door", ["train", "evaluate", "report"])
+def test_help_is_quick_and_light(door: str):
+    script = (
+        "import runpy, sys; sys.argv = ['door', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('metarl.{door}', run_name='__main__')\n"
+        "finally:\n"
+        f"    print('HEAVY:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY: []" in done.stdout
+    assert time.perf_counter() - start < 3, "0.4 s on an idle machine"
+
+
+def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for name in PRESETS:
+        assert name in text
+    for key in keys(Config()):
+        assert f"--{key.replace('_', '-')}" in text
+    for flag in ("--config", "--agent NAME", "--env NAME"):
+        assert flag in text
+
+
+def test_a_preset_and_its_flags():
+    line = "point-goal --seed 3 --iterations 5 --device cpu --workers 2 --run-dir /tmp/here"
+    config, name = train.read([*line.split(), "--agent.inner.lr=0.2"])
+    assert name == "point-goal"
+    assert (config.seed, config.iterations, config.device, config.workers) == (3, 5, "cpu", 2)
+    assert config.run_dir == "/tmp/here"
+    assert config.agent.inner.lr == 0.2
+    assert config.sampling == preset("point-goal").sampling
+
+
+def test_flags_of_every_type():
+    config, _ = train.read(
+        "point-goal --agent.policy.hidden 32 16 --agent.inner.first-order --workers auto "
+        "--agent.outer.damping 1e-3 --agent.policy.activation tanh".split()
+    )
+    assert config.agent.policy.hidden == (32, 16)
+    assert config.agent.policy.activation == "tanh"
+    assert config.agent.inner.first_order is True
+    assert config.agent.outer.damping == 1e-3
+    assert config.workers == "auto"
+
+
+def test_the_preset_may_come_last():
+    assert train.read(["--seed", "3", "point-goal"])[1] == "point-goal"
+
+
+def test_a_run_is_kept_under_its_preset_and_what_stands_in_its_place():
+    assert train.read(["point-goal"])[0].run_dir == "runs/point-goal"
+    config, _ = train.read(["point-goal", "--env", "half-cheetah-vel:promp"])
+    assert config.run_dir == "runs/point-goal-half-cheetah-vel-promp"
+    assert (config.env.name, config.env.horizon) == ("half-cheetah-vel:promp", 100)
+
+
+def test_agent_name_and_agent_settings_do_not_clash():
+    config, _ = train.read("point-goal --agent maml-trpo --agent.inner.lr 0.3".split())
+    assert (config.agent.name, config.agent.inner.lr) == ("maml-trpo", 0.3)
+
+
+def test_a_runs_own_config_brings_it_back(run_dir: Path):
+    stored = run_dir / "config.yaml"
+    asked, _ = train.read(["point-goal", "--run-dir", str(run_dir), "--seed", "9"])
+    stored.write_text(dump(asked))
+    assert train.read(["--config", str(stored)])[0] == asked
+
+
+def test_file_over_preset_and_flag_over_file(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("seed: 5\niterations: 7\nagent: {inner: {steps: 2}}\n")
+    config, _ = train.read(["point-goal", "--config", str(file), "--seed", "6"])
+    assert (config.seed, config.iterations) == (6, 7)
+    assert (config.agent.inner.lr, config.agent.inner.steps) == (0.5, 2)
+
+
+def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
+    options = evaluate.read([str(run_dir)])
+    assert (options.tasks, options.episodes, options.split) == (40, 40, "test")
+    line = "--tasks 5 --steps 2 --episodes 3 --controls random --split train --seed 4"
+    options = evaluate.read([str(run_dir), *line.split(), "--against", "a", "b"])
+    assert (options.tasks, options.steps, options.episodes, options.seed) == (5, 2, 3, 4)
+    assert (options.controls, options.split) == (("random",), "train")
+    assert options.against == (Path("a"), Path("b"))
+
+
+BAD_TRAIN = {
+    "": "no preset given; there are halfcheetah-vel-quick, ",
+    "--seed 3": "no preset given",
+    "point-gaol": "'point-gaol' is no preset; did you mean 'point-goal'?",
+    "zzz": "'zzz' is no preset; there are halfcheetah-vel-quick, ",
+    "point-goal more": "'more' belongs to no flag",
+    "point-goal --itrations 3": "--itrations is no flag; did you mean --iterations?",
+    "point-goal --lr 3": "--lr is no flag; did you mean --agent.inner.lr?",
+    "point-goal --agent.inner.lrr 3": "did you mean --agent.inner.lr?",
+    "point-goal --agent.inner.lr fast": "--agent.inner.lr is 'fast'; expected a number above 0",
+    "point-goal --agent.inner.lr=fast": "--agent.inner.lr is 'fast'; expected a number above 0",
+    "point-goal --agent.inner.lr -0.1": "agent.inner.lr is -0.1; it must be above 0",
+    "point-goal --sampling.tasks 0": "sampling.tasks is 0; it must be at least 1",
+    "point-goal --env.horizon 0": "env.horizon is 0; it must be at least 1",
+    "point-goal --iterations 1.5": "--iterations is '1.5'; expected a whole number at least 1",
+    "point-goal --seed": "--seed has no value; expected a whole number at least 0",
+    "point-goal --seed --device cpu": "--seed has no value",
+    "point-goal --device tpu": "--device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
+    "point-goal --workers some": "--workers is 'some'; expected a whole number at least 1 or",
+    "point-goal --agent.policy.hidden 8 x": "--agent.policy.hidden is '8 x'; expected a list",
+    "point-goal --agent maml-trop": "'maml-trop' is no agent; did you mean 'maml-trpo'?",
+    "point-goal --agent": "--agent has no value",
+    "point-goal --env half-cheetah-vol:promp": "'half-cheetah-vol:promp' is no task distribution",
+    "point-goal --config none.yaml": "none.yaml cannot be read: No such file or directory",
+}
+BAD_EVALUATE = {
+    "": "no run directory given",
+    "no/run": "no/run is no run: it has no config.yaml",
+    "RUN --tasks 0": "tasks is 0; it must be at least 1",
+    "RUN --controls good": "--controls is 'good'; expected a list, each 'random'",
+    "RUN --split all": "--split is 'all'; expected 'train' or 'test'",
+    "RUN --task 3": "--task is no flag; did you mean --tasks?",
+}
+BAD_REPORT = {
+    "": "no run directory given",
+    "no/run": "no/run is no run",
+    "RUN more": "'more' belongs to no flag",
+}
+BAD = [
+    (door, line, said)
+    for door, table in (
+        (train.main, BAD_TRAIN),
+        (evaluate.main, BAD_EVALUATE),
+        (report.main, BAD_REPORT),
+    )
+    for line, said in table.items()
+]
+
+
+@pytest.mark.parametrize(
+    ("door", "line", "said"), BAD, ids=[f"{d.__module__}-{b}" for d, b, _ in BAD]
+)
+def test_bad_input_is_answered_in_three_lines(
+    door: Callable[[Sequence[str]], None],
+    line: str,
+    said: str,
+    run_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(sys, "argv", ["door", *line.replace("RUN", str(run_dir)).split()])
+    with pytest.raises(SystemExit) as stopped:
+        open_door(door)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert len(err.splitlines()) <= 3
+
+
+def test_a_name_given_twice_is_refused_where_the_two_differ(run_dir: Path):
+    line = ["--config", str(run_dir / "config.yaml"), "--env", "half-cheetah-vel:promp"]
+    with pytest.raises(UserError, match="leave one of them out"):
+        train.read(line)
+
+
+def test_bad_input_from_a_shell(tmp_path: Path):
+    """Once in a process of its own: no traceback, exit code 2, nothing written."""
+    done = subprocess.run(
+        [sys.executable, "-m", "metarl.train", "point-gaol"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(Path(train.__file__).parents[1])},
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: 'point-gaol' is no preset; did you mean 'point-goal'?\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_work_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
+    def interrupted(argv: Sequence[str]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as stopped:
+        open_door(interrupted, "the same command again continues")
+    assert stopped.value.code == 130
+    assert "the same command again continues" in capsys.readouterr().err

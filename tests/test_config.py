@@ -1,0 +1,215 @@
+"""Configs: there and back through YAML, and an exact word on what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarl.config import AgentConfig, Config, EnvConfig, SgdConfig
+from metarl.config_checks import check_continues, check_ranges, differences
+from metarl.config_files import dump, field_types, keys, overlay
+from metarl.errors import UserError
+from metarl.experiment import load_config, run_config, with_env
+from metarl.presets import PRESETS, preset
+from metarl.published import PUBLISHED, published
+from metarl.ranges import Range
+
+
+def values(annotation: Any) -> st.SearchStrategy[Any]:
+    """Everything that a field's annotation allows."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        limits = next(extra for extra in arguments if isinstance(extra, Range))
+        return _numbers(arguments[0], limits)
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin is tuple:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if arguments:
+        return st.one_of([values(alternative) for alternative in arguments])
+    return {str: st.text(), bool: st.booleans()}[annotation]
+
+
+def _numbers(kind: type, limits: Range) -> st.SearchStrategy[Any]:
+    if kind is int:
+        return st.integers(int(limits.least), 2**53)
+    return st.floats(
+        limits.least,
+        None if limits.most == float("inf") else limits.most,
+        exclude_min=limits.open_below,
+        exclude_max=limits.open_above,
+        allow_nan=False,
+        allow_infinity=False,
+    )
+
+
+def configs(record: object, **fixed: Any) -> st.SearchStrategy[Any]:
+    """Configs of the classes in `record`, with any values that the fields allow."""
+
+    def of(name: str, annotation: Any) -> st.SearchStrategy[Any]:
+        inner = getattr(record, name)
+        if name in ("env", "agent"):  # their names are catalogue entries, not any text
+            return configs(inner, name=inner.name)
+        return configs(inner) if hasattr(inner, "__dataclass_fields__") else values(annotation)
+
+    drawn = {
+        name: of(name, annotation)
+        for name, annotation in field_types(record).items()
+        if name not in fixed
+    }
+    return st.builds(type(record), **drawn, **{k: st.just(v) for k, v in fixed.items()})
+
+
+@settings(max_examples=60, deadline=None)
+@given(config=configs(Config()))
+def test_there_and_back_through_yaml(config: Config):
+    check_ranges(config)
+    assert overlay(Config(), yaml.safe_load(dump(config)), "text") == config
+
+
+def test_there_and_back_through_a_file(tmp_path: Path):
+    for name in PRESETS:
+        (tmp_path / "config.yaml").write_text(dump(preset(name)))
+        if name.startswith(("half", "point")):
+            assert run_config(tmp_path) == preset(name)
+
+
+@dataclass(frozen=True)
+class OtherRule:
+    clip: float = 0.2
+
+
+@dataclass(frozen=True)
+class TwoRules:
+    inner: SgdConfig | OtherRule = field(default_factory=SgdConfig)
+
+
+def test_a_field_of_several_rules_is_read_as_the_one_it_holds():
+    other = TwoRules(inner=OtherRule())
+    assert overlay(other, {"inner": {"clip": 0.1}}, "f") == TwoRules(inner=OtherRule(clip=0.1))
+    with pytest.raises(UserError, match=r"inner\.clip is no config key"):
+        overlay(TwoRules(), {"inner": {"clip": 0.1}}, "f")
+
+
+MISFITS = {
+    "agent: {inner: {lrr: 1}}": r"inner\.lrr is no config key; did you mean agent\.inner\.lr\?",
+    "agent: {lr: 0.1}": r"agent\.lr is no config key; did you mean agent\.inner\.lr\?",
+    "qqqq: 1": r"qqqq is no config key; `--help` lists the keys",
+    "agent: {inner: {lr: fast}}": r"agent\.inner\.lr is 'fast'; expected a number above 0",
+    "agent: {inner: 0.1}": r"agent\.inner is 0\.1; expected the keys lr, steps, first_order",
+    "agent: {policy: {hidden: 64}}": r"agent\.policy\.hidden is 64; expected a list",
+    "agent: {policy: {hidden: [64, x]}}": r"agent\.policy\.hidden is \[64, 'x'\]; expected a list",
+    "iterations: 1.5": r"iterations is 1\.5; expected a whole number",
+    "iterations: true": r"iterations is True; expected a whole number",
+    "device: tpu": r"device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
+    "workers: many": r"workers is 'many'; expected a whole number at least 1 or 'auto'",
+    "agent: {inner: {first_order: 1}}": r"first_order is 1; expected true or false",
+    "agent: {inner: {lr: -0.1}}": r"agent\.inner\.lr is -0\.1; it must be above 0",
+    "agent: {inner: {lr: .nan}}": r"agent\.inner\.lr is nan; it must be above 0",
+    "agent: {policy: {hidden: [64, 0]}}": r"agent\.policy\.hidden is 0; it must be at least 1",
+    "agent: {advantages: {discount: 1.1}}": r"discount is 1\.1; it must be above 0 and at most 1",
+    "sampling: {tasks: 0}": r"sampling\.tasks is 0; it must be at least 1",
+    "env: {horizon: 0}": r"env\.horizon is 0; it must be at least 1",
+    "seed: -1": r"seed is -1; it must be at least 0",
+    "agent: {name: maml-trop}": r"'maml-trop' is no agent; did you mean 'maml-trpo'\?",
+    "env: {name: half-cheetah-vol}": r"'half-cheetah-vol' is no task distribution",
+    "[1, 2]": r"holds \[1, 2\]; expected keys and values",
+    "a: [": r"is no YAML",
+}
+
+
+@pytest.mark.parametrize("text", MISFITS)
+def test_what_does_not_fit_is_named_with_its_place_and_the_way_out(text: str, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=MISFITS[text]) as caught:
+        load_config(file)
+    assert len(str(caught.value).splitlines()) <= 3
+    if "no agent" not in MISFITS[text] and "no task distribution" not in MISFITS[text]:
+        assert str(file) in str(caught.value)
+
+
+def test_numbers_as_people_write_them(tmp_path: Path):
+    """YAML 1.1 reads 1e-5, without a dot, as text, and 1 as a whole number."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("agent: {inner: {lr: 1}, outer: {damping: 1e-5}}")
+    agent = load_config(file).agent
+    assert isinstance(agent, AgentConfig)
+    assert agent.inner.lr == 1.0
+    assert isinstance(agent.inner.lr, float)
+    assert agent.outer.damping == 1e-5
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path):
+    (tmp_path / "empty.yaml").touch()
+    assert load_config(tmp_path / "empty.yaml", preset("point-goal")) == preset("point-goal")
+
+
+def test_another_env_comes_with_its_horizon(tmp_path: Path):
+    (tmp_path / "env.yaml").write_text("env: {name: 'half-cheetah-vel:promp'}")
+    assert load_config(tmp_path / "env.yaml").env == EnvConfig("half-cheetah-vel:promp", 100)
+    assert (
+        with_env(preset("point-goal"), "half-cheetah-vel").env.name == "half-cheetah-vel:maml2017"
+    )
+
+
+def test_only_keys_that_change_no_iteration_may_differ_in_a_continued_run(tmp_path: Path):
+    stored = preset("point-goal")
+    longer = replace(
+        stored, iterations=7, device="cpu", workers=2, checkpoint_every=3, run_dir="elsewhere"
+    )
+    check_continues(longer, stored, tmp_path)
+    other = replace(longer, seed=2, agent=replace(stored.agent, inner=SgdConfig(lr=0.2)))
+    assert differences(other, stored) == {"seed": (2, 1), "agent.inner.lr": (0.2, 0.5)}
+    with pytest.raises(UserError, match=r"agent\.inner\.lr 0\.5 \(asked for: 0\.2\), seed 1 "):
+        check_continues(other, stored, tmp_path)
+
+
+def test_every_key_counts_when_a_run_is_continued():
+    """A new field is compared unless somebody says that it changes nothing."""
+    stored = Config()
+    for key, value in keys(stored).items():
+        if isinstance(value, float):
+            section: dict[str, Any] = {}
+            inner = section
+            *path, last = key.split(".")
+            for name in path:
+                inner = inner.setdefault(name, {})
+            inner[last] = value / 2
+            changed = differences(overlay(stored, section, "f"), stored)
+            assert list(changed) == ([] if key.startswith("evaluation.") else [key])
+
+
+def test_presets_are_within_their_ranges():
+    for entry in PRESETS.values():
+        check_ranges(entry.config)
+
+
+def test_published_figures_belong_to_one_horizon():
+    config = preset("halfcheetah-vel-maml2017")
+    figures = published(config)
+    assert figures is not None
+    assert figures.curves["MAML"].mean == (-129.5, -78.6, -66.6, -60.8)
+    assert published(replace(config, env=replace(config.env, horizon=100))) is None
+    for entry in PUBLISHED.values():
+        for curve in entry.curves.values():
+            assert curve.stderr is None or len(curve.stderr) == len(curve.mean)
+
+
+def test_ends_of_a_range():
+    half_open = Range(least=0, most=1, open_below=True)
+    assert [value in half_open for value in (-1, 0, 0.5, 1, 1.5)] == [
+        False,
+        False,
+        True,
+        True,
+        False,
+    ]
+    assert [value in Range(0, 1, open_above=True) for value in (0, 1)] == [True, False]
+    assert not any(value in Range() for value in (float("nan"), float("inf"), "1"))
