@@ -36,7 +36,7 @@ class GradientAgent:
     def __init__(
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
     ):
-        self.config, self.device = config, device
+        self.spec, self.config, self.device = spec, config, device
         self.policy = MlpPolicy(spec, config.policy)
         self.inner, self.outer = Sgd(self.policy, config.inner), Trpo(config.outer)
         self.meta: Params = {k: v.to(device) for k, v in self.policy.init(rng).items()}

@@ -69,13 +69,17 @@ class Runs:
     def __init__(
         self, spec: EnvSpec, tasks: RunTask, open_env: Callable[[int, int, int], BatchedEnv]
     ):
-        """`open_env` is called with (num_tasks, episodes_per_task, threads)."""
-        self.spec = spec
-        self.tasks = tasks
-        self.open = open_env
-        self.describe = tasks.describe
+        """`open_env` is called with num_tasks, episodes_per_task, threads."""
+        self.spec, self.tasks = spec, tasks
+        self._open_env = open_env
 
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[Task]:
         return self.tasks.sample(num_tasks, rng, split, draw)
+
+    def open(self, num_tasks: int, episodes_per_task: int, threads: int) -> BatchedEnv:
+        return self._open_env(num_tasks, episodes_per_task, threads)
+
+    def describe(self, task: Task) -> str:
+        return self.tasks.describe(task)

@@ -53,3 +53,8 @@ class Problem:
 def problem(request: pytest.FixtureRequest) -> Problem:
     space, activation = request.param.split("-")
     return Problem(space, activation)
+
+
+@pytest.fixture
+def make_problem() -> type[Problem]:
+    return Problem

@@ -1,0 +1,90 @@
+"""Gaussian and categorical: against torch.distributions, autograd and finite samples."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import Categorical as TorchCategorical
+from torch.distributions import Independent, Normal, kl_divergence
+
+from metarl.equations.categorical import Categorical
+from metarl.equations.gaussian import Gaussian
+
+torch.manual_seed(0)
+
+
+def normal(*shape):
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def pair(family):
+    if family == "gaussian":
+        return Gaussian(normal(7, 3), 0.3 * normal(3)), Gaussian(normal(7, 3), 0.3 * normal(3))
+    return Categorical(normal(7, 4)), Categorical(normal(7, 4))
+
+
+def actions_of(family):
+    return normal(7, 3) if family == "gaussian" else torch.randint(0, 4, (7, 1))
+
+
+def reference(distribution):
+    if isinstance(distribution, Gaussian):
+        return Independent(Normal(distribution.mean, distribution.log_std.exp()), 1)
+    return TorchCategorical(logits=distribution.logits)
+
+
+families = pytest.mark.parametrize("family", ["gaussian", "categorical"])
+
+
+@families
+def test_log_probs_kl_and_entropy_equal_torch(family):
+    """Sums over action dimensions included."""
+    p, q = pair(family)
+    actions = actions_of(family)
+    theirs = actions if family == "gaussian" else actions.squeeze(-1)
+    torch.testing.assert_close(p.log_probs(actions), reference(p).log_prob(theirs))
+    torch.testing.assert_close(p.kl(q), kl_divergence(reference(p), reference(q)))
+    torch.testing.assert_close(p.entropy(), reference(p).entropy())
+
+
+@families
+def test_score_and_its_derivative_equal_autograd(family):
+    p, tangent = pair(family)
+    actions = actions_of(family)
+    # log_std as one per sample, so that its gradient is one per sample too
+    p = type(p)(*(x.expand_as(p[0]).clone().requires_grad_() for x in p))
+    tangent = type(p)(*(x.expand_as(p[0]) for x in tangent))
+    grads = torch.autograd.grad(p.log_probs(actions).sum(), list(p), create_graph=True)
+    for ours, theirs in zip(p.score(actions), grads, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    along = sum((g * v).sum() for g, v in zip(grads, tangent, strict=True))
+    seconds = torch.autograd.grad(along, list(p))
+    for ours, theirs in zip(p.score_dot(actions, tangent), seconds, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@families
+def test_fisher_is_the_hessian_of_kl(family):
+    p, tangent = pair(family)
+    p = type(p)(*(x.expand_as(p[0]).clone() for x in p))
+    tangent = type(p)(*(x.expand_as(p[0]) for x in tangent))
+    new = type(p)(*(x.clone().requires_grad_() for x in p))
+    grads = torch.autograd.grad(p.kl(new).sum(), list(new), create_graph=True)
+    along = sum((g * v).sum() for g, v in zip(grads, tangent, strict=True))
+    for ours, theirs in zip(p.fisher(tangent), torch.autograd.grad(along, list(new)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_gaussian_samples_have_its_moments():
+    p = Gaussian(torch.tensor([1.0, -2.0]), torch.tensor([0.5, -1.0]))
+    x = p.sample(torch.randn(200_000, 2))
+    torch.testing.assert_close(x.mean(0), p.mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(x.std(0), p.log_std.exp(), atol=0.02, rtol=0)
+
+
+def test_gumbel_samples_have_the_categorical_frequencies():
+    p = Categorical(torch.tensor([0.0, 1.0, -1.0]))
+    gumbel = -torch.log(-torch.log(torch.rand(200_000, 3)))
+    counts = torch.bincount(p.sample(gumbel).flatten(), minlength=3) / 200_000
+    torch.testing.assert_close(counts, p.logits.softmax(-1), atol=0.005, rtol=0)
+    assert p.mode().tolist() == [1]

@@ -1,0 +1,104 @@
+"""Collection: masks, endings and keys, on an environment whose every number is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from metarl.equations.gaussian import Gaussian
+from metarl.sampling.collect import collect, draw, returns_of
+from metarl.types import EnvSpec, Step
+
+SPEC = EnvSpec("counter", Box(-np.inf, np.inf, (2,)), Box(-1, 1, (1,)), 6)
+
+
+class Counter:
+    """Observation (t, episode); reward t + 1; episode e terminates after e + 2 steps, e < 3."""
+
+    def __init__(self, tasks: int, episodes: int):
+        self.shape, self.t = (tasks, episodes), 0
+
+    def set_tasks(self, tasks) -> None: ...
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        assert seeds.shape == self.shape and len(np.unique(seeds)) == seeds.size
+        self.t = 0
+        return self.obs()
+
+    def obs(self) -> np.ndarray:
+        episode = np.broadcast_to(np.arange(self.shape[1]), self.shape)
+        return np.stack([np.full(self.shape, self.t), episode], -1).astype(np.float32)
+
+    def step(self, actions: np.ndarray) -> Step:
+        assert actions.shape == (*self.shape, 1)
+        self.t += 1
+        ends = np.arange(self.shape[1]) + 2
+        terminated = np.broadcast_to((self.t >= ends) & (ends < 5), self.shape)
+        truncated = np.full(self.shape, self.t >= SPEC.horizon)
+        solved = np.broadcast_to((self.t == 3) & (np.arange(self.shape[1]) > 0), self.shape)
+        reward = np.full(self.shape, float(self.t), np.float32)
+        return Step(self.obs(), reward, terminated, truncated, solved)
+
+    def close(self) -> None: ...
+
+
+def act(obs, noise):
+    distribution = Gaussian(obs[..., :1], torch.tensor([-1.0]))
+    return distribution.sample(noise), distribution
+
+
+def collected(episodes=4, tasks=2):
+    draws = draw(SPEC, tasks, episodes, ("normal", 1), 1, 0, 0)
+    return collect(Counter(tasks, episodes), act, draws, SPEC, torch.device("cpu")), draws
+
+
+def test_masks_and_endings():
+    """Lengths 2, 3, 4 end by termination, the fourth at the horizon of 6 by truncation."""
+    found, _ = collected()
+    assert found.mask.sum(1).tolist() == [[2, 3, 4, 6]] * 2
+    assert found.terminated[0].nonzero().tolist() == [[1, 0], [2, 1], [3, 2]]
+    assert found.truncated[0].nonzero().tolist() == [[5, 3]]
+    assert returns_of(found)[0].tolist() == [3.0, 6.0, 10.0, 21.0]
+
+
+def test_final_obs_is_the_state_the_last_step_reached():
+    found, _ = collected()
+    assert found.final_obs[1, :, 0].tolist() == [2.0, 3.0, 4.0, 6.0]
+    assert found.obs[0, :, 3, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_success_counts_within_the_episode_only():
+    """Episode 0 was over when its environment said solved."""
+    found, _ = collected()
+    assert found.success[0].tolist() == [False, True, True, True]
+
+
+def test_time_stops_when_all_episodes_ended():
+    found, _ = collected(episodes=2)
+    assert found.obs.shape == (2, 3, 2, 2)
+
+
+def test_actions_come_from_the_behaviour_stored_beside_them():
+    found, draws = collected()
+    assert found.behaviour.mean.shape == (2, 6, 4, 1)
+    noise = draws.noise.permute(1, 0, 2, 3)
+    torch.testing.assert_close(found.actions, found.behaviour.sample(noise))
+
+
+def test_draws_depend_on_their_key_and_not_on_the_batch():
+    """Episode (k, e) draws the same whatever the number of tasks and episodes around it."""
+    small = draw(SPEC, 1, 2, ("normal", 3), 7, 5, 0)
+    large = draw(SPEC, 3, 4, ("normal", 3), 7, 5, 0)
+    other = draw(SPEC, 3, 4, ("normal", 3), 7, 6, 0)
+    assert torch.equal(small.noise[:, 0], large.noise[:, 0, :2])
+    assert (small.reset_seeds[0] == large.reset_seeds[0, :2]).all()
+    assert not torch.equal(large.noise, other.noise)
+    assert large.noise.unique().numel() == large.noise.numel()
+
+
+@pytest.mark.parametrize(("kind", "mean"), [("normal", 0.0), ("gumbel", 0.5772)])
+def test_noise_is_what_its_kind_says(kind, mean):
+    noise = draw(SPEC, 20, 20, (kind, 20), 1).noise
+    assert float(noise.mean()) == pytest.approx(mean, abs=0.02)

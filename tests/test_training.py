@@ -1,0 +1,235 @@
+"""Whole runs through the doors: resuming, killing, resampling, evaluating, refusing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from metarl import training
+from metarl.config import Config, EvaluateOptions
+from metarl.config_files import plain
+from metarl.errors import UserError
+from metarl.evaluation import evaluate
+from metarl.presets import preset
+from metarl.runs import checkpoint
+from metarl.runs.adaptation import read_json
+from metarl.types import DivergedError
+
+SMALL = [
+    "--sampling.tasks", "4", "--sampling.episodes", "5", "--env.horizon", "20",
+    "--agent.policy.hidden", "16", "--checkpoint-every", "2", "--device", "cpu",
+]  # fmt: skip
+
+
+def small(run_dir: Path, iterations: int = 4, name: str = "point-goal") -> Config:
+    config = preset(name)
+    policy = replace(config.agent.policy, hidden=(16,))
+    return replace(
+        config,
+        env=replace(config.env, horizon=20),
+        sampling=replace(config.sampling, tasks=4, episodes=5),
+        agent=replace(config.agent, policy=policy),
+        evaluation=replace(config.evaluation, tasks=3, steps=2, episodes=4),
+        iterations=iterations,
+        checkpoint_every=2,
+        device="cpu",
+        run_dir=str(run_dir),
+    )
+
+
+def rows(run_dir: Path) -> list[dict]:
+    """metrics.jsonl without the wall-clock fields."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    parsed = [json.loads(line) for line in lines]
+    return [
+        {k: v for k, v in row.items() if k != "wall_s" and not k.startswith("time/")}
+        for row in parsed
+    ]
+
+
+def weights(run_dir: Path, iteration: int) -> dict:
+    found = load_file(run_dir / "checkpoints" / f"{iteration:06d}" / "agent.safetensors")
+    return {name: x.numpy().tobytes() for name, x in found.items()}
+
+
+def door(*argv: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", ["point-goal", "halfcheetah-vel-maml2017", "ant-dir"])
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
+    """Weights and metrics bit for bit, also with another number of simulation threads."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    training.train(replace(small(whole, name=name), workers=2), "x")
+    training.train(replace(small(parts, 3, name=name), workers=1), "x")
+    training.train(replace(small(parts, name=name), workers=2), "x")
+    assert rows(whole) == rows(parts)
+    assert weights(whole, 4) == weights(parts, 4)
+    assert len(rows(whole)) == 4
+
+
+def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
+    """kill -9 at moments across the run, the same command again, equal weights at the end."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    command = ["metarl.train", "point-goal", *SMALL, "--iterations", "12", "--run-dir"]
+    process = door(*command, str(whole))
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+    for goal in (3, 8):
+        process = door(*command, str(killed))
+        metrics = killed / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if metrics.exists() and len(metrics.read_text().splitlines()) >= goal:
+                break
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = door(*command, str(killed))
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 0, said
+    assert weights(whole, 12) == weights(killed, 12)
+    assert rows(whole) == rows(killed)
+
+
+def test_another_seed_is_another_run(tmp_path):
+    training.train(small(tmp_path / "a", 2), "x")
+    training.train(replace(small(tmp_path / "b", 2), seed=2), "x")
+    assert weights(tmp_path / "a", 2) != weights(tmp_path / "b", 2)
+
+
+def test_a_config_that_disagrees_is_refused_by_key(tmp_path):
+    training.train(small(tmp_path, 2), "x")
+    other = small(tmp_path, 2)
+    inner = replace(other.agent.inner, lr=0.3)
+    with pytest.raises(UserError, match=r"agent\.inner\.lr 0\.5 \(asked for: 0\.3\)"):
+        training.train(replace(other, agent=replace(other.agent, inner=inner)), "x")
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    """Continuing from it gives the same end."""
+    training.train(small(tmp_path), "x")
+    kept = weights(tmp_path, 4)
+    path = tmp_path / "checkpoints" / "000004" / "agent.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\3")
+    with pytest.warns(checkpoint.CheckpointWarning, match="000004"):
+        training.train(small(tmp_path), "x")
+    assert weights(tmp_path, 4) == kept
+    assert [row["iteration"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_diverged_draw_is_thrown_away_counted_and_drawn_anew(tmp_path, monkeypatch, capfd):
+    """Nothing of it is learned: the run differs only in that iteration's draw."""
+    sample = training.Trainer._sample
+
+    def diverging(self, env, attempt):
+        if self.iteration == 1 and attempt == 0:
+            raise DivergedError("point-goal", {"goal": [1, 2]}, episode=3, step=7)
+        return sample(self, env, attempt)
+
+    monkeypatch.setattr(training.Trainer, "_sample", diverging)
+    training.train(small(tmp_path), "x")
+    assert [row["resampled"] for row in rows(tmp_path)] == [0, 1, 1, 1]
+    said = capfd.readouterr().out
+    assert "episode 3" in said and "step 7" in said and "[1, 2]" in said
+
+
+def test_a_run_that_always_diverges_ends_with_a_reason(tmp_path, monkeypatch):
+    def diverging(self, env, attempt):
+        raise DivergedError("point-goal", {}, 0, 0)
+
+    monkeypatch.setattr(training.Trainer, "_sample", diverging)
+    with pytest.raises(UserError, match="10 draws in a row diverged"):
+        training.train(small(tmp_path), "x")
+
+
+def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
+    """Every file of the layout; held-out tasks; the same seed gives the same numbers."""
+    training.train(small(tmp_path), "x")
+    options = EvaluateOptions(run_dir=tmp_path, tasks=3, steps=2, episodes=4, device="cpu",
+                              controls=("random",), against=(tmp_path,))  # fmt: skip
+    evaluate(options)
+    names = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert {"config.yaml", "environment.json", "metrics.jsonl", "report.html"} <= names
+    assert {f"evaluation/adaptation.{kind}" for kind in ("json", "csv", "png")} <= names
+    assert any(name.startswith("tensorboard/") for name in names)
+    first = read_json(tmp_path / "evaluation" / "adaptation.json")
+    assert first.outcome.returns.shape == (3, 3, 4)
+    assert first.env_steps == pytest.approx((0, 80, 160), abs=10)
+    assert set(first.controls) == {"random initialisation"}
+    assert first.outcome.success is not None
+    evaluate(options)
+    again = read_json(tmp_path / "evaluation" / "adaptation.json")
+    assert np.array_equal(first.outcome.returns, again.outcome.returns)
+    training.train(small(tmp_path), "x")  # done already: changes nothing
+    assert len(rows(tmp_path)) == 4
+
+
+def test_evaluation_starts_each_time_from_the_meta_parameters(tmp_path):
+    """The first point is the same however many steps and tasks follow it."""
+    training.train(small(tmp_path, 2), "x")
+    found = []
+    for steps in (0, 2):
+        evaluate(EvaluateOptions(run_dir=tmp_path, tasks=3, steps=steps, episodes=4, device="cpu"))
+        found.append(read_json(tmp_path / "evaluation" / "adaptation.json").outcome.returns[:, 0])
+    assert np.array_equal(*found)
+
+
+def test_runs_of_other_environments_are_not_compared(tmp_path):
+    training.train(small(tmp_path / "a", 1), "x")
+    training.train(small(tmp_path / "b", 1, "halfcheetah-vel-promp"), "x")
+    with pytest.raises(UserError, match="compare runs of the same environment"):
+        evaluate(EvaluateOptions(run_dir=tmp_path / "a", against=(tmp_path / "b",)))
+
+
+def test_a_run_without_weights_says_how_to_get_them(tmp_path):
+    training.train(small(tmp_path, 1), "x")
+    for path in sorted((tmp_path / "checkpoints").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(UserError, match="no checkpoint yet"):
+        evaluate(EvaluateOptions(run_dir=tmp_path))
+
+
+def test_cuda_where_there_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="--device cuda"):
+        training.train(replace(small(tmp_path), device="cuda"), "x")
+
+
+def test_config_yaml_is_the_whole_config(tmp_path):
+    config = small(tmp_path, 1)
+    training.train(config, "x")
+    from metarl.experiment import run_config
+
+    assert plain(run_config(tmp_path)) == plain(config)
+
+
+@pytest.mark.slow
+def test_point_goal_is_learned(tmp_path):
+    """25 iterations of the preset: after one step the return has left the untrained -80 far behind."""
+    config = replace(preset("point-goal"), iterations=25, run_dir=str(tmp_path), device="cpu")
+    training.train(config, "point-goal")
+    last = rows(tmp_path)[-5:]
+    after = np.mean([row["return/step1"] for row in last])
+    before = np.mean([row["return/step0"] for row in last])
+    assert after > -20.0
+    assert after - before > 15.0
