@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -25,8 +26,11 @@ import numpy as np
 import torch
 from mujoco.rollout import Rollout
 
+from metarl.agents.gradient_agent import GradientAgent
+from metarl.config import AgentConfig
 from metarl.envs import catalogue
 from metarl.envs.half_cheetah import HalfCheetahEnv
+from metarl.sampling.collect import collect, draw
 
 VARIANTS = {5: "half-cheetah-vel:varibad", 1: "half-cheetah-vel:maml2017"}
 """Frame skip -> the benchmark that has it."""
@@ -52,37 +56,32 @@ class Mlp:
 
 
 class Ours:
-    """The batched environment with the policy in the loop; keeps what it played."""
+    """Episodes as training collects them: batched policy, observations, masks, rewards stored."""
 
     def __init__(self, name: str, args: argparse.Namespace):
-        distribution = catalogue.make(name, args.steps)
-        env = distribution.open(args.tasks, args.episodes, args.threads)
+        self.distribution = catalogue.make(name, args.steps)
+        env = self.distribution.open(args.tasks, args.episodes, args.threads)
         assert isinstance(env, HalfCheetahEnv)
         self.env = env
+        spec = self.distribution.spec
         rng = np.random.default_rng(args.seed)
-        self.env.set_tasks(distribution.sample(args.tasks, rng))
-        self.shape = (args.tasks, args.episodes, 6)
-        self.seeds = rng.integers(2**63, size=self.shape[:2], dtype=np.uint64)
-        self.policy = Mlp(distribution.spec.obs_dim, 6, args.seed)
-        size = args.tasks * args.episodes
-        self.noise = torch.from_numpy(rng.standard_normal((args.steps, size, 6), np.float32))
+        self.env.set_tasks(self.distribution.sample(args.tasks, rng))
+        self.agent = GradientAgent(spec, AgentConfig(), rng, torch.device("cpu"))
+        self.draws = draw(spec, args.tasks, args.episodes, self.agent.noise, args.seed)
+        self.state = self.agent.begin()
         self.first = self.controls = np.empty(0)
 
-    @torch.no_grad()
     def play(self) -> float:
-        """Seconds for an episode of all simulations, resets apart."""
-        obs = self.env.reset(self.seeds)
+        """Seconds for an episode of all simulations, the reset and the storing included."""
+        act = partial(self.agent.act, self.state)
+        start = time.perf_counter()
+        played = collect(self.env, act, self.draws, self.distribution.spec, torch.device("cpu"))
+        seconds = time.perf_counter() - start
+        self.env.reset(self.draws.reset_seeds)
         batch = self.env.batch
         self.first = np.hstack([np.zeros((batch.size, 1)), batch.qpos, batch.qvel])
-        played = []
-        start = time.perf_counter()
-        for noise in self.noise:
-            actions = self.policy(obs, noise)
-            step = self.env.step(actions.reshape(self.shape))
-            obs = step.obs
-            played.append(actions)
-        seconds = time.perf_counter() - start
-        self.controls = np.clip(np.array(played, dtype=np.float64), -1.0, 1.0)
+        actions = played.actions.transpose(0, 1).flatten(1, 2).double().numpy()
+        self.controls = np.clip(actions, -1.0, 1.0)
         return seconds
 
 

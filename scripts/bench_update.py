@@ -25,6 +25,7 @@ from metarl.agents.batch import Batch, learning_batch
 from metarl.agents.gradient_agent import GradientAgent, TaskState
 from metarl.config import AgentConfig, PolicyConfig
 from metarl.envs import catalogue
+from metarl.equations.distributions import each
 from metarl.equations.losses import score_function_loss, surrogate_gain
 from metarl.equations.trust_region import conjugate_gradient, trust_region_scale
 from metarl.equations.vectors import ravel, unravel
@@ -52,7 +53,7 @@ class TheUsualWay:
             adapted = self.adapted(params, support, task, create_graph=graph)
             new = self.policy(adapted, obs)
             if len(olds) <= task:
-                olds.append(type(new)(*(x.detach() for x in new)))
+                olds.append(each(Tensor.detach, new))
             gains.append(surrogate_gain(new, olds[task], actions, advantages, weights))
             kls.append((weights * olds[task].kl(new)).sum())
         return torch.stack(gains).mean(), torch.stack(kls).mean()
@@ -66,7 +67,9 @@ class TheUsualWay:
 
         def product(vector: Tensor) -> Tensor:
             tangent = unravel(vector, self.meta)
-            along = sum((s * tangent[n]).sum() for n, s in zip(names, slopes, strict=True))
+            along = torch.stack(
+                [(s * tangent[n]).sum() for n, s in zip(names, slopes, strict=True)]
+            ).sum()
             second = torch.autograd.grad(along, leaves, retain_graph=True)
             hv = ravel(dict(zip(names, second, strict=True)))
             return hv + self.config.damping * vector

@@ -150,7 +150,9 @@ def test_a_diverged_draw_is_thrown_away_counted_and_drawn_anew(tmp_path, monkeyp
     training.train(small(tmp_path), "x")
     assert [row["resampled"] for row in rows(tmp_path)] == [0, 1, 1, 1]
     said = capfd.readouterr().out
-    assert "episode 3" in said and "step 7" in said and "[1, 2]" in said
+    assert "episode 3" in said
+    assert "step 7" in said
+    assert "[1, 2]" in said
 
 
 def test_a_run_that_always_diverges_ends_with_a_reason(tmp_path, monkeypatch):
@@ -225,7 +227,7 @@ def test_config_yaml_is_the_whole_config(tmp_path):
 
 @pytest.mark.slow
 def test_point_goal_is_learned(tmp_path):
-    """25 iterations of the preset: after one step the return has left the untrained -80 far behind."""
+    """25 iterations of the preset: one step then leaves the untrained -80 far behind."""
     config = replace(preset("point-goal"), iterations=25, run_dir=str(tmp_path), device="cpu")
     training.train(config, "point-goal")
     last = rows(tmp_path)[-5:]

@@ -1,8 +1,6 @@
 """Task distributions by name. Importing this imports neither torch nor a simulator.
 
-A name is `family` or `family:variant`; the family alone means its first variant. A name with a
-dot, `package.module:attribute`, is a user's own: the attribute is called with a horizon and
-returns a TaskDistribution (a class whose only argument is the horizon will do).
+A name is `family` or `family:variant`; the family alone means its first variant.
 """
 
 from __future__ import annotations
@@ -15,10 +13,6 @@ from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from metarl.types import TaskDistribution
-
-
-OWN_HORIZON = 200
-"""Default for a user's own distribution, unless its builder has a `default_horizon`."""
 
 
 class Entry(NamedTuple):
@@ -52,8 +46,6 @@ def names() -> list[str]:
 
 def default_horizon(name: str) -> int:
     """Steps of an episode in the published setting."""
-    if _is_own(name):
-        return getattr(_own(name), "default_horizon", OWN_HORIZON)
     entry, variant = _find(name)
     return entry.variants[variant]
 
@@ -69,26 +61,9 @@ def make(name: str, horizon: int) -> TaskDistribution:
             f"a horizon of {horizon} steps leaves nothing to play; "
             f"that of {name!r} is {default_horizon(name)} by default"
         )
-    if _is_own(name):
-        return _own(name)(horizon)
     entry, variant = _find(name)
     builder: Callable[..., TaskDistribution] = getattr(import_module(entry.module), entry.builder)
     return builder(name, variant, horizon)
-
-
-def _is_own(name: str) -> bool:
-    return "." in name
-
-
-def _own(name: str) -> Callable[[int], TaskDistribution]:
-    module, _, attribute = name.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"{name!r} is no task distribution: {error}; "
-            "one's own is named package.module:attribute, importable from where Python runs"
-        ) from error
 
 
 def _find(name: str) -> tuple[Entry, str]:

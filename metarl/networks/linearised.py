@@ -13,7 +13,8 @@ import math
 import torch
 from torch import Tensor
 
-from metarl.equations.distributions import ActionDistribution
+from metarl.equations.categorical import Categorical
+from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.gaussian import Gaussian
 from metarl.networks.mlp import MlpPolicy, linear
 from metarl.types import Params
@@ -46,7 +47,7 @@ class LinearisedMlp:
     def jvp(self, tangent: Params) -> tuple[ActionDistribution, list[Tensor]]:
         """The distribution's derivative along `tangent`, and those of the hidden layers."""
         hidden_dot: list[Tensor] = []
-        z_dot = None
+        z_dot = self.inputs[0]
         for i, weight in enumerate(self.weights):
             z_dot = linear(self.inputs[i], tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
             if i > 0:
@@ -54,7 +55,7 @@ class LinearisedMlp:
             if i < len(self.slopes):
                 hidden_dot.append(z_dot.mul_(self.slopes[i]))
         if not isinstance(self.distribution, Gaussian):
-            return type(self.distribution)(z_dot), hidden_dot
+            return Categorical(z_dot), hidden_dot
         log_std_dot = tangent["log_std"] * self.std_moves
         if log_std_dot.dim() == 2:
             log_std_dot = log_std_dot.unsqueeze(1)
@@ -111,7 +112,7 @@ class LinearisedMlp:
         other.weights = [x.to(dtype) for x in self.weights]
         other.inputs = [x.to(dtype) for x in self.inputs]
         other.slopes = [x.to(dtype) for x in self.slopes]
-        other.distribution = type(self.distribution)(*(x.to(dtype) for x in self.distribution))
+        other.distribution = each(lambda x: x.to(dtype), self.distribution)
         if isinstance(self.distribution, Gaussian):
             other.std_moves = self.std_moves.to(dtype)
         return other

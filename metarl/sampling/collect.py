@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl import keys
-from metarl.equations.distributions import ActionDistribution
+from metarl.equations.distributions import ActionDistribution, each
 from metarl.types import BatchedEnv, EnvSpec, Trajectories
 
 Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
@@ -102,7 +102,8 @@ def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistrib
         if parts[0].dim() == 1:
             field = field[None, :, None].expand(num_tasks, -1, -1, -1)
         fields.append(field)
-    return type(steps[0])(*fields)
+    stacked = iter(fields)
+    return each(lambda _: next(stacked), steps[0])
 
 
 def returns_of(trajectories: Trajectories) -> Tensor:

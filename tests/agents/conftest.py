@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,7 @@ TASKS, SAMPLES, OBS, ACTIONS = 3, 40, 4, 2
 class Problem:
     """A policy, parameters, and batches of K tasks with some padding."""
 
-    def __init__(self, space: str, activation: str, dtype: torch.dtype = torch.float64):
+    def __init__(self, space: str, activation: Any, dtype: torch.dtype = torch.float64):
         action_space = Discrete(5) if space == "discrete" else Box(-1, 1, (ACTIONS,))
         spec = EnvSpec("problem", Box(-1, 1, (OBS,)), action_space, 10)
         config = PolicyConfig(hidden=(8, 7), activation=activation, init_std=0.8)

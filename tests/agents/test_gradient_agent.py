@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from torch import Tensor
 
 from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.outer.trpo import Trpo
 from metarl.config import AdvantageConfig, AgentConfig, PolicyConfig, SgdConfig, TrpoConfig
+from metarl.equations.distributions import each
 from metarl.types import EnvSpec, Trajectories
 
 TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
@@ -46,7 +48,15 @@ def played(agent: GradientAgent, state, seed: int) -> Trajectories:
     nothing = torch.zeros(TASKS, EPISODES, dtype=torch.bool)
     full = lengths == STEPS
     return Trajectories(
-        obs, actions, rewards * mask, last & ~full, last & full, mask, obs[:, -1], nothing, behaviour
+        obs,
+        actions,
+        rewards * mask,
+        last & ~full,
+        last & full,
+        mask,
+        obs[:, -1],
+        nothing,
+        behaviour,
     )
 
 
@@ -111,7 +121,8 @@ def test_a_failed_line_search_keeps_the_old_parameters():
     metrics = update(agent)
     assert metrics["line_search/accepted"] == 0.0
     assert metrics["line_search/backtracks"] == 4.0
-    assert metrics["kl"] == 0.0 and metrics["surrogate/after"] == metrics["surrogate/before"]
+    assert metrics["kl"] == 0.0
+    assert metrics["surrogate/after"] == metrics["surrogate/before"]
     assert all(torch.equal(before[n], x) for n, x in agent.state_dict().items())
 
 
@@ -190,7 +201,10 @@ def test_a_gpu_gives_the_same_update():
     state = cpu.adapt(cpu.begin(), support)
     query = played(cpu, state, 1)
     moved = [
-        Trajectories(*(x.cuda() for x in t[:-1]), type(t[-1])(*(x.cuda() for x in t[-1])))
+        t._replace(
+            behaviour=each(Tensor.cuda, t.behaviour),
+            **{n: x.cuda() for n, x in t._asdict().items() if isinstance(x, Tensor)},
+        )
         for t in (support, query)
     ]
     cpu.meta_update(state, query, np.random.default_rng(0))

@@ -12,6 +12,7 @@ import torch
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
 from metarl.config import SgdConfig
+from metarl.equations.distributions import each
 from metarl.equations.losses import score_function_loss, surrogate_gain
 from metarl.equations.vectors import ravel, unravel
 
@@ -30,15 +31,14 @@ def adapt_textbook(problem, params, supports, task, create_graph=True):
 
 def mean_gain_and_kl(problem, params, supports, query, behaviours):
     """The meta-objective and the mean KL as a loop over tasks."""
-    gain, kl = 0.0, 0.0
-    num_tasks = query.obs.shape[0]
-    for task in range(num_tasks):
+    gains, kls = [], []
+    for task in range(query.obs.shape[0]):
         adapted = adapt_textbook(problem, params, supports, task)
         obs, actions, advantages, weights = (x[task] for x in query)
         new, old = problem.policy(adapted, obs), behaviours[task]
-        gain = gain + surrogate_gain(new, old, actions, advantages, weights) / num_tasks
-        kl = kl + (weights * old.kl(new)).sum() / num_tasks
-    return gain, kl
+        gains.append(surrogate_gain(new, old, actions, advantages, weights))
+        kls.append((weights * old.kl(new)).sum())
+    return torch.stack(gains).mean(), torch.stack(kls).mean()
 
 
 def leaf(params):
@@ -51,7 +51,7 @@ def behaviours_of(problem, params, supports, query):
     for task in range(query.obs.shape[0]):
         adapted = adapt_textbook(problem, params, supports, task, create_graph=False)
         distribution = problem.policy(adapted, query.obs[task])
-        found.append(type(distribution)(*(x.detach() for x in distribution)))
+        found.append(each(torch.Tensor.detach, distribution))
     return found
 
 
@@ -97,7 +97,7 @@ def test_batched_equals_a_loop_over_tasks_by_autograd(problem, steps):
     torch.testing.assert_close(list(objective.gradient.values()), list(grads))
     tangent = problem.tangent()
     slopes = torch.autograd.grad(kl, list(params.values()), create_graph=True)
-    along = sum((g * tangent[n]).sum() for n, g in zip(params, slopes, strict=True))
+    along = torch.stack([(g * tangent[n]).sum() for n, g in zip(params, slopes, strict=True)]).sum()
     hessian_product = torch.autograd.grad(along, list(params.values()))
     torch.testing.assert_close(list(objective.product(tangent).values()), list(hessian_product))
 
@@ -135,7 +135,7 @@ def test_first_order_leaves_the_hessian_out(problem):
     for task in range(query.obs.shape[0]):
         adapted = leaf(adapt_textbook(problem, params, supports, task))
         new = problem.policy(adapted, query.obs[task])
-        old = type(new)(*(x.detach() for x in new))
+        old = each(torch.Tensor.detach, new)
         gain = surrogate_gain(new, old, *(x[task] for x in query[1:]))
         grads = torch.autograd.grad(gain, list(adapted.values()))
         for name, g in zip(params, grads, strict=True):

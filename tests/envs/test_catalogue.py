@@ -39,24 +39,3 @@ def test_an_unknown_name_is_told_the_nearest(name, message):
 def test_a_horizon_below_one_is_refused(horizon):
     with pytest.raises(UserError, match=f"horizon of {horizon} steps"):
         catalogue.make("point-goal", horizon)
-
-
-OWN = """
-from metarl.envs.point_goal import PointGoal
-
-def near(horizon):
-    return PointGoal("near", "", horizon)
-
-near.default_horizon = 12
-"""
-
-
-def test_ones_own_distribution_is_named_by_its_place(tmp_path, monkeypatch):
-    (tmp_path / "own_tasks").mkdir()
-    (tmp_path / "own_tasks" / "points.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert catalogue.default_horizon("own_tasks.points:near") == 12
-    assert catalogue.make("own_tasks.points:near", 7).spec.horizon == 7
-    for wrong in ("own_tasks.points:far", "own_tasks.paints:near", "own_tasks.points"):
-        with pytest.raises(UserError, match=r"package\.module:attribute"):
-            catalogue.make(wrong, 7)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
 
 from metarl.equations.categorical import Categorical
+from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.gaussian import Gaussian
 
 torch.manual_seed(0)
@@ -17,7 +20,7 @@ def normal(*shape):
     return torch.randn(*shape, dtype=torch.float64)
 
 
-def pair(family):
+def pair(family) -> tuple[ActionDistribution, ActionDistribution]:
     if family == "gaussian":
         return Gaussian(normal(7, 3), 0.3 * normal(3)), Gaussian(normal(7, 3), 0.3 * normal(3))
     return Categorical(normal(7, 4)), Categorical(normal(7, 4))
@@ -27,7 +30,7 @@ def actions_of(family):
     return normal(7, 3) if family == "gaussian" else torch.randint(0, 4, (7, 1))
 
 
-def reference(distribution):
+def reference(distribution: Any) -> Any:
     if isinstance(distribution, Gaussian):
         return Independent(Normal(distribution.mean, distribution.log_std.exp()), 1)
     return TorchCategorical(logits=distribution.logits)
@@ -52,12 +55,12 @@ def test_score_and_its_derivative_equal_autograd(family):
     p, tangent = pair(family)
     actions = actions_of(family)
     # log_std as one per sample, so that its gradient is one per sample too
-    p = type(p)(*(x.expand_as(p[0]).clone().requires_grad_() for x in p))
-    tangent = type(p)(*(x.expand_as(p[0]) for x in tangent))
+    p = each(lambda x: x.expand_as(p[0]).clone().requires_grad_(), p)
+    tangent = each(lambda x: x.expand_as(p[0]), tangent)
     grads = torch.autograd.grad(p.log_probs(actions).sum(), list(p), create_graph=True)
     for ours, theirs in zip(p.score(actions), grads, strict=True):
         torch.testing.assert_close(ours, theirs)
-    along = sum((g * v).sum() for g, v in zip(grads, tangent, strict=True))
+    along = torch.stack([(g * v).sum() for g, v in zip(grads, tangent, strict=True)]).sum()
     seconds = torch.autograd.grad(along, list(p))
     for ours, theirs in zip(p.score_dot(actions, tangent), seconds, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -66,11 +69,11 @@ def test_score_and_its_derivative_equal_autograd(family):
 @families
 def test_fisher_is_the_hessian_of_kl(family):
     p, tangent = pair(family)
-    p = type(p)(*(x.expand_as(p[0]).clone() for x in p))
-    tangent = type(p)(*(x.expand_as(p[0]) for x in tangent))
-    new = type(p)(*(x.clone().requires_grad_() for x in p))
+    p = each(lambda x: x.expand_as(p[0]).clone(), p)
+    tangent = each(lambda x: x.expand_as(p[0]), tangent)
+    new = each(lambda x: x.clone().requires_grad_(), p)
     grads = torch.autograd.grad(p.kl(new).sum(), list(new), create_graph=True)
-    along = sum((g * v).sum() for g, v in zip(grads, tangent, strict=True))
+    along = torch.stack([(g * v).sum() for g, v in zip(grads, tangent, strict=True)]).sum()
     for ours, theirs in zip(p.fisher(tangent), torch.autograd.grad(along, list(new)), strict=True):
         torch.testing.assert_close(ours, theirs)
 

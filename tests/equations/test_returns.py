@@ -72,8 +72,10 @@ def test_a_leading_task_axis_is_free():
     rewards, values, terminated, truncated = episodes()
     ended = terminated | truncated
     one = gae(rewards, values[:-1], values[1:], terminated, ended, 0.9, 0.95)
-    two = gae(*(torch.stack([x, x.flip(1)]) for x in
-                (rewards, values[:-1], values[1:], terminated, ended)), 0.9, 0.95)  # fmt: skip
+    rewards, before, after, terminated, ended = (
+        torch.stack([x, x.flip(1)]) for x in (rewards, values[:-1], values[1:], terminated, ended)
+    )
+    two = gae(rewards, before, after, terminated, ended, 0.9, 0.95)
     torch.testing.assert_close(two, torch.stack([one, one.flip(1)]))
 
 

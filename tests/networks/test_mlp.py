@@ -11,6 +11,7 @@ from gymnasium.spaces import Box, Discrete, MultiBinary
 from torch.func import jvp, vjp, vmap
 
 from metarl.config import PolicyConfig
+from metarl.equations.distributions import each
 from metarl.equations.gaussian import Gaussian
 from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
@@ -69,12 +70,12 @@ def test_kept_derivatives_equal_torch_func(kind, activation, adapted):
 
     def run(p):
         found = policy(p, obs)
-        return type(found)(*(x.expand_as(found[0]) for x in found))
+        return each(lambda x: x.expand_as(found[0]), found)
 
-    value, derivative = jvp(run, (params,), (tangent,))
+    value, derivative, *_ = jvp(run, (params,), (tangent,))
     for ours, theirs in zip(here.jvp(tangent)[0], derivative, strict=True):
         torch.testing.assert_close(ours.expand_as(theirs), theirs)
-    cotangent = type(value)(*(torch.randn(x.shape, generator=g).double() for x in value))
+    cotangent = each(lambda x: torch.randn(x.shape, generator=g).double(), value)
     ours, _ = here.vjp(cotangent)
     (theirs,) = vjp(run, params)[1](cotangent)
     for name in params:

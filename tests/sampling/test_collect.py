@@ -23,7 +23,8 @@ class Counter:
     def set_tasks(self, tasks) -> None: ...
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        assert seeds.shape == self.shape and len(np.unique(seeds)) == seeds.size
+        assert seeds.shape == self.shape
+        assert len(np.unique(seeds)) == seeds.size
         self.t = 0
         return self.obs()
 
@@ -82,7 +83,7 @@ def test_time_stops_when_all_episodes_ended():
 
 def test_actions_come_from_the_behaviour_stored_beside_them():
     found, draws = collected()
-    assert found.behaviour.mean.shape == (2, 6, 4, 1)
+    assert found.behaviour[0].shape == (2, 6, 4, 1)
     noise = draws.noise.permute(1, 0, 2, 3)
     torch.testing.assert_close(found.actions, found.behaviour.sample(noise))
 
