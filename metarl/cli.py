@@ -10,10 +10,12 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from types import FrameType
 from typing import TextIO, TypeVar
 
 import tyro
@@ -31,6 +33,7 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
     # the core, every small operation then waits for the scheduler. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     warnings.showwarning = _one_line
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way of saying Ctrl-C
     try:
         door(sys.argv[1:])
     except UserError as error:
@@ -42,6 +45,10 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _one_line(

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +25,18 @@ from metarl.runs.metrics import MetricsLog
 from metarl.runs.progress import Progress, short
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import Agent, BatchedEnv, DivergedError, Metrics, TaskDistribution, Trajectories
+from metarl.types import (
+    Agent,
+    BatchedEnv,
+    DivergedError,
+    Metrics,
+    Params,
+    TaskDistribution,
+    Trajectories,
+)
+
+SCORED = 20
+"""Iterations whose mean return after adaptation is a checkpoint's score."""
 
 MAX_RESAMPLED = 10
 """Diverged attempts at one meta-iteration after which the run gives up."""
@@ -46,6 +57,14 @@ def train(config: Config, preset_name: str) -> Path:
     return run.root
 
 
+class Snapshot(NamedTuple):
+    """A run after a complete iteration."""
+
+    iteration: int
+    weights: Params
+    state: dict[str, Any]
+
+
 class Trainer:
     """One run in one process. What it does at iteration n depends on config and n alone."""
 
@@ -56,9 +75,9 @@ class Trainer:
         torch.set_num_threads(cores())
         self.distribution: TaskDistribution = catalogue.make(config.env.name, config.env.horizon)
         self.agent = build_agent(config, self.distribution, self.device)
-        self.iteration = 0
+        self.iteration = self.saved = 0
         self.state: dict[str, Any] = {"env_steps": 0, "wall_s": 0.0, "resampled": 0}
-        self.recent: deque[float] = deque(maxlen=config.checkpoint_every)
+        self.recent: deque[float] = deque(maxlen=SCORED)
         """Returns after adaptation; their mean says which checkpoint is the best."""
         self._resume()
 
@@ -72,6 +91,7 @@ class Trainer:
         except ValueError as error:
             raise UserError(f"{found.path}: {error}") from None
         self.iteration, self.state = found.iteration, dict(found.state)
+        self.saved = found.iteration
         self.recent.extend(self.state.pop("recent"))
 
     def run_to_the_end(self) -> None:
@@ -88,16 +108,17 @@ class Trainer:
             f"{sampling.tasks * sampling.episodes} simulations at "
             f"{short(self._simulation_speed(env))} steps/s",
         )
+        complete = self._snapshot()
         try:
             while self.iteration < config.iterations:
                 row = self._iterate(env, progress)
                 log.append(row)
+                complete = self._snapshot()
                 progress.update(self.iteration, row)
                 if self.iteration % config.checkpoint_every == 0:
-                    self._save()
-            if self.iteration % config.checkpoint_every:
-                self._save()
-        finally:
+                    self._save(complete)
+        finally:  # also where a user or a scheduler stops it: no complete iteration is lost
+            self._save(complete)
             progress.close()
             log.close()
             env.close()
@@ -126,10 +147,20 @@ class Trainer:
             env.step(still)
         return steps * still[..., 0].size / (time.perf_counter() - started)
 
-    def _save(self) -> None:
-        score = sum(self.recent) / max(1, len(self.recent))
+    def _snapshot(self) -> Snapshot:
         state = {**self.state, "recent": list(self.recent)}
-        checkpoint.save(self.run.checkpoints, self.iteration, self.agent.state_dict(), state, score)
+        return Snapshot(self.iteration, self.agent.state_dict(), state)
+
+    def _save(self, complete: Snapshot) -> None:
+        """A checkpoint of a complete iteration, unless it has one."""
+        if complete.iteration == self.saved:
+            return
+        recent = complete.state["recent"]
+        score = sum(recent) / len(recent)
+        checkpoint.save(
+            self.run.checkpoints, complete.iteration, complete.weights, complete.state, score
+        )
+        self.saved = complete.iteration
 
     def _iterate(self, env: BatchedEnv, progress: Progress) -> Metrics:
         """One meta-iteration, drawn anew as often as a simulation diverges."""

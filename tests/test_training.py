@@ -111,6 +111,27 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
     assert rows(whole) == rows(killed)
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_keeps_every_complete_iteration(tmp_path, sent):
+    """Ctrl-C or a scheduler's SIGTERM: exit 130, a line on how to go on, a checkpoint."""
+    command = ["metarl.train", "point-goal", *SMALL, "--iterations", "5000"]
+    process = door(*command, "--checkpoint-every", "4000", "--run-dir", str(tmp_path))
+    metrics = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 3):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "the same command again continues" in said
+    assert "Traceback" not in said
+    kept = checkpoint.load_latest(tmp_path / "checkpoints")
+    assert kept is not None
+    assert kept.iteration >= len(rows(tmp_path)) - 1
+
+
 def test_another_seed_is_another_run(tmp_path):
     training.train(small(tmp_path / "a", 2), "x")
     training.train(replace(small(tmp_path / "b", 2), seed=2), "x")
