@@ -45,6 +45,9 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
     except BrokenPipeError:  # the reader of our output left, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # a full disk, a folder that is read-only, a file that went away
+        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
@@ -170,12 +173,6 @@ def take(argv: list[str], flag: str) -> str | None:
 
 
 def take_positional(argv: list[str]) -> str | None:
-    """Removes the argument that has no flag: the first of the line, or else the last.
-
-    In between it could as well be the second value of a flag that takes several.
-    """
-    if argv and not argv[0].startswith("-"):
-        return argv.pop(0)
-    if len(argv) > 1 and not argv[-1].startswith("-") and not argv[-2].startswith("--"):
-        return argv.pop()
-    return None
+    """Removes the argument that has no flag. It comes first: elsewhere it could as well be one
+    more value of a flag that takes several."""
+    return argv.pop(0) if argv and not argv[0].startswith("-") else None

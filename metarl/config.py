@@ -78,7 +78,7 @@ class SgdConfig:
     first_order: bool = False
     """Ignore how the inner gradient depends on the meta-parameters (FOMAML)."""
     extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` use `lr` times this (0.5 as published)."""
+    """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Config:
     device: Device = "auto"
     """Where the policy and the updates live; environments stay on the CPU."""
     workers: Workers = "auto"
-    """Simulation threads (or worker processes); the results do not depend on it."""
+    """Simulation threads; the results do not depend on it."""
     run_dir: str = ""
     """Where the run is kept; empty: runs/PRESET."""
 

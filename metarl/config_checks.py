@@ -12,7 +12,8 @@ from metarl.errors import UserError
 from metarl.ranges import Range
 
 FREE_TO_CHANGE = ("iterations", "device", "workers", "checkpoint_every", "run_dir", "evaluation.")
-"""Keys that may differ when a run goes on: none of them changes an iteration's numbers."""
+"""Keys that may differ when a run goes on. None changes what an iteration computes; another
+device, like another machine, may round it differently."""
 
 
 def check_ranges(record: object, source: str = "") -> None:

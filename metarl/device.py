@@ -26,6 +26,15 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bfloat16 products; without, they are slow."""
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return True
+    found = torch.cpu.get_capabilities()
+    names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+    return any(found.get(name, False) for name in names)
+
+
 def cores() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -46,11 +46,11 @@ def evaluate(options: EvaluateOptions) -> Path:
     Raises:
         UserError: for a run without weights, or one to compare with on other tasks.
     """
-    run = directory.existing(options.run_dir)
-    config = run_config(run.root)
+    config = run_config(options.run_dir)
+    run = directory.create(options.run_dir)
     torch.set_num_threads(cores())
-    others = {_name(path): run_config(path) for path in options.against}
-    for name, other in others.items():
+    rivals = {name: (path, run_config(path)) for name, path in _labels(options.against).items()}
+    for name, (_, other) in rivals.items():
         _same_tasks(name, other, config)
     held = _held_out(config, options)
     try:
@@ -62,13 +62,12 @@ def evaluate(options: EvaluateOptions) -> Path:
             controls["random initialisation"] = _adapt(untrained, held, "random")[0]
         adaptation = _adaptation(config, held, outcome, env_steps, controls)
         against = {}
-        for path, (name, other) in zip(options.against, others.items(), strict=True):
+        for name, (path, other) in rivals.items():
             rival = _trained(path, other, held)
             against[name] = _adaptation(other, held, *_adapt(rival, held, name), {})
     finally:
         held.env.close()
     figures = published(config) if options.split == "test" else None
-    run.evaluation.mkdir(exist_ok=True)
     write_json(run.adaptation_json, adaptation)
     write_csv(run.adaptation_csv, adaptation)
     save(run.adaptation_png, adaptation_figure(adaptation, against, figures))
@@ -78,8 +77,16 @@ def evaluate(options: EvaluateOptions) -> Path:
     return run.adaptation_png
 
 
-def _name(run_dir: Path) -> str:
-    return run_dir.resolve().name
+def _labels(paths: Sequence[Path]) -> dict[str, Path]:
+    """Runs by the shortest name that tells them apart."""
+    names = [path.resolve().name for path in paths]
+    labels = [
+        name if names.count(name) == 1 else str(path)
+        for name, path in zip(names, paths, strict=True)
+    ]
+    if len(set(labels)) < len(labels):
+        raise UserError(f"--against names a run twice: {', '.join(map(str, paths))}")
+    return dict(zip(labels, paths, strict=True))
 
 
 def _same_tasks(name: str, other: Config, config: Config) -> None:
@@ -92,12 +99,13 @@ def _same_tasks(name: str, other: Config, config: Config) -> None:
 
 def _held_out(config: Config, options: EvaluateOptions) -> Held:
     """The tasks depend on the seed and their number alone, so every agent meets the same."""
+    device = torch_device(options.device)
     distribution = catalogue.make(config.env.name, config.env.horizon)
     rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
     tasks = distribution.sample(options.tasks, rng, options.split)
     threads = simulation_threads(options.workers)
     env = distribution.open(options.tasks, options.episodes, threads)
-    return Held(distribution, tasks, env, options, torch_device(options.device))
+    return Held(distribution, tasks, env, options, device)
 
 
 def _trained(run_dir: Path, config: Config, held: Held) -> Agent:
@@ -142,6 +150,8 @@ def _adapt(agent: Agent, held: Held, name: str) -> tuple[Outcome, tuple[float, .
         )
     except DivergedError as error:
         raise UserError(f"{name}: {error}; another --seed draws other tasks") from error
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
     returns = np.stack([returns_of(x).cpu().numpy() for x in rounds], axis=1)
     success = np.stack([x.success.cpu().numpy() for x in rounds], axis=1)
     per_task = [float(x.mask.sum()) / options.tasks for x in rounds[:-1]]

@@ -31,13 +31,14 @@ class Preset(NamedTuple):
 
 def _maml_trpo(
     lr: float = 0.1,
+    extra_step_scale: float = 0.5,
     outer: TrpoConfig | None = None,
     policy: PolicyConfig | None = None,
 ) -> AgentConfig:
     """MAML-TRPO as the catalogue has it, but for what the experiments set differently."""
     return replace(
         agents.default("maml-trpo"),
-        inner=SgdConfig(lr=lr),
+        inner=SgdConfig(lr=lr, extra_step_scale=extra_step_scale),
         outer=outer or TrpoConfig(),
         policy=policy or PolicyConfig(),
     )
@@ -89,7 +90,7 @@ PRESETS = {
         Config(
             env=EnvConfig("ant-dir:maml2017", horizon=200),
             sampling=SamplingConfig(tasks=40, episodes=40),
-            agent=_maml_trpo(),
+            agent=_maml_trpo(extra_step_scale=0.01),
             evaluation=EvaluationConfig(episodes=40),
             iterations=575,
         ),

@@ -46,7 +46,7 @@ def read(argv: Sequence[str]) -> tuple[Config, str]:
     if wants_help(argv):
         print_help(config, "metarl.train PRESET", _description())
     if name is None and file is None:
-        raise UserError(f"no preset given; there are {', '.join(PRESETS)}")
+        raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
         config = experiment.load_config(file, config)
         _refuse_two_names("--agent", agent, file, config.agent.name)

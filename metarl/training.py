@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from metarl.agents.gradient_agent import GradientAgent
 from metarl.config import Config
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
-from metarl.device import cores, simulation_threads, torch_device
+from metarl.device import cores, multiplies_bfloat16, simulation_threads, torch_device
 from metarl.envs import catalogue
 from metarl.errors import UserError
 from metarl.experiment import run_config
@@ -50,10 +51,15 @@ def train(config: Config, preset_name: str) -> Path:
     """
     run = directory.create(config.run_dir)
     with directory.Lock(run):
-        if run.config.exists():
+        if run.config.exists() and checkpoint.saved(run.checkpoints):
             check_continues(config, run_config(run.root), run.root)
+        trainer = Trainer(config, run, preset_name)
+        if trainer.iteration >= config.iterations:
+            print(f"{run.root} is done: it has {trainer.iteration} iterations")
+            return run.root
         files.replace_text(run.config, dump(config))
-        Trainer(config, run, preset_name).run_to_the_end()
+        trainer.run_to_the_end()
+    print(f"done; next: python -m metarl.evaluate {run.root}")
     return run.root
 
 
@@ -71,6 +77,12 @@ class Trainer:
     def __init__(self, config: Config, run: directory.RunDirectory, name: str):
         self.config, self.run, self.name = config, run, name
         self.device = torch_device(config.device)
+        if config.agent.outer.product_dtype == "bfloat16" and not multiplies_bfloat16(self.device):
+            warnings.warn(
+                "this processor has no bfloat16 instructions, so the update will be slow; "
+                "--agent.outer.product-dtype float32 is faster here",
+                stacklevel=2,
+            )
         self.threads = simulation_threads(config.workers)
         torch.set_num_threads(cores())
         self.distribution: TaskDistribution = catalogue.make(config.env.name, config.env.horizon)
@@ -97,31 +109,33 @@ class Trainer:
     def run_to_the_end(self) -> None:
         config, sampling = self.config, self.config.sampling
         self._record_environment()
-        log, progress = MetricsLog(self.run, self.iteration), Progress()
-        env = self.distribution.open(sampling.tasks, sampling.episodes, self.threads)
-        progress.start(
-            f"{self.name}: {config.agent.name} on {config.env.name}",
-            config.iterations,
-            done=self.iteration,
-            env_steps=self.state["env_steps"],
-            facts=f"{self.threads} simulation threads, {cores()} torch threads on {self.device}, "
-            f"{sampling.tasks * sampling.episodes} simulations at "
-            f"{short(self._simulation_speed(env))} steps/s",
-        )
-        complete = self._snapshot()
-        try:
-            while self.iteration < config.iterations:
-                row = self._iterate(env, progress)
-                log.append(row)
-                complete = self._snapshot()
-                progress.update(self.iteration, row)
-                if self.iteration % config.checkpoint_every == 0:
-                    self._save(complete)
-        finally:  # also where a user or a scheduler stops it: no complete iteration is lost
-            self._save(complete)
-            progress.close()
-            log.close()
-            env.close()
+        with ExitStack() as stack:
+            log, progress = MetricsLog(self.run, self.iteration), Progress()
+            stack.callback(log.close)
+            env = self.distribution.open(sampling.tasks, sampling.episodes, self.threads)
+            stack.callback(env.close)
+            speed = short(self._simulation_speed(env))
+            stack.callback(progress.close)
+            progress.start(
+                f"{self.name}: {config.agent.name} on {config.env.name}, kept in {self.run.root}",
+                config.iterations,
+                done=self.iteration,
+                env_steps=self.state["env_steps"],
+                facts=f"{self.threads} simulation threads, {cores()} torch threads on "
+                f"{self.device}, {sampling.tasks * sampling.episodes} simulations at "
+                f"{speed} steps/s",
+            )
+            complete = self._snapshot()
+            try:
+                while self.iteration < config.iterations:
+                    row = self._iterate(env, progress)
+                    log.append(row)
+                    complete = self._snapshot()
+                    progress.update(self.iteration, row)
+                    if self.iteration % config.checkpoint_every == 0:
+                        self._save(complete)
+            finally:  # also where a user or a scheduler stops it: no complete iteration is lost
+                self._save(complete)
 
     def _record_environment(self) -> None:
         """Where the run runs; on resuming elsewhere, what is different there."""
@@ -172,6 +186,8 @@ class Trainer:
             except DivergedError as error:
                 self.state["resampled"] += 1
                 progress.note(f"iteration {self.iteration + 1} drawn anew: {error}")
+            except UserError as error:
+                raise UserError(f"iteration {self.iteration + 1}: {error}") from error
         else:
             raise UserError(
                 f"iteration {self.iteration + 1}: {MAX_RESAMPLED} draws in a row diverged; "

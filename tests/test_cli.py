@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -80,8 +82,11 @@ def test_flags_of_every_type():
     assert config.workers == "auto"
 
 
-def test_the_preset_may_come_last():
-    assert train.read(["--seed", "3", "point-goal"])[1] == "point-goal"
+def test_the_preset_comes_first():
+    """Elsewhere it could be one more value of a flag that takes several."""
+    assert train.read(["point-goal", "--seed", "3"])[1] == "point-goal"
+    with pytest.raises(UserError, match="it comes first"):
+        train.read(["--agent.policy.hidden", "32", "16"])
 
 
 def test_a_run_is_kept_under_its_preset_and_what_stands_in_its_place():
@@ -219,3 +224,28 @@ def test_interrupted_work_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
         open_door(interrupted, "the same command again continues")
     assert stopped.value.code == 130
     assert "the same command again continues" in capsys.readouterr().err
+
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.parametrize(
+    "line", sorted(set(re.findall(r"python -m metarl\.train ([^#`\n]+)", README.read_text())))
+)
+def test_every_training_command_of_the_readme_is_one(line: str):
+    if "--config" in line or "--help" in line:
+        pytest.skip("needs a run; tested with one elsewhere")
+    config, _ = train.read(shlex.split(line))
+    assert config.run_dir
+
+
+def test_flags_of_the_readme_exist():
+    flags = set(re.findall(r"`?(--[a-z][\w.-]+)", README.read_text()))
+    text = subprocess.run(
+        [sys.executable, "-m", "metarl.train", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    text += subprocess.run(
+        [sys.executable, "-m", "metarl.evaluate", "--help"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert {flag for flag in flags if flag not in text} == set()

@@ -76,8 +76,7 @@ def test_there_and_back_through_yaml(config: Config):
 def test_there_and_back_through_a_file(tmp_path: Path):
     for name in PRESETS:
         (tmp_path / "config.yaml").write_text(dump(preset(name)))
-        if name.startswith(("half", "point")):
-            assert run_config(tmp_path) == preset(name)
+        assert run_config(tmp_path) == preset(name)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 
 from metarl import training
 from metarl.config import Config, EvaluateOptions
-from metarl.config_files import plain
+from metarl.config_files import dump, plain
+from metarl.envs.point_goal import PointGoal
+from metarl.envs.splits import held_out
 from metarl.errors import UserError
 from metarl.evaluation import evaluate
 from metarl.presets import preset
@@ -69,6 +71,8 @@ def door(*argv: str, **options) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Where pytest runs in the background its children would inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
@@ -200,11 +204,70 @@ def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
     assert first.env_steps == pytest.approx((0, 80, 160), abs=10)
     assert set(first.controls) == {"random initialisation"}
     assert first.outcome.success is not None
+    goals = np.array([task["goal"] for task in first.tasks])
+    assert held_out(goals[:, 0] + 0.5).all()
     evaluate(options)
     again = read_json(tmp_path / "evaluation" / "adaptation.json")
     assert np.array_equal(first.outcome.returns, again.outcome.returns)
     training.train(small(tmp_path), "x")  # done already: changes nothing
     assert len(rows(tmp_path)) == 4
+
+
+def test_training_meets_no_held_out_task(tmp_path, monkeypatch):
+    met = []
+    sample = PointGoal.sample
+
+    def recorded(self, *args, **options):
+        met.extend(sample(self, *args, **options))
+        return met[-args[0] :]
+
+    monkeypatch.setattr(PointGoal, "sample", recorded)
+    training.train(small(tmp_path), "x")
+    goals = np.array([task["goal"] for task in met])
+    assert len(goals) >= 16
+    assert not held_out(goals[:, 0] + 0.5).any()
+
+
+@pytest.mark.parametrize("name", ["point-goal", "halfcheetah-vel-maml2017"])
+def test_a_policy_that_is_no_number_any_more_ends_the_run_with_the_remedy(tmp_path, name):
+    """And keeps what was learned before."""
+    config = small(tmp_path, name=name)
+    inner = replace(config.agent.inner, lr=1e38)
+    broken = replace(config, agent=replace(config.agent, inner=inner))
+    with pytest.raises(UserError, match=r"iteration 1: .*after 1 adaptation steps.*--agent.inner"):
+        training.train(broken, "x")
+
+
+def test_rivals_of_one_name_and_of_other_settings_are_told_apart(tmp_path):
+    """Two runs called `x`, one of another width, beside the run, on the run's tasks."""
+    for folder, width in (("run", 16), ("a/x", 16), ("b/x", 8)):
+        config = small(tmp_path / folder, 1)
+        policy = replace(config.agent.policy, hidden=(width,))
+        training.train(replace(config, agent=replace(config.agent, policy=policy)), "x")
+    run, rivals = tmp_path / "run", (tmp_path / "a" / "x", tmp_path / "b" / "x")
+    options = EvaluateOptions(run_dir=run, tasks=2, steps=1, episodes=2, against=rivals)
+    evaluate(options)
+    with pytest.raises(UserError, match="names a run twice"):
+        evaluate(replace(options, against=rivals[:1] * 2))
+
+
+def test_settings_bind_once_something_was_learned(tmp_path):
+    """A run that stopped before its first iteration can be started otherwise."""
+    config = small(tmp_path, 1)
+    (tmp_path / "config.yaml").write_text(dump(replace(config, seed=5)))
+    training.train(config, "x")
+    assert len(rows(tmp_path)) == 1
+
+
+def test_a_damaged_best_checkpoint_falls_back_too(tmp_path):
+    training.train(small(tmp_path), "x")
+    best = checkpoint.best(tmp_path / "checkpoints")
+    assert best is not None
+    (best.path / "agent.safetensors").write_bytes(b"nothing")
+    with pytest.warns(checkpoint.CheckpointWarning):
+        other = checkpoint.best(tmp_path / "checkpoints")
+    assert other is not None
+    assert other.iteration != best.iteration
 
 
 def test_evaluation_starts_each_time_from_the_meta_parameters(tmp_path):

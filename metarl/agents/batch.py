@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
@@ -27,11 +28,18 @@ class Batch(NamedTuple):
         """The batch of some of the tasks."""
         return Batch(*(x[rows] for x in self))
 
-    def samples(self, index: Tensor) -> Batch:
-        """The samples at `index` [n] of every task, their weights summing to one again."""
-        obs, actions, advantages, weights = (x[:, index] for x in self)
-        total = weights.sum(1, keepdim=True)
-        return Batch(obs, actions, advantages, weights / total.clamp(min=1e-12))
+    def thinned(self, fraction: float, rng: np.random.Generator) -> Batch:
+        """A random `fraction` of N samples for each task, valid ones first; weights sum to one."""
+        tasks, samples = self.weights.shape
+        kept = max(1, round(fraction * samples))
+        if kept == samples:
+            return self
+        lots = torch.from_numpy(rng.random((tasks, samples), np.float32)).to(self.obs.device)
+        lots = lots + (self.weights == 0)  # padding is drawn when nothing else is left
+        index = lots.topk(kept, dim=1, largest=False, sorted=False).indices.sort(dim=1).values
+        rows = torch.arange(tasks, device=index.device)[:, None]
+        obs, actions, advantages, weights = (x[rows, index] for x in self)
+        return Batch(obs, actions, advantages, weights / weights.sum(1, keepdim=True))
 
 
 def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:

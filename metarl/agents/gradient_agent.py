@@ -73,18 +73,16 @@ class GradientAgent:
     def objective(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
     ) -> AdaptationObjective:
+        """What `meta_update` maximises. `rng` draws the thinned query of its products."""
         batch = learning_batch(query, self.config.advantages)
-        samples = batch.obs.shape[1]
         outer = self.config.outer
-        chosen = rng.permutation(samples)[: max(1, round(samples * outer.query_fraction))]
-        index = torch.from_numpy(np.sort(chosen)).to(self.device)
         return AdaptationObjective(
             self.policy,
             self.inner,
             self.meta,
             state.supports,
             batch,
-            batch.samples(index),
+            batch.thinned(outer.query_fraction, rng),
             getattr(torch, outer.product_dtype),
         )
 
@@ -101,4 +99,6 @@ class GradientAgent:
         found = {name: tuple(x.shape) for name, x in state.items()}
         if expected != found:
             raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-        self.meta = {name: state[name].to(self.device) for name in self.meta}
+        # A copy: what a file was read into may lie at other addresses modulo a cache line, and
+        # with them a sum's order.
+        self.meta = {name: state[name].to(self.device, copy=True) for name in self.meta}

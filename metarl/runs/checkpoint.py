@@ -161,13 +161,8 @@ def _rank(path: Path) -> tuple[float, int]:
 
 
 def best(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """The kept checkpoint of the highest score; None where no checkpoint is.
-
-    Raises:
-        CorruptCheckpointError: as `load`.
-    """
-    paths = saved(folder)
-    return load(max(paths, key=_rank), device) if paths else None
+    """The kept checkpoint of the highest score that is whole; as `load_latest` otherwise."""
+    return _first_whole(folder, sorted(saved(folder), key=_rank, reverse=True), device)
 
 
 def load_latest(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
@@ -178,12 +173,15 @@ def load_latest(folder: Path, device: torch.device | str = "cpu") -> Checkpoint 
     Raises:
         UserError: where all are corrupt.
     """
-    paths = saved(folder)
-    for path in reversed(paths):
+    return _first_whole(folder, saved(folder)[::-1], device)
+
+
+def _first_whole(folder: Path, paths: list[Path], device: torch.device | str) -> Checkpoint | None:
+    for path in paths:
         try:
             return load(path, device)
         except CorruptCheckpointError as error:
-            warnings.warn(f"{error}; going back to the one before", CheckpointWarning, stacklevel=2)
+            warnings.warn(f"{error}; taking the next one", CheckpointWarning, stacklevel=3)
     if paths:
         raise UserError(
             f"every checkpoint in {folder} is corrupt ({', '.join(p.name for p in paths)})\n"

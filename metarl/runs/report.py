@@ -35,6 +35,8 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
     """
     run = existing(run_dir)
     adaptation = read_json(run.adaptation_json) if run.adaptation_json.exists() else None
+    if adaptation and adaptation.split != "test":
+        published = None  # those figures are of held-out tasks
     described = environments.read(run.environment) if run.environment.exists() else {}
     page = render(
         run.root.resolve().name,

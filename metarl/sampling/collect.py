@@ -34,8 +34,10 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
             rng = keys.generator(seed, keys.Purpose.NOISE, *counters, k, e)
             if kind == "normal":
                 rng.standard_normal(dtype=np.float32, out=values[k, e])
-            else:
+            elif kind == "gumbel":
                 values[k, e] = rng.gumbel(size=values.shape[2:])
+            else:
+                raise ValueError(f"{kind!r} is no kind of noise: normal or gumbel")
     by_step = np.ascontiguousarray(values.transpose(2, 0, 1, 3))
     seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
     return Draws(seeds, torch.from_numpy(by_step))
@@ -75,7 +77,8 @@ def collect(
         ends = alive & (step.terminated | step.truncated)
         final_obs[ends] = step.obs[ends]
         alive &= ~ends
-        now = step.obs
+        # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
+        now = np.where(alive[..., None], step.obs, np.float32(0.0))
         if not alive.any():
             break
     used = len(actions)

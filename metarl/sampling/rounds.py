@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from metarl.device import torch_threads
-from metarl.sampling.collect import collect, draw
+from metarl.equations.distributions import ActionDistribution
+from metarl.errors import UserError
+from metarl.sampling.collect import Act, collect, draw
 from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
@@ -30,6 +32,7 @@ def adaptation_rounds(
 
     Raises:
         DivergedError: where a simulation became unstable.
+        UserError: where the policy's actions are no numbers any more.
     """
     env.set_tasks(tasks)
     state, rounds = agent.begin(), []
@@ -38,5 +41,20 @@ def adaptation_rounds(
             state = agent.adapt(state, rounds[-1])
         draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
         with torch_threads(1):  # more of them would spin on the simulations' cores
-            rounds.append(collect(env, partial(agent.act, state), draws, spec, device))
+            rounds.append(collect(env, _finite(agent, state, index), draws, spec, device))
     return state, rounds
+
+
+def _finite(agent: Agent, state: Any, steps: int) -> Act:
+    """`agent.act` for tasks after `steps` adaptation steps, whose output is looked at."""
+
+    def act(obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
+        actions, distribution = agent.act(state, obs, noise)
+        if not all(bool(x.isfinite().all()) for x in distribution):
+            raise UserError(
+                f"the policy after {steps} adaptation steps gives numbers that are not finite; "
+                "lower the inner learning rate, --agent.inner.lr"
+            )
+        return actions, distribution
+
+    return act

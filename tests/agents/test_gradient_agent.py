@@ -14,7 +14,9 @@ from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.outer.trpo import Trpo
 from metarl.config import AdvantageConfig, AgentConfig, PolicyConfig, SgdConfig, TrpoConfig
+from metarl.equations.baseline import fitted_values
 from metarl.equations.distributions import each
+from metarl.equations.vectors import ravel
 from metarl.types import EnvSpec, Trajectories
 
 TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
@@ -163,6 +165,60 @@ def test_thinned_query_points_the_same_way():
         objective = agent.objective(state, query, np.random.default_rng(0))
         found.append(agent.outer.direction(objective)[0])
     assert float(torch.cosine_similarity(*found, dim=0)) > 0.8
+
+
+def test_damping_holds_the_direction_to_the_gradient():
+    """With overwhelming damping the natural gradient is the gradient."""
+    agent = agent_on("box", damping=1e6)
+    state = agent.begin()
+    state = agent.adapt(state, played(agent, state, 0))
+    objective = agent.objective(state, played(agent, state, 1), np.random.default_rng(0))
+    direction, gradient = agent.outer.direction(objective)[0], ravel(objective.gradient)
+    assert float(torch.cosine_similarity(direction, gradient, dim=0)) > 0.9999
+
+
+def test_a_thinned_batch_is_a_batch():
+    """Valid samples of the task itself, weights that sum to one."""
+    agent = agent_on("box")
+    batch = learning_batch(played(agent, agent.begin(), 0), AdvantageConfig())
+    thin = batch.thinned(0.3, np.random.default_rng(0))
+    assert thin.obs.shape == (TASKS, 18, OBS)
+    torch.testing.assert_close(thin.weights.sum(1), torch.ones(TASKS))
+    assert (thin.weights > 0).all()
+    for k in range(TASKS):
+        found = (thin.obs[k][:, None] == batch.obs[k][None]).all(-1)
+        assert (found.sum(1) == 1).all()
+        rows = found.float().argmax(1)
+        assert torch.equal(thin.advantages[k], batch.advantages[k][rows])
+        assert torch.equal(thin.actions[k], batch.actions[k][rows])
+
+
+@pytest.mark.parametrize("gae_lambda", [1.0, 0.9])
+def test_advantages_are_those_of_a_loop_over_episodes(gae_lambda):
+    """deltas with the baseline's next value, zero beyond the end; standardised in each task."""
+    agent = agent_on("box")
+    data = played(agent, agent.begin(), 0)
+    config = AdvantageConfig(discount=0.9, gae_lambda=gae_lambda)
+    batch = learning_batch(data, config)
+    for k in range(TASKS):
+        returns, advantages = torch.zeros(STEPS, EPISODES), torch.zeros(STEPS, EPISODES)
+        lengths = data.mask[k].sum(0).tolist()
+        for e, length in enumerate(lengths):
+            for t in reversed(range(length)):
+                later = returns[t + 1, e] if t + 1 < length else 0.0
+                returns[t, e] = data.rewards[k, t, e] + 0.9 * later
+        values = fitted_values(data.obs[k], returns, data.mask[k], config.baseline_ridge)
+        for e, length in enumerate(lengths):
+            for t in reversed(range(length)):
+                inside = t + 1 < length
+                delta = data.rewards[k, t, e] - values[t, e]
+                delta = delta + (0.9 * values[t + 1, e] if inside else 0.0)
+                rest = advantages[t + 1, e] if inside else 0.0
+                advantages[t, e] = delta + 0.9 * gae_lambda * rest
+        valid = advantages[data.mask[k]]
+        expected = (valid - valid.mean()) / valid.std(correction=0)
+        found = batch.advantages[k].unflatten(0, (STEPS, EPISODES))[data.mask[k]]
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_padding_never_reaches_the_learning_batch():

@@ -96,6 +96,9 @@ def test_batched_equals_a_loop_over_tasks_by_autograd(problem, steps):
     grads = torch.autograd.grad(gain, list(params.values()), retain_graph=True)
     torch.testing.assert_close(list(objective.gradient.values()), list(grads))
     tangent = problem.tangent()
+    elsewhere = {name: x + 0.05 * tangent[name] for name, x in problem.params.items()}
+    expected = mean_gain_and_kl(problem, leaf(elsewhere), supports, query, behaviours)
+    assert objective.evaluate(elsewhere) == pytest.approx([x.item() for x in expected])
     slopes = torch.autograd.grad(kl, list(params.values()), create_graph=True)
     along = torch.stack([(g * tangent[n]).sum() for n, g in zip(params, slopes, strict=True)]).sum()
     hessian_product = torch.autograd.grad(along, list(params.values()))
@@ -141,4 +144,6 @@ def test_first_order_leaves_the_hessian_out(problem):
         for name, g in zip(params, grads, strict=True):
             expected[name] += g / query.obs.shape[0]
     torch.testing.assert_close(first.gradient, expected)
+    tangent = problem.tangent()
+    assert not torch.allclose(ravel(first.product(tangent)), ravel(exact.product(tangent)))
     assert not torch.allclose(ravel(first.gradient), ravel(exact.gradient), rtol=1e-3)

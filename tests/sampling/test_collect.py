@@ -40,7 +40,11 @@ class Counter:
         truncated = np.full(self.shape, self.t >= SPEC.horizon)
         solved = np.broadcast_to((self.t == 3) & (np.arange(self.shape[1]) > 0), self.shape)
         reward = np.full(self.shape, float(self.t), np.float32)
-        return Step(self.obs(), reward, terminated, truncated, solved)
+        obs = self.obs()
+        obs[:, (self.t > ends) & (ends < 5)] = (
+            np.nan
+        )  # what an environment says after its end is anything
+        return Step(obs, reward, terminated, truncated, solved)
 
     def close(self) -> None: ...
 
@@ -68,6 +72,12 @@ def test_final_obs_is_the_state_the_last_step_reached():
     found, _ = collected()
     assert found.final_obs[1, :, 0].tolist() == [2.0, 3.0, 4.0, 6.0]
     assert found.obs[0, :, 3, 0].tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_nothing_beyond_an_end_is_kept():
+    found, _ = collected()
+    assert found.obs.isfinite().all()
+    assert found.actions.isfinite().all()
 
 
 def test_success_counts_within_the_episode_only():

@@ -43,11 +43,12 @@ class Sgd:
 
 
 def descend(params: Params, gradient: Params, lr: float) -> Params:
+    """params - lr gradient; shared parameters take one task's gradient [K, ...] each."""
     return {name: params[name] - lr * gradient[name] for name in params}
 
 
 def _loss_cotangent(here: LinearisedMlp, batch: Batch):
-    """The loss's derivative in the distribution's parameters."""
+    """The derivative of `losses.score_function_loss` in the distribution's parameters."""
     return here.distribution.score(batch.actions).scaled(-batch.weights * batch.advantages)
 
 
