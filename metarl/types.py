@@ -14,6 +14,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from torch import Tensor
 
 from metarl.equations.distributions import ActionDistribution
+from metarl.errors import UserError
 
 Params = dict[str, Tensor]
 """Parameters by name. Meta-parameters have no task axis; adapted ones are [K, ...]."""
@@ -50,7 +51,7 @@ def action_width(space: Space) -> int:
     """Numbers in one action of `space`.
 
     Raises:
-        TypeError: for a space that no policy distribution serves.
+        UserError: for a space that no policy distribution serves.
     """
     match space:
         case Box(shape=(width,)):
@@ -59,7 +60,7 @@ def action_width(space: Space) -> int:
             return 1
         case MultiDiscrete():
             return len(space.nvec)
-    raise TypeError(
+    raise UserError(
         f"no policy distribution acts in {space}; use a flat Box, Discrete or MultiDiscrete"
     )
 

@@ -127,7 +127,7 @@ def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
 
 
 BAD_TRAIN = {
-    "": "no preset given; there are halfcheetah-vel-quick, ",
+    "": "no preset given: it comes first; there are halfcheetah-vel-quick, ",
     "--seed 3": "no preset given",
     "point-gaol": "'point-gaol' is no preset; did you mean 'point-goal'?",
     "zzz": "'zzz' is no preset; there are halfcheetah-vel-quick, ",

@@ -18,6 +18,7 @@ from metarl.config import PolicyConfig
 from metarl.equations.categorical import Categorical
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
+from metarl.errors import UserError
 from metarl.types import EnvSpec, Params
 
 
@@ -40,10 +41,12 @@ class MlpPolicy:
         space = spec.action_space
         if isinstance(space, Box):
             outputs, self.kind = spec.act_dim, Gaussian
-        elif isinstance(space, Discrete):
+        elif isinstance(space, Discrete) and space.start == 0:
             outputs, self.kind = int(space.n), Categorical
         else:
-            raise TypeError(f"{spec.name}: the MLP policy acts in Box or Discrete, not in {space}")
+            raise UserError(
+                f"{spec.name}: the MLP policy acts in a flat Box or in Discrete(n), not in {space}"
+            )
         self.sizes = (spec.obs_dim, *config.hidden, outputs)
         self.layers = len(self.sizes) - 1
         self.noise_dim = outputs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.func import jvp, vjp, vmap
 from metarl.config import PolicyConfig
 from metarl.equations.distributions import each
 from metarl.equations.gaussian import Gaussian
+from metarl.errors import UserError
 from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec
@@ -126,5 +128,6 @@ def test_orthogonal_weights_are_orthogonal():
 
 
 def test_an_action_space_without_a_policy_is_refused_by_name():
-    with pytest.raises(TypeError, match="MultiBinary"):
-        MlpPolicy(spec(MultiBinary(3)), PolicyConfig())
+    for space in (MultiBinary(3), Discrete(3, start=1), Box(-1, 1, (2, 2))):
+        with pytest.raises(UserError, match=re.escape(str(space))):
+            MlpPolicy(spec(space), PolicyConfig())
