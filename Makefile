@@ -17,7 +17,7 @@ PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(SUPPORTED)' 2>/dev/null &
 
 train: venv
 	$(PY) -m metarl.train $(PRESET)
-	$(PY) -m metarl.evaluate $(RUN)
+	$(PY) -m metarl.evaluate $(RUN) --controls random
 	@echo
 	@echo "run      $(RUN)"
 	@echo "curve    $(RUN)/evaluation/adaptation.png"

@@ -49,11 +49,11 @@ PRESETS = {
         "a minute on two cores: the 2017 benchmark, few tasks and iterations",
         Config(
             env=EnvConfig("half-cheetah-vel:maml2017", horizon=200),
-            sampling=SamplingConfig(tasks=10, episodes=10, task_draw="stratified"),
+            sampling=SamplingConfig(tasks=20, episodes=10, task_draw="stratified"),
             agent=_maml_trpo(),
-            evaluation=EvaluationConfig(tasks=10, steps=3, episodes=10),
-            iterations=25,
-            checkpoint_every=5,
+            evaluation=EvaluationConfig(tasks=20, steps=3, episodes=10),
+            iterations=50,
+            checkpoint_every=10,
         ),
     ),
     "halfcheetah-vel-maml2017": Preset(

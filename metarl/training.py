@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from metarl import keys
-from metarl.agents.gradient_agent import GradientAgent
+from metarl.agents import catalogue as agents
 from metarl.config import Config
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
 from metarl.device import cores, multiplies_bfloat16, simulation_threads, torch_device
-from metarl.envs import catalogue
+from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiment import run_config
 from metarl.runs import checkpoint, directory, environment, files
@@ -85,7 +85,7 @@ class Trainer:
             )
         self.threads = simulation_threads(config.workers)
         torch.set_num_threads(cores())
-        self.distribution: TaskDistribution = catalogue.make(config.env.name, config.env.horizon)
+        self.distribution: TaskDistribution = envs.make(config.env.name, config.env.horizon)
         self.agent = build_agent(config, self.distribution, self.device)
         self.iteration = self.saved = 0
         self.state: dict[str, Any] = {"env_steps": 0, "wall_s": 0.0, "resampled": 0}
@@ -238,7 +238,7 @@ def build_agent(
 ) -> Agent:
     """The agent before its first update; `rng` draws other initial weights than the run's."""
     rng = rng or keys.generator(config.seed, keys.Purpose.INIT)
-    return GradientAgent(distribution.spec, config.agent, rng, device)
+    return agents.build(distribution.spec, config.agent, rng, device)
 
 
 def outcomes(rounds: list[Trajectories], has_success: bool) -> Metrics:

@@ -1,14 +1,20 @@
 """The agents by name: an inner rule, an outer rule and the settings they start from.
 
-Metadata only, so that a command line can be read before torch is imported.
+Importing this imports no torch, so that a command line can be read before.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.config import AgentConfig, SgdConfig, TrpoConfig
 from metarl.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from metarl.types import Agent, EnvSpec
 
 
 class Entry(NamedTuple):
@@ -40,3 +46,12 @@ def default(name: str) -> AgentConfig:
     if name not in AGENTS:
         raise UserError(f"{name!r} is no agent{nearest(name, AGENTS)}")
     return AGENTS[name].config
+
+
+def build(
+    spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
+) -> Agent:
+    """The agent that `config` describes, before its first update."""
+    from metarl.agents.gradient_agent import GradientAgent  # torch: once an agent is built
+
+    return GradientAgent(spec, config, rng, device)
