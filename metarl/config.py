@@ -92,8 +92,9 @@ class TrpoConfig:
     backtrack_ratio: Shrinking = 0.8
     query_fraction: Fraction = 0.1
     """Share of the query data in the Gauss-Newton products; the support is taken whole."""
-    product_dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    """Precision of the support's Hessian in the products; the gradient keeps its own."""
+    product_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Precision of the support's Hessian in the products; the gradient keeps its own. `auto` is
+    bfloat16 on a processor with instructions for it, else float32."""
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,18 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether `device` has instructions for bfloat16 products; without, they are slow."""
+def product_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 on a processor with instructions for its products, else float32.
+
+    Without them bfloat16 is slow, and a GPU is not kept busy by these products either way.
+    """
+    if name != "auto":
+        return getattr(torch, name)
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return True
+        return torch.float32
     found = torch.cpu.get_capabilities()
-    names = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
-    return any(found.get(name, False) for name in names)
+    fast = found.get("avx512_bf16", False) or found.get("amx_bf16", False)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def cores() -> int:

@@ -61,9 +61,9 @@ PRESETS = {
         Config(
             env=EnvConfig("half-cheetah-vel:maml2017", horizon=200),
             # Goals evenly spread and twice the published 10 CG iterations: both lessen the noise
-            # of a step. Half precision in the products pays for the second.
+            # of a step. Half precision in the products, `auto` here, pays for the second.
             sampling=SamplingConfig(tasks=40, episodes=20, task_draw="stratified"),
-            agent=_maml_trpo(outer=TrpoConfig(cg_iterations=20, product_dtype="bfloat16")),
+            agent=_maml_trpo(outer=TrpoConfig(cg_iterations=20)),
             iterations=475,
         ),
     ),

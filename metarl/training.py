@@ -17,7 +17,7 @@ from metarl.agents import catalogue as agents
 from metarl.config import Config
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
-from metarl.device import cores, multiplies_bfloat16, simulation_threads, torch_device
+from metarl.device import cores, simulation_threads, torch_device
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiment import run_config
@@ -77,12 +77,6 @@ class Trainer:
     def __init__(self, config: Config, run: directory.RunDirectory, name: str):
         self.config, self.run, self.name = config, run, name
         self.device = torch_device(config.device)
-        if config.agent.outer.product_dtype == "bfloat16" and not multiplies_bfloat16(self.device):
-            warnings.warn(
-                "this processor has no bfloat16 instructions, so the update will be slow; "
-                "--agent.outer.product-dtype float32 is faster here",
-                stacklevel=2,
-            )
         self.threads = simulation_threads(config.workers)
         torch.set_num_threads(cores())
         self.distribution: TaskDistribution = envs.make(config.env.name, config.env.horizon)

@@ -15,6 +15,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from statistics import median
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch, learning_batch
 from metarl.agents.gradient_agent import GradientAgent, TaskState
-from metarl.config import AgentConfig, PolicyConfig
+from metarl.config import AgentConfig, PolicyConfig, TrpoConfig
 from metarl.envs import catalogue
 from metarl.equations.distributions import each
 from metarl.equations.losses import score_function_loss, surrogate_gain
@@ -94,7 +95,7 @@ class TheUsualWay:
 class Ours:
     """The agent's own update, without keeping its result."""
 
-    def __init__(self, agent: GradientAgent, fraction: float, dtype: str = "float32"):
+    def __init__(self, agent: GradientAgent, fraction: float, dtype: str):
         outer = replace(agent.config.outer, query_fraction=fraction, product_dtype=dtype)
         config = replace(agent.config, outer=outer)
         spec = agent.spec
@@ -142,22 +143,25 @@ def main() -> None:
     args = parse()
     agent, state, query = data(args)
     usual = TheUsualWay(agent)
-    support, batch = state.supports[0], learning_batch(query, agent.config.advantages)
+    support = state.supports[0]
+    advantages = partial(learning_batch, query, agent.config.advantages)
+    default = TrpoConfig()
     contenders = {
-        "all data": Ours(agent, 1.0),
+        "all data, float32": Ours(agent, 1.0, "float32"),
         "all data, bfloat16 Hessians": Ours(agent, 1.0, "bfloat16"),
-        "a tenth of the query (the default)": Ours(agent, 0.1),
+        "a tenth of the query, float32": Ours(agent, 0.1, "float32"),
         "a tenth of the query, bfloat16 Hessians": Ours(agent, 0.1, "bfloat16"),
+        "the defaults": Ours(agent, default.query_fraction, default.product_dtype),
     }
     print(
         f"{args.tasks} tasks x {args.episodes} episodes x {args.steps} steps, MLP 64-64 "
         f"{args.activation}, {agent.config.outer.cg_iterations} CG iterations, "
         f"{torch.get_num_threads()} torch threads on {args.device}, median of {args.repeats} turns"
     )
-    exact = usual.direction(support, batch)[0]
+    exact = usual.direction(support, advantages())[0]
     times: dict[str, list[float]] = {name: [] for name in ("usual", *contenders)}
     for _ in range(args.repeats):
-        times["usual"].append(seconds(lambda: usual.update(support, batch)))
+        times["usual"].append(seconds(lambda: usual.update(support, advantages())))
         for name, ours in contenders.items():
             times[name].append(seconds(lambda ours=ours: ours.update(state, query)))
     slow = median(times["usual"])

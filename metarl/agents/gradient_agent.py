@@ -13,6 +13,7 @@ from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
 from metarl.config import AgentConfig
+from metarl.device import product_dtype
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Metrics, Params, Trajectories
@@ -83,7 +84,7 @@ class GradientAgent:
             state.supports,
             batch,
             batch.thinned(outer.query_fraction, rng),
-            getattr(torch, outer.product_dtype),
+            product_dtype(outer.product_dtype, self.device),
         )
 
     def state_dict(self) -> Params:

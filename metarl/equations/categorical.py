@@ -43,9 +43,9 @@ class Categorical(NamedTuple):
         chosen = torch.zeros_like(self.logits).scatter(-1, actions, 1.0)
         return Categorical(chosen - self.logits.softmax(-1))
 
-    def score_dot(self, actions: Tensor, tangent: Categorical) -> Categorical:
-        """The derivative of `score` along `tangent`; it does not depend on the action."""
-        return Categorical(-self.fisher(tangent).logits)
+    def score_curvature(self, actions: Tensor, factor: Tensor) -> CategoricalCurvature:
+        """The Hessian of factor log p(action), `factor` [...], in the logits."""
+        return CategoricalCurvature(self.logits.softmax(-1), -factor[..., None])
 
     def scaled(self, factor: Tensor) -> Categorical:
         """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
@@ -55,3 +55,15 @@ class Categorical(NamedTuple):
         """Entropy in nats: [...]."""
         log_p = self.logits.log_softmax(-1)
         return -(log_p.exp() * log_p).sum(-1)
+
+
+class CategoricalCurvature(NamedTuple):
+    """factor (diag(p) - p p^T); it does not depend on the action."""
+
+    p: Tensor  # [..., n]
+    factor: Tensor  # [..., 1]
+
+    def times(self, tangent: Categorical) -> Categorical:
+        weighted = self.p * tangent.logits
+        centred = weighted - self.p * weighted.sum(-1, keepdim=True)
+        return Categorical(self.factor * centred)

@@ -8,6 +8,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from torch import Tensor
 
 
+class Curvature(Protocol):
+    """A second derivative in a distribution's parameters; a NamedTuple of coefficients."""
+
+    def __iter__(self) -> Iterator[Tensor]: ...
+    def times(self, tangent: Any) -> ActionDistribution: ...
+
+
 class ActionDistribution(Protocol):
     """A NamedTuple of parameters, [..., features] each, hence a pytree.
 
@@ -26,14 +33,14 @@ class ActionDistribution(Protocol):
     def entropy(self) -> Tensor: ...
     def fisher(self, tangent: Any) -> ActionDistribution: ...
     def score(self, actions: Tensor) -> ActionDistribution: ...
-    def score_dot(self, actions: Tensor, tangent: Any) -> ActionDistribution: ...
+    def score_curvature(self, actions: Tensor, factor: Tensor) -> Curvature: ...
     def scaled(self, factor: Tensor) -> ActionDistribution: ...
 
 
-Family = TypeVar("Family", bound=ActionDistribution)
+Tensors = TypeVar("Tensors", bound=ActionDistribution | Curvature)
 
 
-def each(change: Callable[[Tensor], Tensor], distribution: Family) -> Family:
-    """The distribution of the same family with `change` done to every parameter."""
-    family: Any = type(distribution)
-    return family(*map(change, distribution))
+def each(change: Callable[[Tensor], Tensor], tensors: Tensors) -> Tensors:
+    """A distribution or curvature of the same family, `change` done to every part."""
+    family: Any = type(tensors)
+    return family(*map(change, tensors))

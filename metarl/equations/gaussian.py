@@ -53,14 +53,12 @@ class Gaussian(NamedTuple):
         weighted = centred * precision
         return Gaussian(weighted, weighted * centred - 1.0)
 
-    def score_dot(self, actions: Tensor, tangent: Gaussian) -> Gaussian:
-        """The derivative of `score` as the distribution moves along `tangent`."""
+    def score_curvature(self, actions: Tensor, factor: Tensor) -> GaussianCurvature:
+        """The Hessian of factor log p(action), `factor` [...], in (mean, log_std)."""
         precision = torch.exp(-2.0 * self.log_std)
         centred = actions - self.mean
-        weighted = centred * precision
-        mean = -(tangent.mean * precision) - 2.0 * weighted * tangent.log_std
-        log_std = -2.0 * weighted * (tangent.mean + centred * tangent.log_std)
-        return Gaussian(mean, log_std)
+        cross = -2.0 * factor[..., None] * centred * precision
+        return GaussianCurvature(-factor[..., None] * precision, cross, cross * centred)
 
     def scaled(self, factor: Tensor) -> Gaussian:
         """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
@@ -69,3 +67,17 @@ class Gaussian(NamedTuple):
     def entropy(self) -> Tensor:
         """Differential entropy in nats, summed over the action dimensions: [...]."""
         return (0.5 * (LOG_2PI + 1.0) + self.log_std).expand_as(self.mean).sum(-1)
+
+
+class GaussianCurvature(NamedTuple):
+    """A symmetric 2 x 2 block in (mean, log_std) for each action dimension, [..., act_dim]."""
+
+    mean: Tensor
+    cross: Tensor
+    log_std: Tensor
+
+    def times(self, tangent: Gaussian) -> Gaussian:
+        return Gaussian(
+            self.mean * tangent.mean + self.cross * tangent.log_std,
+            self.cross * tangent.mean + self.log_std * tangent.log_std,
+        )

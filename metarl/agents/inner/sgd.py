@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch
 from metarl.config import SgdConfig
+from metarl.equations.distributions import Curvature, each
 from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import Params
@@ -32,14 +33,16 @@ class Sgd:
         return descend(params, gradient, self.lr(index))
 
     def linearise(self, params: Params, batch: Batch, index: int) -> LinearisedStep:
-        """The step with its derivatives; `batch` stays as it is while they are used."""
+        """The step with its derivatives."""
         here = LinearisedMlp(self.policy, params, batch.obs)
         gradient, deltas = here.vjp(_loss_cotangent(here, batch))
         lr = self.lr(index)
         after = descend(params, gradient, lr)
         if self.config.first_order:
             return LinearisedStep(after, None, lr)
-        return LinearisedStep(after, LossHessian(here, deltas, batch), lr)
+        factor = -batch.weights * batch.advantages
+        curvature = here.distribution.score_curvature(batch.actions, factor)
+        return LinearisedStep(after, LossHessian(here, deltas, curvature), lr)
 
 
 def descend(params: Params, gradient: Params, lr: float) -> Params:
@@ -57,24 +60,20 @@ class LossHessian(NamedTuple):
 
     here: LinearisedMlp
     deltas: list[Tensor]
-    batch: Batch
+    curvature: Curvature
+    """Of the loss in the distribution's parameters, sample by sample."""
 
     def __call__(self, tangent: Params) -> Params:
         """H_i tangent for each task, [K, ...]."""
         dtype = self.here.inputs[0].dtype
         v = {name: x.to(dtype) for name, x in tangent.items()}
         moved, hidden_dot = self.here.jvp(v)
-        actions = self.batch.actions
-        factor = -self.batch.weights * self.batch.advantages
-        cotangent_dot = self.here.distribution.score_dot(actions, moved).scaled(factor)
-        product = self.here.vjp_dot(v, hidden_dot, self.deltas, cotangent_dot)
+        product = self.here.vjp_dot(v, hidden_dot, self.deltas, self.curvature.times(moved))
         return {name: product[name].to(x.dtype) for name, x in tangent.items()}
 
     def to(self, dtype: torch.dtype) -> LossHessian:
-        floating = (x.to(dtype) if x.is_floating_point() else x for x in self.batch)
-        return LossHessian(
-            self.here.to(dtype), [x.to(dtype) for x in self.deltas], Batch(*floating)
-        )
+        curvature = each(lambda x: x.to(dtype), self.curvature)
+        return LossHessian(self.here.to(dtype), [x.to(dtype) for x in self.deltas], curvature)
 
 
 class LinearisedStep(NamedTuple):
