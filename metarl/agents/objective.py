@@ -16,7 +16,7 @@ from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import Params
 
-CACHE_BYTES = 3 << 20
+CACHE_BYTES = 6 << 20
 """Size of one layer's activations that is worked on at a time. Larger ones leave the processor's
 cache, and an elementwise pass then costs as much as the matrix product before it."""
 
