@@ -130,7 +130,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     iterations: Count = 475
     """Meta-iterations."""
-    checkpoint_every: Count = 25
+    checkpoint_every: Count = 10
     """Meta-iterations between checkpoints."""
     seed: Natural = 1
     device: Device = "auto"

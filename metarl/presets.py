@@ -53,7 +53,6 @@ PRESETS = {
             agent=_maml_trpo(),
             evaluation=EvaluationConfig(tasks=20, steps=3, episodes=10),
             iterations=50,
-            checkpoint_every=10,
         ),
     ),
     "halfcheetah-vel-maml2017": Preset(
