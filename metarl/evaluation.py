@@ -54,25 +54,37 @@ def evaluate(options: EvaluateOptions) -> Path:
         _same_tasks(name, other, config)
     held = _held_out(config, options)
     try:
-        agent = _trained(run.root, config, held)
-        outcome, env_steps = _adapt(agent, held, config.agent.name)
-        controls = {}
+        agent, iteration = _trained(run.root, config, held)
+        outcome = _adapt(agent, held, config.agent.name)
+        controls, others = {}, {}
         if "random" in options.controls:
-            untrained = _random(config, held)
-            controls["random initialisation"] = _adapt(untrained, held, "random")[0]
-        adaptation = _adaptation(config, held, outcome, env_steps, controls)
-        against = {}
+            controls["random initialisation"] = _adapt(_random(config, held), held, "random")
         for name, (path, other) in rivals.items():
-            rival = _trained(path, other, held)
-            against[name] = _adaptation(other, held, *_adapt(rival, held, name), {})
+            others[name] = _adapt(_trained(path, other, held)[0], held, name)
     finally:
         held.env.close()
+    adaptation = Adaptation(
+        env=config.env.name,
+        agent=config.agent.name,
+        split=options.split,
+        steps=tuple(range(options.steps + 1)),
+        env_steps=outcome.env_steps or (),
+        tasks=tuple(held.tasks),
+        outcome=outcome._replace(env_steps=None),
+        controls=controls,
+        others=others,
+        made_from={
+            "iteration": iteration,
+            "checkpoint": options.checkpoint,
+            "seed": options.seed,
+        },
+    )
     figures = published(config) if options.split == "test" else None
     write_json(run.adaptation_json, adaptation)
     write_csv(run.adaptation_csv, adaptation)
-    save(run.adaptation_png, adaptation_figure(adaptation, against, figures))
+    save(run.adaptation_png, adaptation_figure(adaptation, figures))
     report = write_report(run.root, figures)
-    print(text_table(curves(adaptation, against, figures)))
+    print(text_table(curves(adaptation, figures)))
     print(f"\nnumbers  {run.adaptation_json}\npicture  {run.adaptation_png}\nreport   {report}")
     return run.adaptation_png
 
@@ -108,8 +120,8 @@ def _held_out(config: Config, options: EvaluateOptions) -> Held:
     return Held(distribution, tasks, env, options, device)
 
 
-def _trained(run_dir: Path, config: Config, held: Held) -> Agent:
-    """The run's agent with its saved weights."""
+def _trained(run_dir: Path, config: Config, held: Held) -> tuple[Agent, int]:
+    """The run's agent with its saved weights, and the iteration that they are of."""
     saved = directory.existing(run_dir).checkpoints
     load = checkpoint.best if held.options.checkpoint == "best" else checkpoint.load_latest
     found = load(saved, held.device)
@@ -123,7 +135,7 @@ def _trained(run_dir: Path, config: Config, held: Held) -> Agent:
         agent.load_state_dict(found.tensors)
     except ValueError as error:
         raise UserError(f"{found.path}: {error}") from None
-    return agent
+    return agent, found.iteration
 
 
 def _random(config: Config, held: Held) -> Agent:
@@ -132,7 +144,7 @@ def _random(config: Config, held: Held) -> Agent:
     return build_agent(config, held.distribution, held.device, rng)
 
 
-def _adapt(agent: Agent, held: Held, name: str) -> tuple[Outcome, tuple[float, ...]]:
+def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
     """Returns and success [K, S, E], and the environment steps a task has used at each point."""
     options, spec = held.options, held.distribution.spec
     key = (options.seed, keys.Purpose.EVALUATION)
@@ -156,23 +168,4 @@ def _adapt(agent: Agent, held: Held, name: str) -> tuple[Outcome, tuple[float, .
     success = np.stack([x.success.cpu().numpy() for x in rounds], axis=1)
     per_task = [float(x.mask.sum()) / options.tasks for x in rounds[:-1]]
     env_steps = tuple(np.concatenate([[0.0], np.cumsum(per_task)]).tolist())
-    return Outcome(returns, success if spec.has_success else None), env_steps
-
-
-def _adaptation(
-    config: Config,
-    held: Held,
-    outcome: Outcome,
-    env_steps: tuple[float, ...],
-    controls: dict[str, Outcome],
-) -> Adaptation:
-    return Adaptation(
-        env=config.env.name,
-        agent=config.agent.name,
-        split=held.options.split,
-        steps=tuple(range(held.options.steps + 1)),
-        env_steps=env_steps,
-        tasks=tuple(held.tasks),
-        outcome=outcome,
-        controls=controls,
-    )
+    return Outcome(returns, success if spec.has_success else None, env_steps)

@@ -28,6 +28,8 @@ class Outcome(NamedTuple):
 
     returns: np.ndarray  # [K, S, E] undiscounted
     success: np.ndarray | None = None  # [K, S, E] bool; None where undefined
+    env_steps: tuple[float, ...] | None = None
+    """[S] environment steps that one task has used by then; None: as many as the run's own."""
 
     def summary(self) -> Summary:
         """Figures of the returns over tasks."""
@@ -51,16 +53,22 @@ class Adaptation:
     outcome: Outcome
     controls: Mapping[str, Outcome] = field(default_factory=dict)
     """Other learners on the same tasks, e.g. "random initialisation"."""
+    others: Mapping[str, Outcome] = field(default_factory=dict)
+    """Other runs on the same tasks, by name."""
+    made_from: Mapping[str, Any] = field(default_factory=dict)
+    """The iteration of the weights, which checkpoint was asked for, the seed."""
 
     def __post_init__(self) -> None:
         if len(self.env_steps) != len(self.steps):
             raise ValueError(f"env_steps has {len(self.env_steps)} values, not {len(self.steps)}")
-        for name, outcome in {"": self.outcome, **self.controls}.items():
-            _check_shapes(name, outcome, (len(self.tasks), len(self.steps)))
+        shape = len(self.tasks), len(self.steps)
+        _check_shapes("", self.outcome, shape)
+        for section in ("controls", "others"):
+            for name, outcome in getattr(self, section).items():
+                _check_shapes(f"{section}.{name}.", outcome, shape)
 
 
-def _check_shapes(control: str, outcome: Outcome, expected: tuple[int, int]) -> None:
-    place = f"controls.{control}." if control else ""
+def _check_shapes(place: str, outcome: Outcome, expected: tuple[int, int]) -> None:
     shape = outcome.returns.shape
     if len(shape) != 3 or shape[:2] != expected or shape[2] == 0:
         raise ValueError(
@@ -84,6 +92,8 @@ def write_json(path: Path, adaptation: Adaptation) -> None:
         "tasks": [dict(task) for task in adaptation.tasks],
         **_stored(adaptation.outcome),
         "controls": {name: _stored(outcome) for name, outcome in adaptation.controls.items()},
+        "others": {name: _stored(outcome) for name, outcome in adaptation.others.items()},
+        "made_from": dict(adaptation.made_from),
     }
     replace_text(path, json.dumps(document, allow_nan=False) + "\n")
 
@@ -94,6 +104,8 @@ def _stored(outcome: Outcome) -> dict[str, Any]:
         "success": None if outcome.success is None else outcome.success.tolist(),
         "summary": _figures(outcome.summary()),
     }
+    if outcome.env_steps is not None:
+        stored["env_steps"] = list(outcome.env_steps)
     if (success := outcome.success_summary()) is not None:
         stored["success_summary"] = _figures(success)
     return stored
@@ -131,7 +143,6 @@ def read_json(path: Path) -> Adaptation:
 def _adaptation(document: dict[str, Any]) -> Adaptation:
     if (version := _get(document, "format", int)) != FORMAT:
         raise ValueError(f"format is {version}; this metarl reads {FORMAT}")
-    controls = _get(document, "controls", dict)
     tasks = _get(document, "tasks", list)
     if not all(isinstance(task, dict) for task in tasks):
         raise ValueError("tasks holds something that is no object")
@@ -143,17 +154,26 @@ def _adaptation(document: dict[str, Any]) -> Adaptation:
         env_steps=_counts(document, "env_steps"),
         tasks=tuple(tasks),
         outcome=_outcome(document, ""),
-        controls={
-            name: _outcome(_get(controls, name, dict, "controls."), f"controls.{name}.")
-            for name in controls
-        },
+        controls=_outcomes(document, "controls"),
+        others=_outcomes(document, "others"),
+        made_from=_get(document, "made_from", dict),
     )
+
+
+def _outcomes(document: dict[str, Any], section: str) -> dict[str, Outcome]:
+    found = _get(document, section, dict)
+    return {
+        name: _outcome(_get(found, name, dict, f"{section}."), f"{section}.{name}.")
+        for name in found
+    }
 
 
 def _outcome(document: dict[str, Any], place: str) -> Outcome:
     returns = _array(document, "returns", place, np.float64)
     defined = document.get("success") is not None
-    return Outcome(returns, _array(document, "success", place, np.bool_) if defined else None)
+    success = _array(document, "success", place, np.bool_) if defined else None
+    own_steps = _counts(document, "env_steps") if place and "env_steps" in document else None
+    return Outcome(returns, success, own_steps)
 
 
 def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generic]) -> np.ndarray:
@@ -183,13 +203,16 @@ def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any
 
 
 def write_csv(path: Path, adaptation: Adaptation) -> None:
-    """A line per episode: task, step, episode, return, success, env_steps."""
+    """A line per episode of every learner: learner, task, step, episode, return, success,
+    env_steps."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["task", "step", "episode", "return", "success", "env_steps"])
-    returns, success = adaptation.outcome
-    for (task, point, episode), value in np.ndenumerate(returns):
-        solved = "" if success is None else int(success[task, point, episode])
-        step, used = adaptation.steps[point], adaptation.env_steps[point]
-        writer.writerow([task, step, episode, float(value), solved, used])
+    writer.writerow(["learner", "task", "step", "episode", "return", "success", "env_steps"])
+    learners = {adaptation.agent: adaptation.outcome, **adaptation.others, **adaptation.controls}
+    for learner, (returns, success, own_steps) in learners.items():
+        env_steps = own_steps or adaptation.env_steps
+        for (task, point, episode), value in np.ndenumerate(returns):
+            solved = "" if success is None else int(success[task, point, episode])
+            at = adaptation.steps[point], episode
+            writer.writerow([learner, task, *at, float(value), solved, env_steps[point]])
     replace_text(path, text.getvalue())

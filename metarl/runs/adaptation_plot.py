@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import cycle
 
 import numpy as np
@@ -28,7 +28,6 @@ Lines = Sequence[tuple[Curve, dict]]
 
 def adaptation_figure(
     adaptation: Adaptation,
-    others: Mapping[str, Adaptation] | None = None,
     published: Published | None = None,
 ) -> Figure:
     """Mean return against adaptation steps and against environment steps; success if defined.
@@ -36,7 +35,7 @@ def adaptation_figure(
     Bands are 95% bootstrap intervals over tasks, bars published standard errors, faint lines
     the run's own tasks.
     """
-    found = curves(adaptation, others, published)
+    found = curves(adaptation, published)
     lines = list(zip(found, _styles(found), strict=True))
     solved = any(curve.success for curve in found)
     panels = 3 if solved else 2

@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from metarl.errors import UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.statistics import Summary
 
@@ -58,22 +57,16 @@ class Curve(NamedTuple):
 
 def curves(
     adaptation: Adaptation,
-    others: Mapping[str, Adaptation] | None = None,
     published: Published | None = None,
 ) -> list[Curve]:
     """The run's curve first, then other runs', its controls' and published ones.
 
     Args:
-        others: other runs on the same tasks, by the names to show.
-
-    Raises:
-        UserError: for another run on other tasks.
+        published: figures of others for the same task distribution and horizon.
     """
     found = [_measured(adaptation.agent, Kind.RUN, adaptation, adaptation.outcome)]
-    for name, other in (others or {}).items():
-        if other.tasks != adaptation.tasks:
-            raise UserError(f"{name!r} was evaluated on other tasks: the curves say nothing")
-        found.append(_measured(name, Kind.OTHER, other, other.outcome))
+    for name, outcome in adaptation.others.items():
+        found.append(_measured(name, Kind.OTHER, adaptation, outcome))
     for name, outcome in adaptation.controls.items():
         found.append(_measured(name, Kind.CONTROL, adaptation, outcome))
     if published:
@@ -86,7 +79,8 @@ def curves(
 
 def _measured(name: str, kind: Kind, adaptation: Adaptation, outcome: Outcome) -> Curve:
     summaries = outcome.summary(), outcome.success_summary()
-    return Curve(name, kind, adaptation.steps, adaptation.env_steps, *summaries)
+    used = outcome.env_steps or adaptation.env_steps
+    return Curve(name, kind, adaptation.steps, used, *summaries)
 
 
 def _reported(name: str, kind: Kind, curve: PublishedCurve) -> Curve:

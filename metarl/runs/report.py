@@ -67,7 +67,7 @@ def render(
         config: the text of config.yaml.
         rows: of metrics.jsonl.
     """
-    found = curves(adaptation, published=published) if adaptation else []
+    found = curves(adaptation, published) if adaptation else []
     headings, cells = table(found)
     # Everything is escaped: names and settings are a user's, and a page may be passed on.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -78,9 +78,7 @@ def render(
         environment=list(_flat(environment)),
         facts=_facts(rows, adaptation),
         adaptation=adaptation,
-        adaptation_png=_embedded(adaptation_figure(adaptation, published=published))
-        if adaptation
-        else "",
+        adaptation_png=_embedded(adaptation_figure(adaptation, published)) if adaptation else "",
         training_png=_embedded(training_figure(rows, name)) if rows else "",
         headings=headings,
         rows=cells,

@@ -22,7 +22,9 @@ def example(success: bool = True) -> Adaptation:
         env_steps=(0, 300),
         tasks=tuple({"goal": [float(k), 0.1]} for k in range(4)),
         outcome=Outcome(returns, returns > 0 if success else None),
-        controls={"random initialisation": Outcome(rng.normal(size=(4, 2, 5)))},
+        controls={"random initialisation": Outcome(rng.normal(size=(4, 2, 5)), None, (0, 350))},
+        others={"rival": Outcome(rng.normal(size=(4, 2, 1)))},
+        made_from={"iteration": 7, "seed": 1},
     )
 
 
@@ -31,13 +33,15 @@ def test_what_is_written_is_read(tmp_path, success):
     before = example(success)
     write_json(tmp_path / "adaptation.json", before)
     after = read_json(tmp_path / "adaptation.json")
-    for name in ("env", "agent", "split", "steps", "env_steps", "tasks"):
+    for name in ("env", "agent", "split", "steps", "env_steps", "tasks", "made_from"):
         assert getattr(after, name) == getattr(before, name)
     np.testing.assert_equal(after.outcome._asdict(), before.outcome._asdict())
-    np.testing.assert_equal(
-        {name: outcome._asdict() for name, outcome in after.controls.items()},
-        {name: outcome._asdict() for name, outcome in before.controls.items()},
-    )
+    for section in ("controls", "others"):
+        found, expected = getattr(after, section), getattr(before, section)
+        np.testing.assert_equal(
+            {name: outcome._asdict() for name, outcome in found.items()},
+            {name: outcome._asdict() for name, outcome in expected.items()},
+        )
     write_json(tmp_path / "again.json", after)
     assert (tmp_path / "again.json").read_text() == (tmp_path / "adaptation.json").read_text()
 
@@ -48,13 +52,14 @@ def test_the_format(tmp_path):
     write_json(tmp_path / "adaptation.json", adaptation)
     document = json.loads((tmp_path / "adaptation.json").read_text())
     keys = "format env agent split steps env_steps tasks returns success summary controls"
-    assert document.keys() == {*keys.split(), "success_summary"}
+    assert document.keys() == {*keys.split(), "success_summary", "others", "made_from"}
     assert document["format"] == 1
     summary = summarise(adaptation.outcome.returns)
     assert document["summary"] == {k: v.tolist() for k, v in summary._asdict().items()}
     assert document["success"][0][0] == adaptation.outcome.success[0, 0].tolist()  # type: ignore
     control = document["controls"]["random initialisation"]
-    assert control.keys() == {"returns", "success", "summary"}
+    assert control.keys() == {"returns", "success", "summary", "env_steps"}
+    assert document["others"]["rival"].keys() == {"returns", "success", "summary"}
     assert np.shape(control["returns"]) == (4, 2, 5)
 
 
@@ -123,8 +128,12 @@ def test_a_csv_line_per_episode(tmp_path, success):
     write_csv(tmp_path / "adaptation.csv", adaptation)
     with open(tmp_path / "adaptation.csv", newline="") as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 4 * 2 * 3
-    last = lines[-1]
+    learners = [line["learner"] for line in lines]
+    assert [learners.count(name) for name in ("maml-trpo", "rival", "random initialisation")] == [
+        4 * 2 * 3, 4 * 2, 4 * 2 * 5,
+    ]  # fmt: skip
+    assert lines[-1]["env_steps"] == "350"  # its own
+    last = lines[4 * 2 * 3 - 1]
     place = {"task": "3", "step": "1", "episode": "2", "env_steps": "300"}
     assert place.items() <= last.items()
     value = adaptation.outcome.returns[3, 1, 2]
