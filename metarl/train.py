@@ -73,10 +73,10 @@ def _description() -> str:
             "presets:",
             *(f"  {name:<{width}}{entry.summary}" for name, entry in PRESETS.items()),
             "",
-            "in a preset's place:",
+            "in a preset's place, or over it:",
             f"  --agent NAME   another agent with its defaults: {', '.join(agents.names())}",
             f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())}",
-            "  --config FILE  settings in YAML, such as a run's config.yaml",
+            "  --config FILE  settings in YAML: a run's config.yaml, or some to set over a preset's",
         ]
     )
 
