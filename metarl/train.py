@@ -76,7 +76,7 @@ def _description() -> str:
             "in a preset's place, or over it:",
             f"  --agent NAME   another agent with its defaults: {', '.join(agents.names())}",
             f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())}",
-            "  --config FILE  settings in YAML: a run's config.yaml, or some to set over a preset's",
+            "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
         ]
     )
 
