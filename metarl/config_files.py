@@ -66,7 +66,7 @@ def plain(record: object) -> dict[str, Any]:
 
 def dump(record: object) -> str:
     """A config as YAML, every field of it."""
-    return yaml.safe_dump(plain(record), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(plain(record), sort_keys=False)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

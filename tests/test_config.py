@@ -212,3 +212,10 @@ def test_ends_of_a_range():
     ]
     assert [value in Range(0, 1, open_above=True) for value in (0, 1)] == [True, False]
     assert not any(value in Range() for value in (float("nan"), float("inf"), "1"))
+
+
+@pytest.mark.parametrize("place", ["\x85", "läufe/eins", "a: b", "#1", "\u2028x", "yes"])
+def test_any_text_comes_back_from_yaml(place: str):
+    """Next-line and line-separator characters too, which YAML takes for line breaks."""
+    config = replace(Config(), run_dir=place)
+    assert overlay(Config(), yaml.safe_load(dump(config)), "text") == config

@@ -55,7 +55,7 @@ def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch
     # A few tasks at a time: the baseline's float64 features would not fit the cache.
     fit = vmap(partial(fitted_values, ridge=config.baseline_ridge), chunk_size=4)
     values = fit(trajectories.obs, returns, trajectories.mask)
-    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1) * ~ended
+    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
     advantages = gae(
         rewards, values, next_values, ended, ended, config.discount, config.gae_lambda
     ).flatten(1)

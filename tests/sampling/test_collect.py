@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from gymnasium.spaces import Box
 
 from metarl.equations.gaussian import Gaussian
 from metarl.sampling.collect import collect, draw, returns_of
+from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Step
 
 SPEC = EnvSpec("counter", Box(-np.inf, np.inf, (2,)), Box(-1, 1, (1,)), 6)
@@ -38,7 +41,7 @@ class Counter:
         ends = np.arange(self.shape[1]) + 2
         terminated = np.broadcast_to((self.t >= ends) & (ends < 5), self.shape)
         truncated = np.full(self.shape, self.t >= SPEC.horizon)
-        solved = np.broadcast_to((self.t == 3) & (np.arange(self.shape[1]) > 0), self.shape)
+        solved = np.full(self.shape, self.t == 3)
         reward = np.full(self.shape, float(self.t), np.float32)
         obs = self.obs()
         obs[:, (self.t > ends) & (ends < 5)] = (
@@ -113,3 +116,29 @@ def test_draws_depend_on_their_key_and_not_on_the_batch():
 def test_noise_is_what_its_kind_says(kind, mean):
     noise = draw(SPEC, 20, 20, (kind, 20), 1).noise
     assert float(noise.mean()) == pytest.approx(mean, abs=0.02)
+
+
+class Recorder:
+    """An agent whose state is the list of supports it adapted on."""
+
+    noise = ("normal", 1)
+
+    def begin(self):
+        return []
+
+    def act(self, state, obs, noise):
+        return act(obs, noise)
+
+    def adapt(self, state, support):
+        return [*state, support]
+
+
+def test_each_adaptation_step_learns_from_fresh_episodes_of_its_own_round():
+    """Step r adapts on round r; rounds draw different noise; the last one is the query."""
+    env, cpu = Counter(2, 4), torch.device("cpu")
+    agent: Any = Recorder()
+    state, rounds = adaptation_rounds(agent, env, SPEC, [{}, {}], 4, 3, (1, 0), cpu)
+    assert len(rounds) == 4
+    assert all(a is b for a, b in zip(state, rounds[:-1], strict=True))
+    firsts = [x.actions[0, 0, 0, 0].item() for x in rounds]
+    assert len(set(firsts)) == 4
