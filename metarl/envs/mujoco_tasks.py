@@ -9,6 +9,7 @@ rewarded, where an episode starts and when it ends.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import mujoco
@@ -18,7 +19,7 @@ from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.types import DivergedError, EnvSpec, Step, Task
 
 
-class MujocoTasks:
+class MujocoTasks(ABC):
     """K x E episodes of one MuJoCo model. Inside, rows are K*E, task by task."""
 
     def __init__(
@@ -45,28 +46,28 @@ class MujocoTasks:
 
     # What a family says of itself.
 
+    @abstractmethod
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """The first state of an episode: qpos [nq], qvel [nv]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self) -> np.ndarray:
         """What the policy sees of the present state, [K*E, obs_dim] float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reward(self, control: np.ndarray) -> np.ndarray:
         """The reward of the step just taken with `control` [K*E, nu], [K*E]."""
-        raise NotImplementedError
 
-    def before_step(self) -> None:
+    def before_step(self) -> None:  # noqa: B027 (a family may need nothing)
         """Called with the state that the step starts from."""
 
     def fell(self) -> np.ndarray | None:
         """Rows whose episode terminates in the present state, [K*E] bool; None: none can."""
         return None
 
+    @abstractmethod
     def assign(self, tasks: Sequence[Task]) -> None:
         """Turns tasks into whatever `reward` reads."""
-        raise NotImplementedError
 
     # The contract.
 
