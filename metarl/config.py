@@ -22,7 +22,7 @@ from metarl.ranges import (
 )
 
 Device = Literal["auto", "cpu", "cuda"]
-Workers = Count | Literal["auto"]
+Workers = Natural | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,10 @@ class Config:
     device: Device = "auto"
     """Where the policy and the updates live; environments stay on the CPU."""
     workers: Workers = "auto"
-    """Simulation threads; the results do not depend on it."""
+    """Processes that step gymnasium environments, threads where a simulator has its own; 0 is
+    this process alone, `auto` one for each core. The results do not depend on it."""
+    worker_timeout: Positive = 60.0
+    """Seconds that a step, a reset or a construction may take before its worker is replaced."""
     run_dir: str = ""
     """Where the run is kept; empty: runs/PRESET."""
 
@@ -156,5 +159,6 @@ class EvaluateOptions(EvaluationConfig):
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
     workers: Workers = "auto"
+    worker_timeout: Positive = 60.0
     seed: Natural = 1
     """Draws tasks, starts and actions; the same seed compares runs on the same tasks."""

@@ -11,7 +11,15 @@ from metarl.config_files import flatten, keys
 from metarl.errors import UserError
 from metarl.ranges import Range
 
-FREE_TO_CHANGE = ("iterations", "device", "workers", "checkpoint_every", "run_dir", "evaluation.")
+FREE_TO_CHANGE = (
+    "iterations",
+    "device",
+    "workers",
+    "worker_timeout",
+    "checkpoint_every",
+    "run_dir",
+    "evaluation.",
+)
 """Keys that may differ when a run goes on. None changes what an iteration computes; another
 device, like another machine, may round it differently."""
 

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import torch
 
+from metarl.config import Config, EvaluateOptions
 from metarl.errors import UserError
+from metarl.types import Workers
 
 
 def torch_device(name: str) -> torch.device:
@@ -47,8 +49,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def simulation_threads(workers: int | str) -> int:
-    return cores() if workers == "auto" else int(workers)
+def workers_of(config: Config | EvaluateOptions) -> Workers:
+    """Who steps the environments: `auto` is one worker for each core."""
+    count = cores() if config.workers == "auto" else int(config.workers)
+    return Workers(count, config.worker_timeout)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def read(argv: Sequence[str]) -> EvaluateOptions:
         run_dir=Path(run_dir),
         device=config.device,
         workers=config.workers,
+        worker_timeout=config.worker_timeout,
         **asdict(config.evaluation),
     )
     return read_flags(argv, defaults)

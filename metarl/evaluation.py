@@ -11,7 +11,7 @@ import torch
 
 from metarl import keys
 from metarl.config import Config, EvaluateOptions
-from metarl.device import cores, simulation_threads, torch_device
+from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue
 from metarl.errors import UserError
 from metarl.experiment import run_config
@@ -115,8 +115,7 @@ def _held_out(config: Config, options: EvaluateOptions) -> Held:
     distribution = catalogue.make(config.env.name, config.env.horizon)
     rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
     tasks = distribution.sample(options.tasks, rng, options.split)
-    threads = simulation_threads(options.workers)
-    env = distribution.open(options.tasks, options.episodes, threads)
+    env = distribution.open(options.tasks, options.episodes, workers_of(options))
     return Held(distribution, tasks, env, options, device)
 
 

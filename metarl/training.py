@@ -17,7 +17,7 @@ from metarl.agents import catalogue as agents
 from metarl.config import Config
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
-from metarl.device import cores, simulation_threads, torch_device
+from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiment import run_config
@@ -77,7 +77,7 @@ class Trainer:
     def __init__(self, config: Config, run: directory.RunDirectory, name: str):
         self.config, self.run, self.name = config, run, name
         self.device = torch_device(config.device)
-        self.threads = simulation_threads(config.workers)
+        self.workers = workers_of(config)
         torch.set_num_threads(cores())
         self.distribution: TaskDistribution = envs.make(config.env.name, config.env.horizon)
         self.agent = build_agent(config, self.distribution, self.device)
@@ -106,7 +106,7 @@ class Trainer:
         with ExitStack() as stack:
             log, progress = MetricsLog(self.run, self.iteration), Progress()
             stack.callback(log.close)
-            env = self.distribution.open(sampling.tasks, sampling.episodes, self.threads)
+            env = self.distribution.open(sampling.tasks, sampling.episodes, self.workers)
             stack.callback(env.close)
             speed = short(self._simulation_speed(env))
             stack.callback(progress.close)
@@ -115,7 +115,7 @@ class Trainer:
                 config.iterations,
                 done=self.iteration,
                 env_steps=self.state["env_steps"],
-                facts=f"{self.threads} simulation threads, {cores()} torch threads on "
+                facts=f"{self.workers.count} workers, {cores()} torch threads on "
                 f"{self.device}, {sampling.tasks * sampling.episodes} simulations at "
                 f"{speed} steps/s",
             )
@@ -133,7 +133,7 @@ class Trainer:
 
     def _record_environment(self) -> None:
         """Where the run runs; on resuming elsewhere, what is different there."""
-        threads = {"simulation": self.threads, "torch": cores()}
+        threads = {"workers": self.workers.count, "torch": cores()}
         now = environment.describe(str(self.device), threads)
         if self.run.environment.exists():
             before = environment.read(self.run.environment)

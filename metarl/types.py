@@ -7,16 +7,19 @@ per task, then features. Inside `torch.func.vmap` the K axis is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
-from torch import Tensor
 
-from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
 
-Params = dict[str, Tensor]
+if TYPE_CHECKING:  # worker processes import this module, and have no use for torch
+    from torch import Tensor
+
+    from metarl.equations.distributions import ActionDistribution
+
+Params: TypeAlias = "dict[str, Tensor]"
 """Parameters by name. Meta-parameters have no task axis; adapted ones are [K, ...]."""
 
 Metrics = dict[str, float]
@@ -75,6 +78,17 @@ class Step(NamedTuple):
     success: np.ndarray  # [K, E] bool: solved at this step; False where undefined
 
 
+class Workers(NamedTuple):
+    """Who steps the environments. No result depends on it."""
+
+    count: int = 0
+    """Processes, or threads where the simulator has its own; 0: the calling process alone."""
+    timeout_s: float = 60.0
+    """Longest that one construction, reset or step of an environment may take, in seconds."""
+    max_failures: int = 3
+    """Workers that may be replaced in 100 meta-batches before the run gives up."""
+
+
 class BatchedEnv(Protocol):
     """K x E copies of an environment, stepped together. Never resets itself.
 
@@ -105,7 +119,7 @@ class TaskDistribution(Protocol):
         """`draw`: "random", or "stratified" for one task from each of num_tasks equal parts."""
         ...
 
-    def open(self, num_tasks: int, episodes_per_task: int, threads: int) -> BatchedEnv: ...
+    def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv: ...
 
     def describe(self, task: Task) -> str:
         """A few characters for a plot's legend, e.g. "v*=1.32"."""

@@ -31,6 +31,7 @@ from metarl.config import AgentConfig
 from metarl.envs import catalogue
 from metarl.envs.half_cheetah import HalfCheetahEnv
 from metarl.sampling.collect import collect, draw
+from metarl.types import Workers
 
 VARIANTS = {5: "half-cheetah-vel:varibad", 1: "half-cheetah-vel:maml2017"}
 """Frame skip -> the benchmark that has it."""
@@ -60,7 +61,7 @@ class Ours:
 
     def __init__(self, name: str, args: argparse.Namespace):
         self.distribution = catalogue.make(name, args.steps)
-        env = self.distribution.open(args.tasks, args.episodes, args.threads)
+        env = self.distribution.open(args.tasks, args.episodes, Workers(args.threads))
         assert isinstance(env, HalfCheetahEnv)
         self.env = env
         spec = self.distribution.spec

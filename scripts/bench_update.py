@@ -31,7 +31,7 @@ from metarl.equations.losses import score_function_loss, surrogate_gain
 from metarl.equations.trust_region import conjugate_gradient, trust_region_scale
 from metarl.equations.vectors import ravel, unravel
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import Params, Trajectories
+from metarl.types import Params, Trajectories, Workers
 
 
 class TheUsualWay:
@@ -117,7 +117,7 @@ def data(args: argparse.Namespace) -> tuple[GradientAgent, TaskState, Trajectori
     config = AgentConfig(policy=PolicyConfig(hidden=(64, 64), activation=args.activation))
     device = torch.device(args.device)
     agent = GradientAgent(distribution.spec, config, np.random.default_rng(0), device)
-    env = distribution.open(args.tasks, args.episodes, 2)
+    env = distribution.open(args.tasks, args.episodes, Workers(2))
     tasks = distribution.sample(args.tasks, np.random.default_rng(0))
     state, rounds = None, []
     for index in range(3):

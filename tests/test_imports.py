@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "agents": LOWER | {"agents"},
     "envs": LOWER | {"envs"},
     **dict.fromkeys(GROUND, GROUND),
+    "device": GROUND | {"types"},
 }
 """Rooms not named here are doors: they may import everything."""
 

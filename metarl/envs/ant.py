@@ -36,7 +36,7 @@ from metarl.envs.gymnasium_models import model_path
 from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.envs.mujoco_tasks import MujocoTasks
 from metarl.envs.run_tasks import Direction, Runs, RunTask, Velocity
-from metarl.types import EnvSpec, Task
+from metarl.types import EnvSpec, Task, Workers
 
 MODEL = "ant.xml"
 MAX_VELOCITY = 3.0
@@ -83,10 +83,10 @@ class AntEnv(MujocoTasks):
         family: RunTask,
         num_tasks: int,
         episodes: int,
-        threads: int,
+        workers: Workers,
     ):
         model = load_model(variant)
-        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, threads)
+        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, max(1, workers.count))
         super().__init__(spec, batch, num_tasks, episodes)
         self.variant, self.family = variant, family
         self._probe = ContactProbe(batch, model_path(MODEL))
@@ -154,7 +154,7 @@ def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
         horizon,
     )
 
-    def open_env(num_tasks: int, episodes_per_task: int, threads: int) -> AntEnv:
-        return AntEnv(spec, variant, family, num_tasks, episodes_per_task, threads)
+    def open_env(num_tasks: int, episodes_per_task: int, workers: Workers) -> AntEnv:
+        return AntEnv(spec, variant, family, num_tasks, episodes_per_task, workers)
 
     return Runs(spec, family, open_env)

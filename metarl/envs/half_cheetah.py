@@ -35,7 +35,7 @@ from metarl.envs.mujoco_batch import MujocoBatch
 from metarl.envs.mujoco_tasks import MujocoTasks
 from metarl.envs.planar import PlanarChain
 from metarl.envs.run_tasks import Direction, Runs, RunTask, Velocity
-from metarl.types import EnvSpec, Task
+from metarl.types import EnvSpec, Task, Workers
 
 CONTROL_COST = 0.05
 
@@ -82,10 +82,10 @@ class HalfCheetahEnv(MujocoTasks):
         family: RunTask,
         num_tasks: int,
         episodes: int,
-        threads: int,
+        workers: Workers,
     ):
         model = load_model()
-        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, threads)
+        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, max(1, workers.count))
         super().__init__(spec, batch, num_tasks, episodes, variant.action_scale)
         self.variant, self.family = variant, family
         self._chain = PlanarChain(model)
@@ -139,7 +139,7 @@ def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
         horizon,
     )
 
-    def open_env(num_tasks: int, episodes_per_task: int, threads: int) -> HalfCheetahEnv:
-        return HalfCheetahEnv(spec, variant, family, num_tasks, episodes_per_task, threads)
+    def open_env(num_tasks: int, episodes_per_task: int, workers: Workers) -> HalfCheetahEnv:
+        return HalfCheetahEnv(spec, variant, family, num_tasks, episodes_per_task, workers)
 
     return Runs(spec, family, open_env)

@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.envs.splits import quantiles
-from metarl.types import EnvSpec, Step, Task
+from metarl.types import EnvSpec, Step, Task, Workers
 
 STRIDE = 0.1
 """The farthest one step goes along each coordinate."""
@@ -94,8 +94,8 @@ class PointGoal:
         goals = SPREAD * (2.0 * np.stack([x, y], axis=1) - 1.0)
         return [{"goal": goal} for goal in goals.tolist()]
 
-    def open(self, num_tasks: int, episodes_per_task: int, threads: int) -> PointEnv:
-        del threads
+    def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> PointEnv:
+        del workers
         return PointEnv(self.spec, num_tasks, episodes_per_task)
 
     def describe(self, task: Task) -> str:

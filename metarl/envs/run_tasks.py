@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metarl.envs.splits import check_draw, check_split, quantiles
-from metarl.types import BatchedEnv, EnvSpec, Task
+from metarl.types import BatchedEnv, EnvSpec, Task, Workers
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Runs:
     """A family of tasks for one body: the TaskDistribution."""
 
     def __init__(
-        self, spec: EnvSpec, tasks: RunTask, open_env: Callable[[int, int, int], BatchedEnv]
+        self, spec: EnvSpec, tasks: RunTask, open_env: Callable[[int, int, Workers], BatchedEnv]
     ):
-        """`open_env` is called with num_tasks, episodes_per_task, threads."""
+        """`open_env` is called with num_tasks, episodes_per_task, workers."""
         self.spec, self.tasks = spec, tasks
         self._open_env = open_env
 
@@ -78,8 +78,8 @@ class Runs:
     ) -> list[Task]:
         return self.tasks.sample(num_tasks, rng, split, draw)
 
-    def open(self, num_tasks: int, episodes_per_task: int, threads: int) -> BatchedEnv:
-        return self._open_env(num_tasks, episodes_per_task, threads)
+    def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv:
+        return self._open_env(num_tasks, episodes_per_task, workers)
 
     def describe(self, task: Task) -> str:
         return self.tasks.describe(task)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import catalogue
+from metarl.types import Workers
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def opened():
 
     def open_env(name: str, num_tasks: int = 2, episodes: int = 3, threads: int = 1, horizon=None):
         distribution = catalogue.make(name, horizon or catalogue.default_horizon(name))
-        env = distribution.open(num_tasks, episodes, threads)
+        env = distribution.open(num_tasks, episodes, Workers(threads))
         envs.append(env)
         env.set_tasks(distribution.sample(num_tasks, np.random.default_rng(3)))
         env.reset(np.arange(num_tasks * episodes, dtype=np.uint64).reshape(num_tasks, episodes))

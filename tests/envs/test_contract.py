@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import catalogue
+from metarl.types import Workers
 
 NAMES = catalogue.names()
 K, E, HORIZON = 2, 3, 5
@@ -22,7 +23,7 @@ def distribution(request):
 
 @pytest.fixture
 def env(distribution):
-    env = distribution.open(K, E, 1)
+    env = distribution.open(K, E, Workers(1))
     env.set_tasks(distribution.sample(K, np.random.default_rng(0)))
     yield env
     env.close()
@@ -136,7 +137,7 @@ def test_tasks_do_not_leak_into_one_another(distribution):
     actions = [actions_of(distribution, rng, 0.3) for _ in range(HORIZON)]
 
     def rewards_and_obs(tasks, rows):
-        env = distribution.open(len(tasks), E, 1)
+        env = distribution.open(len(tasks), E, Workers(1))
         env.set_tasks(tasks)
         env.reset(seeds()[rows])
         steps = [env.step(action[rows]) for action in actions]
@@ -147,7 +148,7 @@ def test_tasks_do_not_leak_into_one_another(distribution):
         return rewards_and_obs(tasks[k : k + 1], slice(k, k + 1))
 
     def within_both(k):
-        env = distribution.open(K, E, 1)
+        env = distribution.open(K, E, Workers(1))
         env.set_tasks(tasks)
         env.reset(seeds())
         steps = [env.step(action) for action in actions]

@@ -11,6 +11,7 @@ import pytest
 from metarl.envs import catalogue
 from metarl.envs.half_cheetah import load_model
 from metarl.envs.planar import PlanarChain
+from metarl.types import Workers
 
 
 def reference(data, qpos, qvel):
@@ -116,7 +117,7 @@ def test_noise_earns_what_it_earned_in_2017():
     """Unit-variance noise as the policy returned -258 over 400 evenly spaced goals (field.md);
     the published random initialisation -254.8 on 40 drawn ones."""
     distribution = catalogue.make("half-cheetah-vel:maml2017", 200)
-    env = distribution.open(400, 1, 2)
+    env = distribution.open(400, 1, Workers(2))
     env.set_tasks([{"velocity": v} for v in np.linspace(0.0, 2.0, 400).tolist()])
     rng = np.random.default_rng(0)
     env.reset(np.arange(400, dtype=np.uint64)[:, None])

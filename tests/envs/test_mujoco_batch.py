@@ -84,7 +84,8 @@ def test_an_action_that_is_no_number_is_refused(opened):
 RENDER = """
 import numpy as np
 from metarl.envs import catalogue
-env = catalogue.make("half-cheetah-vel", 10).open(2, 2, 1)
+from metarl.types import Workers
+env = catalogue.make("half-cheetah-vel", 10).open(2, 2, Workers(1))
 env.set_tasks([{"velocity": 1.0}, {"velocity": 2.0}])
 env.reset(np.arange(4, dtype=np.uint64).reshape(2, 2))
 first = env.frame(0, 0)

@@ -6,13 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metarl.envs import catalogue
+from metarl.types import Workers
 
 COORDINATE = st.floats(-0.5, 0.5)
 
 
 def walk(goal, horizon=100):
     """The return of who walks straight for the goal, and where the episode ended."""
-    env = catalogue.make("point-goal", horizon).open(1, 1, 1)
+    env = catalogue.make("point-goal", horizon).open(1, 1, Workers(1))
     env.set_tasks([{"goal": list(goal)}])
     position = env.reset(np.zeros((1, 1), np.uint64))[0, 0].astype(np.float64)
     total = 0.0
@@ -47,7 +48,7 @@ def test_the_best_return_by_hand():
 def test_no_walk_beats_the_best(rng):
     distribution = catalogue.make("point-goal", 100)
     tasks = distribution.sample(30, rng)
-    env = distribution.open(30, 50, 1)
+    env = distribution.open(30, 50, Workers(1))
     env.set_tasks(tasks)
     obs = env.reset(np.zeros((30, 50), np.uint64))
     goals = np.array([task["goal"] for task in tasks])[:, None]
@@ -62,7 +63,7 @@ def test_no_walk_beats_the_best(rng):
 
 
 def test_a_move_and_an_arrival():
-    env = catalogue.make("point-goal", 100).open(2, 1, 1)
+    env = catalogue.make("point-goal", 100).open(2, 1, Workers(1))
     env.set_tasks([{"goal": [0.3, -0.4]}, {"goal": [0.05, 0.1]}])
     env.reset(np.zeros((2, 1), np.uint64))
     step = env.step(np.array([[[9.0, -0.5]], [[0.5, 1.0]]]))
