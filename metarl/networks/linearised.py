@@ -13,7 +13,6 @@ import math
 import torch
 from torch import Tensor
 
-from metarl.equations.categorical import Categorical
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.gaussian import Gaussian
 from metarl.networks.mlp import MlpPolicy, linear
@@ -55,7 +54,7 @@ class LinearisedMlp:
             if i < len(self.slopes):
                 hidden_dot.append(z_dot.mul_(self.slopes[i]))
         if not isinstance(self.distribution, Gaussian):
-            return Categorical(z_dot), hidden_dot
+            return each(lambda _: z_dot, self.distribution), hidden_dot  # it has logits alone
         log_std_dot = tangent["log_std"] * self.std_moves
         if log_std_dot.dim() == 2:
             log_std_dot = log_std_dot.unsqueeze(1)

@@ -11,13 +11,14 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from metarl.config import PolicyConfig
 from metarl.equations.categorical import Categorical
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
+from metarl.equations.multi_categorical import multi_categorical
 from metarl.errors import UserError
 from metarl.types import EnvSpec, Params
 
@@ -34,7 +35,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class MlpPolicy:
-    """Observations to an action distribution: Gaussian on Box, categorical on Discrete."""
+    """Observations to an action distribution: Gaussian on Box, categorical on (Multi)Discrete."""
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig):
         self.config = config
@@ -43,9 +44,13 @@ class MlpPolicy:
             outputs, self.kind = spec.act_dim, Gaussian
         elif isinstance(space, Discrete) and space.start == 0:
             outputs, self.kind = int(space.n), Categorical
+        elif isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+            nvec = tuple(space.nvec.tolist())
+            outputs, self.kind = sum(nvec), multi_categorical(nvec)
         else:
             raise UserError(
-                f"{spec.name}: the MLP policy acts in a flat Box or in Discrete(n), not in {space}"
+                f"{spec.name}: the MLP policy acts in a flat Box, in Discrete(n) or in a flat "
+                f"MultiDiscrete, both counted from 0, not in {space}"
             )
         self.sizes = (spec.obs_dim, *config.hidden, outputs)
         self.layers = len(self.sizes) - 1
@@ -76,8 +81,8 @@ class MlpPolicy:
         return x.relu() if self.config.activation == "relu" else x.tanh()
 
     def distribution(self, params: Params, output: Tensor) -> ActionDistribution:
-        if self.kind is Categorical:
-            return Categorical(output)
+        if not issubclass(self.kind, Gaussian):
+            return self.kind(output)
         log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
         if log_std.dim() == 2:  # adapted: [K, act_dim], broadcast over the samples of a task
             log_std = log_std.view(log_std.shape[0], *[1] * (output.dim() - 2), -1)

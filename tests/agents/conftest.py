@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.agents.batch import Batch
 from metarl.config import PolicyConfig
@@ -16,16 +16,22 @@ from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Params
 
 TASKS, SAMPLES, OBS, ACTIONS = 3, 40, 4, 2
+OPTIONS = {"discrete": [5], "multidiscrete": [5, 3]}
+SPACES = {
+    "box": Box(-1, 1, (ACTIONS,)),
+    "discrete": Discrete(5),
+    "multidiscrete": MultiDiscrete([5, 3]),
+}
 
 
 class Problem:
     """A policy, parameters, and batches of K tasks with some padding."""
 
     def __init__(self, space: str, activation: Any, dtype: torch.dtype = torch.float64):
-        action_space = Discrete(5) if space == "discrete" else Box(-1, 1, (ACTIONS,))
-        spec = EnvSpec("problem", Box(-1, 1, (OBS,)), action_space, 10)
+        spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], 10)
         config = PolicyConfig(hidden=(8, 7), activation=activation, init_std=0.8)
         self.policy = MlpPolicy(spec, config)
+        self.options = OPTIONS.get(space)
         self.generator = torch.Generator().manual_seed(3)
         self.dtype = dtype
         start = self.policy.init(np.random.default_rng(0))
@@ -38,8 +44,11 @@ class Problem:
 
     def batch(self) -> Batch:
         obs = self.normal(TASKS, SAMPLES, OBS)
-        if self.policy.kind.noise == "gumbel":
-            actions = torch.randint(0, 5, (TASKS, SAMPLES, 1), generator=self.generator)
+        if self.options:
+            draws = [
+                torch.randint(n, obs.shape[:2], generator=self.generator) for n in self.options
+            ]
+            actions = torch.stack(draws, -1)
         else:
             actions = self.normal(TASKS, SAMPLES, ACTIONS)
         mask = torch.rand(TASKS, SAMPLES, generator=self.generator) < 0.9
@@ -51,7 +60,7 @@ class Problem:
         return {name: self.normal(*x.shape) for name, x in self.params.items()}
 
 
-@pytest.fixture(params=["box-tanh", "box-relu", "discrete-tanh"])
+@pytest.fixture(params=["box-tanh", "box-relu", "discrete-tanh", "multidiscrete-tanh"])
 def problem(request: pytest.FixtureRequest) -> Problem:
     space, activation = request.param.split("-")
     return Problem(space, activation)

@@ -1,4 +1,4 @@
-"""Gaussian and categorical: against torch.distributions, autograd and finite samples."""
+"""Every family against torch.distributions, autograd and finite samples."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import pytest
 import torch
 from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
+from torch.func import vmap
 
 from metarl.equations.categorical import Categorical
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.gaussian import Gaussian
+from metarl.equations.multi_categorical import MultiCategorical, multi_categorical
 
 torch.manual_seed(0)
+
+NVEC = (3, 2, 4)
 
 
 def normal(*shape):
@@ -23,28 +27,46 @@ def normal(*shape):
 def pair(family) -> tuple[ActionDistribution, ActionDistribution]:
     if family == "gaussian":
         return Gaussian(normal(7, 3), 0.3 * normal(3)), Gaussian(normal(7, 3), 0.3 * normal(3))
+    if family == "multi_categorical":
+        return multi_categorical(NVEC)(normal(7, 9)), multi_categorical(NVEC)(normal(7, 9))
     return Categorical(normal(7, 4)), Categorical(normal(7, 4))
 
 
 def actions_of(family):
+    if family == "multi_categorical":
+        return torch.stack([torch.randint(0, n, (7,)) for n in NVEC], -1)
     return normal(7, 3) if family == "gaussian" else torch.randint(0, 4, (7, 1))
 
 
+def joint_logits(logits):
+    """[..., 24]: one choice among all combinations of independent choices, the last one fastest."""
+    a, b, c = logits[..., :3], logits[..., 3:5], logits[..., 5:]
+    return (a[..., :, None, None] + b[..., None, :, None] + c[..., None, None, :]).flatten(-3)
+
+
+def joint_index(actions):
+    a, b, c = actions.unbind(-1)
+    return (a * 2 + b) * 4 + c
+
+
 def reference(distribution: Any) -> Any:
+    if isinstance(distribution, MultiCategorical):
+        return TorchCategorical(logits=joint_logits(distribution.logits))
     if isinstance(distribution, Gaussian):
         return Independent(Normal(distribution.mean, distribution.log_std.exp()), 1)
     return TorchCategorical(logits=distribution.logits)
 
 
-families = pytest.mark.parametrize("family", ["gaussian", "categorical"])
+families = pytest.mark.parametrize("family", ["gaussian", "categorical", "multi_categorical"])
 
 
 @families
 def test_log_probs_kl_and_entropy_equal_torch(family):
-    """Sums over action dimensions included."""
+    """Sums over action dimensions included; several choices equal their joint enumeration."""
     p, q = pair(family)
-    actions = actions_of(family)
-    theirs = actions if family == "gaussian" else actions.squeeze(-1)
+    actions = theirs = actions_of(family)
+    if family != "gaussian":
+        theirs = joint_index(actions) if family == "multi_categorical" else actions.squeeze(-1)
     torch.testing.assert_close(p.log_probs(actions), reference(p).log_prob(theirs))
     torch.testing.assert_close(p.kl(q), kl_divergence(reference(p), reference(q)))
     torch.testing.assert_close(p.entropy(), reference(p).entropy())
@@ -93,3 +115,34 @@ def test_gumbel_samples_have_the_categorical_frequencies():
     counts = torch.bincount(p.sample(gumbel).flatten(), minlength=3) / 200_000
     torch.testing.assert_close(counts, p.logits.softmax(-1), atol=0.005, rtol=0)
     assert p.mode().tolist() == [1]
+
+
+def test_gumbel_samples_of_several_choices_have_the_joint_frequencies():
+    p = multi_categorical(NVEC)(torch.tensor([0.0, 1.0, -1.0, 0.5, 0.0, 0.0, 0.3, -0.2, 1.0]))
+    gumbel = -torch.log(-torch.log(torch.rand(200_000, 9)))
+    actions = p.sample(gumbel)
+    assert actions.dtype == torch.int64
+    counts = torch.bincount(joint_index(actions), minlength=24) / 200_000
+    torch.testing.assert_close(counts, joint_logits(p.logits).softmax(-1), atol=0.005, rtol=0)
+    assert p.mode().tolist() == [1, 0, 3]
+
+
+def test_a_single_choice_is_the_categorical_to_the_last_bit():
+    (p, q), actions = pair("categorical"), actions_of("categorical")
+    one, other = (multi_categorical((4,))(*x) for x in (p, q))
+    noise, factor = normal(7, 4), normal(7)
+
+    def all_of(p: Any, q: Any) -> list[torch.Tensor]:
+        single = [p.sample(noise), p.mode(), p.log_probs(actions), p.kl(q), p.entropy()]
+        curvature = p.score_curvature(actions, factor)
+        several = [p.fisher(q), p.score(actions), p.scaled(factor), curvature, curvature.times(q)]
+        return single + [x for parts in several for x in parts]
+
+    assert all(map(torch.equal, all_of(one, other), all_of(p, q)))
+
+
+def test_the_choices_belong_to_the_class():
+    """Hence what torch.func takes apart and puts together is of the family it was."""
+    p, _ = pair("multi_categorical")
+    assert multi_categorical(NVEC) is type(p) is type(vmap(lambda x: each(torch.exp, x))(p))
+    assert multi_categorical(NVEC[::-1]) is not type(p)

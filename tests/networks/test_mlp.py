@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from gymnasium.spaces import Box, Discrete, MultiBinary
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch.func import jvp, vjp, vmap
 
 from metarl.config import PolicyConfig
@@ -20,6 +20,7 @@ from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec
 
 TASKS, SAMPLES = 3, 5
+SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
 
 
 def spec(space):
@@ -27,8 +28,7 @@ def spec(space):
 
 
 def policy_of(kind, **config):
-    space = Box(-1, 1, (2,)) if kind == "box" else Discrete(3)
-    return MlpPolicy(spec(space), PolicyConfig(hidden=(6, 5), **config))
+    return MlpPolicy(spec(SPACES[kind]), PolicyConfig(hidden=(6, 5), **config))
 
 
 def double(params, generator, rows=()):
@@ -39,7 +39,7 @@ def double(params, generator, rows=()):
     }
 
 
-kinds = pytest.mark.parametrize("kind", ["box", "discrete"])
+kinds = pytest.mark.parametrize("kind", SPACES)
 activations = pytest.mark.parametrize("activation", ["relu", "tanh"])
 
 
@@ -128,6 +128,8 @@ def test_orthogonal_weights_are_orthogonal():
 
 
 def test_an_action_space_without_a_policy_is_refused_by_name():
-    for space in (MultiBinary(3), Discrete(3, start=1), Box(-1, 1, (2, 2))):
+    boxes = (MultiBinary(3), Box(-1, 1, (2, 2)), MultiDiscrete(np.array([[3, 2], [2, 2]])))
+    from_one = (Discrete(3, start=1), MultiDiscrete([3, 2], start=[0, 1]))
+    for space in (*boxes, *from_one):
         with pytest.raises(UserError, match=re.escape(str(space))):
             MlpPolicy(spec(space), PolicyConfig())

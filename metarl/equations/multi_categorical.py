@@ -1,0 +1,99 @@
+"""Independent categorical choices side by side, each by `categorical.Categorical`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.equations.categorical import Categorical, CategoricalCurvature
+
+
+class MultiCategorical(NamedTuple):
+    """D choices; an action is a vector of D indices. `multi_categorical` makes its families."""
+
+    logits: Tensor  # [..., sum(nvec)], any shift of each choice
+
+    noise = "gumbel"
+    """Which draws `sample` turns into actions."""
+
+    nvec = ()
+    """Options in each of the D choices. An attribute of the class, so that a distribution rebuilt
+    from its tensors, as `each` and torch.func do, is one of the same choices."""
+
+    def choices(self) -> list[Categorical]:
+        """The D distributions, logits [..., n] each."""
+        return [Categorical(logits) for logits in self.logits.split(self.nvec, -1)]
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Actions [..., D] (int64) from standard Gumbel `noise` [..., sum(nvec)]."""
+        pairs = zip(self.choices(), noise.split(self.nvec, -1), strict=True)
+        return torch.cat([choice.sample(draws) for choice, draws in pairs], -1)
+
+    def mode(self) -> Tensor:
+        return torch.cat([choice.mode() for choice in self.choices()], -1)
+
+    def log_probs(self, actions: Tensor) -> Tensor:
+        """log p(action), summed over the choices: [...]."""
+        return _total(choice.log_probs(index) for choice, index in self._chosen(actions))
+
+    def kl(self, new: MultiCategorical) -> Tensor:
+        """KL(self || new), summed over the choices: [...]."""
+        pairs = zip(self.choices(), new.choices(), strict=True)
+        return _total(choice.kl(other) for choice, other in pairs)
+
+    def fisher(self, tangent: MultiCategorical) -> MultiCategorical:
+        """The Hessian of KL(self || new) in the logits at new = self: a block for each choice."""
+        pairs = zip(self.choices(), tangent.choices(), strict=True)
+        return type(self)(_logits(choice.fisher(part) for choice, part in pairs))
+
+    def score(self, actions: Tensor) -> MultiCategorical:
+        """The gradient of log p(action) in the logits."""
+        parts = (choice.score(index) for choice, index in self._chosen(actions))
+        return type(self)(_logits(parts))
+
+    def score_curvature(self, actions: Tensor, factor: Tensor) -> MultiCategoricalCurvature:
+        """The Hessian of factor log p(action), `factor` [...], in the logits."""
+        parts = [choice.score_curvature(index, factor) for choice, index in self._chosen(actions)]
+        return MultiCategoricalCurvature(torch.cat([part.p for part in parts], -1), parts[0].factor)
+
+    def scaled(self, factor: Tensor) -> MultiCategorical:
+        """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
+        return type(self)(self.logits * factor[..., None])
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, summed over the choices: [...]."""
+        return _total(choice.entropy() for choice in self.choices())
+
+    def _chosen(self, actions: Tensor) -> Iterable[tuple[Categorical, Tensor]]:
+        """Each choice with the index [..., 1] taken in it."""
+        return zip(self.choices(), actions.split(1, -1), strict=True)
+
+
+class MultiCategoricalCurvature(NamedTuple):
+    """A `CategoricalCurvature` for each choice; the tangent's family says where one ends."""
+
+    p: Tensor  # [..., sum(nvec)]
+    factor: Tensor  # [..., 1], the same for all choices
+
+    def times(self, tangent: MultiCategorical) -> MultiCategorical:
+        pairs = zip(self.p.split(tangent.nvec, -1), tangent.choices(), strict=True)
+        parts = (CategoricalCurvature(p, self.factor).times(part) for p, part in pairs)
+        return type(tangent)(_logits(parts))
+
+
+@cache
+def multi_categorical(nvec: tuple[int, ...]) -> type[MultiCategorical]:
+    """The family of choices among nvec[0], nvec[1] ... options: one class for equal nvec."""
+    return type("MultiCategorical", (MultiCategorical,), {"__slots__": (), "nvec": nvec})
+
+
+def _logits(choices: Iterable[Categorical]) -> Tensor:
+    return torch.cat([choice.logits for choice in choices], -1)
+
+
+def _total(parts: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(parts)).sum(0)
