@@ -70,6 +70,19 @@ class AdvantageConfig:
 
 
 @dataclass(frozen=True)
+class NormalisationConfig:
+    """Observations and rewards in units of what was seen in training so far."""
+
+    observations: bool = False
+    """Centre them and divide by their deviation."""
+    rewards: bool = False
+    """Divide them by the deviation of discounted returns. Where advantages are standardised, as
+    here, this matters to tiny rewards alone."""
+    clip: Positive = 10.0
+    """Deviations from their mean at which observations are clipped."""
+
+
+@dataclass(frozen=True)
 class SgdConfig:
     """Inner rule: gradient steps on the score-function loss."""
 
@@ -106,6 +119,7 @@ class AgentConfig:
     outer: TrpoConfig = field(default_factory=TrpoConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch, learning_batch
 from metarl.agents.inner.sgd import Sgd
+from metarl.agents.normalisation import Normaliser, Statistics, normalised
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
 from metarl.config import AgentConfig
@@ -26,6 +27,8 @@ class TaskState(NamedTuple):
     """Shared before the first step, then [K, ...]."""
     supports: tuple[Batch, ...]
     """What each step so far learned from."""
+    seen: tuple[Statistics, ...]
+    """Of the episodes before each step."""
 
 
 class GradientAgent:
@@ -41,6 +44,9 @@ class GradientAgent:
         self.policy = MlpPolicy(spec, config.policy)
         self.inner, self.outer = Sgd(self.policy, config.inner), Trpo(config.outer)
         self.meta: Params = {k: v.to(device) for k, v in self.policy.init(rng).items()}
+        self.normaliser = Normaliser.before_anything(
+            config.normalisation, config.advantages.discount, spec.obs_dim, device
+        )
 
     @property
     def noise(self) -> tuple[str, int]:
@@ -49,33 +55,43 @@ class GradientAgent:
 
     def begin(self) -> TaskState:
         """Every task starts at the meta-parameters."""
-        return TaskState(self.meta, ())
+        return TaskState(self.meta, (), ())
 
     def act(
         self, state: TaskState, obs: Tensor, noise: Tensor
     ) -> tuple[Tensor, ActionDistribution]:
         """Actions [K, E, act_dim] at obs [K, E, obs_dim], and the distribution they came from."""
-        distribution = self.policy(state.params, obs)
+        distribution = self.policy(state.params, self.normaliser.obs(obs))
         return distribution.sample(noise), distribution
 
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """One inner step of every task on its own episodes. Changes nothing here."""
-        batch = learning_batch(support, self.config.advantages)
+        batch = self.batch(support)
         params = self.inner.step(state.params, batch, index=len(state.supports))
-        return TaskState(params, (*state.supports, batch))
+        seen = self.normaliser.statistics(support)
+        return TaskState(params, (*state.supports, batch), (*state.seen, seen))
 
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
     ) -> Metrics:
-        """One outer step, from the episodes `query` that the adapted policies collected."""
+        """One outer step, from the episodes `query` that the adapted policies collected.
+
+        Only after it do the statistics change that observations and rewards are normalised by.
+        """
+        seen = (*state.seen, self.normaliser.statistics(query))
         self.meta, metrics = self.outer.step(self.meta, self.objective(state, query, rng))
+        self.normaliser = self.normaliser.after(*seen)
         return metrics
+
+    def batch(self, trajectories: Trajectories) -> Batch:
+        """What a step learns from these episodes."""
+        return learning_batch(self.normaliser.trajectories(trajectories), self.config.advantages)
 
     def objective(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
     ) -> AdaptationObjective:
         """What `meta_update` maximises. `rng` draws the thinned query of its products."""
-        batch = learning_batch(query, self.config.advantages)
+        batch = self.batch(query)
         outer = self.config.outer
         return AdaptationObjective(
             self.policy,
@@ -88,18 +104,26 @@ class GradientAgent:
         )
 
     def state_dict(self) -> Params:
-        return dict(self.meta)
+        return {**self.meta, **self.normaliser.state_dict()}
 
     def load_state_dict(self, state: Params) -> None:
-        """Takes meta-parameters saved by `state_dict`.
+        """Takes what `state_dict` saved.
 
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        expected = {name: tuple(x.shape) for name, x in self.meta.items()}
+        own = self.state_dict()
+        if normalised(state) != normalised(own):
+            raise ValueError(
+                f"these weights hold statistics of {normalised(state)}, this agent's of "
+                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
+            )
+        expected = {name: tuple(x.shape) for name, x in own.items()}
         found = {name: tuple(x.shape) for name, x in state.items()}
         if expected != found:
             raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
         # A copy: what a file was read into may lie at other addresses modulo a cache line, and
         # with them a sum's order.
-        self.meta = {name: state[name].to(self.device, copy=True) for name in self.meta}
+        copies = {name: state[name].to(self.device, copy=True) for name in own}
+        self.meta = {name: copies[name] for name in self.meta}
+        self.normaliser = self.normaliser.loaded(copies)

@@ -1,0 +1,118 @@
+"""Observations and rewards in units of what the agent has seen.
+
+The practice of Stable-Baselines3's VecNormalize and gymnasium's NormalizeObservation and
+NormalizeReward: observations are centred, divided by their deviation and clipped, rewards are
+divided by the deviation of discounted returns. Here otherwise:
+
+* Statistics change only between meta-iterations. Support and query are seen through the same
+  ones, so the meta-gradient has no term in them, and evaluation leaves them as they are.
+* What the policy makes of an observation so changes a little after each outer step, of which
+  that step's trust region knows nothing; the change goes as one over the iterations done.
+* The first meta-iteration, before anything was seen, takes observations and rewards as they are.
+* The returns are those still to come at each step, which the baseline predicts, in place of a
+  sum over the rewards so far. Rewards are not clipped.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.config import NormalisationConfig
+from metarl.equations.moments import Moments, deviation, merge, moments_of, nothing
+from metarl.equations.returns import discounted_returns
+from metarl.errors import UserError
+from metarl.types import Params, Trajectories
+
+PREFIX = "normalisation."
+"""Of the statistics' names in saved weights, `normalisation.obs.mean` for one."""
+
+Statistics = dict[str, Moments]
+"""`obs` [obs_dim] and `returns` [], where they are normalised."""
+
+
+class Normaliser(NamedTuple):
+    """Normalises by `seen`. It never changes: `after` more was seen there is another."""
+
+    config: NormalisationConfig
+    discount: float
+    seen: Statistics
+
+    @classmethod
+    def before_anything(
+        cls, config: NormalisationConfig, discount: float, obs_dim: int, device: torch.device
+    ) -> Normaliser:
+        seen: Statistics = {}
+        if config.observations:
+            seen["obs"] = nothing(obs_dim, device=device)
+        if config.rewards:
+            seen["returns"] = nothing(device=device)
+        return cls(config, discount, seen)
+
+    def obs(self, obs: Tensor) -> Tensor:
+        """Observations [..., obs_dim] in deviations from their mean, clipped."""
+        if not self.config.observations:
+            return obs
+        seen, clip = self.seen["obs"], self.config.clip
+        normal = ((obs - seen.mean) / deviation(seen)).clamp(-clip, clip)
+        return torch.where(seen.count > 0, normal, obs).to(obs.dtype)
+
+    def trajectories(self, raw: Trajectories) -> Trajectories:
+        """The episodes as an agent learns from them."""
+        if self.config.observations:
+            raw = raw._replace(obs=self.obs(raw.obs), final_obs=self.obs(raw.final_obs))
+        if self.config.rewards:
+            raw = raw._replace(rewards=raw.rewards / deviation(self.seen["returns"]))
+        return raw
+
+    def statistics(self, raw: Trajectories) -> Statistics:
+        """Of every valid step of these episodes.
+
+        Raises:
+            UserError: where an observation or reward is not finite.
+        """
+        found: Statistics = {}
+        if self.config.observations:
+            found["obs"] = moments_of(raw.obs, raw.mask)
+        if self.config.rewards:
+            rewards = torch.where(raw.mask, raw.rewards, 0.0)
+            ended = raw.terminated | raw.truncated
+            returns = discounted_returns(rewards, ended, self.discount)
+            found["returns"] = moments_of(returns, raw.mask)
+        for name, moments in found.items():
+            if not moments.m2.isfinite().all():
+                raise UserError(
+                    f"the environment gave {name} that are not finite, which would stay in the "
+                    "statistics; mend it, or switch agent.normalisation off"
+                )
+        return found
+
+    def after(self, *rounds: Statistics) -> Normaliser:
+        """By these episodes' statistics too."""
+        seen = self.seen
+        for found in rounds:
+            seen = {name: merge(seen[name], found[name]) for name in seen}
+        return self._replace(seen=seen)
+
+    def state_dict(self) -> Params:
+        return {
+            f"{PREFIX}{name}.{part}": x
+            for name, moments in self.seen.items()
+            for part, x in moments._asdict().items()
+        }
+
+    def loaded(self, state: Params) -> Normaliser:
+        """By statistics saved by `state_dict`; `state` may hold more."""
+
+        def read(name: str) -> Moments:
+            return Moments(*(state[f"{PREFIX}{name}.{part}"] for part in Moments._fields))
+
+        return self._replace(seen={name: read(name) for name in self.seen})
+
+
+def normalised(state: Params) -> str:
+    """What saved weights hold statistics of, in words."""
+    names = {name.split(".")[1] for name in state if name.startswith(PREFIX)}
+    return " and ".join(sorted(names)) or "nothing"
