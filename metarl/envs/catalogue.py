@@ -1,10 +1,12 @@
 """Task distributions by name. Importing this imports neither torch nor a simulator.
 
-A name is `family` or `family:variant`; the family alone means its first variant.
+A name is `family` or `family:variant`; the family alone means its first variant. A user's own
+tasks are named by the place of their code, `package.module:attribute`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +34,8 @@ FAMILIES = {
     "ant-vel": Entry("metarl.envs.ant", "velocity", _ANT),
     "ant-dir": Entry("metarl.envs.ant", "direction", _ANT),
     "point-goal": Entry("metarl.envs.point_goal", "PointGoal", {"": 100}),
+    "bandit": Entry("metarl.envs.bandit", "Bandit", {"5": 100, "10": 100}),
+    "tabular-mdp": Entry("metarl.envs.tabular", "TabularMdp", {"": 10}),
 }
 
 
@@ -44,18 +48,43 @@ def names() -> list[str]:
     ]
 
 
+def is_own(name: str) -> bool:
+    """Whether a name is the place of a user's code."""
+    place = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name)
+    return place is not None and name.partition(":")[0] not in FAMILIES
+
+
 def default_horizon(name: str) -> int:
-    """Steps of an episode in the published setting."""
+    """Steps of an episode in the published setting, or as a user's own tasks have it.
+
+    Runs a user's code: only for names that the command line gave.
+    """
+    if is_own(name):
+        from metarl.envs import own_tasks
+
+        return own_tasks.horizon_of(own_tasks.load(name))
     entry, variant = _find(name)
     return entry.variants[variant]
 
 
-def make(name: str, horizon: int) -> TaskDistribution:
+def make(name: str, horizon: int, named: str | None = None) -> TaskDistribution:
     """The distribution called `name`, with episodes of `horizon` steps.
 
+    A user's code is run only if it is `named`: what the command line gave. A config that was
+    found in a run's folder cannot have it imported.
+
     Raises:
-        UserError: for an unknown name or a horizon below 1.
+        UserError: for an unknown name, a horizon below 1, and code that was not named.
     """
+    if is_own(name):
+        if name != named:
+            raise UserError(
+                f"the tasks are {name}, code of your own: it is run only where the command line "
+                f"names it\nadd --env {name}"
+            )
+        from metarl.envs import own_tasks
+
+        return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
     if horizon < 1:
         raise UserError(
             f"a horizon of {horizon} steps leaves nothing to play; "

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from gymnasium.spaces import Box, Discrete
 
 from metarl.envs import catalogue
 from metarl.types import Workers
@@ -30,6 +31,8 @@ def env(distribution):
 
 
 def actions_of(distribution, rng, scale=1.0):
+    if isinstance(distribution.spec.action_space, Discrete):
+        return rng.integers(distribution.spec.action_space.n, size=(K, E, 1))
     return (scale * rng.standard_normal((K, E, distribution.spec.act_dim))).astype(np.float32)
 
 
@@ -98,6 +101,8 @@ def test_returned_arrays_are_the_callers(distribution, env, rng):
 
 def test_actions_beyond_the_box_count_as_its_edge(distribution, env):
     box = distribution.spec.action_space
+    if not isinstance(box, Box):
+        pytest.skip("a choice has nothing beyond it")
     edge = np.broadcast_to(box.high, (K, E, *box.shape))
     env.reset(seeds())
     at_edge = env.step(edge)
