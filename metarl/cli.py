@@ -38,7 +38,7 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
         door(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("\nstopped" + (f": {when_stopped}" if when_stopped else ""), file=sys.stderr)
         sys.exit(130)
@@ -170,6 +170,11 @@ def take(argv: list[str], flag: str) -> str | None:
         if not value:
             raise UserError(f"{flag} has no value; expected one, as in `{flag} NAME`")
     return value
+
+
+def take_env(argv: list[str]) -> str | None:
+    """Removes `--env NAME` (or `--env.name`): the tasks whose code may be run."""
+    return take(argv, "--env.name") or take(argv, "--env")
 
 
 def take_positional(argv: list[str]) -> str | None:

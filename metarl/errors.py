@@ -9,6 +9,14 @@ from difflib import get_close_matches
 class UserError(ValueError):
     """The message names the value, the place and the way out; the doors print nothing else."""
 
+    exit_code = 2
+
+
+class WorkersFailedError(UserError):
+    """Worker processes died or hung too often to go on."""
+
+    exit_code = 3
+
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """A "; did you mean ...?" to end a message with; the choices themselves if nothing is near.

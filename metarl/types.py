@@ -39,6 +39,9 @@ class EnvSpec(NamedTuple):
     """Steps after which an episode is truncated."""
     has_success: bool = False
     """Whether "solved" means anything here."""
+    deterministic: bool = True
+    """Whether an episode's seed and actions decide all of it. Without this a run cannot be
+    repeated, nor a lost worker's share done again exactly."""
 
     @property
     def obs_dim(self) -> int:
@@ -92,7 +95,8 @@ class Workers(NamedTuple):
 class BatchedEnv(Protocol):
     """K x E copies of an environment, stepped together. Never resets itself.
 
-    After an episode ended its rows go on being stepped; what they return is ignored.
+    After an episode ended its rows go on being stepped; what they return is ignored. One that
+    can step some episodes while the policy thinks about others has `parts` besides (`Part`).
     """
 
     def set_tasks(self, tasks: Sequence[Task]) -> None: ...
@@ -105,6 +109,28 @@ class BatchedEnv(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Part(Protocol):
+    """Some episodes of every task of a BatchedEnv; their steps are started and awaited apart."""
+
+    episodes: slice
+
+    def start(self, seeds: np.ndarray) -> None:
+        """Begins to reset; `seeds` [K, e] uint64."""
+        ...
+
+    def first_obs(self) -> np.ndarray:
+        """Awaits the reset: [K, e, obs_dim] float32."""
+        ...
+
+    def send(self, actions: np.ndarray) -> None:
+        """Begins a step; `actions` [K, e, act_dim]."""
+        ...
+
+    def receive(self) -> Step:
+        """Awaits the step."""
+        ...
 
 
 class TaskDistribution(Protocol):
@@ -138,6 +164,20 @@ class DivergedError(RuntimeError):
             f"{env}: the simulation of task {self.task}, episode {episode} diverged at step "
             f"{step}; smaller actions or a smaller timestep keep it stable"
         )
+
+
+class EnvFaultError(UserError):
+    """An environment broke the rules of gymnasium, or raised an exception of its own."""
+
+    def __init__(
+        self, env: str, task: Task, episode: int, step: int, field: str, what: str, trace: str = ""
+    ):
+        """`step` counts from 1, and 0 is the reset or before. `field` is what was wrong:
+        observation, reward, ..., or reset, step, constructor where that raised. `trace` is the
+        environment's own traceback."""
+        self.env, self.task, self.episode, self.step = env, dict(task), episode, step
+        self.field, self.trace = field, trace
+        super().__init__(f"{env}: {what}; task {self.task}, episode {episode}, step {step}")
 
 
 class Trajectories(NamedTuple):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl import keys
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.types import BatchedEnv, EnvSpec, Trajectories
+from metarl.types import BatchedEnv, EnvSpec, Part, Step, Trajectories
 
 Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
 """obs [K, E, obs_dim], noise [K, E, n] -> actions [K, E, act_dim] and their distribution."""
@@ -43,58 +43,151 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
     return Draws(seeds, torch.from_numpy(by_step))
 
 
+class Outcomes(NamedTuple):
+    """What K x E environments answered, step by step; numpy, filled as the steps come in."""
+
+    obs: np.ndarray  # [K, T, E, obs_dim], zero beyond an episode's end
+    rewards: np.ndarray  # [K, T, E], and so the next three
+    terminated: np.ndarray
+    truncated: np.ndarray
+    mask: np.ndarray
+    final_obs: np.ndarray  # [K, E, obs_dim]
+    success: np.ndarray  # [K, E]
+
+    @staticmethod
+    def zeros(spec: EnvSpec, num_tasks: int, num_steps: int, episodes: int) -> Outcomes:
+        shape, width = (num_tasks, num_steps, episodes), (spec.obs_dim,)
+        return Outcomes(
+            obs=np.zeros(shape + width, np.float32),
+            rewards=np.zeros(shape, np.float32),
+            terminated=np.zeros(shape, bool),
+            truncated=np.zeros(shape, bool),
+            mask=np.zeros(shape, bool),
+            final_obs=np.zeros((num_tasks, episodes, *width), np.float32),
+            success=np.zeros((num_tasks, episodes), bool),
+        )
+
+    def of(self, episodes: slice) -> Outcomes:
+        """Views of some episodes."""
+        timed = [x[:, :, episodes] for x in self[:5]]
+        return Outcomes._make([*timed, *(x[:, episodes] for x in self[5:])])
+
+
+class Playing:
+    """The episodes of one part on their way."""
+
+    def __init__(
+        self, part: Part, act: Act, noise: Tensor, outcomes: Outcomes, device: torch.device
+    ):
+        self.part, self._act, self._noise, self._device = part, act, noise, device
+        self._outcomes = outcomes
+        self._alive = np.ones(outcomes.success.shape, bool)
+        self.actions: list[Tensor] = []
+        self.distributions: list[ActionDistribution] = []
+
+    @property
+    def going_on(self) -> bool:
+        """Whether any of the episodes has not ended."""
+        return bool(self._alive.any())
+
+    def begin(self) -> None:
+        """Takes up the first observations and sends the first actions."""
+        self._send(self.part.first_obs())
+
+    def advance(self) -> None:
+        """Takes up a step and, unless it was the last one, sends the next actions."""
+        if not self.going_on:
+            return
+        t, alive, outcomes = len(self.actions) - 1, self._alive, self._outcomes
+        step = self.part.receive()
+        ends = alive & (step.terminated | step.truncated)
+        outcomes.mask[:, t] = alive
+        outcomes.rewards[:, t] = np.where(alive, step.rewards, 0.0)
+        outcomes.terminated[:, t] = alive & step.terminated
+        outcomes.truncated[:, t] = alive & step.truncated & ~step.terminated
+        outcomes.success[...] |= alive & step.success
+        outcomes.final_obs[ends] = step.obs[ends]
+        alive &= ~ends
+        if t + 1 < len(self._noise) and self.going_on:
+            # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
+            self._send(np.where(alive[..., None], step.obs, np.float32(0.0)))
+
+    def _send(self, obs: np.ndarray) -> None:
+        t = len(self.actions)
+        self._outcomes.obs[:, t] = obs
+        action, distribution = self._act(torch.from_numpy(obs).to(self._device), self._noise[t])
+        self.part.send(action.cpu().numpy())
+        self.actions.append(action)
+        self.distributions.append(distribution)
+
+
+class Whole:
+    """A BatchedEnv as the only part of itself."""
+
+    def __init__(self, env: BatchedEnv, episodes: int):
+        self._env, self.episodes = env, slice(0, episodes)
+
+    def start(self, seeds: np.ndarray) -> None:
+        self._obs = self._env.reset(seeds)
+
+    def first_obs(self) -> np.ndarray:
+        return self._obs
+
+    def send(self, actions: np.ndarray) -> None:
+        self._step = self._env.step(actions)
+
+    def receive(self) -> Step:
+        return self._step
+
+
 @torch.no_grad()
 def collect(
     env: BatchedEnv, act: Act, draws: Draws, spec: EnvSpec, device: torch.device
 ) -> Trajectories:
     """One episode in each of the K x E environments, under `act`.
 
-    T is the horizon, or the longest episode's length where all ended before it.
+    T is the horizon, or the longest episode's length where all ended before it. Where the
+    environment has parts, the steps of one are under way while `act` is at another.
     """
     noise = draws.noise.to(device)
     num_steps, num_tasks, episodes, _ = noise.shape
-    shape = (num_tasks, num_steps, episodes)
-    obs = np.empty((*shape, spec.obs_dim), np.float32)
-    rewards = np.zeros(shape, np.float32)
-    terminated, truncated, mask = (np.zeros(shape, bool) for _ in range(3))
-    final_obs = np.empty((num_tasks, episodes, spec.obs_dim), np.float32)
-    success = np.zeros((num_tasks, episodes), bool)
-    alive = np.ones((num_tasks, episodes), bool)
-    actions: list[Tensor] = []
-    distributions: list[ActionDistribution] = []
-    now = env.reset(draws.reset_seeds)
-    for t in range(num_steps):
-        obs[:, t] = now
-        action, distribution = act(torch.from_numpy(now).to(device), noise[t])
-        actions.append(action)
-        distributions.append(distribution)
-        step = env.step(action.cpu().numpy())
-        mask[:, t] = alive
-        rewards[:, t] = np.where(alive, step.rewards, 0.0)
-        terminated[:, t] = alive & step.terminated
-        truncated[:, t] = alive & step.truncated & ~step.terminated
-        success |= alive & step.success
-        ends = alive & (step.terminated | step.truncated)
-        final_obs[ends] = step.obs[ends]
-        alive &= ~ends
-        # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
-        now = np.where(alive[..., None], step.obs, np.float32(0.0))
-        if not alive.any():
+    outcomes = Outcomes.zeros(spec, num_tasks, num_steps, episodes)
+    parts: Sequence[Part] = getattr(env, "parts", None) or [Whole(env, episodes)]
+    plays = [
+        Playing(part, act, noise[:, :, part.episodes], outcomes.of(part.episodes), device)
+        for part in parts
+    ]
+    for play in plays:
+        play.part.start(draws.reset_seeds[:, play.part.episodes])
+    for play in plays:
+        play.begin()
+    for _ in range(num_steps):
+        for play in plays:
+            play.advance()
+        if not any(play.going_on for play in plays):
             break
-    used = len(actions)
-    cut = [torch.from_numpy(x[:, :used]) for x in (obs, rewards, terminated, truncated, mask)]
-    obs_t, rewards_t, terminated_t, truncated_t, mask_t = (x.to(device) for x in cut)
+    used = max(len(play.actions) for play in plays)
+    timed = [torch.from_numpy(x[:, :used]).to(device) for x in outcomes[:5]]
+    obs, rewards, terminated, truncated, mask = timed
     return Trajectories(
-        obs_t,
-        torch.stack(actions, dim=1),
-        rewards_t,
-        terminated_t,
-        truncated_t,
-        mask_t,
-        torch.from_numpy(final_obs).to(device),
-        torch.from_numpy(success).to(device),
-        _over_time(distributions, num_tasks),
+        obs,
+        torch.cat([torch.stack(_lasting(x.actions, used), dim=1) for x in plays], dim=2),
+        rewards,
+        terminated,
+        truncated,
+        mask,
+        torch.from_numpy(outcomes.final_obs).to(device),
+        torch.from_numpy(outcomes.success).to(device),
+        _joined([_over_time(_lasting(x.distributions, used), num_tasks) for x in plays], parts),
     )
+
+
+Item = TypeVar("Item")
+
+
+def _lasting(items: list[Item], length: int) -> list[Item]:
+    """The last one again and again where a part's episodes all ended before another's."""
+    return items + items[-1:] * (length - len(items))
 
 
 def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistribution:
@@ -107,6 +200,21 @@ def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistrib
         fields.append(field)
     stacked = iter(fields)
     return each(lambda _: next(stacked), steps[0])
+
+
+def _joined(of_parts: list[ActionDistribution], parts: Sequence[Part]) -> ActionDistribution:
+    """The distributions of all parts side by side, [K, T, E, ...]."""
+    if len(of_parts) == 1:
+        return of_parts[0]
+    fields = []
+    for pieces in zip(*of_parts, strict=True):
+        spread = [
+            piece.expand(-1, -1, part.episodes.stop - part.episodes.start, -1)
+            for piece, part in zip(pieces, parts, strict=True)
+        ]
+        fields.append(torch.cat(spread, dim=2))
+    joined = iter(fields)
+    return each(lambda _: next(joined), of_parts[0])
 
 
 def returns_of(trajectories: Trajectories) -> Tensor:

@@ -1,0 +1,221 @@
+"""A worker process: plays its rows of the shared arrays, command by command.
+
+Processes are spawned, not forked: a fork would copy the parent's threads in whatever state they
+are. The shared memory has no name, so that nothing of it can be left behind, and the kernel
+frees it when the last process that maps it is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import select
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing import connection, resource_tracker
+from typing import Any
+
+from gymnasium.vector.utils import CloudpickleWrapper
+
+from metarl.errors import UserError
+from metarl.sampling.rows import Plan, RowError, RowFactory, Rows, Share, faults_of
+from metarl.types import Workers
+
+START = "start"
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""Read by the numerical libraries when a worker loads them: workers are one for each core."""
+
+_spawn = multiprocessing.get_context("spawn")
+
+
+class WorkerLostError(Exception):
+    """A worker died or hangs; the message says which."""
+
+
+def shared_memory(size: int) -> Any:
+    """A buffer of `size` bytes that spawned processes see."""
+    return _spawn.RawArray(ctypes.c_byte, size)
+
+
+def portable(factory: RowFactory) -> CloudpickleWrapper:
+    """The factory as it travels to a worker: functions of a script or a notebook go along.
+
+    Raises:
+        UserError: for one that holds what cannot travel.
+    """
+    wrapped = CloudpickleWrapper(factory)  # pyright: ignore[reportArgumentType]
+    try:
+        wrapped.__getstate__()
+    except Exception as error:
+        raise UserError(
+            f"this environment cannot be sent to worker processes: {error}\n"
+            "build it within its constructor, or step it in this process: --workers 0"
+        ) from error
+    return wrapped
+
+
+class Worker:
+    """The parent's end of one worker process. What was sent is answered in that order."""
+
+    def __init__(
+        self,
+        factory: CloudpickleWrapper,
+        plan: Plan,
+        memory: Any,
+        index: int,
+        share: Sequence[slice],
+        workers: Workers,
+    ):
+        """Worker `index`, to play the rows `share` of each part in the arrays in `memory`."""
+        self._pulse = Rows.in_memory(plan, workers.count, memory).pulse[index]
+        self._timeout_s = workers.timeout_s
+        self.waiting: deque[Any] = deque()
+        """Labels of what is not answered yet."""
+        self._connection, theirs = _spawn.Pipe()
+        self.process = _spawn.Process(
+            target=_serve,
+            args=(theirs, plan, memory, workers.count, index, share),
+            daemon=True,
+            name=f"metarl worker {index}",
+        )
+        with _one_thread(), _no_interrupt():
+            self.process.start()
+        theirs.close()  # or this end would never hear that the worker is gone
+        self._poll = select.poll()
+        self._poll.register(self._connection.fileno(), select.POLLIN)
+        self.send(START, "load", factory)
+
+    def send(self, label: Any, command: str, *arguments: Any) -> None:
+        """Has the worker do something; `finish(label)` awaits it."""
+        self.waiting.append(label)
+        with contextlib.suppress(OSError):  # it is gone: `finish` will find out, and how
+            self._connection.send((command, *arguments))
+
+    def finish(self, label: Any) -> None:
+        """Awaits all that was sent up to the last `label`.
+
+        Raises:
+            RowError: what an environment did wrong.
+            WorkerLostError: where no answer can be expected any more.
+        """
+        while label in self.waiting:
+            self._await_answer()
+            try:
+                answer = self._connection.recv()
+            except (EOFError, OSError):
+                raise WorkerLostError(self._how_it_died()) from None
+            self.waiting.popleft()
+            if answer is not None:
+                raise answer
+
+    def _await_answer(self) -> None:
+        """Until there is an answer or an end of the connection, as long as the worker moves."""
+        beat, since = self._pulse[0], time.monotonic()
+        while not self._poll.poll(min(1000.0, 1000.0 * self._timeout_s)):
+            if self._pulse[0] != beat:
+                beat, since = self._pulse[0], time.monotonic()
+            elif time.monotonic() - since > self._timeout_s:
+                raise WorkerLostError(f"hung for more than {self._timeout_s:g} s")
+
+    def _how_it_died(self) -> str:
+        self.process.join(5.0)
+        code = self.process.exitcode
+        if code is None:
+            return "closed its connection"
+        if code >= 0:
+            return f"exited with code {code}"
+        name = signal.Signals(-code).name
+        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+    def ask_to_stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.send(("stop",))
+
+    def end(self, patience_s: float = 0.0) -> None:
+        """Makes sure that it is gone, and after `patience_s` by force."""
+        self.process.join(patience_s)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self._connection.close()
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """A Ctrl-C is the parent's to handle; a child inherits the mask, from its first moment."""
+    resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(
+    parent: connection.Connection,
+    plan: Plan,
+    memory: Any,
+    count: int,
+    index: int,
+    parts: Sequence[slice],
+) -> None:
+    """What a worker process does: a command, its answer, and so on until it is told to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    rows = Rows.in_memory(plan, count, memory)
+    share: Share | None = None
+    while True:
+        answer: RowError | None = None
+        try:
+            # A factory is unpickled here, and a user's modules imported: their faults too.
+            with faults_of("import"):
+                command, *arguments = parent.recv()
+        except RowError as fault:
+            if isinstance(fault.__cause__, EOFError):
+                return
+            command, arguments, answer = "", [], fault
+        if command == "stop":
+            break
+        try:
+            if command == "load":
+                share = Share(arguments[0].fn, rows, parts, index)
+            elif command:
+                getattr(share, command)(*arguments)
+        except RowError as fault:
+            answer = fault
+        parent.send(answer)
+    if share is not None:
+        share.close()
+
+
+def _die_with_parent() -> None:
+    """A worker that is busy, or hangs, would not notice that its parent was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
