@@ -15,52 +15,67 @@ __all__ = [
     "PRESETS",
     "AgentConfig",
     "BatchedEnv",
+    "Choice",
     "Config",
     "DivergedError",
     "EnvConfig",
+    "EnvFaultError",
     "EnvSpec",
     "EvaluateOptions",
+    "LogUniform",
     "Params",
     "Step",
     "Task",
     "TaskDistribution",
     "Trajectories",
+    "Uniform",
     "UserError",
+    "Workers",
+    "WorkersFailedError",
     "__version__",
+    "gym_tasks",
     "load_config",
     "preset",
 ]
 
 if TYPE_CHECKING:
     from metarl.config import AgentConfig, Config, EnvConfig, EvaluateOptions
-    from metarl.errors import UserError
+    from metarl.envs.gym_tasks import gym_tasks
+    from metarl.envs.parameters import Choice, LogUniform, Uniform
+    from metarl.errors import UserError, WorkersFailedError
     from metarl.experiment import load_config
     from metarl.presets import PRESETS, preset
     from metarl.types import (
         BatchedEnv,
         DivergedError,
+        EnvFaultError,
         EnvSpec,
         Params,
         Step,
         Task,
         TaskDistribution,
         Trajectories,
+        Workers,
     )
 
 _HOMES = {
     "metarl.config": ("AgentConfig", "Config", "EnvConfig", "EvaluateOptions"),
-    "metarl.errors": ("UserError",),
+    "metarl.envs.gym_tasks": ("gym_tasks",),
+    "metarl.envs.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.errors": ("UserError", "WorkersFailedError"),
     "metarl.experiment": ("load_config",),
     "metarl.presets": ("PRESETS", "preset"),
     "metarl.types": (
         "BatchedEnv",
         "DivergedError",
+        "EnvFaultError",
         "EnvSpec",
         "Params",
         "Step",
         "Task",
         "TaskDistribution",
         "Trajectories",
+        "Workers",
     ),
 }
 

@@ -1,0 +1,125 @@
+"""Gymnasium's spaces as vectors: what agents see and how they act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.spaces.utils import flatten, flatten_space
+
+from metarl.errors import UserError
+from metarl.sampling.rows import RowError
+
+OBSERVED = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
+ACTED = "Box, Discrete or MultiDiscrete"
+
+
+def flat_observations(space: Space, name: str) -> Box:
+    """The space of the vectors that `observer` makes: [obs_dim] float32.
+
+    Raises:
+        UserError: for a space, or one inside it, that has no vector of fixed length.
+    """
+    _refuse_other_observations(space, name)
+    flat = flatten_space(space)
+    assert isinstance(flat, Box)
+    return _flat_box(flat)
+
+
+def _flat_box(box: Box) -> Box:
+    with np.errstate(over="ignore"):  # a float64 bound beyond float32 is no bound
+        low, high = box.low.astype(np.float32), box.high.astype(np.float32)
+    return Box(low.reshape(-1), high.reshape(-1), dtype=np.float32)
+
+
+def _refuse_other_observations(space: Space, name: str) -> None:
+    inner: Sequence[Space] = ()
+    if isinstance(space, Dict):
+        inner = list(space.spaces.values())
+    elif isinstance(space, Tuple):
+        inner = space.spaces
+    elif not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
+        raise UserError(f"{name}: no agent observes {space}; use {OBSERVED}")
+    for one in inner:
+        _refuse_other_observations(one, name)
+
+
+def observer(space: Space) -> Callable[[Any], np.ndarray]:
+    """A function from an observation to its vector; it raises RowError for one outside `space`
+    in kind, shape or type. Whether numbers are finite is not its business."""
+    if isinstance(space, Box):
+        shape, flat = space.shape, len(space.shape) == 1
+
+        def observe_box(obs: Any) -> np.ndarray:
+            if type(obs) is not np.ndarray:
+                obs = np.asarray(obs) if isinstance(obs, np.generic) else _not_in(space, obs)
+            if obs.shape != shape or obs.dtype.kind not in "fiub":
+                _not_in(space, obs)
+            return obs if flat else obs.reshape(-1)
+
+        return observe_box
+
+    def observe(obs: Any) -> np.ndarray:
+        if not _belongs(space, obs):
+            _not_in(space, obs)
+        return np.asarray(flatten(space, obs))
+
+    return observe
+
+
+def _belongs(space: Space, obs: Any) -> bool:
+    """Like `contains`, but a Box inside says nothing of its bounds, nor of float32 or float64."""
+    if isinstance(space, Dict):
+        inside = isinstance(obs, dict) and obs.keys() == space.spaces.keys()
+        return inside and all(_belongs(space.spaces[key], obs[key]) for key in space.spaces)
+    if isinstance(space, Tuple):
+        inside = isinstance(obs, tuple) and len(obs) == len(space.spaces)
+        return inside and all(map(_belongs, space.spaces, obs))
+    if isinstance(space, Box):
+        found = np.asarray(obs)
+        return found.shape == space.shape and found.dtype.kind in "fiub"
+    return bool(space.contains(obs))
+
+
+def _not_in(space: Space, obs: Any) -> NoReturn:
+    is_what = f"{obs!r:.60} ({type(obs).__name__})"
+    if isinstance(obs, np.ndarray):
+        is_what = f"an array of shape {obs.shape} and {obs.dtype}"
+    raise RowError("observation", f"the observation is {is_what}, not in {space}")
+
+
+def flat_actions(space: Space, name: str) -> Box | Discrete | MultiDiscrete:
+    """The space that a policy acts in: a flat Box, or counts from zero.
+
+    Raises:
+        UserError: for a space that no policy distribution serves.
+    """
+    if isinstance(space, Box) and space.dtype.kind == "f":
+        return _flat_box(space)
+    if isinstance(space, Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, MultiDiscrete):
+        return MultiDiscrete(space.nvec.reshape(-1))
+    whole = " of floating-point numbers" if isinstance(space, Box) else ""
+    raise UserError(f"{name}: no policy acts in {space}; use {ACTED}{whole}")
+
+
+def decoder(space: Space) -> Callable[[np.ndarray], Sequence[Any] | np.ndarray]:
+    """A function from actions [n, act_dim] to the n actions of `space`; those in a Box are
+    clipped to it."""
+    if isinstance(space, Box):
+        low, high = space.low.reshape(-1), space.high.reshape(-1)
+
+        def clipped(actions: np.ndarray) -> np.ndarray:
+            inside = np.clip(actions, low, high).astype(space.dtype, copy=False)
+            return inside.reshape(len(actions), *space.shape)
+
+        return clipped
+    start = np.asarray(space.start)  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(space, Discrete):
+        return lambda actions: list(actions[:, 0] + start)
+    assert isinstance(space, MultiDiscrete)
+    shape, dtype = space.shape, space.dtype
+    return lambda actions: (actions.reshape(-1, *shape) + start).astype(dtype)

@@ -1,0 +1,99 @@
+"""A user's own task distribution, by the place of its code: `package.module:attribute`.
+
+Loading one runs that code. Only `catalogue.make` and `catalogue.default_horizon` do, for a name
+that the user gave on the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import traceback
+from typing import Any, cast
+
+import gymnasium
+
+from metarl.envs.gym_tasks import class_tasks
+from metarl.errors import UserError, nearest
+from metarl.types import TaskDistribution
+
+DISTRIBUTION = ("spec", "sample", "open", "describe")
+OWN_CLASS = ("sample", "make")
+
+
+def load(name: str) -> TaskDistribution:
+    """The distribution at `module:attribute`: an object, or what a class or function makes.
+
+    Raises:
+        UserError: where nothing is there, or nothing that distributes tasks.
+    """
+    module_name, _, attribute = name.partition(":")
+    found: Any = _attribute(_module(module_name, name), attribute, name)
+    if callable(found) and not hasattr(type(found), "sample"):
+        try:
+            found = cast(Any, found)()
+        except UserError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise UserError(f"{name}() raised {type(error).__name__}: {error}") from error
+    if all(hasattr(type(found), member) or hasattr(found, member) for member in DISTRIBUTION):
+        return cast(TaskDistribution, found)
+    if all(hasattr(found, member) for member in OWN_CLASS):
+        return class_tasks(found, name)
+    if isinstance(found, gymnasium.Env):
+        raise UserError(
+            f"{name} is one environment; metarl.gym_tasks(...) makes a distribution of tasks of it"
+        )
+    raise UserError(
+        f"{name} is no task distribution but {type(found).__name__}; it has neither "
+        f"{', '.join(OWN_CLASS)} and horizon, nor {', '.join(DISTRIBUTION)}"
+    )
+
+
+def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution:
+    """The distribution in episodes of `horizon` steps.
+
+    Raises:
+        UserError: where it has its own and cannot change it.
+    """
+    if hasattr(distribution, "with_horizon"):
+        return distribution.with_horizon(horizon)
+    if distribution.spec.horizon != horizon:
+        raise UserError(
+            f"{name} has episodes of {distribution.spec.horizon} steps, not {horizon}; "
+            "leave out --env.horizon, or give it a method with_horizon(steps)"
+        )
+    return distribution
+
+
+def horizon_of(distribution: Any) -> int:
+    """Without asking a spec, which may make an environment to see its spaces."""
+    return getattr(distribution, "horizon", None) or distribution.spec.horizon
+
+
+def _module(module_name: str, name: str) -> Any:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", module_name):
+        raise UserError(f"{name!r}: {module_name!r} is no module's name")
+    try:
+        return importlib.import_module(module_name)
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is not None and module_name.startswith(error.name):
+            raise UserError(
+                f"{name!r}: there is no module {error.name!r}, here or among what is installed"
+            ) from None
+        raise UserError(f"{name!r}: its module needs {error.name!r}: pip install it") from error
+    except Exception as error:
+        traceback.print_exc()
+        raise UserError(
+            f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _attribute(module: Any, attribute: str, name: str) -> Any:
+    if not hasattr(module, attribute):
+        own = [key for key in vars(module) if not key.startswith("_")]
+        raise UserError(f"{name!r}: its module has no {attribute!r}{nearest(attribute, own)}")
+    return getattr(module, attribute)
