@@ -6,21 +6,31 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from metarl.cli import open_door, print_help, read_flags, take_positional, wants_help
+from metarl.cli import (
+    open_door,
+    print_help,
+    read_flags,
+    take_env,
+    take_positional,
+    wants_help,
+)
 from metarl.config import EvaluateOptions
+from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiment import run_config
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
-Writes RUN_DIR/evaluation/adaptation.json, .csv and .png. Defaults are the run's own."""
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png. Defaults are the run's own.
+A run on tasks of your own needs --env package.module:attribute again: their code is run."""
 
 
 def main(argv: Sequence[str]) -> None:
     options = read(argv)
     from metarl.evaluation import evaluate  # torch and the simulators: only once they are needed
 
-    evaluate(options)
+    env = run_config(options.run_dir).env
+    evaluate(options, envs.make(env.name, env.horizon, take_env(list(argv))))
 
 
 def read(argv: Sequence[str]) -> EvaluateOptions:
@@ -40,6 +50,9 @@ def read(argv: Sequence[str]) -> EvaluateOptions:
     if run_dir is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(run_dir))
+    named = take_env(argv)
+    if named not in (None, config.env.name):
+        raise UserError(f"--env is {named!r}, and {run_dir} learned {config.env.name!r}")
     defaults = EvaluateOptions(
         run_dir=Path(run_dir),
         device=config.device,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
+from metarl.runs.errors_log import faults_logged
 from metarl.runs.plot_style import save
 from metarl.runs.report import write_report
 from metarl.sampling.collect import returns_of
@@ -38,10 +40,11 @@ class Held(NamedTuple):
     device: torch.device
 
 
-def evaluate(options: EvaluateOptions) -> Path:
+def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = None) -> Path:
     """Writes the run's adaptation.json, .csv, .png and report, and prints the table.
 
-    Returns the picture's path.
+    `distribution` is what the run learned from; where it is left out, the catalogue's. Returns
+    the picture's path.
 
     Raises:
         UserError: for a run without weights, or one to compare with on other tasks.
@@ -52,8 +55,11 @@ def evaluate(options: EvaluateOptions) -> Path:
     rivals = {name: (path, run_config(path)) for name, path in _labels(options.against).items()}
     for name, (_, other) in rivals.items():
         _same_tasks(name, other, config)
-    held = _held_out(config, options)
-    try:
+    if distribution is None:
+        distribution = catalogue.make(config.env.name, config.env.horizon)
+    with faults_logged(run), ExitStack() as stack:
+        held = _held_out(distribution, options)
+        stack.callback(held.env.close)
         agent, iteration = _trained(run.root, config, held)
         outcome = _adapt(agent, held, config.agent.name)
         controls, others = {}, {}
@@ -61,8 +67,6 @@ def evaluate(options: EvaluateOptions) -> Path:
             controls["random initialisation"] = _adapt(_random(config, held), held, "random")
         for name, (path, other) in rivals.items():
             others[name] = _adapt(_trained(path, other, held)[0], held, name)
-    finally:
-        held.env.close()
     adaptation = Adaptation(
         env=config.env.name,
         agent=config.agent.name,
@@ -109,10 +113,9 @@ def _same_tasks(name: str, other: Config, config: Config) -> None:
         )
 
 
-def _held_out(config: Config, options: EvaluateOptions) -> Held:
+def _held_out(distribution: TaskDistribution, options: EvaluateOptions) -> Held:
     """The tasks depend on the seed and their number alone, so every agent meets the same."""
     device = torch_device(options.device)
-    distribution = catalogue.make(config.env.name, config.env.horizon)
     rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
     tasks = distribution.sample(options.tasks, rng, options.split)
     env = distribution.open(options.tasks, options.episodes, workers_of(options))
@@ -162,7 +165,8 @@ def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
     except DivergedError as error:
         raise UserError(f"{name}: {error}; another --seed draws other tasks") from error
     except UserError as error:
-        raise UserError(f"{name}: {error}") from error
+        error.args = (f"{name}: {error}",)
+        raise
     returns = np.stack([returns_of(x).cpu().numpy() for x in rounds], axis=1)
     success = np.stack([x.success.cpu().numpy() for x in rounds], axis=1)
     per_task = [float(x.mask.sum()) / options.tasks for x in rounds[:-1]]

@@ -44,8 +44,8 @@ def load_config(path: Path | str, base: Config | None = None) -> Config:
     # The names come first: they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
         config = with_agent(config, name)
-    if (name := _named(settings, "env")) is not None:
-        config = with_env(config, name)
+    if (name := _named(settings, "env")) is not None and not envs.is_own(name):
+        config = with_env(config, name)  # of code, the horizon is known once it may run
     config = overlay(config, settings, str(path))
     config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
     check_ranges(config, str(path))

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from metarl import experiment
 from metarl.agents import catalogue as agents
-from metarl.cli import open_door, print_help, read_flags, take, take_positional, wants_help
+from metarl.cli import (
+    open_door,
+    print_help,
+    read_flags,
+    take,
+    take_env,
+    take_positional,
+    wants_help,
+)
 from metarl.config import Config
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
@@ -20,7 +28,8 @@ def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
     from metarl.training import train  # torch and the simulators: once the command line is right
 
-    train(config, name)
+    named = take_env(list(argv))
+    train(config, name, envs.make(config.env.name, config.env.horizon, named))
 
 
 def read(argv: Sequence[str]) -> tuple[Config, str]:
@@ -36,7 +45,7 @@ def read(argv: Sequence[str]) -> tuple[Config, str]:
     # These stand for whole sections; what is left are the flags of single fields.
     file = take(argv, "--config")
     agent = take(argv, "--agent.name") or take(argv, "--agent")
-    env = take(argv, "--env.name") or take(argv, "--env")
+    env = take_env(argv)
     name = take_positional(argv)
     config = preset(name) if name is not None else Config()
     if agent is not None:
@@ -75,7 +84,8 @@ def _description() -> str:
             "",
             "in a preset's place, or over it:",
             f"  --agent NAME   another agent with its defaults: {', '.join(agents.names())}",
-            f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())}",
+            f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())};",
+            "                 or your own, package.module:attribute",
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
         ]
     )

@@ -22,6 +22,7 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiment import run_config
 from metarl.runs import checkpoint, directory, environment, files
+from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
 from metarl.runs.progress import Progress, short
 from metarl.sampling.collect import returns_of
@@ -30,6 +31,7 @@ from metarl.types import (
     Agent,
     BatchedEnv,
     DivergedError,
+    EnvFaultError,
     Metrics,
     Params,
     TaskDistribution,
@@ -43,23 +45,32 @@ MAX_RESAMPLED = 10
 """Diverged attempts at one meta-iteration after which the run gives up."""
 
 
-def train(config: Config, preset_name: str) -> Path:
+def train(config: Config, preset_name: str, distribution: TaskDistribution | None = None) -> Path:
     """Meta-trains, or continues what `config.run_dir` holds. Returns the run's folder.
+
+    Args:
+        config: the whole experiment.
+        preset_name: what the progress is headed with.
+        distribution: the tasks that `config.env` names; where it is left out, the catalogue's.
 
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
+    if distribution is None:
+        distribution = envs.make(config.env.name, config.env.horizon)
     run = directory.create(config.run_dir)
     with directory.Lock(run):
         if run.config.exists() and checkpoint.saved(run.checkpoints):
             check_continues(config, run_config(run.root), run.root)
-        trainer = Trainer(config, run, preset_name)
+        trainer = Trainer(config, run, preset_name, distribution)
         if trainer.iteration >= config.iterations:
             print(f"{run.root} is done: it has {trainer.iteration} iterations")
             return run.root
         files.replace_text(run.config, dump(config))
-        trainer.run_to_the_end()
-    print(f"done; next: python -m metarl.evaluate {run.root}")
+        with faults_logged(run):
+            trainer.run_to_the_end()
+    again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
+    print(f"done; next: python -m metarl.evaluate {run.root}{again}")
     return run.root
 
 
@@ -74,12 +85,18 @@ class Snapshot(NamedTuple):
 class Trainer:
     """One run in one process. What it does at iteration n depends on config and n alone."""
 
-    def __init__(self, config: Config, run: directory.RunDirectory, name: str):
+    def __init__(
+        self,
+        config: Config,
+        run: directory.RunDirectory,
+        name: str,
+        distribution: TaskDistribution,
+    ):
         self.config, self.run, self.name = config, run, name
+        self.distribution = distribution
         self.device = torch_device(config.device)
         self.workers = workers_of(config)
         torch.set_num_threads(cores())
-        self.distribution: TaskDistribution = envs.make(config.env.name, config.env.horizon)
         self.agent = build_agent(config, self.distribution, self.device)
         self.iteration = self.saved = 0
         self.state: dict[str, Any] = {"env_steps": 0, "wall_s": 0.0, "resampled": 0}
@@ -108,7 +125,7 @@ class Trainer:
             stack.callback(log.close)
             env = self.distribution.open(sampling.tasks, sampling.episodes, self.workers)
             stack.callback(env.close)
-            speed = short(self._simulation_speed(env))
+            speed = short(self._trial(env))
             stack.callback(progress.close)
             progress.start(
                 f"{self.name}: {config.agent.name} on {config.env.name}, kept in {self.run.root}",
@@ -141,19 +158,34 @@ class Trainer:
                 warnings.warn(f"since this run began: {change}", stacklevel=2)
         environment.write(self.run.environment, now)
 
-    def _simulation_speed(self, env: BatchedEnv) -> float:
-        """Environment steps per second without a policy, over a short trial."""
+    def _trial(self, env: BatchedEnv) -> float:
+        """A few steps without a policy: environment steps per second.
+
+        Raises:
+            EnvFaultError: where a reset depends on what was played before.
+        """
         spec, sampling = self.distribution.spec, self.config.sampling
         rng = keys.generator(self.config.seed, keys.Purpose.TRIAL)
-        env.set_tasks(self.distribution.sample(sampling.tasks, rng))
+        tasks = self.distribution.sample(sampling.tasks, rng)
+        env.set_tasks(tasks)
         shape = (sampling.tasks, sampling.episodes)
-        env.reset(np.zeros(shape, np.uint64))
+        seeds = keys.seeds(*shape, self.config.seed, keys.Purpose.TRIAL)
+        first = env.reset(seeds)
         still = np.zeros((*shape, spec.act_dim), spec.action_space.dtype)
         steps = min(20, spec.horizon)
         started = time.perf_counter()
         for _ in range(steps):
             env.step(still)
-        return steps * still[..., 0].size / (time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        differs = (env.reset(seeds) != first).any(axis=-1)
+        if spec.deterministic and differs.any():
+            k, e = np.argwhere(differs)[0].tolist()
+            raise EnvFaultError(
+                spec.name, tasks[k], e, 0, "reset",
+                "after an episode the same seed starts another one: reset(seed=...) must draw all "
+                "chance from the environment's own np_random (or give deterministic=False)",
+            )  # fmt: skip
+        return steps * still[..., 0].size / seconds
 
     def _snapshot(self) -> Snapshot:
         state = {**self.state, "recent": list(self.recent)}
@@ -181,7 +213,8 @@ class Trainer:
                 self.state["resampled"] += 1
                 progress.note(f"iteration {self.iteration + 1} drawn anew: {error}")
             except UserError as error:
-                raise UserError(f"iteration {self.iteration + 1}: {error}") from error
+                error.args = (f"iteration {self.iteration + 1}: {error}",)
+                raise
         else:
             raise UserError(
                 f"iteration {self.iteration + 1}: {MAX_RESAMPLED} draws in a row diverged; "

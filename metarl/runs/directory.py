@@ -61,6 +61,11 @@ class RunDirectory:
         return self.root / "report.html"
 
     @property
+    def errors(self) -> Path:
+        """Tracebacks of environments that failed."""
+        return self.root / "errors.log"
+
+    @property
     def lock(self) -> Path:
         return self.root / ".lock"
 

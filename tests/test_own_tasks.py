@@ -1,0 +1,243 @@
+"""Environments of a user's own through the doors: named, faulty, and their code not run unasked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+
+from metarl import evaluate, train
+from metarl.envs import catalogue
+from metarl.errors import UserError
+from metarl.runs import checkpoint
+
+OWN = Path(__file__).resolve().parent / "own"
+SMALL = [
+    "--sampling.tasks", "3", "--sampling.episodes", "4", "--agent.policy.hidden", "8",
+    "--evaluation.tasks", "2", "--evaluation.episodes", "3", "--evaluation.steps", "1",
+    "--device", "cpu", "--checkpoint-every", "1",
+]  # fmt: skip
+
+
+def command(target: str, run_dir: Path, *flags: str) -> list[str]:
+    return ["point-goal", "--env", target, *SMALL, "--run-dir", str(run_dir), *flags]
+
+
+def start(door: str, argv: list[str]) -> subprocess.Popen[str]:
+    paths = [str(OWN), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", f"metarl.{door}", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)},
+        # Where pytest runs in the background its children would inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def run(door: str, argv: list[str]) -> tuple[int, str]:
+    process = start(door, argv)
+    said, _ = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def weights(run_dir: Path) -> bytes:
+    kept = checkpoint.load_latest(run_dir / "checkpoints")
+    assert kept is not None
+    return b"".join(
+        x.numpy().tobytes() for x in load_file(kept.path / "agent.safetensors").values()
+    )
+
+
+def test_a_run_on_tasks_of_ones_own(tmp_path):
+    """Trained on worker processes, continued, evaluated; the number of workers changes nothing."""
+    target = "strange_envs:walk"
+    code, said = run("train", command(target, tmp_path / "a", "--iterations", "2"))
+    assert code == 0, said
+    assert f"evaluate {tmp_path / 'a'} --env {target}" in said
+    code, said = run(
+        "train", command(target, tmp_path / "a", "--iterations", "3", "--workers", "1")
+    )
+    assert code == 0, said
+    code, said = run(
+        "train", command(target, tmp_path / "b", "--iterations", "3", "--workers", "0")
+    )
+    assert code == 0, said
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    code, said = run("evaluate", [str(tmp_path / "a"), "--env", target])
+    assert code == 0, said
+    kept = json.loads((tmp_path / "a" / "evaluation" / "adaptation.json").read_text())
+    assert kept["env"] == target
+    assert set(kept["tasks"][0]) == {"slope"}
+
+
+def test_code_runs_only_where_the_command_line_names_it(tmp_path, monkeypatch):
+    """A config in a run's folder imports nothing, neither in training nor in evaluation."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "trap.py").write_text("raise SystemExit('the trap was imported')")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("env:\n  name: trap:tasks\n  horizon: 5\n")
+    refusal = r"trap:tasks, code of your own.*\nadd --env trap:tasks"
+    with pytest.raises(UserError, match=refusal):
+        evaluate.main([str(folder)])
+    with pytest.raises(UserError, match=refusal):
+        train.main(["--config", str(folder / "config.yaml")])
+    with pytest.raises(UserError, match=r"--env is 'other:tasks', and .* learned 'trap:"):
+        evaluate.main([str(folder), "--env", "other:tasks"])
+    assert "trap" not in sys.modules
+    with pytest.raises(SystemExit, match="the trap was imported"):
+        evaluate.main([str(folder), "--env", "trap:tasks"])
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere.at_all:tasks", "there is no module 'nowhere'"),
+        ("strange_envs:wlak", "has no 'wlak'; did you mean 'walk'"),
+        ("strange_envs:HORIZON", "is no task distribution but int; it has neither sample, make"),
+        ("strange_envs:Walk", "is one environment; metarl.gym_tasks"),
+        ("broken:tasks", "importing broken raised ZeroDivisionError: division by zero"),
+        ("hungry:tasks", "its module needs 'no_such_thing': pip install it"),
+        ("raising:tasks", r"raising:tasks\(\) raised KeyError: 'x'"),
+        ("half-cheetah:walk", "is no task distribution; did you mean"),
+    ],
+)
+def test_what_is_no_distribution_is_refused(strange_envs, tmp_path, monkeypatch, target, message):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "hungry.py").write_text("import no_such_thing")
+    (tmp_path / "raising.py").write_text("def tasks():\n    return {}['x']")
+    with pytest.raises(UserError, match=message):
+        catalogue.make(target, 12, named=target)
+
+
+def test_the_horizon_is_the_distributions_own_unless_it_is_set(strange_envs, tmp_path):
+    config, _ = train.read(command("strange_envs:walk", tmp_path))
+    assert config.env.horizon == strange_envs.HORIZON
+    argv = command("strange_envs:walk", tmp_path, "--env.horizon", "5")
+    config, _ = train.read(argv)
+    made = catalogue.make(config.env.name, config.env.horizon, named="strange_envs:walk")
+    assert made.spec.horizon == 5
+
+
+FAULTS = {
+    "nan_observation": "the observation is nan at index 1 of 2",
+    "infinite_observation": "the observation is inf at index 0 of 2",
+    "nan_reward": "the reward is nan",
+    "infinite_reward": "the reward is -inf",
+    "observation_shape": r"the observation is an array of shape \(1,\)",
+    "observation_dtype": "the observation is an array of shape .* and <U1, not in",
+    "observation_list": r"the observation is \[.*\(list\), not in Box",
+    "reward_shape": r"the reward is ndarray of shape \(1,\), not a number",
+    "reward_none": "the reward is NoneType None, not a number",
+    "terminated_int": r"terminated is 0 \(int\), not a bool",
+    "4_tuple": "step returned a tuple of 4, not",
+    "step_raises": "step raised ZeroDivisionError: division by zero",
+}
+AT_RESET = {
+    "constructor": "constructor raised RuntimeError: no licence",
+    "reset_raises": "reset raised KeyError: 'map'",
+    "reset_returns_obs": r"reset returned ndarray, not \(observation, info\)",
+}
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("fault", [*FAULTS, *AT_RESET])
+def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, fault, workers):
+    """Environment, task, episode, step and field; the traceback in the run's errors.log."""
+    argv = command(f"strange_envs:fault_{fault}", tmp_path, "--workers", workers)
+    with pytest.raises(UserError) as caught:
+        train.main(argv)
+    said = str(caught.value)
+    step = 3 if fault in FAULTS else 0
+    place = rf"; task {{'slope': [\d.]+}}, episode \d, step {step}"
+    assert re.search("Faulty: " + {**FAULTS, **AT_RESET}[fault] + ".*" + place, said), said
+    log = tmp_path / "errors.log"
+    raised = "raise" in fault
+    if raised:
+        assert str(log) in said
+        assert "strange_envs.py" in log.read_text()
+        assert said.count("\n") == 1
+    elif fault != "constructor":
+        assert "\n" not in said
+    assert not [child for child in psutil.Process().children() if "spawn" in str(child.cmdline())]
+
+
+def test_a_reset_that_remembers_is_told_before_training(strange_envs, tmp_path):
+    with pytest.raises(UserError, match=r"the same seed starts another one.*task .*episode \d, st"):
+        train.main(command("strange_envs:remembering", tmp_path))
+
+
+def test_a_fault_after_some_iterations_keeps_the_last_checkpoint(strange_envs, tmp_path):
+    """The run goes on once the environment is mended."""
+    argv = command("strange_envs:walk", tmp_path, "--iterations", "2", "--workers", "0")
+    train.main(argv)
+    before = weights(tmp_path)
+    config = (tmp_path / "config.yaml").read_text().replace(":walk", ":fault_nan_reward")
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(UserError, match="Faulty: the reward is nan"):
+        train.main(command("strange_envs:fault_nan_reward", tmp_path, "--iterations", "4"))
+    assert weights(tmp_path) == before
+
+
+def test_a_worker_that_always_dies_ends_the_run_with_code_3(tmp_path):
+    """After a checkpoint; what was learned stays."""
+    good = command("strange_envs:walk", tmp_path, "--iterations", "1")
+    assert run("train", good)[0] == 0
+    config = (tmp_path / "config.yaml").read_text().replace(":walk", ":fault_exits")
+    (tmp_path / "config.yaml").write_text(config)
+    code, said = run("train", command("strange_envs:fault_exits", tmp_path, "--iterations", "3"))
+    assert code == 3, said
+    assert re.search(r"error: .*Faulty: worker \d exited with code 7 in task .*, step 3", said)
+    assert "4 workers lost within 100 meta-batches" in said
+    assert "Traceback" not in said
+    assert checkpoint.load_latest(tmp_path / "checkpoints") is not None
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_orphans_however_a_run_ends(tmp_path, sent):
+    """Nor anything in /dev/shm. Ctrl-C reaches the whole group, as a terminal sends it."""
+    shared = Path("/dev/shm")
+    before = set(shared.iterdir()) if shared.exists() else set()
+    process = start("train", command("strange_envs:walk", tmp_path, "--iterations", "100000"))
+    try:
+        deadline = time.monotonic() + 60
+        metrics = tmp_path / "metrics.jsonl"
+        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
+        assert len(family) >= 3, family
+        if sent == signal.SIGINT:
+            for member in family[1:]:
+                member.send_signal(sent)
+        process.send_signal(sent)
+        said, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    _, alive = psutil.wait_procs(family[1:], timeout=5)
+    assert not alive
+    if sent != signal.SIGKILL:
+        assert process.returncode == 130, said
+        assert "Traceback" not in said
+        assert "replaced" not in said
+    if shared.exists():
+        assert set(shared.iterdir()) <= before
+
+
+def test_code_and_catalogue_are_told_apart():
+    assert all(not catalogue.is_own(name) for name in catalogue.names())
+    assert catalogue.is_own("a.b:c")
+    assert not catalogue.is_own("bandit:other")
