@@ -112,7 +112,10 @@ class BatchedEnv(Protocol):
 
 
 class Part(Protocol):
-    """Some episodes of every task of a BatchedEnv; their steps are started and awaited apart."""
+    """Some episodes of every task of a BatchedEnv; their steps are started and awaited apart.
+
+    What it returns may be read until the next `start` or `send`.
+    """
 
     episodes: slice
 

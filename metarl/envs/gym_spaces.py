@@ -118,8 +118,8 @@ def decoder(space: Space) -> Callable[[np.ndarray], Sequence[Any] | np.ndarray]:
 
         return clipped
     start = np.asarray(space.start)  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(space, Discrete):
-        return lambda actions: list(actions[:, 0] + start)
+    if isinstance(space, Discrete):  # Python's own: gymnasium checks them a microsecond faster
+        return lambda actions: (actions[:, 0] + start).tolist()
     assert isinstance(space, MultiDiscrete)
     shape, dtype = space.shape, space.dtype
     return lambda actions: (actions.reshape(-1, *shape) + start).astype(dtype)

@@ -82,13 +82,11 @@ class Playing:
         self.part, self._act, self._noise, self._device = part, act, noise, device
         self._outcomes = outcomes
         self._alive = np.ones(outcomes.success.shape, bool)
+        self._ended = False
         self.actions: list[Tensor] = []
         self.distributions: list[ActionDistribution] = []
-
-    @property
-    def going_on(self) -> bool:
+        self.going_on = True
         """Whether any of the episodes has not ended."""
-        return bool(self._alive.any())
 
     def begin(self) -> None:
         """Takes up the first observations and sends the first actions."""
@@ -100,14 +98,16 @@ class Playing:
             return
         t, alive, outcomes = len(self.actions) - 1, self._alive, self._outcomes
         step = self.part.receive()
-        ends = alive & (step.terminated | step.truncated)
         outcomes.mask[:, t] = alive
-        outcomes.rewards[:, t] = np.where(alive, step.rewards, 0.0)
-        outcomes.terminated[:, t] = alive & step.terminated
-        outcomes.truncated[:, t] = alive & step.truncated & ~step.terminated
-        outcomes.success[...] |= alive & step.success
-        outcomes.final_obs[ends] = step.obs[ends]
-        alive &= ~ends
+        outcomes.rewards[:, t] = np.where(alive, step.rewards, 0.0) if self._ended else step.rewards
+        np.logical_or(outcomes.success, alive & step.success, out=outcomes.success)
+        ends = alive & (step.terminated | step.truncated)
+        if ends.any():
+            outcomes.terminated[:, t] = alive & step.terminated
+            outcomes.truncated[:, t] = alive & step.truncated & ~step.terminated
+            outcomes.final_obs[ends] = step.obs[ends]
+            alive &= ~ends
+            self._ended, self.going_on = True, bool(alive.any())
         if t + 1 < len(self._noise) and self.going_on:
             # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
             self._send(np.where(alive[..., None], step.obs, np.float32(0.0)))

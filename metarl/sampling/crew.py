@@ -126,7 +126,7 @@ class Processes:
         self.rows.actions[self._plan.parts[part]] = actions
         history.append(actions)
         for worker in self._workers:
-            worker.send(part, "step", part)
+            worker.step(part)
 
     def finish(self, part: int) -> None:
         for index in range(len(self._workers)):
@@ -170,7 +170,8 @@ class Processes:
     def _where(self, index: int, waiting: set[Any]) -> str:
         if START in waiting:
             return " when it started"
-        _, row, step = self.rows.pulse[index].tolist()
+        beat, step = self.rows.pulse[index].tolist()
+        row = beat % self._plan.size
         _, episode = self._plan.place(row)
         return f" in task {dict(self._tasks[row])}, episode {episode}, step {step}"
 

@@ -84,7 +84,7 @@ class PoolPart:
     def first_obs(self) -> np.ndarray:
         with self._pool.faults():
             self._pool.crew.finish(self._index)
-        return self._copy(self._pool.crew.rows.obs)
+        return self._view(self._pool.crew.rows.obs)
 
     def send(self, actions: np.ndarray) -> None:
         with self._pool.faults():
@@ -95,8 +95,7 @@ class PoolPart:
             self._pool.crew.finish(self._index)
         rows = self._pool.crew.rows
         found = (rows.obs, rows.rewards, rows.terminated, rows.truncated, rows.success)
-        return Step(*map(self._copy, found))
+        return Step(*map(self._view, found))
 
-    def _copy(self, array: np.ndarray) -> np.ndarray:
-        """The caller's own: the next step writes here again."""
-        return array[self._at].reshape(*self._shape, *array.shape[1:]).copy()
+    def _view(self, array: np.ndarray) -> np.ndarray:
+        return array[self._at].reshape(*self._shape, *array.shape[1:])

@@ -102,7 +102,7 @@ class Rows(NamedTuple):
     terminated: np.ndarray  # [N] bool
     truncated: np.ndarray  # [N] bool
     success: np.ndarray  # [N] bool
-    pulse: np.ndarray  # [workers, 3] int64: how often it moved, and the row and step it is at
+    pulse: np.ndarray  # [workers, 2] int64: moves with each row that a worker does; its step
 
     @staticmethod
     def bytes_for(plan: Plan, workers: int) -> int:
@@ -129,7 +129,7 @@ def _layout(plan: Plan, workers: int) -> list[tuple[tuple[int, ...], Any]]:
         ((size, spec.obs_dim), np.float32),
         ((size,), np.float32),
         *flags,
-        ((workers, 3), np.int64),
+        ((workers, 2), np.int64),
     ]
 
 
@@ -148,9 +148,10 @@ class Share:
     def __init__(self, factory: RowFactory, rows: Rows, parts: Sequence[slice], worker: int):
         self.factory, self.rows, self.parts = factory, rows, parts
         self._envs: dict[int, RowEnv] = {}
-        self._alive = np.zeros(len(rows.seeds), dtype=bool)
+        self._going: list[list[int]] = [[] for _ in parts]
+        """Rows of each part whose episodes have not ended."""
         self._steps = [0] * len(parts)
-        self._pulse = memoryview(rows.pulse[worker])
+        self._pulse, self._beats = memoryview(rows.pulse[worker]), 0
 
     def set_tasks(self, tasks: Mapping[int, Task]) -> None:
         """Row -> the task that it plays from its next reset on."""
@@ -165,7 +166,8 @@ class Share:
         """Starts an episode in each row of a part."""
         rows, where = self.rows, self.parts[part]
         self._steps[part] = 0
-        self._alive[where] = True
+        rows.terminated[where] = rows.truncated[where] = False
+        self._going[part] = list(range(where.start, where.stop))
         for row in range(where.start, where.stop):
             with self._at(row, 0):
                 rows.obs[row] = self._envs[row].reset(int(rows.seeds[row]))
@@ -175,27 +177,24 @@ class Share:
         """A step of each row whose episode goes on; the others keep what they had."""
         rows, where = self.rows, self.parts[part]
         self._steps[part] += 1
-        now, pulse = self._steps[part], self._pulse
-        actions = self.factory.decode(rows.actions[where])
-        pulse[2] = now
-        row = where.start
+        now, going, pulse, envs = self._steps[part], self._going[part], self._pulse, self._envs
+        beat = self._next_beat()
+        _, _, obs, rewards, terminated, truncated, success, _ = rows
+        actions, first, row, ended = self.factory.decode(rows.actions[where]), where.start, 0, False
+        pulse[1] = now
         try:
-            for row, action in enumerate(actions, where.start):
-                if not self._alive[row]:
-                    continue
-                pulse[0] += 1
-                pulse[1] = row
-                (
-                    rows.obs[row],
-                    rows.rewards[row],
-                    rows.terminated[row],
-                    rows.truncated[row],
-                    rows.success[row],
-                ) = self._envs[row].step(action)
-        except RowError as fault:
-            raise RowError(fault.field, fault.what, fault.trace, row, now) from None
+            for row in going:
+                pulse[0] = beat + row
+                obs[row], rewards[row], over, cut, success[row] = envs[row].step(
+                    actions[row - first]
+                )
+                if over or cut:
+                    terminated[row], truncated[row], ended = over, cut, True
+        except RowError as error:
+            raise RowError(error.field, error.what, error.trace, row, now) from None
         self._check_finite(where, now)
-        self._alive[where] &= ~(rows.terminated[where] | rows.truncated[where])
+        if ended:
+            self._going[part] = [row for row in going if not (terminated[row] or truncated[row])]
 
     def replay(self, part: int, history: Sequence[np.ndarray]) -> None:
         """A part's episodes from their seeds and actions, [rows of the part, act_dim] a step."""
@@ -212,12 +211,16 @@ class Share:
     @contextmanager
     def _at(self, row: int, step: int) -> Iterator[None]:
         """Says where this worker is, while it is there and when something fails."""
-        self._pulse[0] += 1
-        self._pulse[1], self._pulse[2] = row, step
+        self._pulse[0], self._pulse[1] = self._next_beat() + row, step
         try:
             yield
         except RowError as fault:
             raise RowError(fault.field, fault.what, fault.trace, row, step) from None
+
+    def _next_beat(self) -> int:
+        """Whatever row is done next, the pulse is another than before; modulo N it is the row."""
+        self._beats += 1
+        return self._beats * len(self.rows.seeds)
 
     def _check_finite(self, where: slice, step: int) -> None:
         for field, values in (("observation", self.rows.obs), ("reward", self.rows.rewards)):

@@ -11,8 +11,9 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
-import select
 import signal
+import socket
+import struct
 import threading
 import time
 from collections import deque
@@ -27,6 +28,11 @@ from metarl.sampling.rows import Plan, RowError, RowFactory, Rows, Share, faults
 from metarl.types import Workers
 
 START = "start"
+MESSAGE = 0xFF
+"""A byte that says: a pickled message follows. Any other sent to a worker is the part to step,
+and any other answer says that all is well. Steps are frequent, and a pickle costs 10 us."""
+WATCH_S = 1.0
+"""How often a wait for an answer looks whether the worker still moves."""
 ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -92,15 +98,22 @@ class Worker:
         with _one_thread(), _no_interrupt():
             self.process.start()
         theirs.close()  # or this end would never hear that the worker is gone
-        self._poll = select.poll()
-        self._poll.register(self._connection.fileno(), select.POLLIN)
+        self._bell = self._connection.fileno()
+        self._wake_every(min(WATCH_S, workers.timeout_s))
         self.send(START, "load", factory)
 
     def send(self, label: Any, command: str, *arguments: Any) -> None:
         """Has the worker do something; `finish(label)` awaits it."""
         self.waiting.append(label)
         with contextlib.suppress(OSError):  # it is gone: `finish` will find out, and how
+            os.write(self._bell, bytes([MESSAGE]))
             self._connection.send((command, *arguments))
+
+    def step(self, part: int) -> None:
+        """Has the worker step its rows of a part; `finish(part)` awaits it."""
+        self.waiting.append(part)
+        with contextlib.suppress(OSError):
+            os.write(self._bell, bytes([part]))
 
     def finish(self, label: Any) -> None:
         """Awaits all that was sent up to the last `label`.
@@ -110,23 +123,43 @@ class Worker:
             WorkerLostError: where no answer can be expected any more.
         """
         while label in self.waiting:
-            self._await_answer()
-            try:
-                answer = self._connection.recv()
-            except (EOFError, OSError):
-                raise WorkerLostError(self._how_it_died()) from None
+            answer = self._answer()
             self.waiting.popleft()
             if answer is not None:
                 raise answer
 
-    def _await_answer(self) -> None:
-        """Until there is an answer or an end of the connection, as long as the worker moves."""
-        beat, since = self._pulse[0], time.monotonic()
-        while not self._poll.poll(min(1000.0, 1000.0 * self._timeout_s)):
-            if self._pulse[0] != beat:
-                beat, since = self._pulse[0], time.monotonic()
-            elif time.monotonic() - since > self._timeout_s:
-                raise WorkerLostError(f"hung for more than {self._timeout_s:g} s")
+    def _answer(self) -> RowError | None:
+        try:
+            byte = self._byte()
+            if byte and byte[0] == MESSAGE:
+                self._wake_every(0.0)  # what follows is on its way
+                answer = self._connection.recv()
+                self._wake_every(min(WATCH_S, self._timeout_s))
+                return answer
+        except (EOFError, OSError):
+            byte = b""
+        if not byte:
+            raise WorkerLostError(self._how_it_died())
+        return None
+
+    def _byte(self) -> bytes:
+        """Awaits one, as long as the worker moves; none at the end of the connection."""
+        beat = since = None
+        while True:
+            try:
+                return os.read(self._bell, 1)
+            except BlockingIOError:  # WATCH_S went by
+                if since is None or self._pulse[0] != beat:
+                    beat, since = int(self._pulse[0]), time.monotonic()
+                elif time.monotonic() - since + WATCH_S > self._timeout_s:
+                    raise WorkerLostError(f"hung for more than {self._timeout_s:g} s") from None
+
+    def _wake_every(self, seconds: float) -> None:
+        """How long a read waits before it gives up; 0: for ever."""
+        with socket.socket(fileno=os.dup(self._bell)) as ours:
+            whole = int(seconds)
+            timeval = struct.pack("ll", whole, int(1e6 * (seconds - whole)))
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
 
     def _how_it_died(self) -> str:
         self.process.join(5.0)
@@ -139,8 +172,7 @@ class Worker:
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def ask_to_stop(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.send(("stop",))
+        self.send("stop", "stop")
 
     def end(self, patience_s: float = 0.0) -> None:
         """Makes sure that it is gone, and after `patience_s` by force."""
@@ -187,28 +219,26 @@ def _serve(
     """What a worker process does: a command, its answer, and so on until it is told to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    rows = Rows.in_memory(plan, count, memory)
-    share: Share | None = None
-    while True:
-        answer: RowError | None = None
+    rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
+    share: Any = None
+    while byte := os.read(bell, 1):
         try:
-            # A factory is unpickled here, and a user's modules imported: their faults too.
-            with faults_of("import"):
-                command, *arguments = parent.recv()
-        except RowError as fault:
-            if isinstance(fault.__cause__, EOFError):
-                return
-            command, arguments, answer = "", [], fault
-        if command == "stop":
-            break
-        try:
-            if command == "load":
-                share = Share(arguments[0].fn, rows, parts, index)
-            elif command:
-                getattr(share, command)(*arguments)
-        except RowError as fault:
-            answer = fault
-        parent.send(answer)
+            if byte[0] != MESSAGE:
+                share.step(byte[0])
+            else:
+                # A factory is unpickled here, and a user's modules imported: their faults too.
+                with faults_of("import"):
+                    command, *arguments = parent.recv()
+                if command == "stop":
+                    break
+                if command == "load":
+                    share = Share(arguments[0].fn, rows, parts, index)
+                else:
+                    getattr(share, command)(*arguments)
+            os.write(bell, b"\0")
+        except RowError as error:
+            os.write(bell, bytes([MESSAGE]))
+            parent.send(error)
     if share is not None:
         share.close()
 
