@@ -29,9 +29,6 @@ Options = TypeVar("Options")
 
 def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
     """Runs a door on the command line: what a user can put right is said in a few lines."""
-    # Threads that wait for work otherwise spin for milliseconds; where another process wants
-    # the core, every small operation then waits for the scheduler. Read when torch is imported.
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     warnings.showwarning = _one_line
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way of saying Ctrl-C
     try:

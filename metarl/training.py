@@ -59,7 +59,7 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
     if distribution is None:
         distribution = envs.make(config.env.name, config.env.horizon)
     run = directory.create(config.run_dir)
-    with directory.Lock(run):
+    with directory.Lock(run), faults_logged(run):
         if run.config.exists() and checkpoint.saved(run.checkpoints):
             check_continues(config, run_config(run.root), run.root)
         trainer = Trainer(config, run, preset_name, distribution)
@@ -67,8 +67,7 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
             print(f"{run.root} is done: it has {trainer.iteration} iterations")
             return run.root
         files.replace_text(run.config, dump(config))
-        with faults_logged(run):
-            trainer.run_to_the_end()
+        trainer.run_to_the_end()
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     print(f"done; next: python -m metarl.evaluate {run.root}{again}")
     return run.root

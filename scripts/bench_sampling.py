@@ -1,11 +1,14 @@
 """How much of the simulator's own speed is left with a policy in the loop.
 
-Prints ratios, each of measurements taken by turns in this one run: the half-cheetahs with an
-MLP 100-100 choosing every action, against (a) bare `mujoco.rollout` stepping the very same
-simulations, and (b) a gymnasium SyncVectorEnv of HalfCheetah-v5 under the same kind of policy.
-Single timings are noisy; only the ratios are meant to be quoted.
+Prints ratios, each of measurements taken by turns in this one run, an MLP 100-100 choosing every
+action. `mujoco`: the half-cheetahs against (a) bare `mujoco.rollout` stepping the very same
+simulations, and (b) a gymnasium SyncVectorEnv of HalfCheetah-v5. `pool`: 64 environments that
+step one at a time on worker processes, CartPole and one whose step takes about 50 us, against
+SyncVectorEnv and AsyncVectorEnv; their poles never fall, so that all play the same number of
+steps. Single timings are noisy; only the ratios are meant to be quoted.
 
-    python scripts/bench_sampling.py --tasks 40 --episodes 20 --threads 2
+    python scripts/bench_sampling.py --only mujoco --tasks 40 --episodes 20 --threads 2
+    python scripts/bench_sampling.py --only pool --workers 2
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -29,7 +32,9 @@ from mujoco.rollout import Rollout
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.config import AgentConfig
 from metarl.envs import catalogue
+from metarl.envs.gym_tasks import gym_tasks
 from metarl.envs.half_cheetah import HalfCheetahEnv
+from metarl.envs.parameters import Uniform
 from metarl.sampling.collect import collect, draw
 from metarl.types import Workers
 
@@ -137,9 +142,98 @@ class Gymnasium:
         return time.perf_counter() - start
 
 
+class UnfallingPole(gymnasium.Wrapper):
+    """CartPole without an end, each step `burden` rounds of arithmetic longer."""
+
+    def __init__(self, burden: int = 0):
+        super().__init__(gymnasium.make("CartPole-v1", max_episode_steps=-1))
+        pole: Any = self.env.unwrapped
+        pole.theta_threshold_radians = pole.x_threshold = 1e9
+        self.burden = burden
+
+    def step(self, action: Any) -> Any:
+        for number in range(self.burden):
+            number * number % 7
+        return self.env.step(action)
+
+
+def burden_of(step_us: float) -> int:
+    """Rounds of arithmetic that make a step last `step_us` microseconds here."""
+    plain, loaded = UnfallingPole(), UnfallingPole(2000)
+    seconds = []
+    for pole in (plain, loaded):
+        pole.reset(seed=1)
+        start = time.perf_counter()
+        for _ in range(2000):
+            pole.step(1)
+        seconds.append((time.perf_counter() - start) / 2000)
+    return max(0, round(2000 * (1e-6 * step_us - seconds[0]) / (seconds[1] - seconds[0])))
+
+
+class Pooled:
+    """The environments on our workers, as training collects them."""
+
+    def __init__(self, make: Callable[..., Any], args: argparse.Namespace):
+        parameters = {"gravity": Uniform(5.0, 15.0)}
+        self.distribution = gym_tasks(make, parameters, horizon=args.steps, name="pole")
+        rng, spec = np.random.default_rng(args.seed), self.distribution.spec
+        self.env = self.distribution.open(8, args.pool_envs // 8, Workers(args.workers))
+        self.env.set_tasks(self.distribution.sample(8, rng))
+        self.agent = GradientAgent(spec, AgentConfig(), rng, torch.device("cpu"))
+        self.draws = draw(spec, 8, args.pool_envs // 8, self.agent.noise, args.seed)
+
+    def play(self) -> float:
+        act = partial(self.agent.act, self.agent.begin())
+        start = time.perf_counter()
+        collect(self.env, act, self.draws, self.distribution.spec, torch.device("cpu"))
+        return time.perf_counter() - start
+
+
+class Vectorised:
+    """A gymnasium vector environment under the same policy."""
+
+    def __init__(self, env: Any, pooled: Pooled):
+        self.env, self.pooled = env, pooled
+        self.act = partial(pooled.agent.act, pooled.agent.begin())
+
+    @torch.no_grad()
+    def play(self) -> float:
+        start = time.perf_counter()
+        obs, _ = self.env.reset(seed=1)
+        for noise in self.pooled.draws.noise.flatten(1, 2):
+            actions, _ = self.act(torch.from_numpy(obs), noise)
+            obs, *_ = self.env.step(actions[:, 0].numpy())
+        return time.perf_counter() - start
+
+
+def pool(args: argparse.Namespace) -> None:
+    print(f"\n{args.pool_envs} environments, {args.workers} workers, {args.steps} steps")
+    makers = {
+        "CartPole": UnfallingPole,
+        "a step of about 50 us": partial(UnfallingPole, burden_of(50.0)),
+    }
+    for title, make in makers.items():
+        ours = Pooled(make, args)
+        contenders: dict[str, Any] = {"worker processes": ours}
+        copies = [make] * args.pool_envs
+        contenders["SyncVectorEnv"] = Vectorised(gymnasium.vector.SyncVectorEnv(copies), ours)
+        contenders["AsyncVectorEnv"] = Vectorised(gymnasium.vector.AsyncVectorEnv(copies), ours)
+        steps = {label: args.pool_envs * args.steps for label in contenders}
+        show(title, measure(contenders, steps, args.repeats))
+        for contender in contenders.values():
+            contender.env.close()
+
+
 def main() -> None:
     args = parse()
     torch.set_num_threads(args.torch_threads)
+    if args.only in (None, "mujoco"):
+        mujoco_families(args)
+    if args.only in (None, "pool"):
+        pool(args)
+
+
+def mujoco_families(args: argparse.Namespace) -> None:
     size = args.tasks * args.episodes
     print(f"{args.tasks} tasks x {args.episodes} episodes x {args.steps} steps, ", end="")
     print(f"{args.threads} simulation threads, median of {args.repeats} turns")
@@ -152,17 +246,20 @@ def main() -> None:
             contenders["gymnasium SyncVectorEnv"] = reference
         steps = dict.fromkeys(contenders, size * args.steps)
         steps["gymnasium SyncVectorEnv"] = args.vector_envs * 100
-        rates = measure(contenders, steps, args.repeats)
-        print(f"\n{name} (frame skip {skip})")
-        for label, values in rates.items():
-            print(f"  {label:24} {np.median(values):9.0f} env steps/s")
-        ours_rates = rates["policy in the loop"]
-        for label, values in rates.items():
-            if label != "policy in the loop":
-                ratios = ours_rates / values
-                low, high = ratios.min(), ratios.max()
-                print(f"  ratio to {label:24} {np.median(ratios):.2f}  ({low:.2f} to {high:.2f})")
+        show(f"{name} (frame skip {skip})", measure(contenders, steps, args.repeats))
         ours.env.close()
+
+
+def show(title: str, rates: dict[str, np.ndarray]) -> None:
+    """The first contender's ratio to each of the others."""
+    print(f"\n{title}")
+    for label, values in rates.items():
+        print(f"  {label:24} {np.median(values):9.0f} env steps/s")
+    ours, *others = rates.values()
+    for label, values in zip(list(rates)[1:], others, strict=True):
+        ratios = ours / values
+        low, high = ratios.min(), ratios.max()
+        print(f"  ratio to {label:24} {np.median(ratios):.2f}  ({low:.2f} to {high:.2f})")
 
 
 def measure(contenders: dict, steps: dict[str, int], repeats: int) -> dict[str, np.ndarray]:
@@ -179,6 +276,11 @@ def measure(contenders: dict, steps: dict[str, int], repeats: int) -> dict[str, 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=("mujoco", "pool"), help="one half of it")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--pool-envs", type=int, default=64, help="on the workers, a multiple of 8 (64)"
     )
     parser.add_argument("--tasks", type=int, default=40, help="K (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=20, help="E (default: %(default)s)")

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from metarl.envs.parameters import shares
-from metarl.envs.splits import quantiles
+from metarl.envs.splits import quantiles, shares
 from metarl.types import EnvSpec, Step, Task, Workers
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Space
+from gymnasium.spaces.utils import flatdim
 
 from metarl.envs.gym_spaces import decoder, observer
 from metarl.sampling.rows import Outcome, RowError, faults_of
@@ -75,9 +76,22 @@ class GymRow:
             self.close()
             with faults_of("constructor"):
                 self.env = self.rows.maker.make(task)
+            self._check_spaces(self.env)
             self._originals = self.rows.maker.originals(self.env)
             self._arguments = arguments
         self._task = task
+
+    def _check_spaces(self, env: gymnasium.Env) -> None:
+        """One agent plays all tasks, so what it sees and does has one form."""
+        seen, acted = self.rows.observation_space, self.rows.action_space
+        if type(env.observation_space) is not type(seen) or (
+            flatdim(env.observation_space) != flatdim(seen)
+        ):
+            what = f"this task's observations are in {env.observation_space}, others' in {seen}"
+            raise RowError("observation_space", what)
+        if env.action_space != acted:
+            what = f"this task's actions are in {env.action_space}, others' in {acted}"
+            raise RowError("action_space", what)
 
     def reset(self, seed: int) -> np.ndarray:
         assert self.env is not None

@@ -13,7 +13,7 @@ from metarl.errors import UserError
 from metarl.sampling.rows import RowError
 
 OBSERVED = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
-ACTED = "Box, Discrete or MultiDiscrete"
+ACTED = "Box (of floats), Discrete or MultiDiscrete"
 
 
 def flat_observations(space: Space, name: str) -> Box:
@@ -102,8 +102,7 @@ def flat_actions(space: Space, name: str) -> Box | Discrete | MultiDiscrete:
         return Discrete(int(space.n))
     if isinstance(space, MultiDiscrete):
         return MultiDiscrete(space.nvec.reshape(-1))
-    whole = " of floating-point numbers" if isinstance(space, Box) else ""
-    raise UserError(f"{name}: no policy acts in {space}; use {ACTED}{whole}")
+    raise UserError(f"{name}: no policy acts in {space}; use {ACTED}")
 
 
 def decoder(space: Space) -> Callable[[np.ndarray], Sequence[Any] | np.ndarray]:

@@ -7,9 +7,8 @@ Environments step one at a time, on worker processes (`sampling/pool.py`).
 
 from __future__ import annotations
 
-import inspect
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,17 +17,23 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from metarl.envs.attribute_paths import AttributePath, attribute_path
+from metarl.envs.attribute_paths import attribute_path
+from metarl.envs.gym_makers import (
+    Apply,
+    Constructor,
+    OwnClass,
+    Parameters,
+    Registered,
+    arguments_of,
+)
 from metarl.envs.gym_rows import GymRows, Maker
 from metarl.envs.gym_spaces import flat_actions, flat_observations
-from metarl.envs.parameters import FixedTasks, Parameter, ParameterTasks
+from metarl.envs.parameters import Parameter, ParameterTasks
+from metarl.envs.plain_tasks import FixedTasks
 from metarl.errors import UserError
 from metarl.sampling.pool import Pool
 from metarl.sampling.rows import RowError, faults_of
 from metarl.types import EnvFaultError, EnvSpec, Task, Workers
-
-Constructor = Callable[..., gymnasium.Env]
-Apply = Callable[[gymnasium.Env, Task], object]
 
 
 class Sampler(Protocol):
@@ -153,24 +158,25 @@ def gym_tasks(
     if horizon < 1:
         raise UserError(f"horizon={horizon} leaves nothing to play; give at least 1 step")
     tasks = _sampler(parameters, train, test)
-    relative = frozenset(key for key, one in (parameters or {}).items() if one.relative)
     spec = _registered(env) if isinstance(env, str) else None
     constructor = _entry_point(spec) if spec else env
     assert callable(constructor)
     given = dict(kwargs or {})
+    if twice := given.keys() & set(tasks.names):
+        raise UserError(f"{min(twice)!r} is in kwargs and differs by task; leave it out of kwargs")
     if apply is None:
-        taken = _arguments(constructor)
+        taken = arguments_of(constructor)
         arguments = frozenset(key for key in tasks.names if key in taken)
         paths = tuple(attribute_path(key) for key in tasks.names if key not in arguments)
     else:
         arguments, paths = frozenset(), ()
-    if stuck := relative - {path.name for path in paths}:
+    if stuck := tasks.relative - {path.name for path in paths}:
         raise UserError(
             f"{min(stuck)} is relative to the environment's own value, so it must be an attribute; "
             "an argument of the constructor, or a task for `apply`, has none"
         )
     make = Registered(spec) if spec else constructor
-    maker = Parameters(make, given, arguments, paths, relative, apply)
+    maker = Parameters(make, given, arguments, paths, tasks.relative, apply)
     title = name or (env if isinstance(env, str) else getattr(env, "__name__", "environment"))
     return GymTasks(title, maker, tasks, horizon, success, deterministic)
 
@@ -190,8 +196,11 @@ def _sampler(
 
 
 def _registered(env_id: str) -> Any:
+    module, _, inner_id = env_id.rpartition(":")
     try:
-        return gymnasium.spec(env_id)
+        if module:  # as gymnasium.make has it: the module registers the id
+            importlib.import_module(module)
+        return gymnasium.spec(inner_id)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         raise UserError(f"{env_id!r} is no gymnasium environment: {error}") from None
 
@@ -203,98 +212,6 @@ def _entry_point(spec: Any) -> Constructor:
     return point
 
 
-def _arguments(constructor: Constructor) -> frozenset[str]:
-    """Names that a constructor's signature spells out."""
-    return frozenset(
-        name
-        for name, one in inspect.signature(constructor).parameters.items()
-        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
-    )
-
-
-@dataclass(frozen=True)
-class Registered:
-    """Makes a registered environment without its time limit: the horizon is ours."""
-
-    spec: Any
-    """The registration itself: a worker need not have imported what registered it."""
-
-    def __call__(self, **kwargs: Any) -> gymnasium.Env:
-        return gymnasium.make(self.spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """The Maker of environments whose tasks are parameters."""
-
-    constructor: Constructor
-    kwargs: Mapping[str, Any]
-    constructor_arguments: frozenset[str]
-    paths: tuple[AttributePath, ...]
-    relative: frozenset[str]
-    changed_by: Apply | None
-
-    def arguments(self, task: Task) -> Mapping[str, Any]:
-        return {key: task[key] for key in task if key in self.constructor_arguments}
-
-    def make(self, task: Task) -> gymnasium.Env:
-        return self.constructor(**self.kwargs, **self.arguments(task))
-
-    def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
-        return {path.name: path.get(env.unwrapped) for path in self.paths}
-
-    def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
-        if self.changed_by is not None:
-            self.changed_by(env, task)
-            return
-        inner = env.unwrapped
-        for path in self.paths:
-            value, original = task[path.name], originals[path.name]
-            if path.name in self.relative:
-                value = original * value
-            elif isinstance(original, np.ndarray):
-                value = np.asarray(value, original.dtype)
-            path.set(inner, value)
-        if any(path.attributes[0] == "model" for path in self.paths):
-            _derive_constants(inner)
-
-
-def _derive_constants(env: Any) -> None:
-    """What MuJoCo computes from a model's fields when it compiles it, e.g. a subtree's mass."""
-    mujoco = sys.modules.get("mujoco")
-    if mujoco is not None and isinstance(env.model, mujoco.MjModel):
-        mujoco.mj_setConst(env.model, env.data)
-
-
-@dataclass(frozen=True)
-class OwnClass:
-    """The Maker and Sampler of a user's object with `sample` and `make`, perhaps `apply`."""
-
-    tasks: Any
-
-    def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
-        extra = {"draw": draw} if "draw" in _arguments(self.tasks.sample) else {}
-        if draw != "random" and not extra:
-            raise UserError(
-                f"{type(self.tasks).__name__}.sample takes no `draw`, so it cannot draw {draw} "
-                "tasks; use --sampling.task-draw random"
-            )
-        return list(self.tasks.sample(num, rng, split, **extra))
-
-    def arguments(self, task: Task) -> Mapping[str, Any]:
-        return {} if hasattr(self.tasks, "apply") else task
-
-    def make(self, task: Task) -> gymnasium.Env:
-        return self.tasks.make(task)
-
-    def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
-        return {}
-
-    def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
-        if hasattr(self.tasks, "apply"):
-            self.tasks.apply(env, task)
-
-
 def class_tasks(tasks: Any, name: str) -> GymTasks:
     """The distribution of an object with `sample(num_tasks, rng, split)`, `make(task)`, `horizon`.
 
@@ -304,6 +221,6 @@ def class_tasks(tasks: Any, name: str) -> GymTasks:
     horizon = getattr(tasks, "horizon", None)
     if not isinstance(horizon, int) or horizon < 1:
         raise UserError(f"{name} has no horizon; give it the number of steps of an episode")
-    own = OwnClass(tasks)
+    own = OwnClass(tasks, name)
     success = getattr(tasks, "success", None)
     return GymTasks(name, own, own, horizon, success, getattr(tasks, "deterministic", True))

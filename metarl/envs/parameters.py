@@ -1,7 +1,7 @@
 """Distributions of an environment's own parameters: gravity, a pole's length, a map's name.
 
-`ParameterTasks` draws tasks {name: value} from a distribution for each parameter; `FixedTasks`
-deals out listed tasks. Both have `names`, `relative` and `sample`, and their splits never meet:
+`ParameterTasks` draws tasks {name: value} from a distribution for each parameter. Its splits
+never meet:
 
 * where parameters have a `test` of their own, these are held out, all of them at once, and the
   others range freely in both splits;
@@ -21,7 +21,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split, quantiles
+from metarl.envs.plain_tasks import plain
+from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split, quantiles, shares, turns
 from metarl.errors import UserError
 
 MAX_COMBINATIONS = 2**16
@@ -132,10 +133,10 @@ class Choice:
             given = getattr(self, field)
             if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
                 raise UserError(f"{self}: {field} is {given!r}; give a list")
-            plain = tuple(_plain(value, f"{self}") for value in given)
-            object.__setattr__(self, field, plain)
-            for index, value in enumerate(plain):
-                if value in plain[:index]:
+            kept = tuple(plain(value, f"{self}") for value in given)
+            object.__setattr__(self, field, kept)
+            for index, value in enumerate(kept):
+                if value in kept[:index]:
                     raise UserError(f"{self}: {value!r} is twice in {field}; leave one out")
                 if self.relative and np.asarray(value).dtype.kind not in "if":
                     raise UserError(f"{self}: {value!r} is no factor; only numbers are relative")
@@ -204,57 +205,11 @@ class ParameterTasks:
         return parameter.at(shares(num, rng, draw), split).tolist()
 
 
-class FixedTasks:
-    """The tasks of two lists, dealt out without replacement as long as a list lasts."""
-
-    relative: frozenset[str] = frozenset()
-    """The numbers are absolute."""
-
-    def __init__(self, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]):
-        """
-        Raises:
-            UserError: for an empty list, tasks that set different parameters, a task in both.
-        """
-        self._tasks = {"train": _listed("train", train), "test": _listed("test", test)}
-        self.names = tuple(self._tasks["train"][0])
-        for split, tasks in self._tasks.items():
-            for index, task in enumerate(tasks):
-                if set(task) != set(self.names):
-                    # Or it would be played with what the task before it left behind.
-                    raise UserError(
-                        f"{split}[{index}] sets {sorted(task)}, train[0] {sorted(self.names)}; "
-                        "every task must set the same parameters"
-                    )
-        for index, task in enumerate(self._tasks["test"]):
-            if task in self._tasks["train"]:
-                raise UserError(f"test[{index}], {task}, is in train too; leave one of them out")
-
-    def sample(
-        self, num: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
-    ) -> list[dict[str, Any]]:
-        """Once a list is used up it is dealt out anew, in another order; by either `draw`."""
-        check_draw(draw)
-        tasks = self._tasks[check_split(split)]
-        return [deepcopy(tasks[i]) for i in _turns(len(tasks), num, rng)]
-
-
-def shares(num: int, rng: np.random.Generator, draw: str) -> np.ndarray:
-    """`num` numbers U(0, 1); `stratified`: one from each of `num` equal parts, in random order."""
-    within = rng.random(num)
-    return (rng.permutation(num) + within) / num if check_draw(draw) == "stratified" else within
-
-
 def _pick(values: Sequence[Any], num: int, rng: np.random.Generator, draw: str) -> list[Any]:
     """`num` of the values, drawn independently or by turns."""
     if check_draw(draw) == "stratified":
-        return [values[i] for i in _turns(len(values), num, rng)]
+        return [values[i] for i in turns(len(values), num, rng)]
     return [values[i] for i in rng.integers(len(values), size=num)]
-
-
-def _turns(size: int, num: int, rng: np.random.Generator) -> np.ndarray:
-    """`num` indices below `size`: one random order of all of them after another."""
-    rounds = -(-num // size)
-    return rng.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1).ravel()[:num]
 
 
 def _combinations(values: Sequence[Sequence[Any]]) -> dict[str, list[tuple[Any, ...]]]:
@@ -278,30 +233,3 @@ def _combinations(values: Sequence[Sequence[Any]]) -> dict[str, list[tuple[Any, 
         "train": [row for i, row in enumerate(listed) if i not in held_out],
         "test": [row for i, row in enumerate(listed) if i in held_out],
     }
-
-
-def _listed(split: str, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    if not tasks:
-        raise UserError(f"{split} is {tasks!r}; give at least one task, as {{parameter: value}}")
-    for index, task in enumerate(tasks):
-        if not isinstance(task, Mapping):
-            raise UserError(f"{split}[{index}] is {task!r}; a task is {{parameter: value}}")
-    return [
-        {name: _plain(value, f"{split}[{index}][{name!r}]") for name, value in task.items()}
-        for index, task in enumerate(tasks)
-    ]
-
-
-def _plain(value: Any, place: str) -> Any:
-    """`value` as JSON gives it back.
-
-    Raises:
-        UserError: for what JSON does not store.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [_plain(item, place) for item in value]
-    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise UserError(f"{place}: a value cannot be {value!r}; give finite numbers, strings or lists")

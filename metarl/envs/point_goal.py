@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium.spaces import Box
 
-from metarl.envs.splits import quantiles
+from metarl.envs.splits import quantiles, shares
 from metarl.types import EnvSpec, Step, Task, Workers
 
 STRIDE = 0.1
@@ -88,9 +88,7 @@ class PointGoal:
     ) -> list[Task]:
         """`stratified`: a Latin square, one goal in each of num_tasks equal parts of x and of y."""
         x = quantiles(num_tasks, rng, split, draw)
-        y = rng.random(num_tasks)
-        if draw == "stratified":
-            y = (rng.permutation(num_tasks) + y) / num_tasks
+        y = shares(num_tasks, rng, draw)
         goals = SPREAD * (2.0 * np.stack([x, y], axis=1) - 1.0)
         return [{"goal": goal} for goal in goals.tolist()]
 

@@ -41,6 +41,18 @@ def held_out(quantile: np.ndarray | float) -> np.ndarray:
     return _IN_TEST[np.floor(np.asarray(quantile) * CELLS).astype(np.int64)]
 
 
+def shares(num: int, rng: np.random.Generator, draw: str) -> np.ndarray:
+    """`num` numbers U(0, 1); `stratified`: one from each of `num` equal parts, in random order."""
+    within = rng.random(num)
+    return (rng.permutation(num) + within) / num if check_draw(draw) == "stratified" else within
+
+
+def turns(size: int, num: int, rng: np.random.Generator) -> np.ndarray:
+    """`num` indices below `size`: one random order of all of them after another."""
+    rounds = -(-num // size)
+    return rng.permuted(np.tile(np.arange(size), (rounds, 1)), axis=1).ravel()[:num]
+
+
 def check_split(split: str) -> str:
     return _known(split, ("train", "test"), "split")
 

@@ -124,7 +124,7 @@ class Processes:
         history = self._history[part]
         assert history is not None, "a step before the reset"
         self.rows.actions[self._plan.parts[part]] = actions
-        history.append(actions)
+        history.append(self.rows.actions[self._plan.parts[part]].copy())
         for worker in self._workers:
             worker.step(part)
 
@@ -169,7 +169,7 @@ class Processes:
 
     def _where(self, index: int, waiting: set[Any]) -> str:
         if START in waiting:
-            return " when it started"
+            return " when it started (a script that trains needs `if __name__ == '__main__':`)"
         beat, step = self.rows.pulse[index].tolist()
         row = beat % self._plan.size
         _, episode = self._plan.place(row)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from metarl import Choice, LogUniform, Uniform, gym_tasks
 from metarl.envs import own_tasks
@@ -200,6 +202,50 @@ def test_a_class_with_sample_and_make(monkeypatch):
             distribution.sample(3, np.random.default_rng(0), "train", "stratified")
 
 
+def test_what_a_users_sample_does_wrong_is_told(monkeypatch):
+    def loaded(sample: Any) -> Any:
+        own = type("Own", (Mine,), {"sample": sample})
+        monkeypatch.setattr(own_tasks, "_module", lambda *_: type("m", (), {"t": own}))
+        return own_tasks.load("my.module:t")
+
+    rng = np.random.default_rng(0)
+    few = loaded(lambda self, num, rng, split: [{"g": 9.0}])
+    with pytest.raises(UserError, match=r"my.module:t: sample\(3, ...\) returned 1 tasks"):
+        few.sample(3, rng)
+    with pytest.raises(EnvFaultError, match="sample raised ZeroDivisionError") as caught:
+        loaded(lambda self, num, rng, split: 1 / 0).sample(3, rng)
+    assert "test_gym_tasks.py" in caught.value.trace
+    numpy_numbers = loaded(lambda self, num, rng, split: [{"g": np.float32(9.5)}] * num)
+    assert json.dumps(numpy_numbers.sample(1, rng)) == '[{"g": 9.5}]'
+    with pytest.raises(UserError, match=r"train\[0\]\['g'\]: a value cannot be <object"):
+        loaded(lambda self, num, rng, split: [{"g": object()}] * num).sample(1, rng)
+
+
+def test_spaces_that_differ_by_task_are_refused(strange_envs):
+    """One agent plays them all."""
+
+    class Reach(strange_envs.Walk):
+        def __init__(self, reach: float):
+            super().__init__()
+            self.action_space = Box(-reach, reach, (1,), np.float32)
+
+    class Wide(strange_envs.Walk):
+        def __init__(self, reach: float):
+            super().__init__()
+            self.observation_space = Box(-1, 1, (int(reach),), np.float32)
+
+    for kind, field in ((Reach, "actions"), (Wide, "observations")):
+        distribution = gym_tasks(kind, {"reach": Choice([1, 2, 3, 4])}, horizon=5)
+        env = distribution.open(3, 2, Workers(0))
+        with pytest.raises(EnvFaultError, match=f"this task's {field} are in Box.*, others' in Bo"):
+            env.set_tasks([{"reach": reach} for reach in (1, 2, 3)])
+
+
+def test_an_id_may_name_the_module_that_registers_it(strange_envs):
+    distribution = gym_tasks("strange_envs:Walk-v0", strange_envs.SLOPE, horizon=5)
+    assert distribution.spec.obs_dim == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -219,6 +265,11 @@ def test_a_class_with_sample_and_make(monkeypatch):
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         assert gym_tasks(*arguments, horizon=20).spec
+
+
+def test_a_parameter_is_not_given_twice():
+    with pytest.raises(UserError, match="'g' is in kwargs and differs by task"):
+        gym_tasks("Pendulum-v1", {"g": Uniform(5, 15)}, horizon=5, kwargs={"g": 9.0})
 
 
 def test_a_horizon_below_one_is_refused():

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metarl.envs.parameters import Choice, FixedTasks, LogUniform, ParameterTasks, Uniform
+from metarl.envs.parameters import Choice, LogUniform, ParameterTasks, Uniform
+from metarl.envs.plain_tasks import FixedTasks
 from metarl.envs.splits import held_out
 from metarl.errors import UserError
 

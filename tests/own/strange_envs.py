@@ -136,6 +136,8 @@ class Remembering(Walk):
         return self.state.copy(), info
 
 
+gymnasium.register("Walk-v0", entry_point="strange_envs:Walk")
+
 SLOPE = {"slope": Uniform(0.5, 2.0)}
 
 walk = gym_tasks(Walk, SLOPE, horizon=HORIZON)
