@@ -171,7 +171,8 @@ def take(argv: list[str], flag: str) -> str | None:
 
 def take_env(argv: list[str]) -> str | None:
     """Removes `--env NAME` (or `--env.name`): the tasks whose code may be run."""
-    return take(argv, "--env.name") or take(argv, "--env")
+    long, short = take(argv, "--env.name"), take(argv, "--env")
+    return long or short
 
 
 def take_positional(argv: list[str]) -> str | None:

@@ -22,7 +22,7 @@ from metarl.ranges import (
 )
 
 Device = Literal["auto", "cpu", "cuda"]
-Workers = Natural | Literal["auto"]
+WorkerCount = Natural | Literal["auto"]
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Config:
     seed: Natural = 1
     device: Device = "auto"
     """Where the policy and the updates live; environments stay on the CPU."""
-    workers: Workers = "auto"
+    workers: WorkerCount = "auto"
     """Processes that step gymnasium environments, threads where a simulator has its own; 0 is
     this process alone, `auto` one for each core. The results do not depend on it."""
     worker_timeout: Positive = 60.0
@@ -172,7 +172,7 @@ class EvaluateOptions(EvaluationConfig):
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
-    workers: Workers = "auto"
+    workers: WorkerCount = "auto"
     worker_timeout: Positive = 60.0
     seed: Natural = 1
     """Draws tasks, starts and actions; the same seed compares runs on the same tasks."""

@@ -131,7 +131,7 @@ class Trainer:
                 config.iterations,
                 done=self.iteration,
                 env_steps=self.state["env_steps"],
-                facts=f"{self.workers.count} workers, {cores()} torch threads on "
+                facts=f"{self.workers.count} workers or threads, {cores()} torch threads on "
                 f"{self.device}, {sampling.tasks * sampling.episodes} simulations at "
                 f"{speed} steps/s",
             )
@@ -173,8 +173,11 @@ class Trainer:
         still = np.zeros((*shape, spec.act_dim), spec.action_space.dtype)
         steps = min(20, spec.horizon)
         started = time.perf_counter()
+        alive, played = np.ones(shape, bool), 0
         for _ in range(steps):
-            env.step(still)
+            played += int(alive.sum())
+            step = env.step(still)
+            alive &= ~(step.terminated | step.truncated)
         seconds = time.perf_counter() - started
         differs = (env.reset(seeds) != first).any(axis=-1)
         if spec.deterministic and differs.any():
@@ -184,7 +187,7 @@ class Trainer:
                 "after an episode the same seed starts another one: reset(seed=...) must draw all "
                 "chance from the environment's own np_random (or give deterministic=False)",
             )  # fmt: skip
-        return steps * still[..., 0].size / seconds
+        return played / seconds
 
     def _snapshot(self) -> Snapshot:
         state = {**self.state, "recent": list(self.recent)}

@@ -152,8 +152,9 @@ class UnfallingPole(gymnasium.Wrapper):
         self.burden = burden
 
     def step(self, action: Any) -> Any:
+        total = 0
         for number in range(self.burden):
-            number * number % 7
+            total += number * number % 7
         return self.env.step(action)
 
 
@@ -218,7 +219,8 @@ def pool(args: argparse.Namespace) -> None:
         copies = [make] * args.pool_envs
         contenders["SyncVectorEnv"] = Vectorised(gymnasium.vector.SyncVectorEnv(copies), ours)
         contenders["AsyncVectorEnv"] = Vectorised(gymnasium.vector.AsyncVectorEnv(copies), ours)
-        steps = {label: args.pool_envs * args.steps for label in contenders}
+        played: int = args.pool_envs * args.steps
+        steps = dict.fromkeys(contenders, played)
         show(title, measure(contenders, steps, args.repeats))
         for contender in contenders.values():
             contender.env.close()

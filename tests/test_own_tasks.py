@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
 
 from metarl import evaluate, train
@@ -154,7 +155,7 @@ AT_RESET = {
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("fault", [*FAULTS, *AT_RESET])
-def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, fault, workers):
+def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, fault, workers):
     """Environment, task, episode, step and field; the traceback in the run's errors.log."""
     argv = command(f"strange_envs:fault_{fault}", tmp_path, "--workers", workers)
     with pytest.raises(UserError) as caught:
@@ -164,14 +165,14 @@ def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, fault, work
     place = rf"; task {{'slope': [\d.]+}}, episode \d, step {step}"
     assert re.search("Faulty: " + {**FAULTS, **AT_RESET}[fault] + ".*" + place, said), said
     log = tmp_path / "errors.log"
-    raised = "raise" in fault
-    if raised:
-        assert str(log) in said
+    assert said.count("\n") == 1
+    if "raised" in {**FAULTS, **AT_RESET}[fault]:
+        assert f"its traceback is in {log}" in said
         assert "strange_envs.py" in log.read_text()
-        assert said.count("\n") == 1
-    elif fault != "constructor":
-        assert "\n" not in said
-    assert not [child for child in psutil.Process().children() if "spawn" in str(child.cmdline())]
+    else:
+        assert "`python -m metarl.check_env` plays" in said
+    assert "Traceback" not in capfd.readouterr().err
+    assert not workers_alive()
 
 
 def test_a_reset_that_remembers_is_told_before_training(strange_envs, tmp_path):
@@ -208,8 +209,6 @@ def test_a_worker_that_always_dies_ends_the_run_with_code_3(tmp_path):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_orphans_however_a_run_ends(tmp_path, sent):
     """Nor anything in /dev/shm. Ctrl-C reaches the whole group, as a terminal sends it."""
-    shared = Path("/dev/shm")
-    before = set(shared.iterdir()) if shared.exists() else set()
     process = start("train", command("strange_envs:walk", tmp_path, "--iterations", "100000"))
     try:
         deadline = time.monotonic() + 60
@@ -233,8 +232,7 @@ def test_no_orphans_however_a_run_ends(tmp_path, sent):
         assert process.returncode == 130, said
         assert "Traceback" not in said
         assert "replaced" not in said
-    if shared.exists():
-        assert set(shared.iterdir()) <= before
+    assert not left_in_shared_memory(*(member.pid for member in family))
 
 
 def test_code_and_catalogue_are_told_apart():

@@ -18,7 +18,7 @@ class AttributePath(NamedTuple):
 
     name: str
     attributes: tuple[str, ...]
-    index: tuple[int | slice, ...] | None
+    index: int | slice | tuple[int | slice, ...] | None
 
     def get(self, env: Any) -> Any:
         """The value there now; of an array, a copy.
@@ -77,4 +77,5 @@ def attribute_path(name: str) -> AttributePath:
         raise refusal
     numbers = [part[1] for part in parts if part]
     index = tuple(slice(None) if number == ":" else int(number) for number in numbers)
-    return AttributePath(name, tuple(dotted.split(".")), index)
+    one_or_all = index[0] if len(index) == 1 else index  # a list takes no tuple
+    return AttributePath(name, tuple(dotted.split(".")), one_or_all)

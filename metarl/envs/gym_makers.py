@@ -42,7 +42,7 @@ class Registered:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class ParameterMaker:
     """The Maker of environments whose tasks are parameters."""
 
     constructor: Constructor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from gymnasium.spaces import Space
 from gymnasium.spaces.utils import flatdim
 
 from metarl.envs.gym_spaces import decoder, observer
-from metarl.sampling.rows import Outcome, RowError, faults_of
+from metarl.sampling.rows import Outcome, RowError, faults_of, raised
 from metarl.types import Task
 
 
@@ -75,10 +76,14 @@ class GymRow:
         if self.env is None or arguments != self._arguments:
             self.close()
             with faults_of("constructor"):
-                self.env = self.rows.maker.make(task)
-            self._check_spaces(self.env)
-            self._originals = self.rows.maker.originals(self.env)
-            self._arguments = arguments
+                env = self.rows.maker.make(task)
+            try:
+                self._check_spaces(env)
+                self._originals = self.rows.maker.originals(env)
+            except BaseException:
+                close(env)
+                raise
+            self.env, self._arguments = env, arguments
         self._task = task
 
     def _check_spaces(self, env: gymnasium.Env) -> None:
@@ -109,9 +114,10 @@ class GymRow:
         self._steps += 1
         try:
             found: Any = self.env.step(action)
-        except BaseException:
-            with faults_of("step"):
-                raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # without a context manager: this is the innermost loop
+            raise raised("step", error) from error
         if type(found) is not tuple or len(found) != 5:
             raise RowError(
                 "step",
@@ -139,8 +145,17 @@ class GymRow:
 
     def close(self) -> None:
         if self.env is not None:
-            self.env.close()
+            close(self.env)
             self.env = None
+
+
+def close(env: gymnasium.Env) -> None:
+    """An environment that fails when it is closed has done its work: that is a warning."""
+    try:
+        env.close()
+    except Exception as error:
+        what = f"{type(env.unwrapped).__name__}.close raised {type(error).__name__}: {error}"
+        warnings.warn(what, stacklevel=2)
 
 
 def _what(value: Any) -> str:

@@ -22,11 +22,11 @@ from metarl.envs.gym_makers import (
     Apply,
     Constructor,
     OwnClass,
-    Parameters,
+    ParameterMaker,
     Registered,
     arguments_of,
 )
-from metarl.envs.gym_rows import GymRows, Maker
+from metarl.envs.gym_rows import GymRows, Maker, close
 from metarl.envs.gym_spaces import flat_actions, flat_observations
 from metarl.envs.parameters import Parameter, ParameterTasks
 from metarl.envs.plain_tasks import FixedTasks
@@ -89,7 +89,7 @@ class GymTasks:
         """What makes the environments, in whatever process."""
         env = self._one()
         spaces = env.observation_space, env.action_space
-        env.close()
+        close(env)
         return GymRows(self.maker, *spaces, self.horizon, self.success)
 
     def with_horizon(self, horizon: int) -> GymTasks:
@@ -176,7 +176,7 @@ def gym_tasks(
             "an argument of the constructor, or a task for `apply`, has none"
         )
     make = Registered(spec) if spec else constructor
-    maker = Parameters(make, given, arguments, paths, tasks.relative, apply)
+    maker = ParameterMaker(make, given, arguments, paths, tasks.relative, apply)
     title = name or (env if isinstance(env, str) else getattr(env, "__name__", "environment"))
     return GymTasks(title, maker, tasks, horizon, success, deterministic)
 

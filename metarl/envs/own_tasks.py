@@ -6,6 +6,7 @@ that the user gave on the command line.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 import traceback
@@ -21,6 +22,7 @@ DISTRIBUTION = ("spec", "sample", "open", "describe")
 OWN_CLASS = ("sample", "make")
 
 
+@functools.cache
 def load(name: str) -> TaskDistribution:
     """The distribution at `module:attribute`: an object, or what a class or function makes.
 
@@ -80,7 +82,7 @@ def _module(module_name: str, name: str) -> Any:
     except UserError:
         raise
     except ModuleNotFoundError as error:
-        if error.name is not None and module_name.startswith(error.name):
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise UserError(
                 f"{name!r}: there is no module {error.name!r}, here or among what is installed"
             ) from None

@@ -16,8 +16,16 @@ def faults_logged(run: RunDirectory) -> Iterator[None]:
     try:
         yield
     except EnvFaultError as error:
-        if error.trace:
-            with open(run.errors, "a", encoding="utf-8") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")
-            error.args = (f"{error}\nits traceback is in {run.errors}",)
+        error.args = (f"{error}\n{_where_to_look(run, error)}",)
         raise
+
+
+def _where_to_look(run: RunDirectory, error: EnvFaultError) -> str:
+    if not error.trace:
+        return "`python -m metarl.check_env` plays the environment alone and tells more"
+    try:
+        with open(run.errors, "a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")
+    except OSError as failed:  # the fault itself is the news
+        return f"its traceback could not be written to {run.errors}: {failed.strerror}"
+    return f"its traceback is in {run.errors}"

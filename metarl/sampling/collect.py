@@ -43,6 +43,14 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
     return Draws(seeds, torch.from_numpy(by_step))
 
 
+class EpisodeError(Exception):
+    """An environment told an episode what is no number; the task is known to the caller."""
+
+    def __init__(self, task: int, episode: int, step: int, field: str, what: str):
+        super().__init__(task, episode, step, field, what)
+        self.task, self.episode, self.step, self.field, self.what = task, episode, step, field, what
+
+
 class Outcomes(NamedTuple):
     """What K x E environments answered, step by step; numpy, filled as the steps come in."""
 
@@ -90,7 +98,9 @@ class Playing:
 
     def begin(self) -> None:
         """Takes up the first observations and sends the first actions."""
-        self._send(self.part.first_obs())
+        obs = self.part.first_obs()
+        self._check_finite("observation", obs, 0)
+        self._send(obs)
 
     def advance(self) -> None:
         """Takes up a step and, unless it was the last one, sends the next actions."""
@@ -98,6 +108,8 @@ class Playing:
             return
         t, alive, outcomes = len(self.actions) - 1, self._alive, self._outcomes
         step = self.part.receive()
+        self._check_finite("observation", step.obs, t + 1)
+        self._check_finite("reward", step.rewards, t + 1)
         outcomes.mask[:, t] = alive
         outcomes.rewards[:, t] = np.where(alive, step.rewards, 0.0) if self._ended else step.rewards
         np.logical_or(outcomes.success, alive & step.success, out=outcomes.success)
@@ -111,6 +123,16 @@ class Playing:
         if t + 1 < len(self._noise) and self.going_on:
             # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
             self._send(np.where(alive[..., None], step.obs, np.float32(0.0)))
+
+    def _check_finite(self, field: str, values: np.ndarray, step: int) -> None:
+        """What a living episode is told must be numbers, or the policy would take the blame."""
+        if np.isfinite(values).all():
+            return
+        wrong = ~np.isfinite(values).reshape(*self._alive.shape, -1).all(axis=-1) & self._alive
+        if wrong.any():
+            k, e = np.argwhere(wrong)[0].tolist()
+            what = f"the {field} is {values[k, e]}"
+            raise EpisodeError(k, e + self.part.episodes.start, step, field, what)
 
     def _send(self, obs: np.ndarray) -> None:
         t = len(self.actions)
@@ -148,6 +170,9 @@ def collect(
 
     T is the horizon, or the longest episode's length where all ended before it. Where the
     environment has parts, the steps of one are under way while `act` is at another.
+
+    Raises:
+        EpisodeError: for an observation or a reward that is not finite.
     """
     noise = draws.noise.to(device)
     num_steps, num_tasks, episodes, _ = noise.shape

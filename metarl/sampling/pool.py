@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from metarl.sampling.crew import Crew, Processes, ThisProcess
+from metarl.sampling.crew import Crew, ThisProcess
+from metarl.sampling.processes import Processes
 from metarl.sampling.rows import Plan, RowError, RowFactory
 from metarl.types import EnvFaultError, EnvSpec, Step, Task, Workers
 

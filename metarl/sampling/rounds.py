@@ -11,8 +11,8 @@ from torch import Tensor
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.sampling.collect import Act, collect, draw
-from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
+from metarl.sampling.collect import Act, EpisodeError, collect, draw
+from metarl.types import Agent, BatchedEnv, EnvFaultError, EnvSpec, Task, Trajectories
 
 
 def adaptation_rounds(
@@ -32,6 +32,7 @@ def adaptation_rounds(
 
     Raises:
         DivergedError: where a simulation became unstable.
+        EnvFaultError: for an observation or a reward that is not finite.
         UserError: where the policy's actions are no numbers any more.
     """
     env.set_tasks(tasks)
@@ -41,7 +42,12 @@ def adaptation_rounds(
             state = agent.adapt(state, rounds[-1])
         draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
         with torch_threads(1):  # more of them would spin on the simulations' cores
-            rounds.append(collect(env, _finite(agent, state, index), draws, spec, device))
+            try:
+                rounds.append(collect(env, _finite(agent, state, index), draws, spec, device))
+            except EpisodeError as error:
+                raise EnvFaultError(
+                    spec.name, tasks[error.task], error.episode, error.step, error.field, error.what
+                ) from None
     return state, rounds
 
 

@@ -54,9 +54,15 @@ def faults_of(field: str) -> Iterator[None]:
     except (RowError, KeyboardInterrupt):
         raise
     except BaseException as error:  # SystemExit too: an environment is not to stop a worker
-        said = f": {error}" if str(error) else ""
-        what = f"{field} raised {type(error).__name__}{said}"
-        raise RowError(field, what, traceback.format_exc()) from error
+        raise raised(field, error) from error
+
+
+def raised(field: str, error: BaseException) -> RowError:
+    """An exception as a RowError: its first line, and the traceback."""
+    lines = str(error).splitlines()
+    said = f": {lines[0]:.200}" if lines else ""
+    trace = "".join(traceback.format_exception(error))
+    return RowError(field, f"{field} raised {type(error).__name__}{said}", trace)
 
 
 class Plan(NamedTuple):
@@ -102,7 +108,7 @@ class Rows(NamedTuple):
     terminated: np.ndarray  # [N] bool
     truncated: np.ndarray  # [N] bool
     success: np.ndarray  # [N] bool
-    pulse: np.ndarray  # [workers, 2] int64: moves with each row that a worker does; its step
+    pulse: np.ndarray  # [workers, 8] int64: moves with each row that a worker does; its step
 
     @staticmethod
     def bytes_for(plan: Plan, workers: int) -> int:
@@ -129,7 +135,7 @@ def _layout(plan: Plan, workers: int) -> list[tuple[tuple[int, ...], Any]]:
         ((size, spec.obs_dim), np.float32),
         ((size,), np.float32),
         *flags,
-        ((workers, 2), np.int64),
+        ((workers, 8), np.int64),
     ]
 
 
@@ -138,7 +144,7 @@ def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
 
 
 def _padded(size: int) -> int:
-    """Whole cache lines: two processes never write to the same one."""
+    """Arrays begin at whole cache lines, and so does each worker's pulse, the busiest of them."""
     return -(-size // 64) * 64
 
 
@@ -166,7 +172,8 @@ class Share:
         """Starts an episode in each row of a part."""
         rows, where = self.rows, self.parts[part]
         self._steps[part] = 0
-        rows.terminated[where] = rows.truncated[where] = False
+        for array in (rows.rewards, rows.terminated, rows.truncated, rows.success):
+            array[where] = 0
         self._going[part] = list(range(where.start, where.stop))
         for row in range(where.start, where.stop):
             with self._at(row, 0):
@@ -190,8 +197,8 @@ class Share:
                 )
                 if over or cut:
                     terminated[row], truncated[row], ended = over, cut, True
-        except RowError as error:
-            raise RowError(error.field, error.what, error.trace, row, now) from None
+        except Exception as error:
+            raise _placed(error, "step", row, now) from None
         self._check_finite(where, now)
         if ended:
             self._going[part] = [row for row in going if not (terminated[row] or truncated[row])]
@@ -204,9 +211,8 @@ class Share:
             self.step(part)
 
     def close(self) -> None:
-        for env in self._envs.values():
-            env.close()
-        self._envs.clear()
+        while self._envs:
+            self._envs.popitem()[1].close()
 
     @contextmanager
     def _at(self, row: int, step: int) -> Iterator[None]:
@@ -214,8 +220,8 @@ class Share:
         self._pulse[0], self._pulse[1] = self._next_beat() + row, step
         try:
             yield
-        except RowError as fault:
-            raise RowError(fault.field, fault.what, fault.trace, row, step) from None
+        except Exception as error:
+            raise _placed(error, "environment", row, step) from None
 
     def _next_beat(self) -> int:
         """Whatever row is done next, the pulse is another than before; modulo N it is the row."""
@@ -232,3 +238,9 @@ class Share:
             value = values[row].reshape(-1)[place]
             spot = f" at index {place} of {wrong.shape[1]}" if wrong.shape[1] > 1 else ""
             raise RowError(field, f"the {field} is {value}{spot}", "", row, step)
+
+
+def _placed(error: Exception, field: str, row: int, step: int) -> RowError:
+    """An error with the place where it happened."""
+    known = error if isinstance(error, RowError) else raised(field, error)
+    return RowError(known.field, known.what, known.trace, row, step)

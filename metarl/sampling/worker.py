@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, resource_tracker
-from typing import Any
+from typing import Any, cast
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
@@ -95,7 +95,7 @@ class Worker:
             daemon=True,
             name=f"metarl worker {index}",
         )
-        with _one_thread(), _no_interrupt():
+        with _one_thread(), _undisturbed():
             self.process.start()
         theirs.close()  # or this end would never hear that the worker is gone
         self._bell = self._connection.fileno()
@@ -105,15 +105,19 @@ class Worker:
     def send(self, label: Any, command: str, *arguments: Any) -> None:
         """Has the worker do something; `finish(label)` awaits it."""
         self.waiting.append(label)
-        with contextlib.suppress(OSError):  # it is gone: `finish` will find out, and how
+        with self._perhaps_gone():
             os.write(self._bell, bytes([MESSAGE]))
             self._connection.send((command, *arguments))
 
     def step(self, part: int) -> None:
         """Has the worker step its rows of a part; `finish(part)` awaits it."""
         self.waiting.append(part)
-        with contextlib.suppress(OSError):
+        with self._perhaps_gone():
             os.write(self._bell, bytes([part]))
+
+    def _perhaps_gone(self) -> contextlib.suppress:
+        """Where the worker is lost, `finish` will find out, and how."""
+        return contextlib.suppress(BrokenPipeError, ConnectionResetError)
 
     def finish(self, label: Any) -> None:
         """Awaits all that was sent up to the last `label`.
@@ -151,12 +155,13 @@ class Worker:
             except BlockingIOError:  # WATCH_S went by
                 if since is None or self._pulse[0] != beat:
                     beat, since = int(self._pulse[0]), time.monotonic()
-                elif time.monotonic() - since + WATCH_S > self._timeout_s:
+                elif time.monotonic() - since > self._timeout_s:
                     raise WorkerLostError(f"hung for more than {self._timeout_s:g} s") from None
 
     def _wake_every(self, seconds: float) -> None:
         """How long a read waits before it gives up; 0: for ever."""
         with socket.socket(fileno=os.dup(self._bell)) as ours:
+            ours.setblocking(True)  # whatever socket.setdefaulttimeout says
             whole = int(seconds)
             timeval = struct.pack("ll", whole, int(1e6 * (seconds - whole)))
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
@@ -172,7 +177,8 @@ class Worker:
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def ask_to_stop(self) -> None:
-        self.send("stop", "stop")
+        if not self._connection.closed:
+            self.send("stop", "stop")
 
     def end(self, patience_s: float = 0.0) -> None:
         """Makes sure that it is gone, and after `patience_s` by force."""
@@ -198,14 +204,27 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """A Ctrl-C is the parent's to handle; a child inherits the mask, from its first moment."""
+def _undisturbed() -> Iterator[None]:
+    """A Ctrl-C or SIGTERM waits until a process is started. The child inherits the mask: Ctrl-C is
+    its parent's to handle, from its first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: caught.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in caught:
+            signal.raise_signal(number)
 
 
 def _serve(
@@ -220,25 +239,31 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
-    share: Any = None
-    while byte := os.read(bell, 1):
-        try:
-            if byte[0] != MESSAGE:
-                share.step(byte[0])
-            else:
-                # A factory is unpickled here, and a user's modules imported: their faults too.
-                with faults_of("import"):
-                    command, *arguments = parent.recv()
-                if command == "stop":
-                    break
-                if command == "load":
-                    share = Share(arguments[0].fn, rows, parts, index)
+    share = cast(Share, None)
+    failed: RowError | None = None
+    """Why there is no share: every command is answered with it."""
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone
+        while byte := os.read(bell, 1):
+            try:
+                if byte[0] != MESSAGE:
+                    share.step(byte[0])
                 else:
-                    getattr(share, command)(*arguments)
-            os.write(bell, b"\0")
-        except RowError as error:
-            os.write(bell, bytes([MESSAGE]))
-            parent.send(error)
+                    # A factory is unpickled here, and a user's modules imported: their faults too.
+                    with faults_of("import"):
+                        command, *arguments = parent.recv()
+                    if command == "stop":
+                        break
+                    if failed is not None:
+                        raise failed
+                    if command == "load":
+                        share = Share(arguments[0].fn, rows, parts, index)
+                    else:
+                        getattr(share, command)(*arguments)
+                os.write(bell, b"\0")
+            except RowError as error:
+                failed = error if share is None else None
+                os.write(bell, bytes([MESSAGE]))
+                parent.send(error)
     if share is not None:
         share.close()
 

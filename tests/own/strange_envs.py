@@ -42,9 +42,10 @@ class Walk(gymnasium.Env):
 class Faulty(Walk):
     """A walk that goes wrong at one step of those episodes that start to the right."""
 
-    def __init__(self, fault: str, at: int = 3, slope: float = 1.0):
+    def __init__(self, fault: str, at: int = 3, width: int = 1, slope: float = 1.0):
         super().__init__(slope)
         self.fault, self.at = fault, at
+        self.action_space = Box(-1.0, 1.0, (width,), np.float32)
         if fault == "constructor":
             raise RuntimeError("no licence")
 
@@ -88,6 +89,8 @@ class Faulty(Walk):
                 raise ZeroDivisionError("division by zero")
             case "exits":
                 os._exit(7)
+            case "hangs":
+                time.sleep(1000.0)
         return obs, reward, terminated, truncated, info
 
 
@@ -109,6 +112,32 @@ class Once(Walk):
                     time.sleep(1000.0)
                 os.kill(os.getpid(), 9)
         return super().step(action)
+
+
+class Slow(Walk):
+    """Takes its time."""
+
+    def __init__(self, seconds: float, slope: float = 1.0):
+        super().__init__(slope)
+        self.seconds = seconds
+
+    def step(self, action: Any) -> tuple:
+        time.sleep(self.seconds)
+        return super().step(action)
+
+
+class Unrepeatable(Walk):
+    """Starts elsewhere in every process."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple:
+        obs, info = super().reset(seed=seed)
+        self.state = obs + np.float32(1e-4 * (os.getpid() % 1000))
+        return self.state.copy(), info
+
+
+class Unclosable(Walk):
+    def close(self) -> None:
+        raise OSError("stuck")
 
 
 class Reusing(Walk):
@@ -145,8 +174,17 @@ reusing = gym_tasks(Reusing, SLOPE, horizon=HORIZON)
 remembering = gym_tasks(Remembering, SLOPE, horizon=HORIZON)
 
 
-def faulty(fault: str):
-    return gym_tasks(Faulty, SLOPE, horizon=HORIZON, kwargs={"fault": fault})
+unrepeatable = gym_tasks(Unrepeatable, SLOPE, horizon=HORIZON)
+unclosable = gym_tasks(Unclosable, SLOPE, horizon=HORIZON)
+
+
+def faulty(fault: str, at: int = 3, width: int = 1):
+    kwargs = {"fault": fault, "at": at, "width": width}
+    return gym_tasks(Faulty, SLOPE, horizon=max(HORIZON, at), kwargs=kwargs)
+
+
+def slow(seconds: float):
+    return gym_tasks(Slow, SLOPE, horizon=HORIZON, kwargs={"seconds": seconds})
 
 
 def once(marks: Path, how: str):

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
+import socket
 import threading
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from family import left_in_shared_memory, workers_alive
 
 from metarl.envs import catalogue
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError, WorkersFailedError
 from metarl.sampling.collect import collect, draw
-from metarl.sampling.crew import WorkerWarning
+from metarl.sampling.processes import WorkerWarning
 from metarl.types import EnvFaultError, Step, TaskDistribution, Trajectories, Workers
 
 K, E = 3, 5
@@ -59,16 +58,6 @@ def content(rounds: list[Trajectories]) -> bytes:
     """Every number in some rounds."""
     tensors = [x for one in rounds for x in (*one[:8], *one.behaviour)]
     return b"".join(x.contiguous().numpy().tobytes() for x in tensors)
-
-
-def children() -> list[psutil.Process]:
-    """Worker processes that are alive."""
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
-    return found
 
 
 def test_the_number_of_workers_changes_no_byte(strange_envs):
@@ -143,7 +132,7 @@ def test_a_lost_worker_is_replaced_and_its_share_done_again(strange_envs, tmp_pa
         found = played(strange_envs.once(tmp_path, how), Workers(2, timeout_s=2.0))
     assert (tmp_path / "was here").exists()
     assert content(found) == expected
-    assert not children()
+    assert not workers_alive()
 
 
 class Killer(threading.Thread):
@@ -159,7 +148,7 @@ class Killer(threading.Thread):
         killed: set[int] = set()
         while self.left and not self.over:
             time.sleep(self.rng.uniform(0.02, 0.3))
-            alive = [child.pid for child in children() if child.pid not in killed]
+            alive = [child.pid for child in workers_alive() if child.pid not in killed]
             if len(alive) == 2:
                 victim = int(self.rng.choice(alive))
                 killed.add(victim)
@@ -195,7 +184,7 @@ def test_workers_that_die_again_and_again_end_the_run(strange_envs):
     ):
         played(strange_envs.faulty("exits"), Workers(2))
     assert WorkersFailedError.exit_code == 3
-    assert not children()
+    assert not workers_alive()
 
 
 def test_losses_long_ago_are_forgiven(strange_envs):
@@ -205,53 +194,119 @@ def test_losses_long_ago_are_forgiven(strange_envs):
     lost = 0
     for meta_batch in range(201):
         if meta_batch % 40 == 20:
-            children()[0].kill()
+            workers_alive()[0].kill()
             lost += 1
-            with pytest.warns(WorkerWarning, match="SIGKILL when it started|in task"):
+            with pytest.warns(WorkerWarning, match="SIGKILL .* between two meta-batches"):
                 env.set_tasks(tasks)
         env.set_tasks(tasks)
     env.close()
     assert lost == 5
 
 
-def test_another_course_of_a_replayed_episode_is_told(strange_envs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("pending", [False, True])
+def test_another_course_of_a_replayed_episode_is_told(strange_envs, pending):
     """The seed does not decide everything, so the lost share cannot be repeated."""
-    distribution = strange_envs.once(tmp_path, "dies")
-    env = distribution.open(K, E, Workers(1))
+    distribution, episodes = strange_envs.unrepeatable, 2
+    env = distribution.open(K, episodes, Workers(1))
     env.set_tasks(tasks_of(distribution, 1)[0])
-    env.reset(np.zeros((K, E), np.uint64))
-    # What a worker's memory said before it was lost; its successor says otherwise.
-    env.crew.rows.obs[:] += 1.0
-    (child,) = children()
+    env.reset(np.zeros((K, episodes), np.uint64))
+    env.step(np.zeros((K, episodes, 1), np.float32))
+    (child,) = workers_alive()
     child.kill()
-    env.parts[0].send(np.zeros((K, 3, 1), np.float32))
+    child.wait()
+    env.parts[0].send(np.zeros((K, 1, 1), np.float32))
+    if pending:
+        env.parts[1].send(np.zeros((K, 1, 1), np.float32))
     with pytest.warns(WorkerWarning, match="led elsewhere when they were played again"):
         env.parts[0].receive()
     env.close()
 
 
+def test_a_worker_that_hangs_each_time_ends_the_run_however_long_its_replay(strange_envs):
+    """The pipe to it fills up, and nobody may wait for it to drain."""
+    distribution = strange_envs.faulty("hangs", at=5, width=400)
+    env = distribution.open(2, 80, Workers(1, timeout_s=0.5))
+    tasks = distribution.sample(2, np.random.default_rng(0))
+    env.set_tasks(tasks)
+    env.reset(np.arange(160, dtype=np.uint64).reshape(2, 80))
+    actions = np.zeros((2, 80, 400), np.float32)
+    with pytest.raises(WorkersFailedError, match=r"hung for more than 0.5 s in .*step 5\n"):
+        [env.step(actions) for _ in range(5)]
+    env.close()
+    assert not workers_alive()
+
+
+def test_slow_is_not_hung(strange_envs):
+    """Each step takes almost as long as it may, all of them much longer."""
+    slow = strange_envs.slow(0.8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env = slow.open(1, 4, Workers(1, timeout_s=1.0))
+        env.set_tasks(slow.sample(1, np.random.default_rng(0)))
+        env.reset(np.zeros((1, 4), np.uint64))
+        env.step(np.zeros((1, 4, 1), np.float32))
+        env.close()
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_after_a_fault_other_tasks_can_be_played(strange_envs, count):
+    """What was under way when it was raised belongs to nobody."""
+    distribution = strange_envs.faulty("nan reward", at=1)
+    env = distribution.open(2, 4, Workers(count))
+    seeds = np.arange(8, dtype=np.uint64).reshape(2, 4)
+    env.set_tasks([{"slope": 1.0}, {"slope": 1.1}])
+    env.reset(seeds)
+    with pytest.raises(EnvFaultError, match=r"reward is nan; task {'slope': 1.[01]}"):
+        env.step(np.zeros((2, 4, 1), np.float32))
+    env.set_tasks([{"slope": 2.0}, {"slope": 1.9}])
+    assert np.isfinite(env.reset(seeds)).all()
+    with pytest.raises(EnvFaultError, match=r"reward is nan; task {'slope': (2.0|1.9)}"):
+        env.step(np.zeros((2, 4, 1), np.float32))
+    env.close()
+
+
+def test_a_default_timeout_of_sockets_changes_nothing(strange_envs):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.01)
+    try:
+        found = played(strange_envs.slow(0.05), Workers(2), 1)
+    finally:
+        socket.setdefaulttimeout(before)
+    assert content(found) == content(played(strange_envs.walk, Workers(0), 1))
+
+
+def test_an_environment_that_cannot_be_closed_is_a_warning(strange_envs, capfd):
+    expected = content(played(strange_envs.walk, Workers(0)))
+    with pytest.warns(UserWarning, match="Unclosable.close raised OSError: stuck"):
+        assert content(played(strange_envs.unclosable, Workers(0))) == expected
+    with pytest.warns(UserWarning, match="Unclosable.close raised OSError: stuck"):
+        assert strange_envs.gym_tasks(strange_envs.Unclosable, strange_envs.SLOPE, horizon=5).spec
+    assert content(played(strange_envs.unclosable, Workers(2))) == expected
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_nothing_is_left_behind(strange_envs):
-    before = set(Path("/dev/shm").iterdir()) if Path("/dev/shm").exists() else set()
     env = strange_envs.walk.open(K, E, Workers(2))
-    assert len(children()) == 2
-    assert set(Path("/dev/shm").glob("*")) <= before, "shared memory has no name"
+    assert len(workers_alive()) == 2
+    assert not left_in_shared_memory(os.getpid())
     env.close()
     env.close()
-    assert not children()
+    assert not workers_alive()
     with pytest.raises(EnvFaultError):
         played(strange_envs.faulty("step raises"), Workers(2))
     gc.collect()
-    assert not children()
+    assert not workers_alive()
 
 
 def test_workers_have_one_thread_and_no_torch(strange_envs):
+    before = dict(os.environ)
     env = strange_envs.walk.open(K, E, Workers(1))
     env.set_tasks(tasks_of(strange_envs.walk, 1)[0])
-    (child,) = children()
+    (child,) = workers_alive()
     assert child.environ()["OMP_NUM_THREADS"] == "1"
     assert not any("libtorch" in region.path for region in child.memory_maps())
     env.close()
-    assert "OPENBLAS_NUM_THREADS" not in os.environ or os.environ["OPENBLAS_NUM_THREADS"] != "1"
+    assert dict(os.environ) == before
 
 
 def test_what_cannot_travel_is_refused_with_the_way_out(strange_envs):
@@ -277,5 +332,5 @@ def test_a_function_of_a_script_travels(strange_envs):
 @pytest.mark.parametrize("name", ["point-goal", "bandit:5"])
 def test_environments_that_are_arrays_need_no_workers(name):
     env = catalogue.make(name, 5).open(K, E, Workers(2))
-    assert not children()
+    assert not workers_alive()
     env.close()

@@ -1,0 +1,90 @@
+"""`python -m metarl.check_env TASKS`: looks for what would spoil learning from a distribution."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metarl.checking.options import CheckOptions
+from metarl.cli import open_door, print_help, read_flags, take_positional, wants_help
+from metarl.envs import catalogue
+from metarl.errors import UserError
+
+if TYPE_CHECKING:
+    from metarl.checking.play import Subject
+
+DESCRIPTION = """Checks a task distribution before anything learns from it: faults, repetition,
+splits, and whether tasks differ. Exits 1 if a check fails.
+
+TASKS is a name of the catalogue, or the place of your own, package.module:attribute."""
+
+
+def main(argv: Sequence[str]) -> None:
+    name, options = read(argv)
+    from metarl.checking.checks import check  # torch and the simulators: only once needed
+    from metarl.checking.findings import summary
+    from metarl.checking.play import Subject
+
+    steps = catalogue.default_horizon(name) if options.horizon == "auto" else options.horizon
+    subject = Subject(catalogue.make(name, steps, named=name), options)
+    try:
+        found = check(subject, lambda line: print(line, flush=True))
+        print(f"{name}: {summary(found)}")
+        if options.plot:
+            print(_plot(subject, name, options.plot, found["faults"].status == "ok"))
+    finally:
+        subject.close()
+    if any(finding.status == "FAIL" for finding in found.values()):
+        sys.exit(1)
+
+
+def _plot(subject: Subject, name: str, file: str, played: bool) -> str:
+    """Draws the returns, if there are any; says where they are."""
+    if not played:
+        return f"{file} is not drawn: there are no returns"
+    from metarl.checking.returns_plot import returns_figure  # matplotlib: only once needed
+    from metarl.runs.plot_style import save
+
+    returns = subject.returns
+    labels = [subject.distribution.describe(task) for task in subject.tasks]
+    cut = "" if subject.whole else f", cut short at step {subject.steps}"
+    title = f"{name}: {len(returns)} tasks, {returns.shape[1]} episodes of each{cut}"
+    save(Path(file), returns_figure(returns, labels, title))
+    return file
+
+
+def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
+    """The tasks that a command line names, and the options.
+
+    Raises:
+        UserError: for anything in it that does not fit.
+    """
+    argv = list(argv)
+    name = take_positional(argv)
+    if wants_help(argv):
+        print_help(CheckOptions(), "metarl.check_env TASKS", DESCRIPTION)
+    if name is None:
+        raise UserError(
+            f"no tasks given: they come first; there are {', '.join(catalogue.names())}, "
+            "and your own, package.module:attribute"
+        )
+    if re.search(r"-v\d+$", name):
+        raise UserError(
+            f"{name!r} is one environment; tasks are made of it in a file of yours, my_tasks.py:\n"
+            f"  from metarl import Uniform, gym_tasks; tasks = gym_tasks({name!r}, "
+            '{"gravity": Uniform(5, 15)}, horizon=200)\n'
+            "with what differs from task to task; then check my_tasks:tasks"
+        )
+    options = read_flags(argv, CheckOptions())
+    if options.plot and (
+        Path(options.plot).suffix != ".png" or not Path(options.plot).parent.is_dir()
+    ):
+        raise UserError(f"--plot is {options.plot!r}; give a .png in a folder that there is")
+    return name, options
+
+
+if __name__ == "__main__":
+    open_door(main)

@@ -1,0 +1,38 @@
+"""The returns of random actions, task by task: do the tasks differ, and how?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from metarl.runs import plot_style as look
+
+PALE = "#DCEBF5"
+
+
+def returns_figure(returns: np.ndarray, labels: Sequence[str], title: str) -> Figure:
+    """Every episode of each task, their median and middle half; the highest median on top.
+
+    Args:
+        returns: [K, E].
+        labels: of the tasks.
+    """
+    order = np.argsort(np.median(returns, axis=1), kind="stable")
+    low, median, high = np.quantile(returns[order], [0.25, 0.5, 0.75], axis=1)
+    row = np.arange(len(labels))
+    # The dots go up by turns over a bar's height, so that equal returns are seen apart.
+    dots = row[:, None] + np.linspace(-0.22, 0.22, returns.shape[1])
+    with look.style():
+        figure = Figure(figsize=(9.0, 1.5 + 0.36 * max(4, len(labels))), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=look.INK)
+        axes = figure.add_subplot()
+        axes.barh(row, high - low, left=low, height=0.62, color=PALE, edgecolor=look.BLUE)
+        axes.vlines(median, row - 0.31, row + 0.31, color=look.VERMILION, linewidth=2)
+        axes.scatter(returns[order], dots, s=12, color=look.INK, alpha=0.5, linewidths=0, zorder=3)
+        axes.set_yticks(row, np.array(labels)[order].tolist())
+        axes.set_ylim(-0.6, len(labels) - 0.4)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("undiscounted return of random actions: episodes, middle half, median")
+    return figure

@@ -1,0 +1,181 @@
+"""Checks of the tasks: held apart, different from each other, and not told to the agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import kruskal
+
+from metarl.checking.findings import Finding
+from metarl.checking.play import Subject, key_of
+from metarl.sampling.collect import Draws
+from metarl.types import Task, Trajectories
+
+FEW = 100
+"""Tasks, below which there may be no more of them than were drawn."""
+SIGNIFICANT = 0.01
+FOLDS = 5
+PROBED = 8
+"""Rounds of tasks whose first observations the probe reads."""
+LEAKED = 0.5
+"""Share of a parameter's variance that the first observation must not tell."""
+
+
+def splits(subject: Subject) -> Finding:
+    """Draws of both splits, from equal generators."""
+    train, test = subject.sample("train"), subject.sample("test")
+    if [*map(key_of, train)] != [*map(key_of, subject.sample("train"))]:
+        return Finding(
+            "FAIL",
+            "the same generator draws other tasks a second time",
+            "let sample draw from the generator that it is given, and nothing else",
+        )
+    for task in (*train, *test):
+        try:
+            json.dumps(dict(task), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            return Finding(
+                "FAIL", f"task {task} is no plain data: {error}",
+                "a task is {name: value} of finite numbers, strings, lists: float(x), x.tolist()",
+            )  # fmt: skip
+    ours, theirs = ({*map(key_of, tasks)} for tasks in (train, test))
+    drawn = f"{len(ours)} different training and {len(theirs)} test tasks in {len(train)} draws"
+    shared = len(ours & theirs)
+    if not shared:
+        return Finding("ok", f"{drawn}, none in both")
+    if ours == theirs and len(ours) < FEW:
+        return Finding(
+            "warning",
+            f"both splits hold the same {len(ours)} tasks",
+            "if they are all there are, so be it; results on test tasks say nothing of new ones",
+        )
+    if [*map(key_of, train)] == [*map(key_of, test)]:
+        return Finding(
+            "FAIL",
+            "both splits are the same tasks: sample does not look at `split`",
+            'draw other tasks where split is "test" than where it is "train"',
+        )
+    return Finding("FAIL", f"{drawn}, {shared} in both", "hold the test tasks out of training")
+
+
+def tasks_differ(subject: Subject) -> Finding:
+    """The same seeds and actions in all tasks, then the returns of all episodes."""
+    tasks = subject.tasks
+    if len(tasks) == 1:
+        return Finding(
+            "FAIL", f"all draws are {dict(tasks[0])}", "there is nothing to adapt to: widen a range"
+        )
+    steps = subject.steps_of(len(tasks) * subject.beside)
+    draws = _alike(subject.draws(1), len(tasks))
+    if _all_alike(subject.play_draws(subject.env, tasks, steps, draws)):
+        found = f"the same seeds and actions give the same {steps} steps in all {len(tasks)} tasks"
+        remedy = (
+            "see that the task reaches the environment and changes what it does; where random "
+            "actions do not get to it, reward the way there"
+        )
+        return Finding("FAIL" if steps == subject.spec.horizon else "warning", found, remedy)
+    returns = subject.returns
+    p = separation(returns)
+    medians = np.median(returns, axis=1)
+    found = (
+        f"Kruskal-Wallis p = {p:.2g} for returns of random actions, {returns.shape[0]} tasks x "
+        f"{returns.shape[1]} episodes; medians from {medians.min():.4g} to {medians.max():.4g}"
+    )
+    if p < SIGNIFICANT:
+        return Finding("ok", found)
+    return Finding(
+        "warning",
+        found,
+        "returns of random actions do not tell the tasks apart: look with --plot and more "
+        "--episodes, or widen the ranges",
+    )
+
+
+def separation(returns: np.ndarray) -> float:
+    """How likely returns [K, E] are to differ as much if tasks don't matter."""
+    return 1.0 if (returns == returns.flat[0]).all() else float(kruskal(*returns).pvalue)
+
+
+def _alike(one: Draws, num_tasks: int) -> Draws:
+    """The draws of one task for all."""
+    return Draws(one.reset_seeds.repeat(num_tasks, 0), one.noise.expand(-1, num_tasks, -1, -1))
+
+
+def _all_alike(found: Trajectories) -> bool:
+    return all(bool((x == x[:1]).all()) for x in (found.obs, found.rewards, found.final_obs))
+
+
+def task_hidden(subject: Subject) -> Finding:
+    """What a linear probe reads of the task in the first observations."""
+    together = len(subject.tasks)
+    rounds = min(PROBED, len(subject.different) // together)
+    tasks = subject.different[: rounds * together]
+    if len(tasks) < 2 * FOLDS:
+        return Finding("skipped", f"{len(tasks)} tasks are too few to learn from")
+    parameters = _varied(tasks)
+    if not parameters:
+        return Finding("skipped", "no number differs from task to task")
+    obs = []
+    for index in range(rounds):
+        subject.env.set_tasks(tasks[index * together : (index + 1) * together])
+        obs.append(subject.env.reset(subject.draws(together, index).reset_seeds))
+    features = np.concatenate(obs)  # [tasks, beside, obs_dim]
+    told = {name: r_squared(features, values) for name, values in parameters.items()}
+    best = max(told, key=lambda name: told[name])
+    found = f"a linear probe of {len(tasks)} tasks' first observations finds "
+    if told[best] <= LEAKED:
+        return Finding(
+            "ok", f"{found}none of {len(told)} parameters (R^2 at most {told[best]:.2f})"
+        )
+    leaked = [f"{name} (R^2 {value:.2f})" for name, value in told.items() if value > LEAKED]
+    return Finding(
+        "warning",
+        f"{found}{', '.join(leaked)}",
+        "if an agent is to find out the task, leave it out of what it observes",
+    )
+
+
+def _varied(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """The numbers of the tasks by name, [tasks] each, where all have one and they differ."""
+    flat = [dict(_numbers(task)) for task in tasks]
+    shared = [name for name in flat[0] if all(name in one for one in flat)]
+    columns = {name: np.array([one[name] for one in flat]) for name in shared}
+    return {name: values for name, values in columns.items() if np.ptp(values) > 0}
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _numbers(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _numbers(item, f"{name}[{index}]")
+    elif isinstance(value, int | float):
+        yield name, float(value)
+
+
+def r_squared(features: np.ndarray, values: np.ndarray) -> float:
+    """Share of the variance of `values` [N] that ridge regression tells of unseen tasks.
+
+    Args:
+        features: [N, E, width], E looks at each task; standardised, with a penalty of 1.
+    """
+    num, looks, width = features.shape
+    x = features.astype(np.float64) - features.mean((0, 1), dtype=np.float64)
+    spread = x.std((0, 1))
+    x = np.where(spread > 0, x / np.where(spread > 0, spread, 1.0), 0.0)
+    y = np.repeat((values - values.mean())[:, None], looks, axis=1)
+    fold = np.arange(num) % FOLDS
+    predicted = np.zeros_like(y)
+    for index in range(FOLDS):
+        out = fold == index
+        kept, targets = x[~out].reshape(-1, width), y[~out].ravel()
+        centre, mean = kept.mean(0), targets.mean()
+        kept = kept - centre
+        # The dual: observations may be wider than there are tasks.
+        weights = kept.T @ np.linalg.solve(kept @ kept.T + np.eye(len(kept)), targets - mean)
+        predicted[out] = (x[out] - centre) @ weights + mean
+    return 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())

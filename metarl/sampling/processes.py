@@ -1,0 +1,212 @@
+"""Worker processes that play the rows, and are replaced when they are lost.
+
+A worker that dies or hangs leaves nothing behind that counts: a new one plays its rows again from
+their seeds and actions, and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from metarl.errors import WorkersFailedError
+from metarl.sampling.rows import Plan, RowError, RowFactory, Rows
+from metarl.sampling.worker import START, Worker, WorkerLostError, portable, shared_memory
+from metarl.types import Task, Workers
+
+TASKS = "tasks"
+WINDOW = 100
+"""Meta-batches within which `Workers.max_failures` are allowed."""
+PATIENCE_S = 5.0
+"""How long workers may take to close their environments."""
+
+
+class WorkerWarning(UserWarning):
+    """A worker was replaced, or its share could not be done again exactly."""
+
+
+class Processes:
+    """A Crew of worker processes, each with neighbouring rows of every part."""
+
+    def __init__(self, factory: RowFactory, plan: Plan, workers: Workers):
+        self._plan, self._settings = plan, workers
+        self._factory = portable(factory)
+        self._memory = shared_memory(Rows.bytes_for(plan, workers.count))
+        self.rows = Rows.in_memory(plan, workers.count, self._memory)
+        self._shares = [
+            [_nth(part, index, workers.count) for part in plan.parts]
+            for index in range(workers.count)
+        ]
+        self._tasks: Sequence[Task] = ()
+        self._history: list[list[np.ndarray] | None] = [None] * len(plan.parts)
+        """Actions of each part since its reset; None before the first."""
+        self._seen = self.rows.obs.copy()
+        """What the policy has seen last."""
+        self._beats = self.rows.pulse[:, 0].copy()
+        """The workers' pulses when they were given their tasks."""
+        self._meta_batches = 0
+        self._lost: deque[int] = deque()
+        """Meta-batches in which workers were lost, within the window."""
+        self._workers: list[Worker] = []
+        try:
+            for index in range(workers.count):
+                self._workers.append(self._new_worker(index))
+        except BaseException:
+            self.close()
+            raise
+
+    def _new_worker(self, index: int) -> Worker:
+        return Worker(
+            self._factory, self._plan, self._memory, index, self._shares[index], self._settings
+        )
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        self._meta_batches += 1
+        self._history = [None] * len(self._history)
+        self._drain()
+        self._tasks, self._beats = tasks, self.rows.pulse[:, 0].copy()
+        for index, worker in enumerate(self._workers):
+            worker.send(TASKS, "set_tasks", self._tasks_of(index))
+        for index in range(len(self._workers)):
+            self._finish(index, TASKS)
+
+    def _drain(self) -> None:
+        """Awaits what episodes that were given up have under way; their errors are nobody's.
+
+        What is sent to an idle worker cannot fill the pipe to one that hangs.
+        """
+        for index in range(len(self._workers)):
+            while waiting := self._workers[index].waiting:
+                label = waiting[-1]
+                if label == START:
+                    self._finish(index, label)
+                    continue
+                with contextlib.suppress(RowError):
+                    self._finish(index, label)
+
+    def _tasks_of(self, index: int) -> dict[int, Task]:
+        rows = (row for share in self._shares[index] for row in range(share.start, share.stop))
+        return {row: self._tasks[row] for row in rows} if self._tasks else {}
+
+    def reset(self, part: int, seeds: np.ndarray) -> None:
+        self.finish(part)
+        self.rows.seeds[self._plan.parts[part]] = seeds
+        self._history[part] = []
+        for worker in self._workers:
+            worker.send(part, "reset", part)
+
+    def step(self, part: int, actions: np.ndarray) -> None:
+        history, rows = self._history[part], self._plan.parts[part]
+        assert history is not None, "a step before the reset"
+        self.rows.actions[rows] = actions
+        history.append(self.rows.actions[rows].copy())
+        for worker in self._workers:
+            worker.step(part)
+
+    def finish(self, part: int) -> None:
+        for index in range(len(self._workers)):
+            self._finish(index, part)
+        rows = self._plan.parts[part]
+        self._seen[rows] = self.rows.obs[rows]
+
+    def _finish(self, index: int, label: Any) -> None:
+        while True:
+            try:
+                return self._workers[index].finish(label)
+            except WorkerLostError as lost:
+                self._replace(index, str(lost))
+
+    def _replace(self, index: int, how: str) -> None:
+        """A new worker in the place of a lost one, that plays its rows up to where they were."""
+        started, waiting = time.perf_counter(), set(self._workers[index].waiting)
+        while True:
+            what = f"{self._plan.spec.name}: worker {index} {how}{self._where(index)}"
+            self._workers[index].end()
+            self._count_loss(what)
+            self._workers[index] = self._new_worker(index)
+            try:
+                self._play_again(self._workers[index], index, waiting)
+                break
+            except WorkerLostError as lost:
+                how = str(lost)
+        seconds = time.perf_counter() - started
+        warnings.warn(
+            f"{what}; it was replaced and its share done again in {seconds:.1f} s",
+            WorkerWarning,
+            stacklevel=2,
+        )
+
+    def _play_again(self, worker: Worker, index: int, waiting: set[Any]) -> None:
+        """Tasks, seeds and actions as the lost worker had them. Each is awaited: a long message
+        to a worker that hangs would fill the pipe, and then nobody looks at the time."""
+        worker.finish(START)
+        worker.send(TASKS, "set_tasks", self._tasks_of(index))
+        worker.finish(TASKS)
+        for part, history in enumerate(self._history):
+            if history is None:
+                continue
+            share, first = self._shares[index][part], self._plan.parts[part].start
+            own = [actions[share.start - first : share.stop - first] for actions in history]
+            if part in waiting and not own:
+                worker.send(part, "reset", part)
+                worker.finish(part)
+                continue
+            worker.send(part, "replay", part, own[:-1] if part in waiting else own)
+            worker.finish(part)
+            self._check_repeated(share)
+            if part in waiting:
+                self.rows.actions[share] = own[-1]
+                worker.step(part)
+                worker.finish(part)
+
+    def _where(self, index: int) -> str:
+        waiting = self._workers[index].waiting
+        if START in waiting:
+            return " when it started (a script that trains needs `if __name__ == '__main__':`)"
+        beat, step = self.rows.pulse[index, :2].tolist()
+        if beat == self._beats[index] and set(waiting) == {TASKS}:
+            return " between two meta-batches"
+        row = beat % self._plan.size
+        _, episode = self._plan.place(row)
+        return f" in task {dict(self._tasks[row])}, episode {episode}, step {step}"
+
+    def _count_loss(self, what: str) -> None:
+        self._lost.append(self._meta_batches)
+        while self._lost[0] <= self._meta_batches - WINDOW:
+            self._lost.popleft()
+        if len(self._lost) > self._settings.max_failures:
+            raise WorkersFailedError(
+                f"{what}\nthat is {len(self._lost)} workers lost within {WINDOW} meta-batches; "
+                "see what that environment does there, or --worker-timeout if it is slow"
+            )
+
+    def _check_repeated(self, share: slice) -> None:
+        """What the policy has seen must come again, or its actions belong to other states."""
+        if not np.array_equal(self.rows.obs[share], self._seen[share]):
+            warnings.warn(
+                f"{self._plan.spec.name}: the same seeds and actions led elsewhere when they "
+                "were played again; `python -m metarl.check_env` tells more",
+                WorkerWarning,
+                stacklevel=4,
+            )
+
+    def close(self) -> None:
+        """Ends every worker, those that hang too."""
+        for worker in self._workers:
+            worker.ask_to_stop()
+        deadline = time.monotonic() + PATIENCE_S
+        for worker in self._workers:
+            worker.end(max(0.0, deadline - time.monotonic()))
+        self._workers = []
+
+
+def _nth(rows: slice, index: int, count: int) -> slice:
+    """The index-th of `count` nearly equal runs of rows."""
+    size = rows.stop - rows.start
+    return slice(rows.start + size * index // count, rows.start + size * (index + 1) // count)

@@ -1,0 +1,309 @@
+"""Every check: what is good passes, and what has one fault fails that check alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metarl import Uniform, gym_tasks
+from metarl.checking import episodes
+from metarl.checking.checks import check
+from metarl.checking.findings import Finding, summary
+from metarl.checking.options import CheckOptions
+from metarl.checking.play import Subject
+from metarl.envs import catalogue
+from metarl.envs.gym_tasks import class_tasks
+
+QUICK = CheckOptions(tasks=6, episodes=4, workers=0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(episodes, "TIMED_S", 0.01)
+
+
+def checked(distribution: Any, options: CheckOptions = QUICK) -> dict[str, Finding]:
+    subject = Subject(distribution, options)
+    try:
+        return check(subject, lambda line: None)
+    finally:
+        subject.close()
+
+
+def told(found: dict[str, Finding], *but: str) -> dict[str, str]:
+    """What is not ok."""
+    return {
+        name: one.status for name, one in found.items() if one.status != "ok" and name not in but
+    }
+
+
+def test_a_walk_has_nothing_wrong(wrong_envs: Any):
+    found = checked(wrong_envs.walk)
+    assert told(found) == {}
+    assert list(found) == [
+        "opens", "gymnasium", "faults", "same seed", "no memory", "splits", "tasks differ",
+        "task hidden", "speed", "endings",
+    ]  # fmt: skip
+    assert summary(found) == "10 checks: 10 ok"
+    assert "observations [2], actions Box(-1.0, 1.0, (1,), float32), horizon 12; 6 tasks" in (
+        found["opens"].what
+    )
+    assert found["endings"].what == (
+        "24 episodes last 12.0 steps on average (12 to 12) of at most 12; 0% terminate, "
+        "100% are truncated"
+    )
+
+
+def test_a_wrapper_of_ones_own_is_nothing_wrong(wrong_envs: Any):
+    assert told(checked(wrong_envs.of(wrong_envs.wrapped))) == {}
+
+
+def test_arrays_have_nothing_wrong(wrong_envs: Any):
+    found = checked(wrong_envs.Arrays())
+    assert told(found) == {}
+    assert "contract" in found
+    assert "gymnasium" not in found
+
+
+@pytest.mark.parametrize(
+    ("env", "parameters", "warnings"),
+    [
+        ("CartPole-v1", {"gravity": Uniform(5, 15), "force_mag": Uniform(5, 15)}, 2),
+        ("Pendulum-v1", {"g": Uniform(2, 20)}, 1),
+    ],
+)
+def test_environments_of_gymnasium_are_good(env: str, parameters: Any, warnings: int):
+    """Their spaces make gymnasium's own checker warn, and the wrappers of `make` do not."""
+    found = checked(gym_tasks(env, parameters, horizon=200), CheckOptions())
+    assert told(found) == {"gymnasium": "warning"}
+    assert len(found["gymnasium"].remedy.splitlines()) == warnings
+
+
+@pytest.mark.parametrize("name", ["point-goal", "bandit:5"])
+def test_tasks_of_the_catalogue_are_good(name: str):
+    assert told(checked(catalogue.make(name, 100), CheckOptions())) == {}
+
+
+def test_what_comes_after_an_end_is_nobodys_business(wrong_envs: Any):
+    found = checked(wrong_envs.Arrays("again"))
+    assert found["contract"].status == "ok"
+    assert found["endings"].what.endswith("50% terminate, 50% are truncated")
+
+
+def test_two_directions_are_all_there_are():
+    found = checked(catalogue.make("half-cheetah-dir:promp", 20))
+    assert found["splits"].status == "warning"
+    assert found["splits"].what == "both splits hold the same 2 tasks"
+    assert "2 tasks such as" in found["opens"].what
+    assert found["task hidden"] == Finding("skipped", "2 tasks are too few to learn from")
+
+
+# gymnasium environments with a fault: environment, the check that fails, what it says, the remedy.
+FAULTY = {
+    "OwnChance": ("gymnasium", "super().reset(seed=seed)", "keep to it"),
+    "observation": ("faults", "the observation is nan at index 1 of 2; task {'slope': ", "finite"),
+    "shape": ("faults", "an array of shape (1,)", "observation_space in shape and type"),
+    "reward": ("faults", "the reward is ndarray of shape (1,), not a number", "float(reward)"),
+    "infinite": ("faults", "the reward is -inf", "a finite number"),
+    "4-tuple": ("faults", "step returned a tuple of 4", "(observation, reward, terminated, trunc"),
+    "step": ("faults", "step raised ZeroDivisionError: division by zero", "step(action) must"),
+    "ResetRaises": ("faults", "reset raised KeyError: 'map'", "reset(*, seed=None, options=None)"),
+    "Chancy": ("same seed", ": reward is ", "self.np_random"),
+    "OfItsProcess": ("same seed", "step 0: observation[1] is ", "from process to process"),
+    "Dies": ("same seed", "worker 0 exited with code 7 in task", ""),
+    "doubled": ("gymnasium", "not within the observation space", "keep to it"),
+    "Remembering": ("no memory", "step 0: observation[", "put back all that an episode changes"),
+    "Brief": ("endings", "every one of 24 episodes is over after its first step", "terminated"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_fault_is_found_by_its_check(fault: str, wrong_envs: Any):
+    name, what, remedy = FAULTY[fault]
+    env = getattr(wrong_envs, fault, None) or wrong_envs.walk_with(fault)
+    found = checked(wrong_envs.of(env))
+    assert [key for key, one in found.items() if one.status == "FAIL"] == [name]
+    assert what in found[name].what
+    assert remedy in found[name].remedy
+
+
+@pytest.mark.parametrize("fault", ["step", "ResetRaises"])
+def test_an_exception_comes_with_its_traceback(fault: str, wrong_envs: Any):
+    env = getattr(wrong_envs, fault, None) or wrong_envs.walk_with(fault)
+    found = checked(wrong_envs.of(env))
+    assert 'wrong_envs.py", line' in found["faults"].trace
+    assert told(found, "faults") == dict.fromkeys(
+        ["same seed", "no memory", "tasks differ", "task hidden", "speed", "endings"], "skipped"
+    )
+    assert found["splits"].status == "ok"
+    assert found["no memory"].what == "for want of same seed"
+
+
+def test_what_cannot_be_made_leaves_nothing_to_check(wrong_envs: Any):
+    found = checked(wrong_envs.constructor)
+    assert "constructor raised RuntimeError: no licence" in found["opens"].what
+    assert "its signature names" in found["opens"].remedy
+    assert 'raise RuntimeError("no licence")' in found["opens"].trace
+    assert set(told(found, "opens").values()) == {"skipped"}
+    assert len(told(found)) == len(found) == 10
+
+
+def test_what_gymnasiums_checker_raises_itself_has_no_traceback(wrong_envs: Any):
+    found = checked(wrong_envs.of(wrong_envs.OwnChance))["gymnasium"]
+    assert found.what.startswith("AssertionError: ")
+    assert found.trace == ""
+
+
+def test_a_worker_that_dies_once_is_a_fault_too(wrong_envs: Any, tmp_path: Path):
+    found = checked(wrong_envs.of(wrong_envs.DiesOnce, kwargs={"marks": str(tmp_path)}))
+    assert "worker 0 exited with code 7" in found["same seed"].what
+
+
+def test_spaces_without_an_agent_are_refused(wrong_envs: Any):
+    found = checked(wrong_envs.of(wrong_envs.Texts))
+    assert found["opens"].status == "FAIL"
+    assert "no agent observes Text(" in found["opens"].what
+
+
+def test_warnings_of_gymnasiums_checker_are_counted(wrong_envs: Any):
+    found = checked(wrong_envs.of(wrong_envs.Warned))["gymnasium"]
+    assert found.status == "warning"
+    assert found.what == "2 warnings of gymnasium's checker"
+    assert found.remedy.splitlines() == [
+        "A Box observation space minimum value is -infinity. This is probably too low.",
+        "A Box observation space maximum value is infinity. This is probably too high.",
+    ]
+
+
+def test_chance_that_is_said_is_a_warning(wrong_envs: Any):
+    found = checked(wrong_envs.chancy_said)
+    assert told(found) == {"same seed": "warning", "no memory": "skipped"}
+    assert "no run can be repeated" in found["same seed"].remedy
+
+
+def test_a_limit_of_the_environments_own_is_a_warning(wrong_envs: Any):
+    found = checked(wrong_envs.of(wrong_envs.Limited))
+    assert told(found) == {"endings": "warning"}
+    assert found["endings"].what == (
+        "24 of 24 episodes are truncated before the horizon of 12, first at step 5"
+    )
+    assert "give horizon=5" in found["endings"].remedy
+
+
+def test_a_task_that_is_observed_is_a_warning(wrong_envs: Any):
+    found = checked(wrong_envs.of(wrong_envs.Leaking))
+    assert told(found) == {"task hidden": "warning"}
+    assert "first observations finds slope (R^2 0.9" in found["task hidden"].what
+    assert "leave it out" in found["task hidden"].remedy
+
+
+def test_a_task_that_changes_nothing_fails(wrong_envs: Any):
+    found = checked(wrong_envs.unused)
+    assert told(found) == {"tasks differ": "FAIL"}
+    assert found["tasks differ"].what == (
+        "the same seeds and actions give the same 12 steps in all 6 tasks"
+    )
+    assert "the task reaches the environment" in found["tasks differ"].remedy
+
+
+def test_where_episodes_are_cut_the_same_steps_are_no_proof(wrong_envs: Any):
+    found = checked(wrong_envs.unused, CheckOptions(tasks=6, episodes=4, workers=0, max_steps=100))
+    assert told(found) == {"tasks differ": "warning"}
+    assert "the same 8 steps in all 6 tasks" in found["tasks differ"].what
+    assert "cut short at step 4 (--max-steps)" in found["faults"].what
+    assert found["endings"].what.startswith("2 episodes last 12.0 steps")
+
+
+def test_episodes_that_end_before_the_cut_are_whole(wrong_envs: Any):
+    options = CheckOptions(tasks=6, episodes=4, workers=0, max_steps=200)
+    found = checked(wrong_envs.of(wrong_envs.Ends), options)
+    assert told(found) == {}
+    assert "episodes go well; returns" in found["faults"].what
+    assert found["endings"].what.startswith("24 episodes last 5.0 steps")
+
+
+def test_a_horizon_beyond_what_may_be_played_is_said(wrong_envs: Any):
+    found = checked(wrong_envs.walk, CheckOptions(tasks=6, episodes=4, workers=0, max_steps=23))
+    assert found["endings"] == Finding(
+        "warning", "episodes of 12 steps were not played to their end", "--max-steps 24 does"
+    )
+
+
+def test_tasks_that_hardly_differ_are_a_warning(wrong_envs: Any):
+    found = checked(wrong_envs.faint)
+    assert told(found) == {"tasks differ": "warning"}
+    assert "Kruskal-Wallis p = " in found["tasks differ"].what
+    assert "widen the ranges" in found["tasks differ"].remedy
+
+
+# The user's own classes: name, the check that fails, what it says, the remedy.
+OWN = {
+    "Multiplies": ("no memory", "after other episodes", "each task set all that another one does"),
+    "SetsOnce": ("no memory", "after other episodes", "each task set all that another one does"),
+    "OneSplit": ("splits", "sample does not look at `split`", 'where split is "test"'),
+    "Overlapping": ("splits", " in both", "hold the test tasks out"),
+    "OwnGenerator": ("splits", "the same generator draws other tasks", "the generator that it is"),
+    "SampleRaises": ("opens", "sample raised FileNotFoundError: maps.csv", "'train' or 'test'"),
+    "Narrowing": ("faults", "this task's actions are in Box(", "the same spaces"),
+    "OneTask": ("tasks differ", "all draws are {'slope': 1.0}", "nothing to adapt to"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_fault_of_a_class_is_found_by_its_check(name: str, wrong_envs: Any):
+    failing, what, remedy = OWN[name]
+    found = checked(class_tasks(getattr(wrong_envs, name)(), name))
+    assert [key for key, one in found.items() if one.status == "FAIL"] == [failing]
+    assert what in found[failing].what
+    assert remedy in found[failing].remedy
+
+
+def test_a_class_of_ones_own_is_good(wrong_envs: Any):
+    assert told(checked(class_tasks(wrong_envs.Own(), "Own"))) == {}
+
+
+# Arrays: the fault, the check that fails, what it says, the remedy.
+ARRAYS = {
+    "space": ("opens", "or in a flat MultiDiscrete, both counted from 0, not in Discrete(2,", ""),
+    "reset": ("contract", "obs of reset is of shape (2, 2, 2) and float64", "and float32"),
+    "numpy": ("splits", "is no plain data: Object of type ndarray", "x.tolist()"),
+    "few": ("opens", "returned 7 tasks; return as many as are asked for", ""),
+    "sample": ("opens", "FileNotFoundError: maps.csv", "traceback"),
+    "float64": ("contract", "obs of step 1 is of shape (2, 2, 2) and float64", "(2, 2, 2) and fl"),
+    "column": ("contract", "rewards of step 1 is of shape (2, 2, 1)", "shape (2, 2) and float32"),
+    "list": ("contract", "terminated of step 1 is a list", "shape (2, 2) and bool"),
+    "overwrites": ("contract", "step 1 wrote into the obs that were returned", "such as copies"),
+    "both": ("contract", "step 12 of task 0, episode 0 is both terminated and trunc", "only where"),
+    "raises": ("contract", "OverflowError: too far", "traceback"),
+    "close": ("contract", "OSError: closed twice", "traceback"),
+    "nan": ("faults", "the reward is not finite; task {'goal': ", "finite"),
+    "nan at the end": ("faults", "the observation is not finite; task {'goal': ", "finite"),
+    "endless": ("endings", "24 of 24 episodes are not over after the horizon's 12 steps", "trunc"),
+}
+
+
+@pytest.mark.parametrize("fault", ARRAYS)
+def test_a_fault_of_arrays_is_found_by_its_check(fault: str, wrong_envs: Any):
+    failing, what, remedy = ARRAYS[fault]
+    found = checked(wrong_envs.Arrays(fault))
+    assert [key for key, one in found.items() if one.status == "FAIL"] == [failing]
+    assert what in found[failing].what
+    assert remedy in found[failing].remedy
+
+
+def test_where_nan_came_is_said(wrong_envs: Any):
+    assert checked(wrong_envs.Arrays("nan"))["faults"].what.endswith("episode 0, step 4")
+    found = checked(wrong_envs.Arrays("nan at the end"))["faults"].what
+    assert found.endswith("episode 1, step 12")
+
+
+def test_subjects_without_enough_tasks_are_not_probed(wrong_envs: Any):
+    found = checked(wrong_envs.words)
+    assert found["task hidden"] == Finding("skipped", "3 tasks are too few to learn from")
+    assert "3 tasks such as slope=" in found["opens"].what
+
+
+def test_what_is_the_same_in_all_tasks_is_not_probed(wrong_envs: Any):
+    assert "none of 1 parameters" in checked(wrong_envs.beside_constant)["task hidden"].what
