@@ -118,6 +118,8 @@ class Part(Protocol):
     """
 
     episodes: slice
+    checked: bool
+    """Whether it has made sure that what it returns are finite numbers."""
 
     def start(self, seeds: np.ndarray) -> None:
         """Begins to reset; `seeds` [K, e] uint64."""

@@ -7,8 +7,7 @@ environment sees nothing but its seed and its actions, so no result depends on i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -40,8 +39,10 @@ class Pool:
                 f"{len(tasks)} tasks in an environment opened for {self.plan.num_tasks}"
             )
         self._tasks = tasks
-        with self.faults():
+        try:
             self.crew.set_tasks([tasks[self.plan.place(row)[0]] for row in range(self.plan.size)])
+        except RowError as error:
+            raise self.fault(error) from None
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         for part in self.parts:
@@ -57,46 +58,46 @@ class Pool:
     def close(self) -> None:
         self.crew.close()
 
-    @contextmanager
-    def faults(self) -> Iterator[None]:
-        """Turns a row's error into one that names its task and episode."""
-        try:
-            yield
-        except RowError as error:
-            k, e = self.plan.place(error.row)
-            raise EnvFaultError(
-                self.plan.spec.name, self._tasks[k], e, error.step, error.field, error.what,
-                error.trace,
-            ) from None  # fmt: skip
+    def fault(self, error: RowError) -> EnvFaultError:
+        """A row's error as one that names its task and episode."""
+        k, e = self.plan.place(error.row)
+        return EnvFaultError(
+            self.plan.spec.name, self._tasks[k], e, error.step, error.field, error.what, error.trace
+        )
 
 
 class PoolPart:
     """Some episodes of every task: started and awaited apart from the others."""
 
+    checked = True
+
     def __init__(self, pool: Pool, index: int):
-        self._pool, self._index = pool, index
-        self.episodes, self._at = pool.plan.episodes[index], pool.plan.parts[index]
-        self._shape = (pool.plan.num_tasks, self.episodes.stop - self.episodes.start)
+        self._pool, self._crew, self._index = pool, pool.crew, index
+        self.episodes, where = pool.plan.episodes[index], pool.plan.parts[index]
+        shape = (pool.plan.num_tasks, self.episodes.stop - self.episodes.start)
+        rows = pool.crew.rows
+        found = (rows.obs, rows.rewards, rows.terminated, rows.truncated, rows.success)
+        # Views: every step is written to the same place.
+        self._step = Step(*(x[where].reshape(*shape, *x.shape[1:]) for x in found))
 
     def start(self, seeds: np.ndarray) -> None:
-        with self._pool.faults():
-            self._pool.crew.reset(self._index, seeds.reshape(-1))
+        try:
+            self._crew.reset(self._index, seeds.reshape(-1))
+        except RowError as error:
+            raise self._pool.fault(error) from None
 
     def first_obs(self) -> np.ndarray:
-        with self._pool.faults():
-            self._pool.crew.finish(self._index)
-        return self._view(self._pool.crew.rows.obs)
+        return self.receive().obs
 
     def send(self, actions: np.ndarray) -> None:
-        with self._pool.faults():
-            self._pool.crew.step(self._index, actions.reshape(-1, actions.shape[-1]))
+        try:
+            self._crew.step(self._index, actions.reshape(-1, actions.shape[-1]))
+        except RowError as error:
+            raise self._pool.fault(error) from None
 
     def receive(self) -> Step:
-        with self._pool.faults():
-            self._pool.crew.finish(self._index)
-        rows = self._pool.crew.rows
-        found = (rows.obs, rows.rewards, rows.terminated, rows.truncated, rows.success)
-        return Step(*map(self._view, found))
-
-    def _view(self, array: np.ndarray) -> np.ndarray:
-        return array[self._at].reshape(*self._shape, *array.shape[1:])
+        try:
+            self._crew.finish(self._index)
+        except RowError as error:
+            raise self._pool.fault(error) from None
+        return self._step

@@ -35,7 +35,7 @@ class Processes:
     """A Crew of worker processes, each with neighbouring rows of every part."""
 
     def __init__(self, factory: RowFactory, plan: Plan, workers: Workers):
-        self._plan, self._settings = plan, workers
+        self._plan, self._parts, self._settings = plan, plan.parts, workers
         self._factory = portable(factory)
         self._memory = shared_memory(Rows.bytes_for(plan, workers.count))
         self.rows = Rows.in_memory(plan, workers.count, self._memory)
@@ -96,13 +96,13 @@ class Processes:
 
     def reset(self, part: int, seeds: np.ndarray) -> None:
         self.finish(part)
-        self.rows.seeds[self._plan.parts[part]] = seeds
+        self.rows.seeds[self._parts[part]] = seeds
         self._history[part] = []
         for worker in self._workers:
             worker.send(part, "reset", part)
 
     def step(self, part: int, actions: np.ndarray) -> None:
-        history, rows = self._history[part], self._plan.parts[part]
+        history, rows = self._history[part], self._parts[part]
         assert history is not None, "a step before the reset"
         self.rows.actions[rows] = actions
         history.append(self.rows.actions[rows].copy())
@@ -112,7 +112,7 @@ class Processes:
     def finish(self, part: int) -> None:
         for index in range(len(self._workers)):
             self._finish(index, part)
-        rows = self._plan.parts[part]
+        rows = self._parts[part]
         self._seen[rows] = self.rows.obs[rows]
 
     def _finish(self, index: int, label: Any) -> None:
@@ -125,8 +125,10 @@ class Processes:
     def _replace(self, index: int, how: str) -> None:
         """A new worker in the place of a lost one, that plays its rows up to where they were."""
         started, waiting = time.perf_counter(), set(self._workers[index].waiting)
+        losses: list[str] = []
         while True:
             what = f"{self._plan.spec.name}: worker {index} {how}{self._where(index)}"
+            losses.append(what)
             self._workers[index].end()
             self._count_loss(what)
             self._workers[index] = self._new_worker(index)
@@ -136,11 +138,12 @@ class Processes:
             except WorkerLostError as lost:
                 how = str(lost)
         seconds = time.perf_counter() - started
-        warnings.warn(
-            f"{what}; it was replaced and its share done again in {seconds:.1f} s",
-            WorkerWarning,
-            stacklevel=2,
-        )
+        for loss in losses:
+            warnings.warn(
+                f"{loss}; it was replaced and its share done again in {seconds:.1f} s",
+                WorkerWarning,
+                stacklevel=2,
+            )
 
     def _play_again(self, worker: Worker, index: int, waiting: set[Any]) -> None:
         """Tasks, seeds and actions as the lost worker had them. Each is awaited: a long message
@@ -151,7 +154,7 @@ class Processes:
         for part, history in enumerate(self._history):
             if history is None:
                 continue
-            share, first = self._shares[index][part], self._plan.parts[part].start
+            share, first = self._shares[index][part], self._parts[part].start
             own = [actions[share.start - first : share.stop - first] for actions in history]
             if part in waiting and not own:
                 worker.send(part, "reset", part)

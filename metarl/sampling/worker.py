@@ -105,19 +105,18 @@ class Worker:
     def send(self, label: Any, command: str, *arguments: Any) -> None:
         """Has the worker do something; `finish(label)` awaits it."""
         self.waiting.append(label)
-        with self._perhaps_gone():
+        # Where the worker is lost, `finish` will find out, and how.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             os.write(self._bell, bytes([MESSAGE]))
             self._connection.send((command, *arguments))
 
     def step(self, part: int) -> None:
         """Has the worker step its rows of a part; `finish(part)` awaits it."""
         self.waiting.append(part)
-        with self._perhaps_gone():
+        try:  # noqa: SIM105  a context manager takes longer, and this is done for every step
             os.write(self._bell, bytes([part]))
-
-    def _perhaps_gone(self) -> contextlib.suppress:
-        """Where the worker is lost, `finish` will find out, and how."""
-        return contextlib.suppress(BrokenPipeError, ConnectionResetError)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def finish(self, label: Any) -> None:
         """Awaits all that was sent up to the last `label`.
