@@ -30,6 +30,7 @@ Options = TypeVar("Options")
 def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
     """Runs a door on the command line: what a user can put right is said in a few lines."""
     warnings.showwarning = _one_line
+    warnings.filterwarnings("always", module=r"metarl\.")  # a second lost worker is news too
     signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way of saying Ctrl-C
     try:
         door(sys.argv[1:])

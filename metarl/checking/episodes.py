@@ -7,23 +7,19 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from metarl.checking.findings import Finding
 from metarl.checking.play import HERE, Subject
 from metarl.device import cores
 from metarl.runs.progress import short
-from metarl.types import EnvFaultError, Trajectories, Workers
+from metarl.types import Trajectories, Workers
 
 TIMED_S = 0.5
 """Steps are counted for as long as this, in seconds, and until the episodes are over."""
 
 
 def faults(subject: Subject) -> Finding:
-    """Plays all episodes; a pool raises for what an environment does wrong."""
-    for one in subject.rounds:
-        _refuse_not_finite(one, subject)
+    """Plays all episodes; playing raises for what an environment does wrong."""
     returns = subject.returns
     cut = "" if subject.whole else f", cut short at step {subject.steps} (--max-steps)"
     return Finding(
@@ -31,24 +27,6 @@ def faults(subject: Subject) -> Finding:
         f"{len(returns)} tasks x {returns.shape[1]} episodes go well{cut}; "
         f"returns from {returns.min():.4g} to {returns.max():.4g}",
     )
-
-
-def _refuse_not_finite(found: Trajectories, subject: Subject) -> None:
-    """What a pool does by itself, for environments that are arrays."""
-    lengths = found.mask.sum(1)  # [K, E]
-    wrong = [(t, "observation", k, e) for k, t, e in _not_finite(found.obs)]
-    wrong += [(t + 1, "reward", k, e) for k, t, e in _not_finite(found.rewards[..., None])]
-    last = _not_finite(found.final_obs)
-    wrong += [(int(lengths[k, e]), "observation", k, e) for k, e in last]
-    if wrong:
-        step, field, k, e = min(wrong)
-        what = f"the {field} is not finite"
-        raise EnvFaultError(subject.spec.name, subject.tasks[k], e, step, field, what)
-
-
-def _not_finite(vectors: Tensor) -> list[list[int]]:
-    """Indices of those that hold nan or infinity."""
-    return (~torch.isfinite(vectors)).any(-1).nonzero().tolist()
 
 
 def speed(subject: Subject) -> Finding:

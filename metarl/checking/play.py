@@ -130,7 +130,7 @@ class Subject:
     ) -> Trajectories:
         env.set_tasks(tasks)
         brief = draws._replace(noise=draws.noise[:steps])
-        return collect(env, self.policy.act, brief, self.spec, CPU)
+        return collect(env, self.policy.act, brief, self.spec, CPU, tasks)
 
     def close(self) -> None:
         if "env" in self.__dict__:

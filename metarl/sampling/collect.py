@@ -11,10 +11,14 @@ from torch import Tensor
 
 from metarl import keys
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.types import BatchedEnv, EnvSpec, Part, Step, Trajectories
+from metarl.types import BatchedEnv, EnvFaultError, EnvSpec, Part, Step, Task, Trajectories
 
 Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
 """obs [K, E, obs_dim], noise [K, E, n] -> actions [K, E, act_dim] and their distribution."""
+
+
+Fault = Callable[[int, int, int, str, object], EnvFaultError]
+"""Task, episode, step, field and value -> the error that names them."""
 
 
 class Draws(NamedTuple):
@@ -41,14 +45,6 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
     by_step = np.ascontiguousarray(values.transpose(2, 0, 1, 3))
     seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
     return Draws(seeds, torch.from_numpy(by_step))
-
-
-class EpisodeError(Exception):
-    """An environment told an episode what is no number; the task is known to the caller."""
-
-    def __init__(self, task: int, episode: int, step: int, field: str, what: str):
-        super().__init__(task, episode, step, field, what)
-        self.task, self.episode, self.step, self.field, self.what = task, episode, step, field, what
 
 
 class Outcomes(NamedTuple):
@@ -85,9 +81,16 @@ class Playing:
     """The episodes of one part on their way."""
 
     def __init__(
-        self, part: Part, act: Act, noise: Tensor, outcomes: Outcomes, device: torch.device
+        self,
+        part: Part,
+        act: Act,
+        noise: Tensor,
+        outcomes: Outcomes,
+        device: torch.device,
+        fault: Fault,
     ):
         self.part, self._act, self._noise, self._device = part, act, noise, device
+        self._fault = fault
         self._outcomes = outcomes
         self._alive = np.ones(outcomes.success.shape, bool)
         self._ended = False
@@ -135,8 +138,9 @@ class Playing:
         wrong = ~np.isfinite(values).reshape(*self._alive.shape, -1).all(axis=-1) & self._alive
         if wrong.any():
             k, e = np.argwhere(wrong)[0].tolist()
-            what = f"the {field} is {values[k, e]}"
-            raise EpisodeError(k, e + self.part.episodes.start, step, field, what)
+            found = values[k, e]
+            value = found[~np.isfinite(found)][0] if found.ndim else found
+            raise self._fault(k, e + self.part.episodes.start, step, field, value)
 
     def _send(self, obs: np.ndarray) -> None:
         t = len(self.actions)
@@ -170,22 +174,32 @@ class Whole:
 
 @torch.no_grad()
 def collect(
-    env: BatchedEnv, act: Act, draws: Draws, spec: EnvSpec, device: torch.device
+    env: BatchedEnv,
+    act: Act,
+    draws: Draws,
+    spec: EnvSpec,
+    device: torch.device,
+    tasks: Sequence[Task] = (),
 ) -> Trajectories:
-    """One episode in each of the K x E environments, under `act`.
+    """One episode in each of the K x E environments, under `act`. Errors name one of `tasks`.
 
     T is the horizon, or the longest episode's length where all ended before it. Where the
     environment has parts, the steps of one are under way while `act` is at another.
 
     Raises:
-        EpisodeError: for an observation or a reward that is not finite.
+        EnvFaultError: for an observation or a reward that is not finite.
     """
+
+    def fault(k: int, e: int, step: int, field: str, value: object) -> EnvFaultError:
+        task = tasks[k] if tasks else {}
+        return EnvFaultError(spec.name, task, e, step, field, f"the {field} is {value}")
+
     noise = draws.noise.to(device)
     num_steps, num_tasks, episodes, _ = noise.shape
     outcomes = Outcomes.zeros(spec, num_tasks, num_steps, episodes)
     parts: Sequence[Part] = getattr(env, "parts", None) or [Whole(env, episodes)]
     plays = [
-        Playing(part, act, noise[:, :, part.episodes], outcomes.of(part.episodes), device)
+        Playing(part, act, noise[:, :, part.episodes], outcomes.of(part.episodes), device, fault)
         for part in parts
     ]
     for play in plays:

@@ -11,8 +11,8 @@ from torch import Tensor
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.sampling.collect import Act, EpisodeError, collect, draw
-from metarl.types import Agent, BatchedEnv, EnvFaultError, EnvSpec, Task, Trajectories
+from metarl.sampling.collect import Act, collect, draw
+from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
 def adaptation_rounds(
@@ -42,12 +42,8 @@ def adaptation_rounds(
             state = agent.adapt(state, rounds[-1])
         draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
         with torch_threads(1):  # more of them would spin on the simulations' cores
-            try:
-                rounds.append(collect(env, _finite(agent, state, index), draws, spec, device))
-            except EpisodeError as error:
-                raise EnvFaultError(
-                    spec.name, tasks[error.task], error.episode, error.step, error.field, error.what
-                ) from None
+            act = _finite(agent, state, index)
+            rounds.append(collect(env, act, draws, spec, device, tasks))
     return state, rounds
 
 

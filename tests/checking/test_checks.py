@@ -278,8 +278,8 @@ ARRAYS = {
     "both": ("contract", "step 12 of task 0, episode 0 is both terminated and trunc", "only where"),
     "raises": ("contract", "OverflowError: too far", "traceback"),
     "close": ("contract", "OSError: closed twice", "traceback"),
-    "nan": ("faults", "the reward is not finite; task {'goal': ", "finite"),
-    "nan at the end": ("faults", "the observation is not finite; task {'goal': ", "finite"),
+    "nan": ("faults", "the reward is nan; task {'goal': ", "finite"),
+    "nan at the end": ("faults", "the observation is nan; task {'goal': ", "finite"),
     "endless": ("endings", "24 of 24 episodes are not over after the horizon's 12 steps", "trunc"),
 }
 

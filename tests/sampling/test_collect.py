@@ -12,7 +12,7 @@ from gymnasium.spaces import Box
 from metarl.equations.gaussian import Gaussian
 from metarl.sampling.collect import collect, draw, returns_of
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import EnvSpec, Step
+from metarl.types import EnvFaultError, EnvSpec, Step
 
 SPEC = EnvSpec("counter", Box(-np.inf, np.inf, (2,)), Box(-1, 1, (1,)), 6)
 
@@ -81,6 +81,24 @@ def test_nothing_beyond_an_end_is_kept():
     found, _ = collected()
     assert found.obs.isfinite().all()
     assert found.actions.isfinite().all()
+
+
+@pytest.mark.parametrize("field", ["obs", "rewards"])
+def test_what_is_no_number_is_named_while_its_episode_lasts(field):
+    """Episode 0 is over when its observation becomes nan; the third is not."""
+
+    class Broken(Counter):
+        def step(self, actions: np.ndarray) -> Step:
+            step = super().step(actions)
+            if self.t == 4:
+                values = getattr(step, field)
+                values[1, 0] = values[1, 3] = np.nan
+            return step
+
+    draws = draw(SPEC, 2, 4, ("normal", 1), 1, 0, 0)
+    tasks = [{"number": 1}, {"number": 2}]
+    with pytest.raises(EnvFaultError, match=r"nan.*; task {'number': 2}, episode 3, step 4"):
+        collect(Broken(2, 4), act, draws, SPEC, torch.device("cpu"), tasks)
 
 
 def test_success_counts_within_the_episode_only():
