@@ -1,6 +1,7 @@
 """metrics.jsonl and tensorboard/: what is appended is read, and a resumed run rewrites the rest."""
 
 import json
+import time
 import math
 from typing import Any
 
@@ -92,6 +93,7 @@ def test_no_log_yet(run):
 
 def test_tensorboard_forgets_what_is_taken_anew(run):
     append(run, [row(i, value=i) for i in range(1, 9)])
+    time.sleep(1.0)  # TensorBoard reads files in the order of the second in their names
     append(run, [row(i, value=10 * i) for i in range(5, 8)], iteration=4)
     board = EventAccumulator(str(run.tensorboard))
     board.Reload()
