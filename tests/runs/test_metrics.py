@@ -1,8 +1,8 @@
 """metrics.jsonl and tensorboard/: what is appended is read, and a resumed run rewrites the rest."""
 
 import json
-import time
 import math
+import time
 from typing import Any
 
 import numpy as np
