@@ -57,7 +57,7 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
         _same_tasks(name, other, config)
     if distribution is None:
         distribution = catalogue.make(config.env.name, config.env.horizon)
-    with faults_logged(run), ExitStack() as stack:
+    with faults_logged(run, config.env.name), ExitStack() as stack:
         held = _held_out(distribution, options)
         stack.callback(held.env.close)
         agent, iteration = _trained(run.root, config, held)

@@ -14,7 +14,7 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
-from metarl.config import Config
+from metarl.config import Config, EnvConfig
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
 from metarl.device import cores, torch_device, workers_of
@@ -32,6 +32,7 @@ from metarl.types import (
     BatchedEnv,
     DivergedError,
     EnvFaultError,
+    EnvSpec,
     Metrics,
     Params,
     TaskDistribution,
@@ -59,7 +60,8 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
     if distribution is None:
         distribution = envs.make(config.env.name, config.env.horizon)
     run = directory.create(config.run_dir)
-    with directory.Lock(run), faults_logged(run):
+    with directory.Lock(run), faults_logged(run, config.env.name):
+        _check_named(config.env, distribution.spec)
         if run.config.exists() and checkpoint.saved(run.checkpoints):
             check_continues(config, run_config(run.root), run.root)
         trainer = Trainer(config, run, preset_name, distribution)
@@ -71,6 +73,17 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     print(f"done; next: python -m metarl.evaluate {run.root}{again}")
     return run.root
+
+
+def _check_named(env: EnvConfig, spec: EnvSpec) -> None:
+    """The run's config is what evaluation takes the tasks from, so it must name those given."""
+    other = not envs.is_own(env.name) and env.name != spec.name
+    if other or env.horizon != spec.horizon:
+        raise UserError(
+            f"config.env is {env.name!r} with horizon {env.horizon}, the tasks given are of "
+            f"{spec.name} with horizon {spec.horizon}; set config.env to "
+            f"metarl.EnvConfig('package.module:attribute', {spec.horizon})"
+        )
 
 
 class Snapshot(NamedTuple):
@@ -122,16 +135,18 @@ class Trainer:
         with ExitStack() as stack:
             log, progress = MetricsLog(self.run, self.iteration), Progress()
             stack.callback(log.close)
+            title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
+            progress.note(f"{title} {self.run.root}")
             env = self.distribution.open(sampling.tasks, sampling.episodes, self.workers)
             stack.callback(env.close)
             speed = short(self._trial(env))
             stack.callback(progress.close)
             progress.start(
-                f"{self.name}: {config.agent.name} on {config.env.name}, kept in {self.run.root}",
+                "",
                 config.iterations,
                 done=self.iteration,
                 env_steps=self.state["env_steps"],
-                facts=f"{self.workers.count} workers or threads, {cores()} torch threads on "
+                facts=f"{_crew(self.workers.count)}, {cores()} torch threads on "
                 f"{self.device}, {sampling.tasks * sampling.episodes} simulations at "
                 f"{speed} steps/s",
             )
@@ -257,6 +272,11 @@ class Trainer:
             (config.seed, self.iteration, attempt),
             self.device,
         )
+
+
+def _crew(count: int) -> str:
+    """Threads, where a simulator has its own."""
+    return f"{count} worker{'s' if count > 1 else ''} or threads" if count else "no workers"
 
 
 def build_agent(

@@ -47,9 +47,9 @@ def test_good_tasks_exit_0_and_are_drawn(tmp_path: Path):
     done = door(*line.split())
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 12
-    assert all(line.startswith("ok ") for line in lines[:10])
-    assert " steps/s in this process, " in lines[8]
+    assert len(lines) == 13
+    assert all(line.startswith("ok ") for line in lines[:11])
+    assert " steps/s in this process, " in lines[9]
     assert lines[10:] == ["wrong_envs:walk: 10 checks: 10 ok", str(picture)]
     assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,9 +17,11 @@ import pytest
 from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
 
-from metarl import evaluate, train
+from metarl import evaluate, train, training
+from metarl.config import EnvConfig
 from metarl.envs import catalogue
 from metarl.errors import UserError
+from metarl.presets import preset
 from metarl.runs import checkpoint
 
 OWN = Path(__file__).resolve().parent / "own"
@@ -170,9 +173,25 @@ def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, faul
         assert f"its traceback is in {log}" in said
         assert "strange_envs.py" in log.read_text()
     else:
-        assert "`python -m metarl.check_env` plays" in said
+        assert f"`python -m metarl.check_env strange_envs:fault_{fault}` plays" in said
     assert "Traceback" not in capfd.readouterr().err
     assert not workers_alive()
+
+
+def test_tasks_that_the_config_does_not_name_are_refused(strange_envs, tmp_path):
+    """Or evaluation would play others."""
+    config = replace(preset("point-goal"), run_dir=str(tmp_path), iterations=1)
+    with pytest.raises(UserError, match=r"config.env is .point-goal.*Walk with horizon 12;"):
+        training.train(config, "x", strange_envs.walk)
+    config = replace(config, env=EnvConfig("strange_envs:walk", horizon=11))
+    with pytest.raises(UserError, match=r"with horizon 11, the tasks given .* horizon 12"):
+        training.train(config, "x", strange_envs.walk)
+
+
+def test_a_file_is_no_module():
+    for name in ("mine/tasks.py:walk", "mine.tasks.py:walk", "mine/tasks:walk"):
+        with pytest.raises(UserError, match=r"is a file; name its module: --env mine\.tasks:walk"):
+            catalogue.default_horizon(name)
 
 
 def test_a_reset_that_remembers_is_told_before_training(strange_envs, tmp_path):
@@ -201,7 +220,7 @@ def test_a_worker_that_always_dies_ends_the_run_with_code_3(tmp_path):
     code, said = run("train", command("strange_envs:fault_exits", tmp_path, "--iterations", "3"))
     assert code == 3, said
     assert re.search(r"error: .*Faulty: worker \d exited with code 7 in task .*, step 3", said)
-    assert "4 workers lost within 100 meta-batches" in said
+    assert "4 workers lost within 100 iterations" in said
     assert "Traceback" not in said
     assert checkpoint.load_latest(tmp_path / "checkpoints") is not None
 

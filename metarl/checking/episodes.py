@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 
 import numpy as np
+import torch
 
 from metarl.checking.findings import Finding
 from metarl.checking.play import HERE, Subject
@@ -14,6 +15,8 @@ from metarl.device import cores
 from metarl.runs.progress import short
 from metarl.types import Trajectories, Workers
 
+LARGE = 10.0
+"""Root mean square of an observation's component above which a policy learns badly."""
 TIMED_S = 0.5
 """Steps are counted for as long as this, in seconds, and until the episodes are over."""
 
@@ -26,6 +29,21 @@ def faults(subject: Subject) -> Finding:
         "ok",
         f"{len(returns)} tasks x {returns.shape[1]} episodes go well{cut}; "
         f"returns from {returns.min():.4g} to {returns.max():.4g}",
+    )
+
+
+def units(subject: Subject) -> Finding:
+    """How large the observations are, of living episodes."""
+    seen = [one.obs.transpose(1, 2)[one.mask.transpose(1, 2)] for one in subject.rounds]
+    size = torch.cat(seen).double().square().mean(0).sqrt()  # [obs_dim]
+    largest = int(size.argmax())
+    found = f"observation[{largest}] is the largest, {float(size[largest]):.3g} on average"
+    if float(size[largest]) <= LARGE:
+        return Finding("ok", found)
+    return Finding(
+        "warning",
+        found,
+        "networks learn little from large numbers: --agent.normalisation.observations",
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from metarl.config import WorkerCount
-from metarl.ranges import Count, Natural, Range
+from metarl.ranges import Count, Natural, Positive, Range
 
 Several = Annotated[int, Range(least=2)]
 
@@ -25,6 +25,8 @@ class CheckOptions:
     """Draws tasks, starts and actions."""
     workers: WorkerCount = "auto"
     """Processes (or threads) whose speed is measured; `auto` is one for each core."""
+    worker_timeout: Positive = 60.0
+    """Seconds that a step, a reset or a construction may take."""
     max_steps: Count = 25_000
     """Environment steps of the longest check: episodes are cut short for it, all at the same
     step. The others take at most as many, most of them a tenth."""

@@ -86,8 +86,13 @@ class Subject:
 
     @cached_property
     def env(self) -> BatchedEnv:
-        """The tasks side by side in this process."""
-        return self.distribution.open(len(self.tasks), self.beside, HERE)
+        """The tasks side by side on a worker, which may die or hang; what cannot travel to one,
+        in this process."""
+        alone = Workers(1, self.options.worker_timeout, max_failures=0)
+        try:
+            return self.distribution.open(len(self.tasks), self.beside, alone)
+        except UserError:
+            return self.distribution.open(len(self.tasks), self.beside, HERE)
 
     @cached_property
     def rounds(self) -> list[Trajectories]:

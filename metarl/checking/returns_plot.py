@@ -33,6 +33,7 @@ def returns_figure(returns: np.ndarray, labels: Sequence[str], title: str) -> Fi
         axes.scatter(returns[order], dots, s=12, color=look.INK, alpha=0.5, linewidths=0, zorder=3)
         axes.set_yticks(row, np.array(labels)[order].tolist())
         axes.set_ylim(-0.6, len(labels) - 0.4)
+        axes.margins(x=0.04)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("undiscounted return of random actions: episodes, middle half, median")
+        axes.set_xlabel("return of random actions")
     return figure

@@ -48,6 +48,15 @@ def names() -> list[str]:
     ]
 
 
+def refuse_file(name: str) -> None:
+    """Raises a UserError for `folder/module.py:attribute`, which names a module's file."""
+    file, colon, attribute = name.partition(":")
+    if "/" in file or file.endswith(".py"):
+        module = file.removesuffix(".py").replace("/", ".")
+        place = f"{module}:{attribute if colon else 'ATTRIBUTE'}"
+        raise UserError(f"{name!r} is a file; name its module: --env {place}")
+
+
 def is_own(name: str) -> bool:
     """Whether a name is the place of a user's code."""
     place = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name)
@@ -59,6 +68,7 @@ def default_horizon(name: str) -> int:
 
     Runs a user's code: only for names that the command line gave.
     """
+    refuse_file(name)
     if is_own(name):
         from metarl.envs import own_tasks
 
@@ -103,7 +113,10 @@ def _find(name: str) -> tuple[Entry, str]:
         if variant in entry.variants:
             return entry, variant
     near = [full for full in names() if entry or full in _first_of_each()]
-    raise UserError(f"{name!r} is no task distribution{nearest(name, near, count=1)}")
+    raise UserError(
+        f"{name!r} is no task distribution{nearest(name, near, count=1)}\n"
+        "your own are package.module:attribute, see docs/custom_environments.md"
+    )
 
 
 def _first_of_each() -> set[str]:

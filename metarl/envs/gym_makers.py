@@ -59,7 +59,13 @@ class ParameterMaker:
         return self.constructor(**self.kwargs, **self.arguments(task))
 
     def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
-        return {path.name: path.get(env.unwrapped) for path in self.paths}
+        try:
+            return {path.name: path.get(env.unwrapped) for path in self.paths}
+        except UserError as error:
+            known = ", ".join(sorted(arguments_of(self.constructor) - {"render_mode"}))
+            if known:
+                error.args = (f"{error} (its constructor takes {known})",)
+            raise
 
     def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
         if self.changed_by is not None:

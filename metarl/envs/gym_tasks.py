@@ -88,6 +88,9 @@ class GymTasks:
     def rows(self) -> GymRows:
         """What makes the environments, in whatever process."""
         env = self._one()
+        for space in ("observation_space", "action_space"):
+            if getattr(env, space, None) is None:
+                raise UserError(f"{self.name} has no {space}; set it in __init__")
         spaces = env.observation_space, env.action_space
         close(env)
         return GymRows(self.maker, *spaces, self.horizon, self.success)
@@ -155,12 +158,14 @@ def gym_tasks(
     Raises:
         UserError: for what does not fit together, an unknown id or a parameter without a place.
     """
-    if horizon < 1:
-        raise UserError(f"horizon={horizon} leaves nothing to play; give at least 1 step")
+    if not isinstance(horizon, int) or horizon < 1:
+        raise UserError(f"horizon={horizon} leaves nothing to play; give a whole number of steps")
     tasks = _sampler(parameters, train, test)
     spec = _registered(env) if isinstance(env, str) else None
     constructor = _entry_point(spec) if spec else env
-    assert callable(constructor)
+    if not callable(constructor):
+        kind = type(constructor).__name__
+        raise UserError(f"env is one {kind}; give the class {kind}, or a function that makes one")
     given = dict(kwargs or {})
     if twice := given.keys() & set(tasks.names):
         raise UserError(f"{min(twice)!r} is in kwargs and differs by task; leave it out of kwargs")

@@ -11,18 +11,19 @@ from metarl.types import EnvFaultError
 
 
 @contextmanager
-def faults_logged(run: RunDirectory) -> Iterator[None]:
-    """Keeps an environment's traceback in the run's folder, and says so in the error."""
+def faults_logged(run: RunDirectory, tasks: str) -> Iterator[None]:
+    """Keeps an environment's traceback in the run's folder, and says so in the error; `tasks` is
+    what the command line calls them."""
     try:
         yield
     except EnvFaultError as error:
-        error.args = (f"{error}\n{_where_to_look(run, error)}",)
+        error.args = (f"{error}\n{_where_to_look(run, error, tasks)}",)
         raise
 
 
-def _where_to_look(run: RunDirectory, error: EnvFaultError) -> str:
+def _where_to_look(run: RunDirectory, error: EnvFaultError, tasks: str) -> str:
     if not error.trace:
-        return "`python -m metarl.check_env` plays the environment alone and tells more"
+        return f"`python -m metarl.check_env {tasks}` plays it alone"
     try:
         with open(run.errors, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")

@@ -43,7 +43,8 @@ class Progress:
         """
         self._iterations, self._done, self._env_steps = iterations, done, env_steps
         self._last = self._clock()
-        self.note(title)
+        if title:
+            self.note(title)
         if facts:
             self.note(facts)
         if done:

@@ -125,10 +125,10 @@ class Processes:
     def _replace(self, index: int, how: str) -> None:
         """A new worker in the place of a lost one, that plays its rows up to where they were."""
         started, waiting = time.perf_counter(), set(self._workers[index].waiting)
-        losses: list[str] = []
         while True:
             what = f"{self._plan.spec.name}: worker {index} {how}{self._where(index)}"
-            losses.append(what)
+            if START in self._workers[index].waiting and how.startswith("exited"):
+                raise WorkersFailedError(what)  # its own doing, which the next would repeat
             self._workers[index].end()
             self._count_loss(what)
             self._workers[index] = self._new_worker(index)
@@ -137,13 +137,13 @@ class Processes:
                 break
             except WorkerLostError as lost:
                 how = str(lost)
+                warnings.warn(f"{what}; its successor was lost too", WorkerWarning, stacklevel=3)
         seconds = time.perf_counter() - started
-        for loss in losses:
-            warnings.warn(
-                f"{loss}; it was replaced and its share done again in {seconds:.1f} s",
-                WorkerWarning,
-                stacklevel=2,
-            )
+        warnings.warn(
+            f"{what}; it was replaced and its share done again in {seconds:.1f} s",
+            WorkerWarning,
+            stacklevel=2,
+        )
 
     def _play_again(self, worker: Worker, index: int, waiting: set[Any]) -> None:
         """Tasks, seeds and actions as the lost worker had them. Each is awaited: a long message
@@ -185,8 +185,8 @@ class Processes:
             self._lost.popleft()
         if len(self._lost) > self._settings.max_failures:
             raise WorkersFailedError(
-                f"{what}\nthat is {len(self._lost)} workers lost within {WINDOW} meta-batches; "
-                "see what that environment does there, or --worker-timeout if it is slow"
+                f"{what}\nthat is {len(self._lost)} workers lost within {WINDOW} iterations; see "
+                "what that environment does there, or --worker-timeout if it is slow"
             )
 
     def _check_repeated(self, share: slice) -> None:

@@ -44,9 +44,9 @@ def test_a_walk_has_nothing_wrong(wrong_envs: Any):
     assert told(found) == {}
     assert list(found) == [
         "opens", "gymnasium", "faults", "same seed", "no memory", "splits", "tasks differ",
-        "task hidden", "speed", "endings",
+        "task hidden", "units", "speed", "endings",
     ]  # fmt: skip
-    assert summary(found) == "10 checks: 10 ok"
+    assert summary(found) == "11 checks: 11 ok"
     assert "observations [2], actions Box(-1.0, 1.0, (1,), float32), horizon 12; 6 tasks" in (
         found["opens"].what
     )
@@ -112,7 +112,7 @@ FAULTY = {
     "ResetRaises": ("faults", "reset raised KeyError: 'map'", "reset(*, seed=None, options=None)"),
     "Chancy": ("same seed", ": reward is ", "self.np_random"),
     "OfItsProcess": ("same seed", "step 0: observation[1] is ", "from process to process"),
-    "Dies": ("same seed", "worker 0 exited with code 7 in task", ""),
+    "Dies": ("faults", "worker 0 exited with code 7 in task", ""),
     "doubled": ("gymnasium", "not within the observation space", "keep to it"),
     "Remembering": ("no memory", "step 0: observation[", "put back all that an episode changes"),
     "Brief": ("endings", "every one of 24 episodes is over after its first step", "terminated"),
@@ -135,7 +135,8 @@ def test_an_exception_comes_with_its_traceback(fault: str, wrong_envs: Any):
     found = checked(wrong_envs.of(env))
     assert 'wrong_envs.py", line' in found["faults"].trace
     assert told(found, "faults") == dict.fromkeys(
-        ["same seed", "no memory", "tasks differ", "task hidden", "speed", "endings"], "skipped"
+        ["same seed", "no memory", "tasks differ", "task hidden", "units", "speed", "endings"],
+        "skipped",
     )
     assert found["splits"].status == "ok"
     assert found["no memory"].what == "for want of same seed"
@@ -147,7 +148,7 @@ def test_what_cannot_be_made_leaves_nothing_to_check(wrong_envs: Any):
     assert "its signature names" in found["opens"].remedy
     assert 'raise RuntimeError("no licence")' in found["opens"].trace
     assert set(told(found, "opens").values()) == {"skipped"}
-    assert len(told(found)) == len(found) == 10
+    assert len(told(found)) == len(found) == 11
 
 
 def test_what_gymnasiums_checker_raises_itself_has_no_traceback(wrong_envs: Any):
@@ -158,7 +159,7 @@ def test_what_gymnasiums_checker_raises_itself_has_no_traceback(wrong_envs: Any)
 
 def test_a_worker_that_dies_once_is_a_fault_too(wrong_envs: Any, tmp_path: Path):
     found = checked(wrong_envs.of(wrong_envs.DiesOnce, kwargs={"marks": str(tmp_path)}))
-    assert "worker 0 exited with code 7" in found["same seed"].what
+    assert "worker 0 exited with code 7" in found["faults"].what
 
 
 def test_spaces_without_an_agent_are_refused(wrong_envs: Any):

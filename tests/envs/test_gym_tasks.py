@@ -274,6 +274,18 @@ def test_a_parameter_is_not_given_twice():
         gym_tasks("Pendulum-v1", {"g": Uniform(5, 15)}, horizon=5, kwargs={"g": 9.0})
 
 
+def test_what_is_no_environment_is_told(strange_envs):
+    class Bare(gymnasium.Env):
+        action_space = Box(-1, 1, (1,))
+
+    with pytest.raises(UserError, match="Bare has no observation_space; set it in __init__"):
+        assert gym_tasks(Bare, {"metadata": Choice([1, 2])}, horizon=5).spec
+    with pytest.raises(UserError, match="env is one Walk; give the class Walk"):
+        gym_tasks(strange_envs.Walk(), strange_envs.SLOPE, horizon=5)
+    with pytest.raises(UserError, match=r"horizon=9.5 .*whole number"):
+        gym_tasks(strange_envs.Walk, strange_envs.SLOPE, horizon=9.5)  # pyright: ignore
+
+
 def test_a_horizon_below_one_is_refused():
     with pytest.raises(UserError, match="horizon=0 leaves nothing to play"):
         gym_tasks("CartPole-v1", GRAVITY, horizon=0)
