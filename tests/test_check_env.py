@@ -50,7 +50,7 @@ def test_good_tasks_exit_0_and_are_drawn(tmp_path: Path):
     assert len(lines) == 13
     assert all(line.startswith("ok ") for line in lines[:11])
     assert " steps/s in this process, " in lines[9]
-    assert lines[10:] == ["wrong_envs:walk: 10 checks: 10 ok", str(picture)]
+    assert lines[11:] == ["wrong_envs:walk: 11 checks: 11 ok", str(picture)]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
