@@ -176,8 +176,11 @@ class Worker:
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def ask_to_stop(self) -> None:
+        """Ends the connection for reading there. A word to say so could follow half a message,
+        where Ctrl-C or SIGTERM came in the midst of one."""
         if not self._connection.closed:
-            self.send("stop", "stop")
+            with socket.socket(fileno=os.dup(self._bell)) as ours, contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_WR)
 
     def end(self, patience_s: float = 0.0) -> None:
         """Makes sure that it is gone, and after `patience_s` by force."""
@@ -234,7 +237,7 @@ def _serve(
     index: int,
     parts: Sequence[slice],
 ) -> None:
-    """What a worker process does: a command, its answer, and so on until it is told to stop."""
+    """What a worker process does: a command, its answer, and so on until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
@@ -250,8 +253,6 @@ def _serve(
                     # A factory is unpickled here, and a user's modules imported: their faults too.
                     with faults_of("import"):
                         command, *arguments = parent.recv()
-                    if command == "stop":
-                        break
                     if failed is not None:
                         raise failed
                     if command == "load":

@@ -298,6 +298,25 @@ def test_nothing_is_left_behind(strange_envs):
     assert not workers_alive()
 
 
+class InterruptedWhenSent:
+    def __reduce__(self):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_in_the_midst_of_a_message_ends_quietly(strange_envs, capfd):
+    """The worker has read that one follows, and not the message."""
+    env = strange_envs.walk.open(K, E, Workers(2))
+    env.set_tasks(tasks_of(strange_envs.walk, 1)[0])
+    children, started = workers_alive(), time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        env.set_tasks([InterruptedWhenSent()] * K)
+    env.close()
+    assert time.monotonic() - started < 3.0
+    assert len(children) == 2
+    assert not workers_alive()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_workers_have_one_thread_and_no_torch(strange_envs):
     before = dict(os.environ)
     env = strange_envs.walk.open(K, E, Workers(1))
