@@ -26,6 +26,18 @@ WorkerCount = Natural | Literal["auto"]
 
 
 @dataclass(frozen=True)
+class MetaWorldConfig:
+    """How Meta-World's tasks are made and simulated; other tasks have no use for it."""
+
+    engine: Literal["batched", "reference"] = "batched"
+    """`reference` plays metaworld's own environments on the workers, 3 to 9 times slower."""
+    rewards: Literal["v2", "v1"] = "v2"
+    """Version of the reward functions; v1 only by the reference environments."""
+    goals_seed: Natural = 1
+    """What metaworld's own benchmark draws its 50 goals a class with."""
+
+
+@dataclass(frozen=True)
 class EnvConfig:
     """Which task distribution, and how long its episodes are."""
 
@@ -33,6 +45,7 @@ class EnvConfig:
     """Catalogue name, with its variant after a colon where it has several."""
     horizon: Count = 200
     """Steps after which an episode is truncated."""
+    metaworld: MetaWorldConfig = field(default_factory=MetaWorldConfig)
 
 
 @dataclass(frozen=True)
@@ -127,11 +140,14 @@ class EvaluationConfig:
     """Adaptation on held-out tasks. `python -m metarl.evaluate` takes these as defaults."""
 
     tasks: Count = 40
-    """Held-out tasks."""
+    """Held-out tasks; on Meta-World, goals of each class."""
     steps: Natural = 3
     """Adaptation steps, each with fresh episodes."""
     episodes: Count = 20
     """Episodes per task before the first step and after each."""
+    mode_episodes: Natural = 0
+    """Episodes besides those, before the first step and after each, in which the policy takes its
+    likeliest action: then they are what is reported. 0: those that it learns from are."""
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,16 @@ PRESETS = {
             iterations=575,
         ),
     ),
+    "ml10-maml-trpo": Preset(
+        "Meta-World ML10 with the settings of its 2025 baselines, 20M steps (an hour and a half)",
+        Config(
+            env=EnvConfig("ml10", horizon=500),
+            sampling=SamplingConfig(tasks=20, episodes=10),
+            agent=_maml_trpo(policy=PolicyConfig(hidden=(512, 512), activation="tanh")),
+            evaluation=EvaluationConfig(steps=1, episodes=10, mode_episodes=3),
+            iterations=100,
+        ),
+    ),
     "point-goal": Preset(
         "the MAML paper's 2-D navigation; its optimum is known (three minutes)",
         Config(

@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     from metarl.training import train  # torch and the simulators: once the command line is right
 
     named = take_env(list(argv))
-    train(config, name, envs.make(config.env.name, config.env.horizon, named))
+    train(config, name, envs.configured(config.env, named))
 
 
 def read(argv: Sequence[str]) -> tuple[Config, str]:

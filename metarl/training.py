@@ -58,7 +58,7 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
     if distribution is None:
-        distribution = envs.make(config.env.name, config.env.horizon)
+        distribution = envs.configured(config.env)
     run = directory.create(config.run_dir)
     with directory.Lock(run), faults_logged(run, config.env.name):
         _check_named(config.env, distribution.spec)
@@ -137,6 +137,8 @@ class Trainer:
             stack.callback(log.close)
             title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
             progress.note(f"{title} {self.run.root}")
+            for note in getattr(self.distribution, "notes", ()):
+                progress.note(note)
             env = self.distribution.open(sampling.tasks, sampling.episodes, self.workers)
             stack.callback(env.close)
             speed = short(self._trial(env))

@@ -7,7 +7,7 @@ per task, then features. Inside `torch.func.vmap` the K axis is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
@@ -157,6 +157,15 @@ class TaskDistribution(Protocol):
         ...
 
 
+@runtime_checkable
+class Classes(Protocol):
+    """A TaskDistribution whose tasks are of classes (task["class"]), each with its goals."""
+
+    def held_out(self, goals: int, split: str = "test") -> Sequence[Task]:
+        """The first `goals` goals of every class, class after class."""
+        ...
+
+
 class DivergedError(RuntimeError):
     """A simulation became unstable: its episode cannot be learned from.
 
@@ -195,8 +204,13 @@ class Trajectories(NamedTuple):
     truncated: Tensor  # [K, T, E] bool: time limit
     mask: Tensor  # [K, T, E] bool: False is padding after the end
     final_obs: Tensor  # [K, E, obs_dim] the state reached by the last step
-    success: Tensor  # [K, E] bool: solved at any step; all False where undefined
+    solved_at: Tensor  # [K, E] int32: first step solved, from 1; 0 where none was
     behaviour: ActionDistribution  # the collecting policy's, [K, T, E, ...] or broadcastable
+
+    @property
+    def success(self) -> Tensor:
+        """Solved at any step, [K, E] bool; all False where undefined."""
+        return self.solved_at > 0
 
 
 class Agent(Protocol):

@@ -81,7 +81,7 @@ def parting(one: Trajectories, other: Trajectories, tasks: Sequence[Task], when:
         ("terminated", "terminated", 1),
         ("truncated", "truncated", 1),
         ("final_obs", "observation", last),
-        ("success", "success", last),
+        ("solved_at", "the first step solved", last),
     ):
         a, b = (_timed(getattr(x, field).numpy(), field)[:, :last] for x in (one, other))
         places = np.argwhere(_bits(a) != _bits(b))
@@ -97,7 +97,7 @@ def parting(one: Trajectories, other: Trajectories, tasks: Sequence[Task], when:
 
 def _timed(values: np.ndarray, field: str) -> np.ndarray:
     """[K, T, E, ...], T = 1 for what an episode has once."""
-    return values[:, None] if field in ("final_obs", "success") else values
+    return values[:, None] if field in ("final_obs", "solved_at") else values
 
 
 def _bits(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
+from metarl.config import EnvConfig, MetaWorldConfig
+from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -23,8 +25,17 @@ class Entry(NamedTuple):
     """Called with (name, variant, horizon)."""
     variants: dict[str, int]
     """Variant -> its default horizon; "" for a family without variants."""
+    metaworld: bool = False
+    """Whether `builder` takes a MetaWorldConfig besides."""
 
 
+def _metaworld(*variants: str) -> Entry:
+    horizons = dict.fromkeys(variants, 500)
+    return Entry("metarl.envs.metaworld.distribution", "benchmark", horizons, metaworld=True)
+
+
+OWN_LISTS = "TRAIN,..|TEST,.."
+"""Stands for any two lists of classes."""
 _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
@@ -36,6 +47,11 @@ FAMILIES = {
     "point-goal": Entry("metarl.envs.point_goal", "PointGoal", {"": 100}),
     "bandit": Entry("metarl.envs.bandit", "Bandit", {"5": 100, "10": 100}),
     "tabular-mdp": Entry("metarl.envs.tabular", "TabularMdp", {"": 10}),
+    "ml1": _metaworld(*CLASSES),
+    "ml10": _metaworld(""),
+    "ml25": _metaworld(""),
+    "ml45": _metaworld(""),
+    "metaworld": _metaworld(OWN_LISTS),
 }
 
 
@@ -45,6 +61,7 @@ def names() -> list[str]:
         f"{family}:{variant}" if variant else family
         for family, entry in FAMILIES.items()
         for variant in entry.variants
+        if variant != OWN_LISTS
     ]
 
 
@@ -74,10 +91,30 @@ def default_horizon(name: str) -> int:
 
         return own_tasks.horizon_of(own_tasks.load(name))
     entry, variant = _find(name)
-    return entry.variants[variant]
+    return entry.variants.get(variant) or next(iter(entry.variants.values()))
 
 
-def make(name: str, horizon: int, named: str | None = None) -> TaskDistribution:
+def configured(env: EnvConfig, named: str | None = None) -> TaskDistribution:
+    """What a run's config asks for; see `make`.
+
+    Raises:
+        UserError: as `make`, and for settings of Meta-World where other tasks are played.
+    """
+    family = env.name.partition(":")[0]
+    if env.metaworld != MetaWorldConfig() and not getattr(FAMILIES.get(family), "metaworld", False):
+        raise UserError(
+            f"env.metaworld is set, and {env.name!r} has no use for it; leave it out, or choose "
+            "ml1:TASK, ml10, ml25, ml45 or metaworld:TRAIN,..|TEST,.."
+        )
+    return make(env.name, env.horizon, named, env.metaworld)
+
+
+def make(
+    name: str,
+    horizon: int,
+    named: str | None = None,
+    metaworld: MetaWorldConfig | None = None,
+) -> TaskDistribution:
     """The distribution called `name`, with episodes of `horizon` steps.
 
     A user's code is run only if it is `named`: what the command line gave. A config that was
@@ -102,6 +139,8 @@ def make(name: str, horizon: int, named: str | None = None) -> TaskDistribution:
         )
     entry, variant = _find(name)
     builder: Callable[..., TaskDistribution] = getattr(import_module(entry.module), entry.builder)
+    if entry.metaworld:
+        return builder(name, variant, horizon, metaworld or MetaWorldConfig())
     return builder(name, variant, horizon)
 
 
@@ -110,7 +149,7 @@ def _find(name: str) -> tuple[Entry, str]:
     entry = FAMILIES.get(family)
     if entry is not None:
         variant = variant or next(iter(entry.variants))
-        if variant in entry.variants:
+        if variant in entry.variants or OWN_LISTS in entry.variants:
             return entry, variant
     near = [full for full in names() if entry or full in _first_of_each()]
     raise UserError(

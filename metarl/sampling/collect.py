@@ -27,6 +27,10 @@ class Draws(NamedTuple):
     reset_seeds: np.ndarray  # [K, E] uint64
     noise: Tensor  # [T, K, E, n]
 
+    def without_noise(self) -> Draws:
+        """With these a policy takes its likeliest action: the mean, or the largest logit's."""
+        return self._replace(noise=torch.zeros_like(self.noise))
+
 
 def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int) -> Draws:
     """The draws that belong to `key` = (seed, counters...); see `metarl.keys`."""
@@ -56,7 +60,7 @@ class Outcomes(NamedTuple):
     truncated: np.ndarray
     mask: np.ndarray
     final_obs: np.ndarray  # [K, E, obs_dim]
-    success: np.ndarray  # [K, E]
+    solved_at: np.ndarray  # [K, E]
 
     @staticmethod
     def zeros(spec: EnvSpec, num_tasks: int, num_steps: int, episodes: int) -> Outcomes:
@@ -68,7 +72,7 @@ class Outcomes(NamedTuple):
             truncated=np.zeros(shape, bool),
             mask=np.zeros(shape, bool),
             final_obs=np.zeros((num_tasks, episodes, *width), np.float32),
-            success=np.zeros((num_tasks, episodes), bool),
+            solved_at=np.zeros((num_tasks, episodes), np.int32),
         )
 
     def of(self, episodes: slice) -> Outcomes:
@@ -92,7 +96,7 @@ class Playing:
         self.part, self._act, self._noise, self._device = part, act, noise, device
         self._fault = fault
         self._outcomes = outcomes
-        self._alive = np.ones(outcomes.success.shape, bool)
+        self._alive = np.ones(outcomes.solved_at.shape, bool)
         self._ended = False
         self.actions: list[Tensor] = []
         self.distributions: list[ActionDistribution] = []
@@ -118,7 +122,7 @@ class Playing:
         outcomes.mask[:, t] = alive
         outcomes.rewards[:, t] = np.where(alive, step.rewards, 0.0) if self._ended else step.rewards
         if step.success.any():
-            np.logical_or(outcomes.success, alive & step.success, out=outcomes.success)
+            outcomes.solved_at[alive & step.success & (outcomes.solved_at == 0)] = t + 1
         ends = alive & (step.terminated | step.truncated)
         if ends.any():
             outcomes.terminated[:, t] = alive & step.terminated
@@ -222,7 +226,7 @@ def collect(
         truncated,
         mask,
         torch.from_numpy(outcomes.final_obs).to(device),
-        torch.from_numpy(outcomes.success).to(device),
+        torch.from_numpy(outcomes.solved_at).to(device),
         _joined([_over_time(_lasting(x.distributions, used), num_tasks) for x in plays], parts),
     )
 

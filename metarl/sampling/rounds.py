@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.sampling.collect import Act, collect, draw
+from metarl.sampling.collect import Act, Draws, collect, draw
 from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
@@ -36,15 +36,60 @@ def adaptation_rounds(
         UserError: where the policy's actions are no numbers any more.
     """
     env.set_tasks(tasks)
+    play = _Play(agent, spec, tasks, device)
     state, rounds = agent.begin(), []
     for index in range(steps + 1):
         if rounds:
             state = agent.adapt(state, rounds[-1])
         draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
-        with torch_threads(1):  # more of them would spin on the simulations' cores
-            act = _finite(agent, state, index)
-            rounds.append(collect(env, act, draws, spec, device, tasks))
+        rounds.append(play(env, state, index, draws))
     return state, rounds
+
+
+def rounds_by_mode(
+    agent: Agent,
+    env: BatchedEnv,
+    mode_env: BatchedEnv,
+    spec: EnvSpec,
+    tasks: Sequence[Task],
+    episodes: int,
+    mode_episodes: int,
+    steps: int,
+    key: tuple[int, ...],
+    device: torch.device,
+) -> tuple[list[Trajectories], list[Trajectories]]:
+    """The `steps` rounds that every task learns from, as above, and `steps` + 1 others.
+
+    In those, before the first step and after each, the policy takes its likeliest action, and
+    nobody learns from them. `mode_env` is opened for `mode_episodes`. The same episodes are learned
+    from as without it.
+    """
+    env.set_tasks(tasks)
+    mode_env.set_tasks(tasks)
+    play = _Play(agent, spec, tasks, device)
+    state, rounds, shown = agent.begin(), [], []
+    for index in range(steps + 1):
+        draws = draw(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
+        shown.append(play(mode_env, state, index, draws.without_noise()))
+        if index < steps:
+            draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
+            rounds.append(play(env, state, index, draws))
+            state = agent.adapt(state, rounds[-1])
+    return rounds, shown
+
+
+class _Play(NamedTuple):
+    """One round of episodes, from draws and the tasks' state after `index` steps."""
+
+    agent: Agent
+    spec: EnvSpec
+    tasks: Sequence[Task]
+    device: torch.device
+
+    def __call__(self, env: BatchedEnv, state: Any, index: int, draws: Draws) -> Trajectories:
+        with torch_threads(1):  # more of them would spin on the simulations' cores
+            act = _finite(self.agent, state, index)
+            return collect(env, act, draws, self.spec, self.device, self.tasks)
 
 
 def _finite(agent: Agent, state: Any, steps: int) -> Act:

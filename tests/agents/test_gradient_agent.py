@@ -47,7 +47,7 @@ def played(agent: GradientAgent, state, seed: int) -> Trajectories:
     lengths = torch.randint(4, STEPS + 1, (TASKS, 1, EPISODES), generator=g)
     time = torch.arange(STEPS).view(1, STEPS, 1)
     mask, last = time < lengths, time == lengths - 1
-    nothing = torch.zeros(TASKS, EPISODES, dtype=torch.bool)
+    nothing = torch.zeros(TASKS, EPISODES, dtype=torch.int32)
     full = lengths == STEPS
     return Trajectories(
         obs,

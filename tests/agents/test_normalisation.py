@@ -51,7 +51,7 @@ def played(agent: GradientAgent, state: TaskState, seed: int, scale=1.0, shift=0
     actions = actions.unflatten(1, (STEPS, EPISODES))
     goals = torch.linspace(-1, 1, TASKS).view(TASKS, 1, 1)
     rewards = -(actions[..., 0] - goals - obs[..., 0]).abs() * mask
-    none = torch.zeros(TASKS, EPISODES, dtype=torch.bool)
+    none = torch.zeros(TASKS, EPISODES, dtype=torch.int32)
     full = lengths == STEPS
     ends = (last & ~full, last & full)
     return Trajectories(given, actions, unit * rewards, *ends, mask, given[:, -1], none, behaviour)

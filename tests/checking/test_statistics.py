@@ -65,7 +65,7 @@ def trajectories() -> Trajectories:
     none = torch.zeros(2, 4, 2, dtype=torch.bool)
     return Trajectories(
         torch.zeros(2, 4, 2, 3), torch.zeros(2, 4, 2, 1), torch.zeros(2, 4, 2), none, none.clone(),
-        ~none, torch.zeros(2, 2, 3), torch.zeros(2, 2, dtype=torch.bool), None,  # pyright: ignore
+        ~none, torch.zeros(2, 2, 3), torch.zeros(2, 2, dtype=torch.int32), None,  # pyright: ignore
     )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ TASKS = [{"at": 0}, {"at": 1}]
         ("terminated", (1, 3, 1), "task {'at': 1}, episode 1, step 4: terminated is True now"),
         ("truncated", (1, 0, 1), "task {'at': 1}, episode 1, step 1: truncated is True now"),
         ("final_obs", (0, 0, 2), "task {'at': 0}, episode 0, step 4: observation[2] is 1.0 now"),
-        ("success", (1, 0), "task {'at': 1}, episode 0, step 4: success is True now"),
+        ("solved_at", (1, 0), "task {'at': 1}, episode 0, step 4: the first step solved is 1 now"),
     ],
 )
 def test_where_episodes_part(field: str, place: tuple, said: str):

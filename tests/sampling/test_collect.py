@@ -41,7 +41,7 @@ class Counter:
         ends = np.arange(self.shape[1]) + 2
         terminated = np.broadcast_to((self.t >= ends) & (ends < 5), self.shape)
         truncated = np.full(self.shape, self.t >= SPEC.horizon)
-        solved = np.full(self.shape, self.t == 3)
+        solved = np.full(self.shape, self.t in (3, 5))
         reward = np.full(self.shape, float(self.t), np.float32)
         obs = self.obs()
         obs[:, (self.t > ends) & (ends < 5)] = (
@@ -105,6 +105,8 @@ def test_success_counts_within_the_episode_only():
     """Episode 0 was over when its environment said solved."""
     found, _ = collected()
     assert found.success[0].tolist() == [False, True, True, True]
+    assert found.solved_at[0, 0] == 0
+    assert found.solved_at[0, 1:].tolist() == [3, 3, 3]
 
 
 def test_time_stops_when_all_episodes_ended():

@@ -1,0 +1,160 @@
+"""Meta-World's benchmarks as task distributions: ML1, ML10, ML25, ML45 and lists of one's own.
+
+A task is {"class": "push-v3", "split": "train", "goal": 17}: the 17th of the 50 goals that
+metaworld's own benchmark draws for the class with `goals_seed`. The goal is hidden: it is zero in
+the observation. Episodes are never terminated; solved is `info["success"] == 1` at any step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from gymnasium.spaces import Box
+
+from metarl.config import MetaWorldConfig
+from metarl.envs.metaworld.batched import BatchedMetaWorld
+from metarl.envs.metaworld.classes import Split, Splits, check_mujoco, splits_of
+from metarl.envs.metaworld.goals import GOALS, ClassGoals, goals_of
+from metarl.envs.metaworld.reference_rows import ReferenceRows
+from metarl.envs.metaworld.rules.catalogue import RULES
+from metarl.envs.metaworld.simulations import HAND_HIGH, HAND_LOW, OBS_DIM, ClassModel
+from metarl.envs.metaworld.snapshots import Snapshot, model_path
+from metarl.envs.splits import check_draw, check_split
+from metarl.errors import UserError
+from metarl.sampling.pool import Pool
+from metarl.types import BatchedEnv, EnvSpec, Task, Workers
+
+MAX_HORIZON = 500
+"""Steps after which the reference refuses to go on."""
+
+
+def benchmark(name: str, variant: str, horizon: int, config: MetaWorldConfig) -> MetaWorld:
+    """
+    Raises:
+        UserError: for a class that there is not or is in both splits, a horizon above 500, and
+            a MuJoCo that metaworld was not made for.
+    """
+    splits = splits_of(name, variant, config.goals_seed)
+    if horizon > MAX_HORIZON:
+        raise UserError(
+            f"a horizon of {horizon} steps: Meta-World's episodes have at most {MAX_HORIZON}"
+        )
+    check_mujoco()
+    return MetaWorld(name, splits, horizon, config)
+
+
+class MetaWorld:
+    """The task distribution of one benchmark."""
+
+    def __init__(self, name: str, splits: Splits, horizon: int, config: MetaWorldConfig):
+        self.splits, self.config = splits, config
+        self.spec = EnvSpec(
+            name, _observation_space(), Box(-1.0, 1.0, (4,), np.float32), horizon, has_success=True
+        )
+        self._models: dict[str, ClassModel] = {}
+        self._drawn: dict[str, dict[str, ClassGoals]] = {}
+
+    @property
+    def batched(self) -> bool:
+        """Whether the fast engine plays; it has the rewards of version v2 only."""
+        return self.config.engine == "batched" and self.config.rewards == "v2"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user is to know before it starts."""
+        if self.batched:
+            return ()
+        why = "rewards v1 are those of" if self.config.rewards == "v1" else "engine reference:"
+        return (
+            f"{self.spec.name}: {why} metaworld's own environments, one at a time on the workers, "
+            "3 to 9 times slower than batched ones and about 25 MB each",
+        )
+
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+    ) -> list[Task]:
+        """As the official vector environments deal them out: as many of each class, class after
+        class; the i-th of n tasks of a class is drawn from its goals i, i + n, i + 2n, ... Both
+        ways to `draw` are this one.
+
+        Raises:
+            UserError: where the tasks cannot be spread evenly over the classes.
+        """
+        check_draw(draw)
+        classes = self._split(split).classes
+        self._check_spread(num_tasks, classes, split)
+        each = num_tasks // len(classes)
+        return [
+            self._task(name, split, int(rng.choice(np.arange(place, GOALS, each))))
+            for name in classes
+            for place in range(each)
+        ]
+
+    def held_out(self, goals: int, split: str = "test") -> list[Task]:
+        """The first `goals` goals of every class, class after class: what the official protocol
+        evaluates on (40).
+
+        Raises:
+            UserError: for more goals than there are.
+        """
+        if goals > GOALS:
+            raise UserError(f"{goals} goals of each class: there are {GOALS}")
+        return [
+            self._task(name, split, goal)
+            for name in self._split(split).classes
+            for goal in range(goals)
+        ]
+
+    def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv:
+        if self.batched:
+            threads = max(1, workers.count)
+            opened = (self.snapshot, self._model, num_tasks, episodes_per_task, threads)
+            return BatchedMetaWorld(self.spec, *opened)
+        rand_vecs = {
+            split: {name: goals.rand_vecs for name, goals in self._goals(split).items()}
+            for split in Splits._fields
+        }
+        rows = ReferenceRows(rand_vecs, self.config.rewards, self.spec.horizon)
+        return Pool(rows, self.spec, num_tasks, episodes_per_task, workers)
+
+    def describe(self, task: Task) -> str:
+        return f"{task['class']} #{task['goal']}"
+
+    def snapshot(self, task: Task) -> Snapshot:
+        """The state after the task's reset."""
+        return self._goals(task["split"])[task["class"]].snapshot(task["goal"])
+
+    def _goals(self, split: str) -> dict[str, ClassGoals]:
+        if split not in self._drawn:
+            self._drawn[split] = goals_of(self._split(split))
+        return self._drawn[split]
+
+    def _model(self, name: str) -> ClassModel:
+        if name not in self._models:
+            self._models[name] = ClassModel(name, model_path(name), RULES[name])
+        return self._models[name]
+
+    def _split(self, split: str) -> Split:
+        return getattr(self.splits, check_split(split))
+
+    def _task(self, name: str, split: str, goal: int) -> Task:
+        return {"class": name, "split": split, "goal": goal}
+
+    def _check_spread(self, num_tasks: int, classes: Sequence[str], split: str) -> None:
+        many = len(classes)
+        if num_tasks % many == 0 and num_tasks <= many * GOALS:
+            return
+        if many == 1:
+            raise UserError(f"{num_tasks} tasks of one class: it has {GOALS} goals")
+        raise UserError(
+            f"{num_tasks} tasks cannot be spread evenly over the {many} {split} classes of "
+            f"{self.spec.name}; {many}, {2 * many}, {3 * many} ... {GOALS * many} can"
+        )
+
+
+def _observation_space() -> Box:
+    half = [HAND_LOW, [-1.0], np.full(14, -np.inf)], [HAND_HIGH, [1.0], np.full(14, np.inf)]
+    bounds = [np.concatenate([*side, *side, np.zeros(3)]).astype(np.float32) for side in half]
+    assert bounds[0].shape == (OBS_DIM,)
+    return Box(*bounds, dtype=np.float32)

@@ -1,0 +1,170 @@
+"""N simulations of one Meta-World class, stepped in C++ and judged as arrays."""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from metarl.envs.metaworld.readings import ALWAYS, Constants, Readings, add_sensors
+from metarl.envs.metaworld.rules.base import Rules, Terms
+from metarl.envs.metaworld.snapshots import WHOLE, Snapshot
+
+FRAME_SKIP = 5
+_STATE = mujoco.mjtState
+ACTION_SCALE = 1.0 / 100
+"""How far an action of 1 pulls the hand in a step, m."""
+UPRIGHT = (1.0, 0.0, 1.0, 0.0)
+"""The hand's orientation, as every step of the reference sets it."""
+HAND_LOW = np.array([-0.525, 0.348, -0.0525])
+HAND_HIGH = np.array([0.525, 1.025, 0.7])
+"""Bounds of the hand in observations, m; `SawyerXYZEnv._HAND_SPACE`."""
+OBS_DIM, CURRENT = 39, 18
+
+
+class ClassModel:
+    """A class's model with sensors for all that its rules read."""
+
+    def __init__(self, name: str, path: str, rules: Rules):
+        self.name, self.rules = name, rules
+        self.wanted = tuple(dict.fromkeys((*ALWAYS, *rules.sensed)))
+        spec = mujoco.MjSpec.from_file(path)
+        add_sensors(spec, self.wanted)
+        self.model = spec.compile()
+
+
+class Simulations:
+    """`tasks` x `episodes` simulations of one class, rows task by task.
+
+    A step is what the reference does, to the last bit: `mj_step` five times, then `mj_forward`,
+    from the whole state with what the constraint solver starts from. `mujoco.rollout` starts the
+    solver anew in each call, which moves an object in contact by up to 1e-4 m a step.
+    """
+
+    def __init__(self, kind: ClassModel, tasks: int, episodes: int):
+        self.kind, self.episodes, self.size = kind, episodes, tasks * episodes
+        model, size = kind.model, self.size
+        # Resets move bodies of the model itself: one for each task in play.
+        self._own = [copy.copy(model) for _ in range(tasks)]
+        self._models = [own for own in self._own for _ in range(episodes)]
+        self._passing = FRAME_SKIP * float(model.opt.timestep)
+        """Simulated time of a step, s."""
+        self._states = np.zeros((size, mujoco.mj_stateSize(model, WHOLE)))
+        self._readings = np.zeros((size, model.nsensordata))
+        # Views, each made once.
+        self._rows = list(zip(self._models, self._states, self._readings, strict=True))
+        self._time = self._states[:, 0]
+        self._pull = self._part(_STATE.mjSTATE_MOCAP_POS)
+        self._turn = self._part(_STATE.mjSTATE_MOCAP_QUAT)
+        self._grip = self._part(_STATE.mjSTATE_CTRL)
+        qpos = self._part(_STATE.mjSTATE_QPOS)
+        self._at = Readings(model, kind.wanted, self._readings, qpos, self._touching)
+        self._before = np.zeros((size, CURRENT))
+        """The first half of the last observation, as it was before it was clipped."""
+        self._snapshots: Sequence[Snapshot] = ()
+
+    def _part(self, kind: mujoco.mjtState) -> np.ndarray:
+        """One kind of number in all states, [N, n]; kinds follow each other by their bits."""
+        start = mujoco.mj_stateSize(self.kind.model, kind.value - 1)
+        width = mujoco.mj_stateSize(self.kind.model, kind.value)
+        return self._states[:, start : start + width]
+
+    def set_tasks(self, snapshots: Sequence[Snapshot]) -> None:
+        """One for each task."""
+        self._snapshots = snapshots
+        for model, snapshot in zip(self._own, snapshots, strict=True):
+            for field, values in snapshot.model.items():
+                getattr(model, field)[:] = values
+        constants = {
+            name: self._repeated([x.constants[name] for x in snapshots])
+            for name in snapshots[0].constants
+        }
+        self._constants = Constants(constants)
+
+    def reset(self) -> np.ndarray:
+        """All episodes at their start: the first observations, [N, 39] float64."""
+        self._states[:] = self._repeated([x.state for x in self._snapshots])
+        obs = self._repeated([x.obs for x in self._snapshots])
+        self._before[:] = obs[:, :CURRENT]
+        return obs
+
+    def _repeated(self, of_tasks: list[np.ndarray]) -> np.ndarray:
+        return np.repeat(np.stack(of_tasks), self.episodes, axis=0)
+
+    def step(self, actions: np.ndarray, data: mujoco.MjData) -> tuple[np.ndarray, Terms]:
+        """Five substeps of all. The GIL is free while MuJoCo works.
+
+        Args:
+            actions: [N, 4], in [-1, 1]. In single precision the hand's way is too, as in the
+                reference.
+            data: scratch space of the class's model, for this call alone.
+
+        Returns:
+            Observations [N, 39] float64 and the verdict. Rows that became unstable hold nan.
+        """
+        constants = self._constants
+        pulled = self._pull + actions[:, :3] * ACTION_SCALE
+        np.clip(pulled, constants.mocap_low, constants.mocap_high, out=self._pull)
+        self._turn[:] = UPRIGHT
+        self._grip[:, 0], self._grip[:, 1] = actions[:, 3], -actions[:, 3]
+        due = self._time + self._passing
+        self._simulate(data)
+        # MuJoCo answers an unstable state by starting over at time zero.
+        unstable = np.flatnonzero(
+            (np.abs(self._time - due) > 0.1 * self._passing)
+            | ~np.isfinite(self._states).all(axis=1)
+        )
+        obs = self._observe()
+        doubles = actions.astype(np.float64)
+        self.terms = self.kind.rules.judge(obs, doubles, self._at, constants)
+        if len(unstable):
+            obs[unstable] = np.nan
+        return obs, self.terms
+
+    def _simulate(self, data: mujoco.MjData) -> None:
+        sensed, whole = data.sensordata, WHOLE
+        put, get, forward = mujoco.mj_setState, mujoco.mj_getState, mujoco.mj_forward
+        for model, state, readings in self._rows:
+            put(model, data, state, whole)
+            mujoco.mj_step(model, data, FRAME_SKIP)
+            forward(model, data)
+            get(model, data, state, whole)
+            readings[:] = sensed
+
+    def _observe(self) -> np.ndarray:
+        obs, at = np.zeros((self.size, OBS_DIM)), self._at
+        obs[:, :3], obs[:, 3] = at.hand, at.opening
+        start = 4
+        for part in self.kind.rules.objects(at):
+            obs[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
+        obs[:, CURRENT : 2 * CURRENT] = self._before
+        self._before[:] = obs[:, :CURRENT]
+        for hand in (obs[:, :3], obs[:, CURRENT : CURRENT + 3]):
+            np.clip(hand, HAND_LOW, HAND_HIGH, out=hand)
+        return obs
+
+    def _touching(self, geom: str, rows: np.ndarray) -> np.ndarray:
+        """Whether both pads press on a geom, [len(rows)]: `touching_object` of the reference."""
+        found = np.zeros(len(rows), dtype=bool)
+        for place, row in enumerate(rows.tolist()):
+            model = self._models[row]
+            data = mujoco.MjData(model)
+            mujoco.mj_setState(model, data, self._states[row], WHOLE)
+            mujoco.mj_forward(model, data)
+            pair, object_id = data.contact.geom, model.geom(geom).id
+            pressed = [
+                data.efc_force[
+                    data.contact.efc_address[
+                        (pair == model.geom(pad).id).any(axis=1) & (pair == object_id).any(axis=1)
+                    ]
+                ].sum()
+                for pad in ("leftpad_geom", "rightpad_geom")
+            ]
+            found[place] = min(pressed) > 0
+        return found

@@ -1,0 +1,208 @@
+"""How much of MuJoCo's own speed is left on Meta-World's ML10, with a policy in the loop.
+
+Prints ratios, each of measurements taken by turns in this one run: episodes as training collects
+them, before adaptation (one set of parameters) and after it (a set for each task), against (a)
+bare `mujoco.rollout` of the same simulations through the same states and controls, six substeps a
+step as the environment needs them (five, and one that stands for the trailing `mj_forward`), and
+(b) `gym.make_vec("Meta-World/ML10-train", vector_strategy="async")` under the same policy. Also the
+time to the first step, and the memory. Single timings are noisy; only the ratios are meant to be
+quoted.
+
+    python scripts/bench_metaworld.py --tasks 20 --episodes 10 --threads 2
+    python scripts/bench_metaworld.py --name ml45 --tasks 45 --repeats 1 --no-async
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import gymnasium
+import metaworld  # noqa: F401  registers its environments
+import mujoco
+import numpy as np
+import torch
+from mujoco.rollout import Rollout
+
+from metarl.agents.gradient_agent import GradientAgent
+from metarl.config import AgentConfig, PolicyConfig
+from metarl.envs import catalogue
+from metarl.envs.metaworld.batched import BatchedMetaWorld
+from metarl.envs.metaworld.simulations import ACTION_SCALE, FRAME_SKIP, UPRIGHT
+from metarl.sampling.collect import collect, draw
+from metarl.types import Workers
+
+SUBSTEPS = FRAME_SKIP + 1
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
+CONTROL = (
+    mujoco.mjtState.mjSTATE_CTRL.value
+    | mujoco.mjtState.mjSTATE_MOCAP_POS.value
+    | mujoco.mjtState.mjSTATE_MOCAP_QUAT.value
+)
+
+
+class Ours:
+    """Episodes as training collects them, with either kind of parameters."""
+
+    def __init__(self, args: argparse.Namespace):
+        started = time.perf_counter()
+        self.distribution = catalogue.make(args.name, args.steps)
+        env = self.distribution.open(args.tasks, args.episodes, Workers(args.threads))
+        assert isinstance(env, BatchedMetaWorld)
+        self.env = env
+        rng = np.random.default_rng(args.seed)
+        self.env.set_tasks(self.distribution.sample(args.tasks, rng))
+        seeds = np.zeros((args.tasks, args.episodes), np.uint64)
+        self.env.reset(seeds)
+        self.env.step(np.zeros((args.tasks, args.episodes, 4), np.float32))
+        self.start_s = time.perf_counter() - started
+        policy = PolicyConfig(hidden=tuple(args.hidden), activation="tanh")
+        spec = self.distribution.spec
+        self.agent = GradientAgent(spec, AgentConfig(policy=policy), rng, torch.device("cpu"))
+        self.draws = draw(spec, args.tasks, args.episodes, self.agent.noise, args.seed)
+        self.before: Any = self.agent.begin()
+        self.played = self._collect(self.before)
+        self.after: Any = self.agent.adapt(self.before, self.played)
+
+    def _collect(self, state: Any):
+        act = partial(self.agent.act, state)
+        return collect(self.env, act, self.draws, self.distribution.spec, torch.device("cpu"))
+
+    def play(self, state: Any) -> float:
+        """Seconds for an episode of all simulations, the reset and the storing included."""
+        start = time.perf_counter()
+        self.played = self._collect(state)
+        return time.perf_counter() - start
+
+
+class Bare:
+    """`mujoco.rollout` through the states and controls of our episodes before adaptation."""
+
+    def __init__(self, ours: Ours, threads: int):
+        self.jobs: list[Any] = []
+        actions = ours.played.actions.clamp(-1, 1).numpy()  # [K, T, E, 4]
+        self.steps = actions.shape[1]
+        for job in ours.env._jobs:
+            simulations = job.simulations
+            simulations.reset()
+            model, size = simulations.kind.model, simulations.size
+            state = simulations._states[:, : mujoco.mj_stateSize(model, FULL)].copy()
+            played = actions[job.tasks].transpose(1, 0, 2, 3).reshape(self.steps, -1, 4)
+            controls = np.zeros((self.steps, size, SUBSTEPS, 9))  # ctrl, mocap_pos, mocap_quat
+            hand = simulations._pull.copy()
+            low, high = simulations._constants.mocap_low, simulations._constants.mocap_high
+            for control, action in zip(controls, played, strict=True):
+                hand = np.clip(hand + action[:, :3] * ACTION_SCALE, low, high)
+                control[:, :, 0], control[:, :, 1] = action[:, 3:], -action[:, 3:]
+                control[:, :, 2:5], control[:, :, 5:] = hand[:, None], UPRIGHT
+            data = [mujoco.MjData(model)]
+            after = np.zeros((size, SUBSTEPS, state.shape[1]))
+            self.jobs.append((simulations._models, data, state, controls, after))
+        self.threads = ThreadPoolExecutor(threads)
+        self.rollout = Rollout(nthread=0)
+
+    def play(self) -> float:
+        states = [state.copy() for _, _, state, _, _ in self.jobs]
+
+        def step(number: int, t: int) -> None:
+            models, data, _, controls, after = self.jobs[number]
+            state, control = states[number], controls[t]
+            self.rollout.rollout(
+                models,
+                data,
+                state,
+                control,
+                control_spec=CONTROL,
+                skip_checks=True,
+                nstep=SUBSTEPS,
+                state=after,
+            )
+            state[:] = after[:, FRAME_SKIP - 1]
+
+        start = time.perf_counter()
+        for t in range(self.steps):
+            list(self.threads.map(partial(step, t=t), range(len(self.jobs))))
+        return time.perf_counter() - start
+
+
+class Async:
+    """metaworld's own vector environment, a process for each of its 20 environments."""
+
+    def __init__(self, ours: Ours, seed: int):
+        self.agent, self.state = ours.agent, ours.before
+        self.env: Any = gymnasium.make_vec(
+            "Meta-World/ML10-train", vector_strategy="async", seed=seed
+        )
+        self.env.call("sample_tasks")
+        self.steps = 60
+        self.noise = torch.randn(
+            self.steps, 1, self.env.num_envs, 4, generator=torch.Generator().manual_seed(seed)
+        )
+
+    @torch.no_grad()
+    def play(self) -> float:
+        """Seconds for a step of one environment."""
+        obs, _ = self.env.reset()
+        start = time.perf_counter()
+        for noise in self.noise:
+            seen = torch.from_numpy(np.asarray(obs, np.float32))[None]
+            action, _ = self.agent.act(self.state, seen, noise)
+            obs, *_ = self.env.step(action[0].clamp(-1, 1).numpy())
+        return (time.perf_counter() - start) / (self.steps * self.env.num_envs)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--name", default="ml10")
+    parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--episodes", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=100, help="of an episode")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no-async", action="store_true", help="without metaworld's own")
+    args = parser.parse_args()
+
+    torch.set_num_threads(1)  # as the sampler does: the simulations need the cores
+    ours = Ours(args)
+    print(f"{args.name}: {ours.start_s:.1f} s to the first step", flush=True)
+    bare = Bare(ours, args.threads)
+    peer = None if args.no_async else Async(ours, args.seed)
+    steps = args.tasks * args.episodes * args.steps
+    rows: dict[str, list[float]] = {"before": [], "after": [], "bare": [], "async": []}
+    for _ in range(args.repeats):
+        rows["bare"].append(bare.play() / steps)
+        rows["before"].append(ours.play(ours.before) / steps)
+        rows["after"].append(ours.play(ours.after) / steps)
+        if peer is not None:
+            rows["async"].append(peer.play())
+    taken = {name: np.array(values) for name, values in rows.items() if values}
+    for name, seconds in taken.items():
+        print(f"{name:<8}{1 / np.median(seconds):>9,.0f} steps/s")
+    for kind in ("before", "after"):
+        _ratio(f"{kind} adaptation / bare physics", taken["bare"] / taken[kind])
+        if peer is not None:
+            _ratio(f"{kind} adaptation / async", taken["async"] / taken[kind])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory of this process {peak:.2f} GB")
+    if peer is not None:
+        peer.env.close()
+    ours.env.close()
+
+
+def _ratio(label: str, values: np.ndarray) -> None:
+    print(f"{label:<36}{np.median(values):.2f}  ({values.min():.2f} to {values.max():.2f})")
+
+
+if __name__ == "__main__":
+    main()
