@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
     from metarl.evaluation import evaluate  # torch and the simulators: only once they are needed
 
     env = run_config(options.run_dir).env
-    evaluate(options, envs.make(env.name, env.horizon, take_env(list(argv))))
+    evaluate(options, envs.configured(env, take_env(list(argv))))
 
 
 def read(argv: Sequence[str]) -> EvaluateOptions:

@@ -20,14 +20,28 @@ from metarl.published import published
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
+from metarl.runs.class_success import class_success, write_success
+from metarl.runs.class_success import text_table as class_table
+from metarl.runs.class_success_plot import success_figure
 from metarl.runs.comparison import curves, text_table
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.plot_style import save
 from metarl.runs.report import write_report
 from metarl.sampling.collect import returns_of
-from metarl.sampling.rounds import adaptation_rounds
+from metarl.sampling.rounds import adaptation_rounds, rounds_by_mode
 from metarl.training import build_agent
-from metarl.types import Agent, BatchedEnv, DivergedError, Task, TaskDistribution
+from metarl.types import (
+    Agent,
+    BatchedEnv,
+    Classes,
+    DivergedError,
+    Task,
+    TaskDistribution,
+    Trajectories,
+)
+
+CLASS_TASKS_AT_ONCE = 20
+"""Goals of class benchmarks that are played together: each has its copy of a model, of 20 MB."""
 
 
 class Held(NamedTuple):
@@ -35,9 +49,17 @@ class Held(NamedTuple):
 
     distribution: TaskDistribution
     tasks: Sequence[Task]
+    at_once: int
+    """Tasks that are played together; divides their number."""
     env: BatchedEnv
+    mode_env: BatchedEnv | None
     options: EvaluateOptions
     device: torch.device
+
+    def close(self) -> None:
+        self.env.close()
+        if self.mode_env is not None:
+            self.mode_env.close()
 
 
 def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = None) -> Path:
@@ -56,10 +78,10 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
     for name, (_, other) in rivals.items():
         _same_tasks(name, other, config)
     if distribution is None:
-        distribution = catalogue.make(config.env.name, config.env.horizon)
+        distribution = catalogue.configured(config.env)
     with faults_logged(run, config.env.name), ExitStack() as stack:
         held = _held_out(distribution, options)
-        stack.callback(held.env.close)
+        stack.callback(held.close)
         agent, iteration = _trained(run.root, config, held)
         outcome = _adapt(agent, held, config.agent.name)
         controls, others = {}, {}
@@ -81,16 +103,28 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
             "iteration": iteration,
             "checkpoint": options.checkpoint,
             "seed": options.seed,
+            "horizon": held.distribution.spec.horizon,
+            "mode_episodes": options.mode_episodes,
         },
     )
     figures = published(config) if options.split == "test" else None
-    write_json(run.adaptation_json, adaptation)
-    write_csv(run.adaptation_csv, adaptation)
-    save(run.adaptation_png, adaptation_figure(adaptation, figures))
-    report = write_report(run.root, figures)
+    files = run.evaluation_of(options.split)
+    files.root.mkdir(exist_ok=True)
+    write_json(files.adaptation_json, adaptation)
+    write_csv(files.adaptation_csv, adaptation)
+    save(files.adaptation_png, adaptation_figure(adaptation, figures))
     print(text_table(curves(adaptation, figures)))
-    print(f"\nnumbers  {run.adaptation_json}\npicture  {run.adaptation_png}\nreport   {report}")
-    return run.adaptation_png
+    pictures = [files.adaptation_png]
+    if (success := class_success(adaptation)) is not None:
+        write_success(files.success_json, success)
+        save(files.success_png, success_figure(success))
+        pictures.append(files.success_png)
+        print("\n" + class_table(success))
+    report = write_report(run.root, published(config))
+    print(f"\nnumbers  {files.adaptation_json}")
+    print("\n".join(f"picture  {picture}" for picture in pictures))
+    print(f"report   {report}")
+    return files.adaptation_png
 
 
 def _labels(paths: Sequence[Path]) -> dict[str, Path]:
@@ -116,10 +150,20 @@ def _same_tasks(name: str, other: Config, config: Config) -> None:
 def _held_out(distribution: TaskDistribution, options: EvaluateOptions) -> Held:
     """The tasks depend on the seed and their number alone, so every agent meets the same."""
     device = torch_device(options.device)
-    rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
-    tasks = distribution.sample(options.tasks, rng, options.split)
-    env = distribution.open(options.tasks, options.episodes, workers_of(options))
-    return Held(distribution, tasks, env, options, device)
+    for note in getattr(distribution, "notes", ()):
+        print(note)
+    if isinstance(distribution, Classes):
+        tasks = distribution.held_out(options.tasks, options.split)
+        at_once = max(n for n in range(1, CLASS_TASKS_AT_ONCE + 1) if len(tasks) % n == 0)
+    else:
+        rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
+        tasks = distribution.sample(options.tasks, rng, options.split)
+        at_once = len(tasks)
+    workers = workers_of(options)
+    env, mode_env = distribution.open(at_once, options.episodes, workers), None
+    if options.mode_episodes:
+        mode_env = distribution.open(at_once, options.mode_episodes, workers)
+    return Held(distribution, tasks, at_once, env, mode_env, options, device)
 
 
 def _trained(run_dir: Path, config: Config, held: Held) -> tuple[Agent, int]:
@@ -148,27 +192,41 @@ def _random(config: Config, held: Held) -> Agent:
 
 def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
     """Returns and success [K, S, E], and the environment steps a task has used at each point."""
+    options, spec, num_tasks = held.options, held.distribution.spec, len(held.tasks)
+    print(f"{name}: {options.steps} steps on {num_tasks} tasks ...", flush=True)
+    returns, solved_at, used = [], [], np.zeros(options.steps)
+    for start in range(0, num_tasks, held.at_once):
+        try:
+            learned, shown = _rounds(agent, held, start)
+        except DivergedError as error:
+            raise UserError(f"{name}: {error}; another --seed draws other episodes") from error
+        except UserError as error:
+            error.args = (f"{name}: {error}",)
+            raise
+        returns.append(np.stack([returns_of(x).cpu().numpy() for x in shown], axis=1))
+        solved_at.append(np.stack([x.solved_at.cpu().numpy() for x in shown], axis=1))
+        used += [float(x.mask.sum()) for x in learned]
+        if held.at_once < num_tasks:
+            done = start + held.at_once
+            print(f"{name}: {done} of {num_tasks} tasks", flush=True)
+    env_steps = tuple(np.concatenate([[0.0], np.cumsum(used / num_tasks)]).tolist())
+    at = np.concatenate(solved_at) if spec.has_success else None
+    success = None if at is None else at > 0
+    return Outcome(np.concatenate(returns), success, env_steps, at)
+
+
+def _rounds(
+    agent: Agent, held: Held, start: int
+) -> tuple[Sequence[Trajectories], Sequence[Trajectories]]:
+    """What the tasks from `start` on learned from, and what is reported of them."""
     options, spec = held.options, held.distribution.spec
+    tasks = held.tasks[start : start + held.at_once]
     key = (options.seed, keys.Purpose.EVALUATION)
-    print(f"{name}: {options.steps} steps on {options.tasks} tasks ...", flush=True)
-    try:
-        _, rounds = adaptation_rounds(
-            agent,
-            held.env,
-            spec,
-            held.tasks,
-            options.episodes,
-            options.steps,
-            key,
-            held.device,
-        )
-    except DivergedError as error:
-        raise UserError(f"{name}: {error}; another --seed draws other tasks") from error
-    except UserError as error:
-        error.args = (f"{name}: {error}",)
-        raise
-    returns = np.stack([returns_of(x).cpu().numpy() for x in rounds], axis=1)
-    success = np.stack([x.success.cpu().numpy() for x in rounds], axis=1)
-    per_task = [float(x.mask.sum()) / options.tasks for x in rounds[:-1]]
-    env_steps = tuple(np.concatenate([[0.0], np.cumsum(per_task)]).tolist())
-    return Outcome(returns, success if spec.has_success else None, env_steps)
+    if held.at_once < len(held.tasks):
+        key = (*key, start)
+    asked = (options.steps, key, held.device)
+    if held.mode_env is None:
+        _, rounds = adaptation_rounds(agent, held.env, spec, tasks, options.episodes, *asked)
+        return rounds[:-1], rounds
+    numbers = (options.episodes, options.mode_episodes)
+    return rounds_by_mode(agent, held.env, held.mode_env, spec, tasks, *numbers, *asked)

@@ -30,6 +30,9 @@ class Outcome(NamedTuple):
     success: np.ndarray | None = None  # [K, S, E] bool; None where undefined
     env_steps: tuple[float, ...] | None = None
     """[S] environment steps that one task has used by then; None: as many as the run's own."""
+    solved_at: np.ndarray | None = None
+    """[K, S, E] int, the step, from 1, that first solved the episode, 0 where none did; None where
+    it was not kept."""
 
     def summary(self) -> Summary:
         """Figures of the returns over tasks."""
@@ -56,16 +59,37 @@ class Adaptation:
     others: Mapping[str, Outcome] = field(default_factory=dict)
     """Other runs on the same tasks, by name."""
     made_from: Mapping[str, Any] = field(default_factory=dict)
-    """The iteration of the weights, which checkpoint was asked for, the seed."""
+    """The iteration of the weights, which checkpoint was asked for, the seed, the horizon."""
+
+    @property
+    def horizon(self) -> int | None:
+        """Steps after which an episode was truncated; None where that was not kept."""
+        return self.made_from.get("horizon")
 
     def __post_init__(self) -> None:
         if len(self.env_steps) != len(self.steps):
             raise ValueError(f"env_steps has {len(self.env_steps)} values, not {len(self.steps)}")
+        horizon = self.horizon
+        if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
+            raise ValueError(f"made_from.horizon is {horizon!r}, no positive whole number")
         shape = len(self.tasks), len(self.steps)
-        _check_shapes("", self.outcome, shape)
+        _check("", self.outcome, shape, horizon)
         for section in ("controls", "others"):
             for name, outcome in getattr(self, section).items():
-                _check_shapes(f"{section}.{name}.", outcome, shape)
+                _check(f"{section}.{name}.", outcome, shape, horizon)
+
+
+def _check(place: str, outcome: Outcome, expected: tuple[int, int], horizon: int | None) -> None:
+    _check_shapes(place, outcome, expected)
+    if (solved_at := outcome.solved_at) is None:
+        return
+    if solved_at.min() < 0 or (horizon is not None and solved_at.max() > horizon):
+        raise ValueError(
+            f"{place}solved_at holds steps from {solved_at.min()} to {solved_at.max()}, "
+            f"outside 0 to {horizon or 'the horizon'}"
+        )
+    if outcome.success is None or (outcome.success != (solved_at > 0)).any():
+        raise ValueError(f"{place}solved_at and {place}success disagree on what was solved")
 
 
 def _check_shapes(place: str, outcome: Outcome, expected: tuple[int, int]) -> None:
@@ -75,10 +99,11 @@ def _check_shapes(place: str, outcome: Outcome, expected: tuple[int, int]) -> No
             f"{place}returns has shape {shape}, not {expected[0]} tasks x {expected[1]} steps "
             "x episodes"
         )
-    if outcome.success is not None and outcome.success.shape != shape:
-        raise ValueError(
-            f"{place}success has shape {outcome.success.shape}, not that of returns, {shape}"
-        )
+    for name, values in (("success", outcome.success), ("solved_at", outcome.solved_at)):
+        if values is not None and values.shape != shape:
+            raise ValueError(
+                f"{place}{name} has shape {values.shape}, not that of returns, {shape}"
+            )
 
 
 def write_json(path: Path, adaptation: Adaptation) -> None:
@@ -102,6 +127,7 @@ def _stored(outcome: Outcome) -> dict[str, Any]:
     stored = {
         "returns": _numbers(outcome.returns),
         "success": None if outcome.success is None else outcome.success.tolist(),
+        "solved_at": None if outcome.solved_at is None else outcome.solved_at.tolist(),
         "summary": _figures(outcome.summary()),
     }
     if outcome.env_steps is not None:
@@ -170,10 +196,12 @@ def _outcomes(document: dict[str, Any], section: str) -> dict[str, Outcome]:
 
 def _outcome(document: dict[str, Any], place: str) -> Outcome:
     returns = _array(document, "returns", place, np.float64)
-    defined = document.get("success") is not None
-    success = _array(document, "success", place, np.bool_) if defined else None
+    success, solved_at = (
+        None if document.get(key) is None else _array(document, key, place, dtype)
+        for key, dtype in (("success", np.bool_), ("solved_at", np.int64))
+    )
     own_steps = _counts(document, "env_steps") if place and "env_steps" in document else None
-    return Outcome(returns, success, own_steps)
+    return Outcome(returns, success, own_steps, solved_at)
 
 
 def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generic]) -> np.ndarray:
@@ -209,9 +237,9 @@ def write_csv(path: Path, adaptation: Adaptation) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["learner", "task", "step", "episode", "return", "success", "env_steps"])
     learners = {adaptation.agent: adaptation.outcome, **adaptation.others, **adaptation.controls}
-    for learner, (returns, success, own_steps) in learners.items():
-        env_steps = own_steps or adaptation.env_steps
-        for (task, point, episode), value in np.ndenumerate(returns):
+    for learner, outcome in learners.items():
+        env_steps, success = outcome.env_steps or adaptation.env_steps, outcome.success
+        for (task, point, episode), value in np.ndenumerate(outcome.returns):
             solved = "" if success is None else int(success[task, point, episode])
             at = adaptation.steps[point], episode
             writer.writerow([learner, task, *at, float(value), solved, env_steps[point]])

@@ -110,10 +110,10 @@ def _rows(curve: Curve, solved: bool) -> list[list[str]]:
             "" if curve.kind is Kind.ORACLE else str(step),
             "" if curve.env_steps is None else f"{curve.env_steps[i]:,.0f}",
             *(_number(values[i]) for values in (figures.mean, figures.stderr, figures.iqm)),
-            _interval(figures.ci95[i], ""),
+            interval(figures.ci95[i]),
         ]
         if solved and (rate := curve.success) is not None:
-            row += [f"{100 * rate.mean[i]:.1f}%", _interval(rate.ci95[i], "%")]
+            row += [f"{100 * rate.mean[i]:.1f}%", interval(rate.ci95[i], "%")]
         elif solved:
             row += ["", ""]
         rows.append(row)
@@ -124,7 +124,8 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if np.isfinite(value) else ""
 
 
-def _interval(ends: np.ndarray, unit: str) -> str:
+def interval(ends: np.ndarray, unit: str = "") -> str:
+    """Low and high, as one cell; shares become percentages where `unit` is "%"."""
     if not np.isfinite(ends).all():
         return ""
     low, high = 100 * ends if unit else ends
@@ -133,7 +134,11 @@ def _interval(ends: np.ndarray, unit: str) -> str:
 
 def text_table(found: Sequence[Curve]) -> str:
     """The table for a terminal or a log file."""
-    headings, rows = table(found)
+    return aligned(*table(found))
+
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as text: first column to the left, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = []
     for row in (headings, *rows):

@@ -12,6 +12,34 @@ from metarl.errors import UserError
 
 
 @dataclass(frozen=True)
+class Evaluation:
+    """The files of one evaluation."""
+
+    root: Path
+
+    @property
+    def adaptation_json(self) -> Path:
+        return self.root / "adaptation.json"
+
+    @property
+    def adaptation_csv(self) -> Path:
+        return self.root / "adaptation.csv"
+
+    @property
+    def adaptation_png(self) -> Path:
+        return self.root / "adaptation.png"
+
+    @property
+    def success_json(self) -> Path:
+        """How much of each class was solved, where tasks have classes."""
+        return self.root / "success.json"
+
+    @property
+    def success_png(self) -> Path:
+        return self.root / "success.png"
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """The paths of one run."""
 
@@ -41,20 +69,13 @@ class RunDirectory:
         return self.root / "checkpoints"
 
     @property
-    def evaluation(self) -> Path:
-        return self.root / "evaluation"
+    def evaluation(self) -> Evaluation:
+        """Of the held-out tasks."""
+        return Evaluation(self.root / "evaluation")
 
-    @property
-    def adaptation_json(self) -> Path:
-        return self.evaluation / "adaptation.json"
-
-    @property
-    def adaptation_csv(self) -> Path:
-        return self.evaluation / "adaptation.csv"
-
-    @property
-    def adaptation_png(self) -> Path:
-        return self.evaluation / "adaptation.png"
+    def evaluation_of(self, split: str) -> Evaluation:
+        """The training tasks' lies within that of the held-out ones."""
+        return self.evaluation if split == "test" else Evaluation(self.evaluation.root / split)
 
     @property
     def report(self) -> Path:
@@ -78,7 +99,7 @@ def create(root: Path | str) -> RunDirectory:
     """
     run = RunDirectory(Path(root))
     try:
-        for folder in (run.root, run.checkpoints, run.evaluation):
+        for folder in (run.root, run.checkpoints, run.evaluation.root):
             folder.mkdir(parents=True, exist_ok=True)
             _try_writing(folder)
     except OSError as error:

@@ -16,6 +16,9 @@ from metarl.runs import environment as environments
 from metarl.runs import plot_style
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.adaptation_plot import adaptation_figure
+from metarl.runs.class_success import class_success
+from metarl.runs.class_success import table as class_table
+from metarl.runs.class_success_plot import success_figure
 from metarl.runs.comparison import Published, curves, table
 from metarl.runs.directory import existing
 from metarl.runs.files import replace_text
@@ -34,7 +37,8 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
         UserError: for a folder that is no run, and a file in it that cannot be read.
     """
     run = existing(run_dir)
-    adaptation = read_json(run.adaptation_json) if run.adaptation_json.exists() else None
+    splits = (run.evaluation_of(split).adaptation_json for split in ("test", "train"))
+    adaptation = next((read_json(path) for path in splits if path.exists()), None)
     if adaptation and adaptation.split != "test":
         published = None  # those figures are of held-out tasks
     described = environments.read(run.environment) if run.environment.exists() else {}
@@ -69,6 +73,8 @@ def render(
     """
     found = curves(adaptation, published) if adaptation else []
     headings, cells = table(found)
+    success = class_success(adaptation) if adaptation else None
+    class_headings, class_rows = class_table(success) if success else ([], [])
     # Everything is escaped: names and settings are a user's, and a page may be passed on.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
@@ -79,6 +85,9 @@ def render(
         facts=_facts(rows, adaptation),
         adaptation=adaptation,
         adaptation_png=_embedded(adaptation_figure(adaptation, published)) if adaptation else "",
+        success_png=_embedded(success_figure(success)) if success else "",
+        class_headings=class_headings,
+        class_rows=class_rows,
         training_png=_embedded(training_figure(rows, name)) if rows else "",
         headings=headings,
         rows=cells,

@@ -69,8 +69,29 @@ def bootstrap_interval(
     Args:
         statistic: from [K, ...] to [...].
     """
-    draws = rng.integers(len(values), size=(resamples, len(values)))
-    estimates = np.stack([statistic(values[draw]) for draw in draws])
+    draws = _draws(len(values), rng, resamples)
+    return percentile_interval(np.stack([statistic(values[draw]) for draw in draws]), level)
+
+
+def resampled_means(
+    values: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES
+) -> np.ndarray:
+    """Means of bootstrap samples of the tasks, [K, ...] -> [resamples, ...].
+
+    Where tasks fall into groups, the average of such means over the groups is a stratified
+    bootstrap sample.
+    """
+    return values[_draws(len(values), rng, resamples)].mean(axis=1)
+
+
+def percentile_interval(
+    estimates: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of estimates from bootstrap samples, [resamples, ...] -> low [...] and high [...]."""
     tail = (1 - level) / 2
     low, high = np.quantile(estimates, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def _draws(count: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
+    return rng.integers(count, size=(resamples, count))

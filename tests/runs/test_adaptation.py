@@ -21,11 +21,16 @@ def example(success: bool = True) -> Adaptation:
         steps=(0, 1),
         env_steps=(0, 300),
         tasks=tuple({"goal": [float(k), 0.1]} for k in range(4)),
-        outcome=Outcome(returns, returns > 0 if success else None),
+        outcome=Outcome(returns, returns > 0, None, at(returns)) if success else Outcome(returns),
         controls={"random initialisation": Outcome(rng.normal(size=(4, 2, 5)), None, (0, 350))},
         others={"rival": Outcome(rng.normal(size=(4, 2, 1)))},
-        made_from={"iteration": 7, "seed": 1},
+        made_from={"iteration": 7, "seed": 1, "horizon": 100},
     )
+
+
+def at(returns: np.ndarray) -> np.ndarray:
+    """Positive returns are of episodes solved, the higher the sooner."""
+    return np.where(returns > 0, 100 - (20 * returns).astype(int), 0)
 
 
 @pytest.mark.parametrize("success", [True, False])
@@ -51,15 +56,16 @@ def test_the_format(tmp_path):
     adaptation = example()
     write_json(tmp_path / "adaptation.json", adaptation)
     document = json.loads((tmp_path / "adaptation.json").read_text())
-    keys = "format env agent split steps env_steps tasks returns success summary controls"
-    assert document.keys() == {*keys.split(), "success_summary", "others", "made_from"}
+    keys = "format env agent split steps env_steps tasks returns success solved_at summary"
+    assert document.keys() == {*keys.split(), "success_summary", "controls", "others", "made_from"}
     assert document["format"] == 1
     summary = summarise(adaptation.outcome.returns)
     assert document["summary"] == {k: v.tolist() for k, v in summary._asdict().items()}
     assert document["success"][0][0] == adaptation.outcome.success[0, 0].tolist()  # type: ignore
+    assert document["solved_at"][0][0] == adaptation.outcome.solved_at[0, 0].tolist()  # type: ignore
     control = document["controls"]["random initialisation"]
-    assert control.keys() == {"returns", "success", "summary", "env_steps"}
-    assert document["others"]["rival"].keys() == {"returns", "success", "summary"}
+    assert control.keys() == {"returns", "success", "solved_at", "summary", "env_steps"}
+    assert document["others"]["rival"].keys() == {"returns", "success", "solved_at", "summary"}
     assert np.shape(control["returns"]) == (4, 2, 5)
 
 
@@ -84,6 +90,14 @@ def test_one_task_has_no_standard_error(tmp_path):
         ("returns", [[[1.0]]], r"returns has shape \(1, 1, 1\), not 4 tasks x 2 steps"),
         ("success", [[[True]]], r"success has shape \(1, 1, 1\)"),
         ("success", [[[0.5]]], "success is no array of bool"),
+        ("success", None, "solved_at and success disagree"),
+        ("success", np.ones((4, 2, 3), bool).tolist(), "solved_at and success disagree"),
+        ("solved_at", [[[1]]], r"solved_at has shape \(1, 1, 1\)"),
+        ("solved_at", [[[0.5]]], "solved_at is no array of int64"),
+        ("solved_at", np.full((4, 2, 3), -1).tolist(), "from -1 to -1, outside 0 to 100"),
+        ("solved_at", np.full((4, 2, 3), 101).tolist(), "from 101 to 101, outside 0 to 100"),
+        ("made_from", {"horizon": "long"}, r"made_from\.horizon is 'long', no positive"),
+        ("made_from", {"horizon": 0}, r"made_from\.horizon is 0, no positive"),
         ("steps", [0, 0.5], "steps is no array of int64"),
         ("env_steps", [0], "env_steps has 1 values, not 2"),
         ("tasks", [1, 2, 3, 4], "tasks holds"),
@@ -100,6 +114,18 @@ def test_what_is_wrong_is_named(tmp_path, key, value, message):
     with pytest.raises(UserError, match=message) as error:
         read_json(path)
     assert str(path) in str(error.value)
+
+
+def test_a_file_from_before_solved_at_was_kept(tmp_path):
+    path = tmp_path / "adaptation.json"
+    write_json(path, example())
+    document = json.loads(path.read_text())
+    for part in (document, document["others"]["rival"]):
+        del part["solved_at"]
+    path.write_text(json.dumps(document))
+    after = read_json(path)
+    assert after.outcome.solved_at is None
+    np.testing.assert_array_equal(after.outcome.success, example().outcome.success)  # type: ignore
 
 
 @pytest.mark.parametrize("key", ["format", "env", "steps", "tasks", "returns", "controls"])

@@ -28,8 +28,11 @@ time.sleep(60)
 def test_the_layout(tmp_path):
     run = directory.create(tmp_path / "runs" / "x")
     assert run.checkpoints.is_dir()
-    assert run.evaluation.is_dir()
-    assert run.adaptation_json == tmp_path / "runs/x/evaluation/adaptation.json"
+    assert run.evaluation.root.is_dir()
+    assert run.evaluation.adaptation_json == tmp_path / "runs/x/evaluation/adaptation.json"
+    assert run.evaluation_of("test") == run.evaluation
+    train = run.evaluation_of("train")
+    assert train.success_png == tmp_path / "runs/x/evaluation/train/success.png"
     assert not list(run.root.glob(".*"))
     assert directory.create(run.root) == run
 

@@ -148,7 +148,7 @@ def test_a_report_is_made_from_a_runs_folder(tmp_path):
     run.config.write_text("seed: 7\n")
     environment.write(run.environment, environment.describe("cpu", {"torch": 2}))
     run.metrics.write_bytes(b"".join(map(line, rows(3))))
-    write_json(run.adaptation_json, example())
+    write_json(run.evaluation.adaptation_json, example())
     assert write_report(run.root, PUBLISHED) == run.report
     page = run.report.read_text()
     assert "<title>my-run" in page

@@ -69,6 +69,24 @@ def test_tasks_are_drawn_whole(rng):
     assert np.ptp(low) == np.ptp(high) == 0
 
 
+def test_resampled_means_are_those_of_the_interval(rng):
+    values = rng.normal(size=(9, 2))
+    seeds = [np.random.default_rng(3) for _ in range(2)]
+    quick = statistics.percentile_interval(statistics.resampled_means(values, seeds[0]))
+    np.testing.assert_allclose(
+        quick, statistics.bootstrap_interval(values, statistics.mean, seeds[1])
+    )
+
+
+def test_a_stratified_bootstrap(rng):
+    """The mean of two groups' means is normal, with half the root of their summed variances."""
+    groups = rng.normal(0.0, 1.0, size=1000), rng.normal(50.0, 3.0, size=500)
+    means = np.mean([statistics.resampled_means(group, rng) for group in groups], axis=0)
+    low, high = statistics.percentile_interval(means)
+    spread = np.sqrt(sum(statistics.stderr(group) ** 2 for group in groups)) / 2
+    assert high - low == pytest.approx(2 * 1.96 * spread, rel=0.05)
+
+
 def test_a_summary_is_over_tasks_not_episodes(rng):
     """Ten times the episodes with the same mean change nothing."""
     returns = rng.normal(size=(12, 3, 2))

@@ -1,0 +1,233 @@
+"""success.json: how much of each class of tasks a learner solved.
+
+Meta-World's test classes differ in difficulty by far, so that a benchmark's one figure says
+little: a learner that solves one easy class and nothing else has 20% of ML10. Hence a figure for
+each class, and beside it the one that metaworld's own evaluation would count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metarl.runs.adaptation import Adaptation, Outcome
+from metarl.runs.comparison import Kind, aligned, interval
+from metarl.runs.files import replace_text
+from metarl.runs.statistics import percentile_interval, resampled_means
+from metarl.types import Task
+
+FORMAT = 1
+META_BATCH = 20
+"""Environments that metaworld's evaluation plays side by side, shared out among the classes."""
+ALL_CLASSES = "all classes"
+NOTE = (
+    "official: what metaworld's evaluation counts, the first episodes of a class to end; "
+    "it favours fast ones"
+)
+
+
+class Rates(NamedTuple):
+    """Shares of episodes solved, in [0, 1], after each adaptation step."""
+
+    mean: np.ndarray  # [S] over goals; over all classes, the mean of the classes
+    ci95: np.ndarray  # [S, 2] of the mean: low, high
+    official: np.ndarray | None  # [S] as metaworld counts; None where the horizon was not kept
+
+
+class Solved(NamedTuple):
+    """What one learner solved."""
+
+    classes: Mapping[str, Rates]
+    overall: Rates
+    episodes: int  # per goal and adaptation step
+
+
+@dataclass(frozen=True, eq=False)
+class ClassSuccess:
+    """An evaluation's episodes solved, by class."""
+
+    env: str
+    agent: str
+    split: str
+    steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
+    goals: Mapping[str, int]
+    """How many each class has, in the order of the tasks."""
+    solved: Solved
+    controls: Mapping[str, Solved]
+    others: Mapping[str, Solved]
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Where in `steps` adaptation had not begun, and where it had ended."""
+        return (0, len(self.steps) - 1) if len(self.steps) > 1 else (0,)
+
+
+def class_success(adaptation: Adaptation) -> ClassSuccess | None:
+    """None where a task is of no class, or the run's `solved_at` was not kept."""
+    places = _places(adaptation.tasks)
+    if not places or adaptation.outcome.solved_at is None:
+        return None
+
+    def found(outcomes: Mapping[str, Outcome]) -> dict[str, Solved]:
+        return {
+            name: _solved(outcome.solved_at, places, adaptation.horizon)
+            for name, outcome in outcomes.items()
+            if outcome.solved_at is not None
+        }
+
+    return ClassSuccess(
+        adaptation.env,
+        adaptation.agent,
+        adaptation.split,
+        adaptation.steps,
+        {name: len(rows) for name, rows in places.items()},
+        _solved(adaptation.outcome.solved_at, places, adaptation.horizon),
+        found(adaptation.controls),
+        found(adaptation.others),
+    )
+
+
+def _places(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+    """Indices of each class's tasks; empty where a task is of none."""
+    places: dict[str, list[int]] = {}
+    for k, task in enumerate(tasks):
+        if not isinstance(name := task.get("class"), str):
+            return {}
+        places.setdefault(name, []).append(k)
+    return {name: np.array(rows) for name, rows in places.items()}
+
+
+def _solved(solved_at: np.ndarray, places: Mapping[str, np.ndarray], horizon: int | None) -> Solved:
+    """The goal is the unit of chance: the interval over all classes draws goals in each class."""
+    rng = np.random.default_rng(0)
+    side_by_side = max(1, META_BATCH // len(places))
+    classes, resampled = {}, []
+    for name, rows in places.items():
+        by_goal = (solved_at[rows] > 0).mean(axis=-1)  # [G, S]
+        resampled.append(resampled_means(by_goal, rng))
+        official = (
+            None if horizon is None else official_count(solved_at[rows], horizon, side_by_side)
+        )
+        classes[name] = _rates(by_goal.mean(axis=0), resampled[-1], official)
+    every = [rates.official for rates in classes.values() if rates.official is not None]
+    mean = np.mean([rates.mean for rates in classes.values()], axis=0)
+    official = np.mean(every, axis=0) if every else None
+    overall = _rates(mean, np.mean(resampled, axis=0), official)
+    return Solved(classes, overall, solved_at.shape[-1])
+
+
+def _rates(mean: np.ndarray, resampled: np.ndarray, official: np.ndarray | None) -> Rates:
+    return Rates(mean, np.stack(percentile_interval(resampled), axis=-1), official)
+
+
+def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np.ndarray:
+    """What `metaworld.evaluation.metalearning_evaluation` counts for one class, [G, S, E] -> [S].
+
+    It plays `side_by_side` goals at once, each in an environment that ends an episode when it is
+    solved and then begins the next, and counts the first E episodes of the class that end.
+    Episodes that fail last the whole horizon, so goals solved fast are counted for the slow ones:
+    one of four that is solved at once makes 100%. An environment has at most E episodes among the
+    first E, so ours suffice.
+
+    Metaworld draws which goals meet; here neighbours do. Goals that are left over make a smaller
+    last round.
+    """
+    rounds = range(0, len(solved_at), side_by_side)
+    points = np.moveaxis(solved_at, 1, 0)
+    return np.mean(
+        [[_counted(point[i : i + side_by_side], horizon) for point in points] for i in rounds],
+        axis=0,
+    )
+
+
+def _counted(solved_at: np.ndarray, horizon: int) -> float:
+    """Share solved of the first E episodes to end, [environments, E]."""
+    ends = np.cumsum(np.where(solved_at > 0, solved_at, horizon), axis=-1)
+    # A stable sort: of episodes that end in one step, the lower environment is counted first.
+    first = np.argsort(ends, axis=None, kind="stable")[: solved_at.shape[-1]]
+    return float((solved_at.flat[first] > 0).mean())
+
+
+def write_success(path: Path, success: ClassSuccess) -> None:
+    """Writes success.json.
+
+    `format` (1), `env`, `agent`, `split`, `steps` ([0, 1, ...]), `goals` (class -> how many) and
+    what the run solved: `episodes` (per goal and step), `classes` (class -> rates), `overall`
+    (rates). Rates are shares of episodes in [0, 1], a value per step: `mean`, `ci95` ([low, high]
+    of the mean) and `official` (metaworld's count; null where the horizon is not known).
+    `controls` and `others`: name -> `episodes`, `classes`, `overall`.
+    """
+    document = {
+        "format": FORMAT,
+        "env": success.env,
+        "agent": success.agent,
+        "split": success.split,
+        "steps": list(success.steps),
+        "goals": dict(success.goals),
+        **_stored(success.solved),
+        "controls": {name: _stored(solved) for name, solved in success.controls.items()},
+        "others": {name: _stored(solved) for name, solved in success.others.items()},
+    }
+    replace_text(path, json.dumps(document, allow_nan=False) + "\n")
+
+
+def _stored(solved: Solved) -> dict[str, Any]:
+    return {
+        "episodes": solved.episodes,
+        "classes": {name: _figures(rates) for name, rates in solved.classes.items()},
+        "overall": _figures(solved.overall),
+    }
+
+
+def _figures(rates: Rates) -> dict[str, Any]:
+    return {
+        name: None if values is None else values.tolist()
+        for name, values in rates._asdict().items()
+    }
+
+
+def table(success: ClassSuccess) -> tuple[list[str], list[list[str]]]:
+    """Headings, a row per class, then one over all classes for the run and each other learner."""
+    when = ["before", "after"][: len(success.points)]
+    headings = ["class", "goals", *when, "95% interval", *(f"official {name}" for name in when)]
+    rows = [
+        [name, str(success.goals[name]), *_cells(rates, success.points)]
+        for name, rates in success.solved.classes.items()
+    ]
+    goals = str(sum(success.goals.values()))
+    learners = {ALL_CLASSES: success.solved}
+    for kind, solved in ((Kind.OTHER, success.others), (Kind.CONTROL, success.controls)):
+        learners |= {f"{ALL_CLASSES}, {name} ({kind.value})": each for name, each in solved.items()}
+    rows += [
+        [name, goals, *_cells(solved.overall, success.points)] for name, solved in learners.items()
+    ]
+    return headings, rows
+
+
+def moment(step: int) -> str:
+    """In words: "before adaptation", "after 1 step"."""
+    return f"after {step} step{'s' if step > 1 else ''}" if step else "before adaptation"
+
+
+def _cells(rates: Rates, points: Sequence[int]) -> list[str]:
+    official = rates.official
+    return [
+        *(_percent(rates.mean[i]) for i in points),
+        interval(rates.ci95[points[-1]], "%"),
+        *("" if official is None else _percent(official[i]) for i in points),
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def text_table(success: ClassSuccess) -> str:
+    """The table for a terminal or a log file."""
+    note = "" if success.solved.overall.official is None else f"\n{NOTE}"
+    return aligned(*table(success)) + note

@@ -1,0 +1,127 @@
+"""success.png: how much of each class of tasks was solved, before adaptation and after."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from metarl.runs import plot_style as look
+from metarl.runs.adaptation_plot import COLORS
+from metarl.runs.class_success import ALL_CLASSES, ClassSuccess, Rates, Solved, moment
+
+BAR = 0.36
+"""Height of a bar, in rows."""
+TONES = ("#A9CFE8", look.BLUE)
+"""Of the bars before adaptation and after it."""
+APART = 0.8
+"""Rows between the bars over all classes and the first class."""
+MARKER = {"linestyle": "none", "markersize": 7, "markeredgecolor": "white", "clip_on": False}
+OFFICIAL = {**MARKER, "marker": "D", "markersize": 5, "color": "white", "markeredgecolor": look.INK}
+
+
+def success_figure(success: ClassSuccess) -> Figure:
+    """Bars for all classes together and for each, other learners as markers on those after.
+
+    Error bars are 95% bootstrap intervals over goals, diamonds metaworld's own count. The dashed
+    line is what one has who solves one class and nothing else.
+    """
+    rows = _rows(success.solved)
+    at = np.arange(len(rows), dtype=float)
+    at[1:] += APART
+    with look.style():
+        inches = (0.5 if len(rows) < 20 else 0.38) * (at[-1] + 1.6)
+        figure = Figure(figsize=(12.5, 1.0 + max(2.0, inches)), layout="constrained")
+        axes = figure.add_subplot()
+        _bars(axes, at, list(rows.values()), success.points)
+        rivals = _rivals(success)
+        for i, (solved, line) in enumerate(rivals):
+            after = [rates.mean[-1] for rates in _rows(solved).values()]
+            below = len(success.points) * BAR / 2 + 0.2 * i / len(rivals)  # equals are both seen
+            axes.plot(after, at + below, zorder=5, **line)
+        if len(rows) > 1:
+            _floor(axes, len(success.goals))
+        axes.set_yticks(at, [*rows])
+        axes.set_ylim(at[-1] + 0.7, -0.9)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlim(-0.004, 1.02)
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel("episodes solved")
+        axes.get_yticklabels()[0].set_fontweight("bold")
+        _title(figure, success)
+        _legend(figure, success)
+    return figure
+
+
+def _rows(solved: Solved) -> dict[str, Rates]:
+    """All classes first; one class is all there is."""
+    if len(solved.classes) == 1:
+        return dict(solved.classes)
+    return {ALL_CLASSES: solved.overall, **solved.classes}
+
+
+def _bars(axes: Axes, at: np.ndarray, rows: list[Rates], points: tuple[int, ...]) -> None:
+    for place, (i, color) in enumerate(zip(points, TONES, strict=False)):
+        side = (place - (len(points) - 1) / 2) * BAR
+        mean = np.array([rates.mean[i] for rates in rows])
+        low, high = np.array([rates.ci95[i] for rates in rows]).T
+        axes.barh(at + side, mean, BAR, color=color)
+        for width, ink in ((3.0, "white"), (1.2, look.INK)):  # seen on blue by its white rim
+            axes.errorbar(
+                (low + high) / 2, at + side, xerr=(high - low) / 2, fmt="none", ecolor=ink,
+                elinewidth=width, capsize=1.5 + width, capthick=width, zorder=3,
+            )  # fmt: skip
+        official = [np.nan if rates.official is None else rates.official[i] for rates in rows]
+        axes.plot(official, at + side, zorder=4, **OFFICIAL)
+
+
+def _rivals(success: ClassSuccess) -> list[tuple[Solved, dict]]:
+    """Other learners, with the colours and markers that adaptation.png gives them."""
+    colors = cycle(COLORS)
+    when = moment(success.steps[-1])
+    kinds = ("", "s", success.others), (" (control)", "^", success.controls)
+    return [
+        (
+            solved,
+            {"label": f"{name}{kind}, {when}", "color": next(colors), "marker": marker, **MARKER},
+        )
+        for kind, marker, learners in kinds
+        for name, solved in learners.items()
+    ]
+
+
+def _floor(axes: Axes, classes: int) -> None:
+    """Beside the bars over all classes only: of a single class it says nothing."""
+    axes.vlines(1 / classes, -0.9, 0.8, color=look.GREY, linestyle="--", linewidth=1.2, zorder=2)
+    axes.annotate(
+        f"one trivial class alone gives {100 / classes:.3g}%", (1 / classes, -0.9),
+        xytext=(4, -3), textcoords="offset points", va="top", fontsize=9, color=look.GREY,
+    )  # fmt: skip
+
+
+def _title(figure: Figure, success: ClassSuccess) -> None:
+    classes, goals = len(success.goals), sum(success.goals.values())
+    figure.suptitle(
+        f"{success.agent} on {success.env}: {classes} {success.split} "
+        f"class{'es' if classes > 1 else ''}, {goals} goals, "
+        f"{success.solved.episodes} episodes at each step",
+        x=0.01, ha="left", fontsize=13, color=look.INK,
+    )  # fmt: skip
+
+
+def _legend(figure: Figure, success: ClassSuccess) -> None:
+    handles: list[Line2D | Patch] = [
+        Patch(color=color, label=f"{success.agent}, {moment(success.steps[i])}")
+        for i, color in zip(success.points, TONES, strict=False)
+    ]
+    handles += [Line2D([], [], **line) for _, line in _rivals(success)]
+    handles.append(Line2D([], [], color=look.INK, linewidth=1.2, label="95% interval over goals"))
+    if success.solved.overall.official is not None:
+        label = "metaworld's official count:\nthe first episodes of a class to end"
+        handles.append(Line2D([], [], label=label, **OFFICIAL))
+    figure.legend(handles=handles, loc="outside right upper", fontsize=10)
