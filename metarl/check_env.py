@@ -71,7 +71,7 @@ def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
             f"no tasks given: they come first; there are {', '.join(catalogue.names())}, "
             "and your own, package.module:attribute"
         )
-    if re.search(r"-v\d+$", name):
+    if re.search(r"-v\d+$", name) and name.partition(":")[0] not in catalogue.FAMILIES:
         raise UserError(
             f"{name!r} is one environment; tasks are made of it in a file of yours, my_tasks.py:\n"
             f"  from metarl import Uniform, gym_tasks; tasks = gym_tasks({name!r}, "

@@ -21,7 +21,8 @@ from metarl.experiment import run_config
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
-Writes RUN_DIR/evaluation/adaptation.json, .csv and .png. Defaults are the run's own.
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png, and success.json and .png where tasks
+are of classes; of training tasks to RUN_DIR/evaluation/train. Defaults are the run's own.
 A run on tasks of your own needs --env package.module:attribute again: their code is run."""
 
 

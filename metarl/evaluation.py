@@ -12,6 +12,7 @@ import torch
 
 from metarl import keys
 from metarl.config import Config, EvaluateOptions
+from metarl.config_files import keys as settings
 from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue
 from metarl.errors import UserError
@@ -50,7 +51,7 @@ class Held(NamedTuple):
     distribution: TaskDistribution
     tasks: Sequence[Task]
     at_once: int
-    """Tasks that are played together; divides their number."""
+    """Tasks that are played together."""
     env: BatchedEnv
     mode_env: BatchedEnv | None
     options: EvaluateOptions
@@ -105,6 +106,7 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
             "seed": options.seed,
             "horizon": held.distribution.spec.horizon,
             "mode_episodes": options.mode_episodes,
+            "protocol": _protocol(config, options),
         },
     )
     figures = published(config) if options.split == "test" else None
@@ -127,6 +129,12 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
     return files.adaptation_png
 
 
+def _protocol(config: Config, options: EvaluateOptions) -> str | None:
+    """Whose way to evaluate this is, so that their figure may be set beside ours."""
+    official = catalogue.protocol(config.env.name) is not None and options.mode_episodes > 0
+    return "metaworld" if official else None
+
+
 def _labels(paths: Sequence[Path]) -> dict[str, Path]:
     """Runs by the shortest name that tells them apart."""
     names = [path.resolve().name for path in paths]
@@ -140,11 +148,14 @@ def _labels(paths: Sequence[Path]) -> dict[str, Path]:
 
 
 def _same_tasks(name: str, other: Config, config: Config) -> None:
-    if other.env != config.env:
-        raise UserError(
-            f"{name} learned {other.env.name} with horizon {other.env.horizon}, this run "
-            f"{config.env.name} with {config.env.horizon}; compare runs of the same environment"
-        )
+    theirs, ours = settings(other.env), settings(config.env)
+    for key, own in ours.items():
+        # By either engine they are the same tasks.
+        if theirs[key] != own and key != "metaworld.engine":
+            raise UserError(
+                f"{name} learned with env.{key} {theirs[key]}, this run with {own}; "
+                "compare runs of the same environment"
+            )
 
 
 def _held_out(distribution: TaskDistribution, options: EvaluateOptions) -> Held:
@@ -154,7 +165,7 @@ def _held_out(distribution: TaskDistribution, options: EvaluateOptions) -> Held:
         print(note)
     if isinstance(distribution, Classes):
         tasks = distribution.held_out(options.tasks, options.split)
-        at_once = max(n for n in range(1, CLASS_TASKS_AT_ONCE + 1) if len(tasks) % n == 0)
+        at_once = min(len(tasks), CLASS_TASKS_AT_ONCE)
     else:
         rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
         tasks = distribution.sample(options.tasks, rng, options.split)
@@ -203,11 +214,12 @@ def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
         except UserError as error:
             error.args = (f"{name}: {error}",)
             raise
-        returns.append(np.stack([returns_of(x).cpu().numpy() for x in shown], axis=1))
-        solved_at.append(np.stack([x.solved_at.cpu().numpy() for x in shown], axis=1))
-        used += [float(x.mask.sum()) for x in learned]
+        done = min(start + held.at_once, num_tasks)
+        own = slice(0, done - start)
+        returns.append(np.stack([returns_of(x)[own].cpu().numpy() for x in shown], axis=1))
+        solved_at.append(np.stack([x.solved_at[own].cpu().numpy() for x in shown], axis=1))
+        used += [float(x.mask[own].sum()) for x in learned]
         if held.at_once < num_tasks:
-            done = start + held.at_once
             print(f"{name}: {done} of {num_tasks} tasks", flush=True)
     env_steps = tuple(np.concatenate([[0.0], np.cumsum(used / num_tasks)]).tolist())
     at = np.concatenate(solved_at) if spec.has_success else None
@@ -218,9 +230,11 @@ def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
 def _rounds(
     agent: Agent, held: Held, start: int
 ) -> tuple[Sequence[Trajectories], Sequence[Trajectories]]:
-    """What the tasks from `start` on learned from, and what is reported of them."""
+    """What the tasks from `start` on learned from, and what is reported of them. The last few are
+    played beside others that nobody looks at, since environments are opened for a fixed number."""
     options, spec = held.options, held.distribution.spec
     tasks = held.tasks[start : start + held.at_once]
+    tasks = [*tasks, *held.tasks[: held.at_once - len(tasks)]]
     key = (options.seed, keys.Purpose.EVALUATION)
     if held.at_once < len(held.tasks):
         key = (*key, start)

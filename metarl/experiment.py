@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.agents import catalogue as agents
-from metarl.config import Config, EnvConfig
+from metarl.config import Config, EnvConfig, EvaluationConfig
 from metarl.config_checks import check_ranges
 from metarl.config_files import overlay, read_mapping
 from metarl.envs import catalogue as envs
@@ -21,16 +21,24 @@ def with_agent(config: Config, name: str) -> Config:
 
 
 def with_env(config: Config, name: str) -> Config:
-    """`config` with another task distribution at its own horizon; unchanged if it has it."""
+    """`config` with another task distribution, at its own horizon and evaluated by its own
+    protocol where it has one; unchanged if it has it."""
     name = _variant_spelt_out(name)
     if config.env.name == name:
         return config
-    return replace(config, env=EnvConfig(name=name, horizon=envs.default_horizon(name)))
+    evaluation = config.evaluation
+    if envs.protocol(name) != envs.protocol(config.env.name):
+        evaluation = envs.protocol(name) or EvaluationConfig()
+    env = EnvConfig(name=name, horizon=envs.default_horizon(name))
+    return replace(config, env=env, evaluation=evaluation)
 
 
 def _variant_spelt_out(name: str) -> str:
     """A run says which benchmark it is, also where a family's name alone was given."""
-    return next((full for full in envs.names() if full.partition(":")[0] == name), name)
+    entry = envs.FAMILIES.get(name)
+    if entry is None or entry.example:
+        return name
+    return next(full for full in envs.names() if full.partition(":")[0] == name)
 
 
 def load_config(path: Path | str, base: Config | None = None) -> Config:

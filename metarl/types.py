@@ -165,6 +165,10 @@ class Classes(Protocol):
         """The first `goals` goals of every class, class after class."""
         ...
 
+    def spread(self, split: str) -> int:
+        """The number of classes: tasks are sampled in multiples of it, as many of each."""
+        ...
+
 
 class DivergedError(RuntimeError):
     """A simulation became unstable: its episode cannot be learned from.
@@ -176,7 +180,7 @@ class DivergedError(RuntimeError):
         self.env, self.task, self.episode, self.step = env, dict(task), episode, step
         super().__init__(
             f"{env}: the simulation of task {self.task}, episode {episode} diverged at step "
-            f"{step}; smaller actions or a smaller timestep keep it stable"
+            f"{step}; smaller actions keep it stable"
         )
 
 

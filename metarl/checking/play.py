@@ -19,7 +19,7 @@ from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
 from metarl.sampling.collect import Draws, collect, draw, returns_of
-from metarl.types import BatchedEnv, EnvSpec, Task, TaskDistribution, Trajectories, Workers
+from metarl.types import BatchedEnv, Classes, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
 MANY = 1000
 """Tasks that are drawn to see how many different ones there are."""
@@ -66,6 +66,9 @@ class Subject:
     def sample(self, split: str, num: int = MANY) -> list[Task]:
         """Tasks of a split, from the same generator for either."""
         rng = keys.generator(self.options.seed, keys.Purpose.TRIAL)
+        if isinstance(self.distribution, Classes):
+            many = self.distribution.spread(split)
+            num = -(-num // many) * many
         tasks = list(self.distribution.sample(num, rng, split))
         if len(tasks) != num:
             raise UserError(

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from metarl.config import EnvConfig, MetaWorldConfig
-from metarl.envs.metaworld.classes import CLASSES
+from metarl.config import EnvConfig, EvaluationConfig, MetaWorldConfig
+from metarl.envs.metaworld.classes import check_mujoco
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -27,15 +27,23 @@ class Entry(NamedTuple):
     """Variant -> its default horizon; "" for a family without variants."""
     metaworld: bool = False
     """Whether `builder` takes a MetaWorldConfig besides."""
+    evaluation: EvaluationConfig | None = None
+    """The family's own protocol, where it has one."""
+
+    @property
+    def example(self) -> str:
+        """A variant to name, where the catalogue holds a placeholder for many; else empty."""
+        return PLACEHOLDERS.get(next(iter(self.variants)), "")
 
 
-def _metaworld(*variants: str) -> Entry:
-    horizons = dict.fromkeys(variants, 500)
-    return Entry("metarl.envs.metaworld.distribution", "benchmark", horizons, metaworld=True)
+def _metaworld(variant: str = "") -> Entry:
+    module = "metarl.envs.metaworld.distribution"
+    protocol = EvaluationConfig(tasks=40, steps=1, episodes=10, mode_episodes=3)
+    return Entry(module, "benchmark", {variant: 500}, metaworld=True, evaluation=protocol)
 
 
-OWN_LISTS = "TRAIN,..|TEST,.."
-"""Stands for any two lists of classes."""
+PLACEHOLDERS = {"TASK": "reach-v3", "TRAIN,..|TEST,..": "push-v3,reach-v3|sweep-v3"}
+"""What stands for variants that are too many to list, and one of them."""
 _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
@@ -47,22 +55,27 @@ FAMILIES = {
     "point-goal": Entry("metarl.envs.point_goal", "PointGoal", {"": 100}),
     "bandit": Entry("metarl.envs.bandit", "Bandit", {"5": 100, "10": 100}),
     "tabular-mdp": Entry("metarl.envs.tabular", "TabularMdp", {"": 10}),
-    "ml1": _metaworld(*CLASSES),
-    "ml10": _metaworld(""),
-    "ml25": _metaworld(""),
-    "ml45": _metaworld(""),
-    "metaworld": _metaworld(OWN_LISTS),
+    "ml1": _metaworld("TASK"),
+    "ml10": _metaworld(),
+    "ml25": _metaworld(),
+    "ml45": _metaworld(),
+    "metaworld": _metaworld("TRAIN,..|TEST,.."),
 }
 
 
 def names() -> list[str]:
-    """Every full name, variants spelt out."""
+    """Every full name, variants spelt out, but for those that a placeholder stands for."""
     return [
         f"{family}:{variant}" if variant else family
         for family, entry in FAMILIES.items()
         for variant in entry.variants
-        if variant != OWN_LISTS
     ]
+
+
+def protocol(name: str) -> EvaluationConfig | None:
+    """How a family is evaluated by those who made it, where that is laid down."""
+    entry = FAMILIES.get(name.partition(":")[0])
+    return entry.evaluation if entry else None
 
 
 def refuse_file(name: str) -> None:
@@ -91,7 +104,7 @@ def default_horizon(name: str) -> int:
 
         return own_tasks.horizon_of(own_tasks.load(name))
     entry, variant = _find(name)
-    return entry.variants.get(variant) or next(iter(entry.variants.values()))
+    return entry.variants[variant]
 
 
 def configured(env: EnvConfig, named: str | None = None) -> TaskDistribution:
@@ -100,8 +113,8 @@ def configured(env: EnvConfig, named: str | None = None) -> TaskDistribution:
     Raises:
         UserError: as `make`, and for settings of Meta-World where other tasks are played.
     """
-    family = env.name.partition(":")[0]
-    if env.metaworld != MetaWorldConfig() and not getattr(FAMILIES.get(family), "metaworld", False):
+    entry = FAMILIES.get(env.name.partition(":")[0])
+    if env.metaworld != MetaWorldConfig() and not (entry and entry.metaworld):
         raise UserError(
             f"env.metaworld is set, and {env.name!r} has no use for it; leave it out, or choose "
             "ml1:TASK, ml10, ml25, ml45 or metaworld:TRAIN,..|TEST,.."
@@ -138,9 +151,12 @@ def make(
             f"that of {name!r} is {default_horizon(name)} by default"
         )
     entry, variant = _find(name)
+    if entry.metaworld:
+        check_mujoco()  # before any of it is imported: another MuJoCo may fail there
     builder: Callable[..., TaskDistribution] = getattr(import_module(entry.module), entry.builder)
     if entry.metaworld:
-        return builder(name, variant, horizon, metaworld or MetaWorldConfig())
+        asked = name.partition(":")[2]
+        return builder(name, asked, horizon, metaworld or MetaWorldConfig())
     return builder(name, variant, horizon)
 
 
@@ -148,8 +164,13 @@ def _find(name: str) -> tuple[Entry, str]:
     family, _, variant = name.partition(":")
     entry = FAMILIES.get(family)
     if entry is not None:
+        if entry.example and variant:
+            return entry, next(iter(entry.variants))  # which there are, the family itself knows
+        if entry.example:
+            named = next(full for full in names() if full.startswith(f"{family}:"))
+            raise UserError(f"{name!r} alone is none: {named}, as in '{family}:{entry.example}'")
         variant = variant or next(iter(entry.variants))
-        if variant in entry.variants or OWN_LISTS in entry.variants:
+        if variant in entry.variants:
             return entry, variant
     near = [full for full in names() if entry or full in _first_of_each()]
     raise UserError(

@@ -22,6 +22,8 @@ from metarl.runs.statistics import percentile_interval, resampled_means
 from metarl.types import Task
 
 FORMAT = 1
+PROTOCOL = "metaworld"
+"""`made_from.protocol` of an evaluation as metaworld's own."""
 META_BATCH = 20
 """Environments that metaworld's evaluation plays side by side, shared out among the classes."""
 ALL_CLASSES = "all classes"
@@ -68,14 +70,19 @@ class ClassSuccess:
 
 
 def class_success(adaptation: Adaptation) -> ClassSuccess | None:
-    """None where a task is of no class, or the run's `solved_at` was not kept."""
+    """None where a task is of no class, or the run's `solved_at` was not kept.
+
+    The official count is made of evaluations by metaworld's protocol alone.
+    """
     places = _places(adaptation.tasks)
+    official = adaptation.made_from.get("protocol") == PROTOCOL
+    horizon = adaptation.horizon if official else None
     if not places or adaptation.outcome.solved_at is None:
         return None
 
     def found(outcomes: Mapping[str, Outcome]) -> dict[str, Solved]:
         return {
-            name: _solved(outcome.solved_at, places, adaptation.horizon)
+            name: _solved(outcome.solved_at, places, horizon)
             for name, outcome in outcomes.items()
             if outcome.solved_at is not None
         }
@@ -86,7 +93,7 @@ def class_success(adaptation: Adaptation) -> ClassSuccess | None:
         adaptation.split,
         adaptation.steps,
         {name: len(rows) for name, rows in places.items()},
-        _solved(adaptation.outcome.solved_at, places, adaptation.horizon),
+        _solved(adaptation.outcome.solved_at, places, horizon),
         found(adaptation.controls),
         found(adaptation.others),
     )

@@ -16,7 +16,7 @@ from metarl.runs import environment as environments
 from metarl.runs import plot_style
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.adaptation_plot import adaptation_figure
-from metarl.runs.class_success import class_success
+from metarl.runs.class_success import ALL_CLASSES, class_success
 from metarl.runs.class_success import table as class_table
 from metarl.runs.class_success_plot import success_figure
 from metarl.runs.comparison import Published, curves, table
@@ -37,8 +37,9 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
         UserError: for a folder that is no run, and a file in it that cannot be read.
     """
     run = existing(run_dir)
-    splits = (run.evaluation_of(split).adaptation_json for split in ("test", "train"))
-    adaptation = next((read_json(path) for path in splits if path.exists()), None)
+    splits = [run.evaluation_of(split).adaptation_json for split in ("test", "train")]
+    evaluated = [read_json(path) for path in splits if path.exists()]
+    adaptation = evaluated[0] if evaluated else None
     if adaptation and adaptation.split != "test":
         published = None  # those figures are of held-out tasks
     described = environments.read(run.environment) if run.environment.exists() else {}
@@ -49,6 +50,7 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
         read(run.metrics),
         adaptation,
         published,
+        evaluated[1:],
     )
     try:
         replace_text(run.report, page)
@@ -64,17 +66,19 @@ def render(
     rows: Sequence[Mapping[str, float]],
     adaptation: Adaptation | None,
     published: Published | None = None,
+    besides: Sequence[Adaptation] = (),
 ) -> str:
     """The page. A run that has not trained or been evaluated yet lacks those parts.
 
     Args:
         config: the text of config.yaml.
         rows: of metrics.jsonl.
+        besides: evaluations of other splits, of which success by class is shown.
     """
     found = curves(adaptation, published) if adaptation else []
     headings, cells = table(found)
-    success = class_success(adaptation) if adaptation else None
-    class_headings, class_rows = class_table(success) if success else ([], [])
+    evaluated = [adaptation, *besides] if adaptation else []
+    successes = [found for each in evaluated if (found := class_success(each))]
     # Everything is escaped: names and settings are a user's, and a page may be passed on.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
@@ -85,9 +89,11 @@ def render(
         facts=_facts(rows, adaptation),
         adaptation=adaptation,
         adaptation_png=_embedded(adaptation_figure(adaptation, published)) if adaptation else "",
-        success_png=_embedded(success_figure(success)) if success else "",
-        class_headings=class_headings,
-        class_rows=class_rows,
+        classes=[
+            (found.split, _embedded(success_figure(found)), *class_table(found))
+            for found in successes
+        ],
+        all_classes=ALL_CLASSES,
         training_png=_embedded(training_figure(rows, name)) if rows else "",
         headings=headings,
         rows=cells,

@@ -27,10 +27,6 @@ class Draws(NamedTuple):
     reset_seeds: np.ndarray  # [K, E] uint64
     noise: Tensor  # [T, K, E, n]
 
-    def without_noise(self) -> Draws:
-        """With these a policy takes its likeliest action: the mean, or the largest logit's."""
-        return self._replace(noise=torch.zeros_like(self.noise))
-
 
 def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int) -> Draws:
     """The draws that belong to `key` = (seed, counters...); see `metarl.keys`."""
@@ -49,6 +45,15 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
     by_step = np.ascontiguousarray(values.transpose(2, 0, 1, 3))
     seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
     return Draws(seeds, torch.from_numpy(by_step))
+
+
+def draw_no_noise(
+    spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int
+) -> Draws:
+    """Draws under which a policy takes its likeliest action: the mean, or the largest logit's."""
+    seed, *counters = key
+    seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
+    return Draws(seeds, torch.zeros(spec.horizon, num_tasks, episodes, noise[1]))
 
 
 class Outcomes(NamedTuple):

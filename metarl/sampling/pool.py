@@ -13,8 +13,8 @@ import numpy as np
 
 from metarl.sampling.crew import Crew, ThisProcess
 from metarl.sampling.processes import Processes
-from metarl.sampling.rows import Plan, RowError, RowFactory
-from metarl.types import EnvFaultError, EnvSpec, Step, Task, Workers
+from metarl.sampling.rows import DIVERGED, Plan, RowError, RowFactory
+from metarl.types import DivergedError, EnvFaultError, EnvSpec, Step, Task, Workers
 
 
 class Pool:
@@ -58,9 +58,11 @@ class Pool:
     def close(self) -> None:
         self.crew.close()
 
-    def fault(self, error: RowError) -> EnvFaultError:
+    def fault(self, error: RowError) -> EnvFaultError | DivergedError:
         """A row's error as one that names its task and episode."""
         k, e = self.plan.place(error.row)
+        if error.field == DIVERGED:
+            return DivergedError(self.plan.spec.name, self._tasks[k], e, error.step)
         return EnvFaultError(
             self.plan.spec.name, self._tasks[k], e, error.step, error.field, error.what, error.trace
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.sampling.collect import Act, Draws, collect, draw
+from metarl.sampling.collect import Act, Draws, collect, draw, draw_no_noise
 from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
@@ -69,8 +69,8 @@ def rounds_by_mode(
     play = _Play(agent, spec, tasks, device)
     state, rounds, shown = agent.begin(), [], []
     for index in range(steps + 1):
-        draws = draw(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
-        shown.append(play(mode_env, state, index, draws.without_noise()))
+        draws = draw_no_noise(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
+        shown.append(play(mode_env, state, index, draws))
         if index < steps:
             draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
             rounds.append(play(env, state, index, draws))

@@ -38,6 +38,10 @@ class RowFactory(Protocol):
         ...
 
 
+DIVERGED = "simulation"
+"""The field of a RowError that says that a simulation became unstable, by nobody's fault."""
+
+
 class RowError(Exception):
     """What a RowEnv did wrong; where it happened is added by who knows."""
 

@@ -46,7 +46,7 @@ def adaptation(solved_at: np.ndarray, goals: list[int], **others: np.ndarray) ->
         ),
         outcome(solved_at),
         others={name: outcome(at) for name, at in others.items()},
-        made_from={"horizon": HORIZON},
+        made_from={"horizon": HORIZON, "protocol": "metaworld"},
     )  # fmt: skip
 
 
@@ -213,7 +213,8 @@ def test_a_quarter_counts_as_all():
     solved_at = np.zeros((20, 2, 3), int)
     solved_at[::4, 1] = 10
     played = adaptation(solved_at, [4] * 5)
-    found = class_success(Adaptation(**{**vars(played), "made_from": {"horizon": 500}}))
+    made_from = {"horizon": 500, "protocol": "metaworld"}
+    found = class_success(Adaptation(**{**vars(played), "made_from": made_from}))
     assert found
     for rates in (*found.solved.classes.values(), found.solved.overall):
         assert list(rates.mean) == [0, 0.25]
@@ -305,5 +306,7 @@ def test_the_report_has_the_classes():
     assert page.count("data:image/png;base64,") == 2
     assert f"<td>{NAMES[0]}</td><td>2</td><td>16.7%</td><td>83.3%</td>" in page
     assert '<tr class="own"><td>all classes</td>' in page.replace("\n", "")
+    both = render("run", "", {}, [], example(), None, [example()])
+    assert both.count("Success by class, test split") == 2
     without = Adaptation(**{**vars(example()), "tasks": ({"goal": 0},) * 6})
     assert "Success by class" not in render("run", "", {}, [], without)

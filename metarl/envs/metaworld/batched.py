@@ -1,4 +1,4 @@
-"""K x E Meta-World simulations of any classes: physics on threads, one job per class."""
+"""K x E Meta-World simulations of any classes: physics on threads, by jobs of a class each."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's C++ modules come without stubs)
@@ -54,13 +54,15 @@ class BatchedMetaWorld:
             raise ValueError(f"{len(tasks)} tasks in an environment opened for {self.shape[0]}")
         layout = [task["class"] for task in tasks]
         if layout != self._layout:
-            self._layout, self._jobs = layout, self._new_jobs(layout)
+            # First: the models of the former jobs may go before new ones come.
+            self._layout, self._jobs = [], []
+            self._jobs = self._new_jobs(layout)
+            self._layout = layout
         self.tasks = list(tasks)
         for job in self._jobs:
             job.simulations.set_tasks([self._snapshot_of(tasks[k]) for k in job.tasks])
 
     def _new_jobs(self, layout: Sequence[str]) -> list[Job]:
-        self._jobs = []  # the models of the former ones may go before new ones come
         jobs, at_once = [], max(1, ROWS // self.shape[1])
         for name in dict.fromkeys(layout):
             places = np.flatnonzero(np.array(layout) == name)

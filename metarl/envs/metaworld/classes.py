@@ -24,6 +24,9 @@ CLASSES = (
     "window-close-v3", "window-open-v3",
 )  # fmt: skip
 
+RULES_OF = "3.1.1"
+"""The metaworld that the batched rules were written after."""
+
 
 class Split(NamedTuple):
     """The classes of one split, and what its goals are drawn with."""
@@ -51,7 +54,7 @@ def splits_of(name: str, variant: str, seed: int) -> Splits:
         _check_class(variant, name)
         return Splits(Split((variant,), seed), Split((variant,), seed + 1))
     if family == "metaworld":
-        train, test = _lists(name, variant)
+        train, test = _lists(name)
         return Splits(Split(train, seed), Split(test, seed))
     from metaworld import env_dict  # takes half a second
 
@@ -59,8 +62,8 @@ def splits_of(name: str, variant: str, seed: int) -> Splits:
     return Splits(*(Split(tuple(found[split]), seed) for split in ("train", "test")))
 
 
-def _lists(name: str, variant: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    train, bar, test = variant.partition("|")
+def _lists(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    train, bar, test = name.partition(":")[2].partition("|")
     lists = tuple(tuple(filter(None, part.split(","))) for part in (train, test))
     if not bar or not all(lists):
         raise UserError(
@@ -85,6 +88,21 @@ def _check_class(each: str, name: str) -> None:
         raise UserError(f"{each!r} in {name!r} is no Meta-World task{nearest(each, CLASSES)}")
 
 
+def check_rules() -> None:
+    """Refuses a metaworld whose rules may differ from the batched ones.
+
+    Raises:
+        UserError: with both versions.
+    """
+    found = metadata.version("metaworld")
+    if found != RULES_OF:
+        raise UserError(
+            f"metaworld {found} is installed, and the batched rewards are those of {RULES_OF}\n"
+            f"pip install metaworld=={RULES_OF}, or play its own environments: "
+            "--env.metaworld.engine reference"
+        )
+
+
 def check_mujoco() -> None:
     """Refuses a MuJoCo other than the one that metaworld asks for.
 
@@ -94,7 +112,7 @@ def check_mujoco() -> None:
     wanted = [each for each in metadata.requires("metaworld") or () if each.startswith("mujoco")]
     found = metadata.version("mujoco")
     for requirement in wanted:
-        _, pinned, version = requirement.partition("==")
+        _, pinned, version = requirement.partition(";")[0].partition("==")
         if pinned and version.strip() != found:
             raise UserError(
                 f"mujoco {found} is installed, and metaworld {metadata.version('metaworld')} asks "

@@ -14,11 +14,11 @@ from gymnasium.spaces import Box
 
 from metarl.config import MetaWorldConfig
 from metarl.envs.metaworld.batched import BatchedMetaWorld
-from metarl.envs.metaworld.classes import Split, Splits, check_mujoco, splits_of
+from metarl.envs.metaworld.classes import Split, Splits, check_rules, splits_of
 from metarl.envs.metaworld.goals import GOALS, ClassGoals, goals_of
 from metarl.envs.metaworld.reference_rows import ReferenceRows
 from metarl.envs.metaworld.rules.catalogue import RULES
-from metarl.envs.metaworld.simulations import HAND_HIGH, HAND_LOW, OBS_DIM, ClassModel
+from metarl.envs.metaworld.simulations import CURRENT, HAND_HIGH, HAND_LOW, ClassModel
 from metarl.envs.metaworld.snapshots import Snapshot, model_path
 from metarl.envs.splits import check_draw, check_split
 from metarl.errors import UserError
@@ -33,15 +33,17 @@ def benchmark(name: str, variant: str, horizon: int, config: MetaWorldConfig) ->
     """
     Raises:
         UserError: for a class that there is not or is in both splits, a horizon above 500, and
-            a MuJoCo that metaworld was not made for.
+            a metaworld whose rules are not the batched ones.
     """
     splits = splits_of(name, variant, config.goals_seed)
     if horizon > MAX_HORIZON:
         raise UserError(
             f"a horizon of {horizon} steps: Meta-World's episodes have at most {MAX_HORIZON}"
         )
-    check_mujoco()
-    return MetaWorld(name, splits, horizon, config)
+    made = MetaWorld(name, splits, horizon, config)
+    if made.batched:
+        check_rules()
+    return made
 
 
 class MetaWorld:
@@ -85,11 +87,14 @@ class MetaWorld:
         classes = self._split(split).classes
         self._check_spread(num_tasks, classes, split)
         each = num_tasks // len(classes)
+        shares = [np.arange(place % GOALS, GOALS, min(each, GOALS)) for place in range(each)]
         return [
-            self._task(name, split, int(rng.choice(np.arange(place, GOALS, each))))
-            for name in classes
-            for place in range(each)
+            self._task(name, split, int(rng.choice(share))) for name in classes for share in shares
         ]
+
+    def spread(self, split: str) -> int:
+        """The number of classes; a multiple of it is what `sample` takes."""
+        return len(self._split(split).classes)
 
     def held_out(self, goals: int, split: str = "test") -> list[Task]:
         """The first `goals` goals of every class, class after class: what the official protocol
@@ -99,7 +104,7 @@ class MetaWorld:
             UserError: for more goals than there are.
         """
         if goals > GOALS:
-            raise UserError(f"{goals} goals of each class: there are {GOALS}")
+            raise UserError(f"{goals} goals of each class: there are {GOALS} (--tasks)")
         return [
             self._task(name, split, goal)
             for name in self._split(split).classes
@@ -143,18 +148,20 @@ class MetaWorld:
 
     def _check_spread(self, num_tasks: int, classes: Sequence[str], split: str) -> None:
         many = len(classes)
-        if num_tasks % many == 0 and num_tasks <= many * GOALS:
+        if num_tasks % many == 0:
             return
-        if many == 1:
-            raise UserError(f"{num_tasks} tasks of one class: it has {GOALS} goals")
         raise UserError(
             f"{num_tasks} tasks cannot be spread evenly over the {many} {split} classes of "
-            f"{self.spec.name}; {many}, {2 * many}, {3 * many} ... {GOALS * many} can"
+            f"{self.spec.name}; {many}, {2 * many}, {3 * many} ... can (--sampling.tasks)"
         )
 
 
 def _observation_space() -> Box:
-    half = [HAND_LOW, [-1.0], np.full(14, -np.inf)], [HAND_HIGH, [1.0], np.full(14, np.inf)]
-    bounds = [np.concatenate([*side, *side, np.zeros(3)]).astype(np.float32) for side in half]
-    assert bounds[0].shape == (OBS_DIM,)
-    return Box(*bounds, dtype=np.float32)
+    """The reference's, of goals that are hidden."""
+
+    def bound(hand: np.ndarray, opening: float, objects: float) -> np.ndarray:
+        half = [*hand, opening, *[objects] * (CURRENT - 4)]
+        return np.array([*half, *half, 0.0, 0.0, 0.0], np.float32)
+
+    low, high = bound(HAND_LOW, -1.0, -np.inf), bound(HAND_HIGH, 1.0, np.inf)
+    return Box(low, high, dtype=np.float32)

@@ -1,8 +1,8 @@
 """The goals of a benchmark's splits, each with the state after its reset, kept on disk.
 
 metaworld draws a benchmark's goals by resetting every class 50 times from numpy's global
-generator, class after class. That, and the resets to each of them, take a quarter of a second a
-class; so the outcome is kept as plain arrays, under a name that holds all it depends on.
+generator, class after class. That, and the resets to each of them, take a second a class; so the
+outcome is kept as plain arrays, under a name that holds all it depends on.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import sys
-import zipfile
 from importlib import metadata
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
@@ -30,20 +30,22 @@ FORMAT = 2
 class ClassGoals:
     """The goals of one class: `rand_vecs` [50, d] and snapshots of their resets."""
 
-    def __init__(self, rand_vecs: np.ndarray, arrays: dict[str, np.ndarray]):
-        """`arrays`: what `_stacked` gives, each [50, ...]."""
-        self.rand_vecs, self._arrays = rand_vecs, arrays
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        """`arrays`: "rand_vecs" and what `_stacked` gives, each [50, ...]. Raises KeyError."""
+        self.arrays, self.rand_vecs = arrays, arrays["rand_vecs"]
+        self._state, self._obs = arrays["state"], arrays["obs"]
+        self._constants, self._model = _within(arrays, "constants"), _within(arrays, "model")
 
     def snapshot(self, goal: int) -> Snapshot:
-        parts: dict[str, dict[str, np.ndarray]] = {"constants": {}, "model": {}}
-        whole = {}
-        for name, values in self._arrays.items():
-            group, slash, field = name.partition("/")
-            if slash:
-                parts[group][field] = values[goal]
-            else:
-                whole[name] = values[goal]
-        return Snapshot(**whole, **parts)
+        constants = {name: values[goal] for name, values in self._constants.items()}
+        model = {name: values[goal] for name, values in self._model.items()}
+        return Snapshot(self._state[goal], self._obs[goal], constants, model)
+
+
+def _within(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    """What is called group/NAME, by NAME."""
+    start = f"{group}/"
+    return {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}
 
 
 def goals_of(split: Split) -> dict[str, ClassGoals]:
@@ -53,8 +55,9 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
         return _read(path, split)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        print(f"{path} cannot be used ({error}); made anew", file=sys.stderr)
+    except Exception as error:  # of a damaged file: whatever zipfile and numpy make of it
+        why = f"{type(error).__name__}: {error}"
+        print(f"{path} cannot be used ({why}); made anew", file=sys.stderr)
     many = f"{len(split.classes)} class{'es' if len(split.classes) > 1 else ''}"
     print(f"resetting the {GOALS} goals of {many} once, kept for later ...", file=sys.stderr)
     found = _drawn(split)
@@ -64,9 +67,9 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
 
 def cache_folder() -> Path:
     """Where derived data is kept: $METARL_CACHE, or the user's own folder for such."""
-    named = os.environ.get("METARL_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(named) if named else Path(base) / "metarl"
+    if named := os.environ.get("METARL_CACHE"):
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "metarl"
 
 
 def _key(split: Split) -> str:
@@ -103,7 +106,7 @@ def _class_goals(env: SawyerXYZEnv) -> ClassGoals:
         set_goal(env, rand_vec)
         snapshots.append(snapshot(env))
     env.close()
-    return ClassGoals(np.stack(rand_vecs), _stacked(snapshots))
+    return ClassGoals({"rand_vecs": np.stack(rand_vecs), **_stacked(snapshots)})
 
 
 def _stacked(snapshots: list[Snapshot]) -> dict[str, np.ndarray]:
@@ -123,25 +126,22 @@ def _write(path: Path, found: dict[str, ClassGoals]) -> None:
     """Whole or not at all; where nothing can be kept, the goals are drawn again next time."""
     arrays = {}
     for name, goals in found.items():
-        arrays[f"{name}/rand_vecs"] = goals.rand_vecs
-        arrays |= {f"{name}/{field}": values for field, values in goals._arrays.items()}
-    part = path.with_suffix(f".{os.getpid()}.part")
+        arrays |= {f"{name}/{field}": values for field, values in goals.arrays.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(part, path)
+        with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            try:
+                np.savez(file, **arrays)
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
     except OSError as error:
-        part.unlink(missing_ok=True)
-        print(f"{path} cannot be written ({error.strerror}); not kept", file=sys.stderr)
+        why = f"{path} cannot be written ({error.strerror}); not kept"
+        print(f"{why}: METARL_CACHE may name another folder", file=sys.stderr)
 
 
 def _read(path: Path, split: Split) -> dict[str, ClassGoals]:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    found = {}
-    for name in split.classes:
-        prefix = f"{name}/"
-        own = {key[len(prefix) :]: x for key, x in arrays.items() if key.startswith(prefix)}
-        found[name] = ClassGoals(own.pop("rand_vecs"), own)
-    return found
+    return {name: ClassGoals(_within(arrays, name)) for name in split.classes}

@@ -59,7 +59,10 @@ class Constants:
     """What a reset leaves in the reference environment's attributes, [N, ...] each.
 
     `task.target_pos` is the class's attribute `_target_pos`: leading underscores are left out.
+    `first_obs` [N, 18] is what was observed after an episode's first step.
     """
+
+    first_obs: np.ndarray
 
     def __init__(self, values: Mapping[str, np.ndarray]):
         self.__dict__.update(values)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metarl.sampling.rows import Outcome, faults_of
+from metarl.sampling.rows import DIVERGED, Outcome, RowError, faults_of
 from metarl.types import Task
+
+if TYPE_CHECKING:  # workers load it with their first task
+    from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 
 @dataclass(frozen=True)
@@ -31,34 +35,41 @@ class ReferenceRow:
     """One environment; another one for another class."""
 
     def __init__(self, rows: ReferenceRows):
-        self._rows = rows
-        self._name, self._env = "", None
+        self._rows, self._name, self._steps = rows, "", 0
+        self._env: SawyerXYZEnv | None = None
 
     def set_task(self, task: Task) -> None:
         from metarl.envs.metaworld.snapshots import reference, set_goal
 
-        with faults_of("constructor"):
-            if task["class"] != self._name:
-                self.close()
-                self._env = reference(task["class"], self._rows.reward_version)
-                self._name = task["class"]
+        name = task["class"]
+        if self._env is None or name != self._name:
+            self.close()
+            with faults_of("constructor"):
+                self._env = reference(name, self._rows.reward_version)
+            self._name = name
         with faults_of("set_task"):
-            set_goal(self._env, self._rows.rand_vecs[task["split"]][self._name][task["goal"]])
+            set_goal(self._env, self._rows.rand_vecs[task["split"]][name][task["goal"]])
 
     def reset(self, seed: int) -> np.ndarray:
         """`seed` is not needed: a reset is a function of the task."""
+        assert self._env is not None
         self._steps = 0
         with faults_of("reset"):
             obs, _ = self._env.reset()
         return obs.astype(np.float32)
 
     def step(self, action: np.ndarray) -> Outcome:
+        assert self._env is not None
         self._steps += 1
+        data, passing = self._env.data, self._env.dt
+        due = data.time + passing
         obs, reward, _, _, info = self._env.step(action)
+        if abs(data.time - due) > 0.1 * passing:  # MuJoCo started an unstable state over
+            raise RowError(DIVERGED, "the simulation became unstable")
         over = self._steps >= self._rows.horizon
         return obs.astype(np.float32), float(reward), False, over, bool(info["success"])
 
     def close(self) -> None:
         if self._env is not None:
             self._env.close()
-            self._name, self._env = "", None
+            self._env = None

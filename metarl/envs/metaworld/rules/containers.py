@@ -9,7 +9,7 @@ import numpy as np
 
 from metarl.envs.metaworld.readings import Constants, Readings, sensed
 from metarl.envs.metaworld.rules.base import Rules, Terms
-from metarl.envs.metaworld.rules.shaping import caging, funnel, hamacher, norm, tolerance
+from metarl.envs.metaworld.rules.shaping import above, caging, funnel, hamacher, norm, tolerance
 
 RADIUS = 0.05
 """Distance from the goal, m, that earns the full reward."""
@@ -26,11 +26,12 @@ class BinPicking(Rules):
     def judge(self, obs: np.ndarray, action: np.ndarray, at: Readings, task: Constants) -> Terms:
         hand, obj, init, target = obs[:, :3], obs[:, 4:7], task.obj_init_pos, at.body("bin_goal")
         to_target = norm(obj - target)
-        # The reference's margin is the distance after the first step; the object rests till then.
-        in_place = tolerance(to_target, (0, RADIUS), norm(init - target), "long_tail")
+        # Of the first step: where the object is put into a bin's wall, that pushes it out.
+        margin = norm(task.first_obs[:, 4:7] - target)
+        in_place = tolerance(to_target, (0, RADIUS), margin, "long_tail")
         over_bins = (norm(hand[:, :2] - bin_centre[:, :2]) for bin_centre in (init, target))
         floor = np.minimum(*(funnel(far, 0.03, 0.02, 0.2) for far in over_bins))
-        above_floor = _above(hand, floor, 0.05)
+        above_floor = above(hand, floor, 0.05)
         grasped = caging(
             at,
             task,
@@ -65,7 +66,7 @@ class PickOutOfHole(Rules):
         # The full reward begins at RADIUS, before `in_place` is 1.
         in_place = tolerance(to_target, (0, 0.02), norm(init - target), "long_tail")
         floor = funnel(norm(tcp[:, :2] - init[:, :2]), 0.03, 0.015, 0.15)
-        above_floor = _above(tcp, floor, 0.02)
+        above_floor = above(tcp, floor, 0.02)
         grasped = caging(
             at,
             task,
@@ -114,18 +115,13 @@ class BoxClose(Rules):
         from_handle = hand - handle
         floor = funnel(norm(from_handle[:, :2]), 0.02, 0.04, 0.4)
         in_place = tolerance(norm(from_handle), (0, 0.02), 0.5, "long_tail")
-        return hamacher(_above(hand, floor, floor / 2), in_place)
+        return hamacher(above(hand, floor, floor / 2), in_place)
 
     def _lifted(self, handle: np.ndarray, target: np.ndarray) -> np.ndarray:
         """A fifth for lifting the lid at all, the rest for placing it on the box."""
         distance = norm((target - handle) * [1.0, 1.0, 3.0])
         placed = tolerance(distance, (0, 0.05), 0.25, "long_tail")
         return 0.2 * (handle[:, 2] > 0.04) + 0.8 * placed
-
-
-def _above(hand: np.ndarray, floor: np.ndarray, margin: float | np.ndarray) -> np.ndarray:
-    """1 for hands [N, 3] above a floor [N] or at most 1 cm below, falling to 0.1 at `margin`."""
-    return tolerance(floor - hand[:, 2], (-np.inf, 0.01), margin, "long_tail")
 
 
 CONTAINERS: dict[str, Rules] = {

@@ -8,7 +8,14 @@ import numpy as np
 
 from metarl.envs.metaworld.readings import Constants, Readings, sensed
 from metarl.envs.metaworld.rules.base import Rules, Terms
-from metarl.envs.metaworld.rules.shaping import SHOULDER, hamacher, norm, tolerance
+from metarl.envs.metaworld.rules.shaping import (
+    SHOULDER,
+    above,
+    funnel,
+    hamacher,
+    norm,
+    tolerance,
+)
 
 SOLVED = 0.08
 """Distance of the handle from the goal, m, that counts as opened (along x) or closed."""
@@ -51,11 +58,8 @@ class DoorOpen(Door):
         hand = obs[:, :3]
         from_handle = hand - obs[:, 4:7]
         # The floor under the hand is a funnel by the handle.
-        outside = norm((from_handle - FUNNEL_AXIS)[:, :2]) - FUNNEL
-        far = outside > 0
-        floor = np.where(far, 0.04 * np.log(np.where(far, outside, 1.0)) + 0.4, 0.0)
-        below = tolerance(floor - hand[:, 2], (0.0, 0.01), floor / 2, "long_tail")
-        above_floor = np.where(hand[:, 2] >= floor, 1.0, below)
+        floor = funnel(norm((from_handle - FUNNEL_AXIS)[:, :2]), FUNNEL, 0.04, 0.4)
+        above_floor = above(hand, floor, floor / 2)
         in_place = tolerance(norm(from_handle - BEHIND), (0, FUNNEL / 2), 0.5, "long_tail")
         return hamacher(above_floor, in_place)
 

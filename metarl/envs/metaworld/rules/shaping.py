@@ -23,9 +23,6 @@ SHOULDER = np.array([0.0, 0.055, 0.07])
 _FALLING: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "gaussian": lambda d: np.exp(np.log(AT_MARGIN) * d * d),
     "long_tail": lambda d: 1.0 / (d * d * (1.0 / AT_MARGIN - 1.0) + 1.0),
-    "reciprocal": lambda d: 1.0 / (np.abs(d) * (1.0 / AT_MARGIN - 1.0) + 1.0),
-    "hyperbolic": lambda d: 1.0 / np.cosh(d * np.arccosh(1.0 / AT_MARGIN)),
-    "linear": lambda d: np.maximum(1.0 - np.abs(d) * (1.0 - AT_MARGIN), 0.0),
 }
 
 
@@ -69,6 +66,11 @@ def funnel(distance: np.ndarray, mouth: float, slope: float, height: float) -> n
     outside = distance - mouth
     away = outside > 0
     return np.where(away, slope * np.log(np.where(away, outside, 1.0)) + height, 0.0)
+
+
+def above(hand: np.ndarray, floor: np.ndarray, margin: float | np.ndarray) -> np.ndarray:
+    """1 for hands [N, 3] above a floor [N] or at most 1 cm below, falling to 0.1 at `margin`."""
+    return tolerance(floor - hand[:, 2], (-np.inf, 0.01), margin, "long_tail")
 
 
 def caging(
