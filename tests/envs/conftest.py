@@ -9,6 +9,14 @@ from metarl.envs import catalogue
 from metarl.types import Workers
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """What is derived once and kept is made anew for a session: a user's cache stays as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METARL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)

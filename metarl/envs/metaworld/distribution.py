@@ -87,7 +87,7 @@ class MetaWorld:
         classes = self._split(split).classes
         self._check_spread(num_tasks, classes, split)
         each = num_tasks // len(classes)
-        shares = [np.arange(place % GOALS, GOALS, min(each, GOALS)) for place in range(each)]
+        shares = [np.arange(place % GOALS, GOALS, each) for place in range(each)]
         return [
             self._task(name, split, int(rng.choice(share))) for name in classes for share in shares
         ]

@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl.envs.metaworld.readings import ALWAYS, Constants, Readings, add_sensors
 from metarl.envs.metaworld.rules.base import Rules, Terms
-from metarl.envs.metaworld.snapshots import WHOLE, Snapshot
+from metarl.envs.metaworld.snapshots import UNSTABLE, WHOLE, Snapshot
 
 FRAME_SKIP = 5
 _STATE = mujoco.mjtState
@@ -25,9 +25,6 @@ HAND_LOW = np.array([-0.525, 0.348, -0.0525])
 HAND_HIGH = np.array([0.525, 1.025, 0.7])
 """Bounds of the hand in observations, m; `SawyerXYZEnv._HAND_SPACE`."""
 OBS_DIM, CURRENT = 39, 18
-_UNSTABLE = mujoco.mjtWarning.mjWARN_BADQPOS.value
-"""The first of MuJoCo's warnings of instability. It writes the first of each kind to the terminal
-and to a file where one works; they are raised as errors instead."""
 
 
 class ClassModel:
@@ -137,7 +134,7 @@ class Simulations:
     def _simulate(self, data: mujoco.MjData) -> None:
         sensed, whole = data.sensordata, WHOLE
         put, get, forward = mujoco.mj_setState, mujoco.mj_getState, mujoco.mj_forward
-        told = data.warning.number[_UNSTABLE:]
+        told = data.warning.number[UNSTABLE:]
         for model, state, readings in self._rows:
             told[:] = 1
             put(model, data, state, whole)

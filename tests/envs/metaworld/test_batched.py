@@ -1,0 +1,128 @@
+"""The fast engine: threads, isolation, layouts, instability."""
+
+import mujoco
+import numpy as np
+import pytest
+
+from metarl.envs.metaworld.goals import goals_of
+from metarl.envs.metaworld.snapshots import reference, set_goal
+from metarl.types import DivergedError
+
+QVEL = mujoco.mjtState.mjSTATE_QVEL  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def actions_for(tasks, episodes=2, steps=8):
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((steps, len(tasks), episodes, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def tasks(three, rng):
+    """Two of each class."""
+    return three.sample(6, rng)
+
+
+def test_threads_do_not_change_a_bit(three, tasks, opened, played):
+    """With jobs enough for all: a task and its eleven episodes each."""
+    actions = actions_for(tasks, 11)
+    one, two, three_threads = (
+        played(opened(three, tasks, 11, threads), actions) for threads in (1, 2, 3)
+    )
+    np.testing.assert_array_equal(one, two)
+    np.testing.assert_array_equal(one, three_threads)
+
+
+def test_an_episode_of_many_is_the_one_alone(three, tasks, opened, played):
+    """Tasks of one class too, which share a job but no model."""
+    actions = actions_for(tasks)
+    together = played(opened(three, tasks), actions)
+    for k in range(len(tasks)):
+        for e in range(2):
+            alone = played(opened(three, tasks[k : k + 1], 1), actions[:, k : k + 1, e : e + 1])
+            np.testing.assert_array_equal(together[k, e], alone[0, 0])
+    assert len({row[0].tobytes() for row in together}) == 6
+
+
+def test_tasks_come_in_any_order(three, tasks, opened, played):
+    order, actions = [4, 0, 2, 5, 1, 3], actions_for(tasks)
+    mixed = played(opened(three, [tasks[k] for k in order]), actions[:, order])
+    np.testing.assert_array_equal(mixed, played(opened(three, tasks), actions)[order])
+
+
+def test_other_tasks_leave_nothing_of_the_former_ones(three, tasks, opened, played, rng):
+    """Other goals of the same classes, and classes in other places."""
+    env, actions = opened(three, tasks), actions_for(tasks)
+    played(env, actions)
+    for other in (three.sample(6, rng), tasks[3:] + tasks[:3], 6 * three.held_out(1)):
+        env.set_tasks(other)
+        found = played(env, actions)
+        np.testing.assert_array_equal(found, played(opened(three, other), actions))
+
+
+def test_terms_of_the_reward_are_the_references_info(three, opened):
+    tasks = three.sample(3, np.random.default_rng(1))
+    env, actions = opened(three, tasks), actions_for(tasks, steps=3)
+    env.reset(np.zeros((3, 2), np.uint64))
+    drawn, theirs = goals_of(three.splits.train), []
+    for task in tasks:
+        theirs.append(reference(task["class"]))
+        set_goal(theirs[-1], drawn[task["class"]].rand_vecs[task["goal"]])
+        theirs[-1].reset()
+    for action in actions:
+        rewards = env.step(action).rewards
+        np.testing.assert_allclose(env.info["unscaled_reward"], rewards, rtol=1e-6)
+        for k, each in enumerate(theirs):
+            *_, info = each.step(np.clip(action[k, 1], -1, 1))
+            assert set(env.info) == set(info) - {"grasp_success"}
+            for name, values in env.info.items():
+                assert values[k, 1] == pytest.approx(float(info[name]), abs=1e-5), name
+    for each in theirs:
+        each.close()
+
+
+def test_an_episode_is_cut_at_the_horizon(make, opened):
+    three = make(horizon=3)
+    tasks = three.sample(3, np.random.default_rng(0))
+    env = opened(three, tasks)
+    for _ in range(2):
+        env.reset(np.zeros((3, 2), np.uint64))
+        steps = [env.step(action) for action in actions_for(tasks, steps=3)]
+        assert [step.truncated.tolist() for step in steps] == [
+            3 * [2 * [last]] for last in (False, False, True)
+        ]
+        assert not any(step.terminated.any() for step in steps)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_action_that_is_no_number_is_refused(three, tasks, opened, value):
+    env, actions = opened(three, tasks), actions_for(tasks)
+    env.reset(np.zeros((6, 2), np.uint64))
+    env.step(actions[0])
+    actions[1, 3, 1, 2] = value
+    goal = tasks[3]["goal"]
+    named = f"'peg-insert-side-v3', 'split': 'train', 'goal': {goal}.*episode 1, step 2"
+    with pytest.raises(FloatingPointError, match=named):
+        env.step(actions[1])
+
+
+@pytest.mark.parametrize("value", [1e9, 1e12, np.nan, np.inf])
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_an_unstable_simulation_is_named(
+    three, tasks, opened, played, value, steps_before, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    env, actions = opened(three, tasks), actions_for(tasks)
+    expected = played(env, actions)
+    env.reset(np.zeros((6, 2), np.uint64))
+    for action in actions[:steps_before]:
+        env.step(action)
+    pegs = env._jobs[1]
+    assert pegs.tasks.tolist() == [2, 3]
+    pegs.simulations._part(QVEL)[3] = value
+    with pytest.raises(DivergedError) as caught:
+        env.step(actions[0])
+    error = caught.value
+    assert (error.task, error.episode, error.step) == (tasks[3], 1, steps_before + 1)
+    assert "peg-insert-side-v3" in str(error)
+    assert not list(tmp_path.iterdir()), "MuJoCo must not leave its log where one works"
+    np.testing.assert_array_equal(played(env, actions), expected)
