@@ -44,7 +44,7 @@ def read(argv: Sequence[str]) -> EvaluateOptions:
     run_dir = take_positional(argv)
     if wants_help(argv):
         print_help(
-            EvaluateOptions(run_dir=Path(run_dir or "RUN_DIR")),
+            _defaults(Path(run_dir)) if run_dir else EvaluateOptions(run_dir=Path("RUN_DIR")),
             "metarl.evaluate RUN_DIR",
             DESCRIPTION,
         )
@@ -54,14 +54,19 @@ def read(argv: Sequence[str]) -> EvaluateOptions:
     named = take_env(argv)
     if named not in (None, config.env.name):
         raise UserError(f"--env is {named!r}, and {run_dir} learned {config.env.name!r}")
-    defaults = EvaluateOptions(
-        run_dir=Path(run_dir),
+    return read_flags(argv, _defaults(Path(run_dir)))
+
+
+def _defaults(run_dir: Path) -> EvaluateOptions:
+    """As the run's own config has them."""
+    config = run_config(run_dir)
+    return EvaluateOptions(
+        run_dir=run_dir,
         device=config.device,
         workers=config.workers,
         worker_timeout=config.worker_timeout,
         **asdict(config.evaluation),
     )
-    return read_flags(argv, defaults)
 
 
 if __name__ == "__main__":

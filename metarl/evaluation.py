@@ -131,8 +131,20 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
 
 def _protocol(config: Config, options: EvaluateOptions) -> str | None:
     """Whose way to evaluate this is, so that their figure may be set beside ours."""
-    official = catalogue.protocol(config.env.name) is not None and options.mode_episodes > 0
-    return "metaworld" if official else None
+    laid_down = catalogue.protocol(config.env.name)
+    if laid_down is None:
+        return None
+    official = settings(laid_down)
+    asked = {name: getattr(options, name) for name in official}
+    usual = catalogue.default_horizon(config.env.name), "v2"
+    if (config.env.horizon, config.env.metaworld.rewards) == usual and asked == official:
+        return "metaworld"
+    numbers = ", ".join(f"--{name.replace('_', '-')} {x}" for name, x in official.items())
+    print(
+        f"not metaworld's own protocol ({numbers}, horizon {usual[0]}, rewards v2): "
+        "what its evaluation would count is left out"
+    )
+    return None
 
 
 def _labels(paths: Sequence[Path]) -> dict[str, Path]:
@@ -204,7 +216,8 @@ def _random(config: Config, held: Held) -> Agent:
 def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
     """Returns and success [K, S, E], and the environment steps a task has used at each point."""
     options, spec, num_tasks = held.options, held.distribution.spec, len(held.tasks)
-    print(f"{name}: {options.steps} steps on {num_tasks} tasks ...", flush=True)
+    steps = f"{options.steps} step{'s' if options.steps != 1 else ''}"
+    print(f"{name}: {steps} on {num_tasks} tasks ...", flush=True)
     returns, solved_at, used = [], [], np.zeros(options.steps)
     for start in range(0, num_tasks, held.at_once):
         try:

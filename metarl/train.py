@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ from metarl.config import Config
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.presets import PRESETS, preset
+
+MAX_NAME = 80
+"""Characters of a folder that is named after an experiment."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,8 +68,16 @@ def read(argv: Sequence[str]) -> tuple[Config, str]:
     label = name or Path(file or "").stem
     if not config.run_dir:
         folder = "-".join(part for part in (label, agent, env) if part)
-        config = replace(config, run_dir=str(Path("runs", re.sub(r"[^\w.-]", "-", folder))))
+        config = replace(config, run_dir=str(Path("runs", _folder(folder))))
     return config, name or Path(config.run_dir).name
+
+
+def _folder(label: str) -> str:
+    """A folder's name of what may be long, as lists of classes are."""
+    name = re.sub(r"[^\w.-]", "-", label)
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
 def _refuse_two_names(flag: str, asked: str | None, file: str, found: str) -> None:

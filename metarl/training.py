@@ -30,6 +30,7 @@ from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import (
     Agent,
     BatchedEnv,
+    Classes,
     DivergedError,
     EnvFaultError,
     EnvSpec,
@@ -59,6 +60,8 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
     """
     if distribution is None:
         distribution = envs.configured(config.env)
+    if isinstance(distribution, Classes):  # before there is a folder: some numbers cannot be spread
+        distribution.sample(config.sampling.tasks, np.random.default_rng(0))
     run = directory.create(config.run_dir)
     with directory.Lock(run), faults_logged(run, config.env.name):
         _check_named(config.env, distribution.spec)

@@ -203,7 +203,14 @@ def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
     assert first.outcome.returns.shape == (3, 3, 4)
     assert first.env_steps == pytest.approx((0, 80, 160), abs=10)
     assert set(first.controls) == {"random initialisation"}
-    assert first.made_from == {"iteration": 4, "checkpoint": "latest", "seed": 1}
+    assert first.made_from == {
+        "iteration": 4,
+        "checkpoint": "latest",
+        "seed": 1,
+        "horizon": 20,
+        "mode_episodes": 0,
+        "protocol": None,
+    }
     (same,) = first.others.values()
     assert np.array_equal(same.returns, first.outcome.returns)
     assert same.env_steps == first.env_steps

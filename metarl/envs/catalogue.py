@@ -174,7 +174,7 @@ def _find(name: str) -> tuple[Entry, str]:
             return entry, variant
     near = [full for full in names() if entry or full in _first_of_each()]
     raise UserError(
-        f"{name!r} is no task distribution{nearest(name, near, count=1)}\n"
+        f"{name!r} is no task distribution{nearest(name.lower(), near, count=1)}\n"
         "your own are package.module:attribute, see docs/custom_environments.md"
     )
 

@@ -66,6 +66,11 @@ class Adaptation:
         """Steps after which an episode was truncated; None where that was not kept."""
         return self.made_from.get("horizon")
 
+    @property
+    def by_mode(self) -> bool:
+        """Whether these are episodes of the policy's likeliest actions, from which none learned."""
+        return bool(self.made_from.get("mode_episodes"))
+
     def __post_init__(self) -> None:
         if len(self.env_steps) != len(self.steps):
             raise ValueError(f"env_steps has {len(self.env_steps)} values, not {len(self.steps)}")

@@ -140,8 +140,8 @@ def _limits(by_task: np.ndarray, found: Sequence[Curve]) -> tuple[float, float]:
 def _title(figure: Figure, adaptation: Adaptation) -> None:
     tasks, _, episodes = adaptation.outcome.returns.shape
     figure.suptitle(
-        f"{adaptation.agent} on {adaptation.env}: {tasks} {adaptation.split} tasks, "
-        f"{episodes} episodes at each step",
+        f"{adaptation.agent} on {look.titled(adaptation.env)}: {tasks} {adaptation.split} tasks, "
+        f"{episodes} episodes{' by the mode' if adaptation.by_mode else ''} at each step",
         x=0.01, ha="left", fontsize=13, color=look.INK,
     )  # fmt: skip
 

@@ -201,7 +201,9 @@ def _figures(rates: Rates) -> dict[str, Any]:
 def table(success: ClassSuccess) -> tuple[list[str], list[list[str]]]:
     """Headings, a row per class, then one over all classes for the run and each other learner."""
     when = ["before", "after"][: len(success.points)]
-    headings = ["class", "goals", *when, "95% interval", *(f"official {name}" for name in when)]
+    known = success.solved.overall.official is not None
+    official = [f"official {name}" for name in when] if known else []
+    headings = ["class", "goals", *when, "95% within classes", *official]
     rows = [
         [name, str(success.goals[name]), *_cells(rates, success.points)]
         for name, rates in success.solved.classes.items()
@@ -226,7 +228,7 @@ def _cells(rates: Rates, points: Sequence[int]) -> list[str]:
     return [
         *(_percent(rates.mean[i]) for i in points),
         interval(rates.ci95[points[-1]], "%"),
-        *("" if official is None else _percent(official[i]) for i in points),
+        *(() if official is None else (_percent(official[i]) for i in points)),
     ]
 
 

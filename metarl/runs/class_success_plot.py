@@ -107,9 +107,8 @@ def _floor(axes: Axes, classes: int) -> None:
 def _title(figure: Figure, success: ClassSuccess) -> None:
     classes, goals = len(success.goals), sum(success.goals.values())
     figure.suptitle(
-        f"{success.agent} on {success.env}: {classes} {success.split} "
-        f"class{'es' if classes > 1 else ''}, {goals} goals, "
-        f"{success.solved.episodes} episodes at each step",
+        f"{success.agent} on {look.titled(success.env)}: {classes} {success.split} "
+        f"class{'es' if classes > 1 else ''}, {goals} goals in all",
         x=0.01, ha="left", fontsize=13, color=look.INK,
     )  # fmt: skip
 

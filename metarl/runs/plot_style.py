@@ -24,6 +24,9 @@ BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY = "#222222", "#6B6B6B"
 
+MAX_TITLE = 48
+"""Characters of a name in a title: lists of classes are long."""
+
 STYLE: dict[Any, Any] = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -75,3 +78,8 @@ def _count(value: float) -> str:
     digits = text.rstrip("kMG")
     unit = text[len(digits) :]
     return (digits.rstrip("0").rstrip(".") if "." in digits else digits) + unit
+
+
+def titled(name: str) -> str:
+    """A name as it fits into a title."""
+    return name if len(name) <= MAX_TITLE else f"{name[: MAX_TITLE - 3]}..."

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 from matplotlib.figure import Figure
@@ -40,8 +40,6 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
     splits = [run.evaluation_of(split).adaptation_json for split in ("test", "train")]
     evaluated = [read_json(path) for path in splits if path.exists()]
     adaptation = evaluated[0] if evaluated else None
-    if adaptation and adaptation.split != "test":
-        published = None  # those figures are of held-out tasks
     described = environments.read(run.environment) if run.environment.exists() else {}
     page = render(
         run.root.resolve().name,
@@ -73,12 +71,9 @@ def render(
     Args:
         config: the text of config.yaml.
         rows: of metrics.jsonl.
-        besides: evaluations of other splits, of which success by class is shown.
+        besides: evaluations of other splits.
     """
-    found = curves(adaptation, published) if adaptation else []
-    headings, cells = table(found)
     evaluated = [adaptation, *besides] if adaptation else []
-    successes = [found for each in evaluated if (found := class_success(each))]
     # Everything is escaped: names and settings are a user's, and a page may be passed on.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
@@ -88,17 +83,34 @@ def render(
         environment=list(_flat(environment)),
         facts=_facts(rows, adaptation),
         adaptation=adaptation,
-        adaptation_png=_embedded(adaptation_figure(adaptation, published)) if adaptation else "",
-        classes=[
-            (found.split, _embedded(success_figure(found)), *class_table(found))
-            for found in successes
-        ],
+        evaluations=[_section(each, published) for each in evaluated],
         all_classes=ALL_CLASSES,
         training_png=_embedded(training_figure(rows, name)) if rows else "",
-        headings=headings,
-        rows=cells,
         source=published.source if published else "",
     )
+
+
+class Section(NamedTuple):
+    """One evaluation as the page shows it."""
+
+    adaptation: Adaptation
+    png: str
+    headings: list[str]
+    rows: list[list[str]]
+    success_png: str
+    """Success by class; empty where tasks are of none, and so are the next two."""
+    class_headings: list[str]
+    class_rows: list[list[str]]
+
+
+def _section(adaptation: Adaptation, published: Published | None) -> Section:
+    published = published if adaptation.split == "test" else None  # those are of held-out tasks
+    picture = _embedded(adaptation_figure(adaptation, published))
+    shown = (adaptation, picture, *table(curves(adaptation, published)))
+    success = class_success(adaptation)
+    if success is None:
+        return Section(*shown, "", [], [])
+    return Section(*shown, _embedded(success_figure(success)), *class_table(success))
 
 
 def _embedded(figure: Figure) -> str:

@@ -308,5 +308,6 @@ def test_the_report_has_the_classes():
     assert '<tr class="own"><td>all classes</td>' in page.replace("\n", "")
     both = render("run", "", {}, [], example(), None, [example()])
     assert both.count("Success by class, test split") == 2
+    assert both.count("data:image/png;base64,") == 4
     without = Adaptation(**{**vars(example()), "tasks": ({"goal": 0},) * 6})
     assert "Success by class" not in render("run", "", {}, [], without)

@@ -64,7 +64,7 @@ def splits_of(name: str, variant: str, seed: int) -> Splits:
 
 def _lists(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     train, bar, test = name.partition(":")[2].partition("|")
-    lists = tuple(tuple(filter(None, part.split(","))) for part in (train, test))
+    lists = tuple(tuple(filter(None, map(str.strip, x.split(",")))) for x in (train, test))
     if not bar or not all(lists):
         raise UserError(
             f"{name!r} names no two lists of classes; write metaworld:TRAIN,..|TEST,.. as in "

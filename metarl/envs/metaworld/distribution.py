@@ -127,7 +127,20 @@ class MetaWorld:
         return f"{task['class']} #{task['goal']}"
 
     def snapshot(self, task: Task) -> Snapshot:
-        """The state after the task's reset."""
+        """The state after the task's reset.
+
+        Raises:
+            ValueError: for what is no task of this benchmark.
+        """
+        try:
+            classes = self._split(task["split"]).classes
+            if task["class"] not in classes or not 0 <= task["goal"] < GOALS:
+                raise KeyError(task["class"])
+        except KeyError:
+            raise ValueError(
+                f"{dict(task)} is no task of {self.spec.name}; `sample` and `held_out` give some, "
+                "as {'class': ..., 'split': 'train' or 'test', 'goal': 0 to 49}"
+            ) from None
         return self._goals(task["split"])[task["class"]].snapshot(task["goal"])
 
     def _goals(self, split: str) -> dict[str, ClassGoals]:

@@ -53,13 +53,13 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
     path = cache_folder() / f"{_key(split)}.npz"
     try:
         return _read(path, split)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except Exception as error:  # of a damaged file: whatever zipfile and numpy make of it
         why = f"{type(error).__name__}: {error}"
         print(f"{path} cannot be used ({why}); made anew", file=sys.stderr)
     many = f"{len(split.classes)} class{'es' if len(split.classes) > 1 else ''}"
-    print(f"resetting the {GOALS} goals of {many} once, kept for later ...", file=sys.stderr)
+    print(f"resetting the {GOALS} goals of {many} once ...", file=sys.stderr)
     found = _drawn(split)
     _write(path, found)
     return found
