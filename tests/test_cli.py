@@ -14,8 +14,9 @@ import pytest
 
 from metarl import evaluate, report, train
 from metarl.cli import open_door
-from metarl.config import Config
+from metarl.config import Config, EvaluationConfig
 from metarl.config_files import dump, keys
+from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
 from metarl.presets import PRESETS, preset
 
@@ -68,6 +69,23 @@ def test_a_preset_and_its_flags():
     assert config.run_dir == "/tmp/here"
     assert config.agent.inner.lr == 0.2
     assert config.sampling == preset("point-goal").sampling
+
+
+def test_metaworld_brings_its_own_protocol_and_takes_it_away_again():
+    official, usual = EvaluationConfig(40, 1, 10, 3), EvaluationConfig()
+    assert train.read(["point-goal", "--env", "ml45"])[0].evaluation == official
+    assert train.read(["ml10-maml-trpo", "--env", "ml1:push-v3"])[0].evaluation == official
+    assert train.read(["ml10-maml-trpo", "--env", "point-goal"])[0].evaluation == usual
+    kept = train.read(["point-goal", "--env", "half-cheetah-vel"])[0].evaluation
+    assert kept == preset("point-goal").evaluation != usual
+
+
+def test_a_long_name_makes_a_folder_that_can_be_made():
+    """Another one for another list."""
+    lists = ["metaworld:" + ",".join(CLASSES[:n]) + "|push-v3" for n in (15, 16)]
+    folders = [train.read(["point-goal", "--env", each])[0].run_dir for each in lists]
+    assert len(set(folders)) == 2
+    assert all(len(Path(folder).name) == train.MAX_NAME for folder in folders)
 
 
 def test_flags_of_every_type():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,9 @@ import torch
 from gymnasium.spaces import Box
 
 from metarl import evaluation
-from metarl.config import EvaluateOptions
+from metarl.config import EvaluateOptions, MetaWorldConfig
 from metarl.equations.gaussian import Gaussian
+from metarl.presets import preset
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.class_success import class_success
 from metarl.types import EnvSpec, Step, Task, Trajectories, Workers
@@ -123,6 +126,35 @@ def test_known_success_of_each_goal_is_found(at_once, monkeypatch):
     assert rates["easy"].mean.tolist() == [0.5, 1.0]
     assert rates["hard"].mean.tolist() == [0.0, 0.25]
     assert found.solved.overall.mean.tolist() == [0.25, 0.625]
+
+
+@pytest.mark.parametrize(
+    ("change", "followed"),
+    [
+        ({}, True),
+        ({"tasks": 20}, False),
+        ({"steps": 2}, False),
+        ({"episodes": 20}, False),
+        ({"mode_episodes": 0}, False),
+        ({"horizon": 100}, False),
+        ({"metaworld": MetaWorldConfig(rewards="v1")}, False),
+        ({"metaworld": MetaWorldConfig(goals_seed=2)}, True),
+    ],
+)
+def test_the_official_count_is_of_the_official_protocol(change, followed, capsys):
+    ml10 = preset("ml10-maml-trpo")
+    env = replace(ml10.env, **{k: v for k, v in change.items() if k in ("horizon", "metaworld")})
+    evaluated = {k: v for k, v in change.items() if k not in ("horizon", "metaworld")}
+    options = EvaluateOptions(run_dir=Path(), **{**asdict(ml10.evaluation), **evaluated})
+    found = evaluation._protocol(replace(ml10, env=env), options)
+    assert found == ("metaworld" if followed else None)
+    assert ("left out" in capsys.readouterr().out) != followed
+
+
+def test_other_tasks_have_no_protocol(capsys):
+    options = EvaluateOptions(run_dir=Path(), mode_episodes=3)
+    assert evaluation._protocol(preset("point-goal"), options) is None
+    assert not capsys.readouterr().out
 
 
 def test_more_steps_start_where_the_last_ended(monkeypatch):

@@ -11,19 +11,16 @@ neither on the number of threads nor on which other simulations share the batch.
 
 from __future__ import annotations
 
-import logging
-
 import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
+
+import metarl.envs.mujoco_warnings  # noqa: F401  no log where one works
 
 CHUNKS_PER_THREAD = 4
 """Jobs per thread and call: few, as each costs a hand-over, but enough to even out the load."""
 
 _NONE = np.empty(0, dtype=np.intp)
-
-# MuJoCo by itself prints its warnings and appends them to a MUJOCO_LOG.TXT wherever one works.
-mujoco.set_mju_user_warning(logging.getLogger("mujoco").warning)
 
 
 class MujocoBatch:

@@ -13,7 +13,7 @@ import numpy as np
 
 from metarl.envs.metaworld.readings import ALWAYS, Constants, Readings, add_sensors
 from metarl.envs.metaworld.rules.base import Rules, Terms
-from metarl.envs.metaworld.snapshots import UNSTABLE, WHOLE, Snapshot
+from metarl.envs.metaworld.snapshots import WHOLE, Snapshot
 
 FRAME_SKIP = 5
 _STATE = mujoco.mjtState
@@ -134,9 +134,7 @@ class Simulations:
     def _simulate(self, data: mujoco.MjData) -> None:
         sensed, whole = data.sensordata, WHOLE
         put, get, forward = mujoco.mj_setState, mujoco.mj_getState, mujoco.mj_forward
-        told = data.warning.number[UNSTABLE:]
         for model, state, readings in self._rows:
-            told[:] = 1
             put(model, data, state, whole)
             mujoco.mj_step(model, data, FRAME_SKIP)
             forward(model, data)

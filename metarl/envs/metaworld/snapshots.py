@@ -16,11 +16,10 @@ import numpy as np
 from metaworld.env_dict import ENV_CLS_MAP
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
+import metarl.envs.mujoco_warnings  # noqa: F401  no log where one works
+
 WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 """All that the next step depends on: what the solver starts from too, and the mocap body."""
-UNSTABLE = mujoco.mjtWarning.mjWARN_BADQPOS.value
-"""The first of MuJoCo's warnings of instability. It writes the first of each kind to the terminal
-and to a file where one works; they are raised as errors instead."""
 MAX_CONSTANT = 16
 """Numbers in the largest attribute that is taken for a constant of the task."""
 MODEL_FIELDS = (

@@ -66,7 +66,6 @@ class Pull(Handle):
             handle,
             obj_radius=self.obj_radius,
             pad_success_thresh=self.pad_success_thresh,
-            object_reach_radius=0.01,
             xz_thresh=0.01,
             density="high",
         )

@@ -48,7 +48,6 @@ class PegInsert(Rules):
             obj,
             obj_radius=0.0075,
             pad_success_thresh=0.03,
-            object_reach_radius=0.01,
             xz_thresh=0.005,
             density="high",
         )
@@ -80,7 +79,6 @@ class PegUnplug(Rules):
             obj,
             obj_radius=0.025,
             pad_success_thresh=0.05,
-            object_reach_radius=0.01,
             xz_thresh=0.005,
             desired_gripper_effort=0.8,
             density="high",

@@ -64,7 +64,6 @@ class PickPlaceWall(Rules):
             obj,
             obj_radius=0.015,
             pad_success_thresh=0.05,
-            object_reach_radius=0.01,
             xz_thresh=0.005,
         )
         lifted = obj[:, 2] - 0.015 > init[:, 2]
@@ -92,7 +91,6 @@ class ShelfPlace(Rules):
             obj,
             obj_radius=0.02,
             pad_success_thresh=0.05,
-            object_reach_radius=0.01,
             xz_thresh=0.01,
         )
         reward = hamacher(grasped, in_place)
@@ -133,7 +131,6 @@ class Basketball(Rules):
             obj,
             obj_radius=0.025,
             pad_success_thresh=0.06,
-            object_reach_radius=0.01,
             xz_thresh=0.005,
             density="high",
         )
@@ -164,7 +161,6 @@ class HandInsert(Rules):
             obj,
             obj_radius=0.015,
             pad_success_thresh=0.05,
-            object_reach_radius=0.01,
             xz_thresh=0.005,
             density="high",
         )

@@ -120,7 +120,6 @@ def _grasping(at: Readings, task: Constants, action: np.ndarray, obj: np.ndarray
         obj,
         obj_radius=0.015,
         pad_success_thresh=0.05,
-        object_reach_radius=0.01,
         xz_thresh=0.005,
         density="high",
     )

@@ -81,15 +81,16 @@ def caging(
     *,
     obj_radius: float,
     pad_success_thresh: float,
-    object_reach_radius: float,
     xz_thresh: float,
+    object_reach_radius: float = 0.01,
     desired_gripper_effort: float = 1.0,
     density: str = "low",
 ) -> np.ndarray:
     """How well the gripper holds what is at `obj` [N, 3], in [0, 1].
 
-    `density`: "low", "medium" (adds how near the gripper is) or "high" (adds how well it cages).
-    `action` [N, 4]. Reads `obj_init_pos` and `init_tcp` of the task.
+    `density`: "low", "medium" (adds how near the gripper is, 1 within `object_reach_radius`) or
+    "high" (adds how well it cages). `action` [N, 4]. Reads the task's `obj_init_pos` and
+    `init_tcp`.
     """
     init = task.obj_init_pos
     # Along y each pad is to be between the object's radius and the threshold from it, and the

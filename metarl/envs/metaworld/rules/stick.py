@@ -47,7 +47,6 @@ class StickPush(Rules):
             stick,
             obj_radius=0.04,
             pad_success_thresh=0.05,
-            object_reach_radius=0.01,
             xz_thresh=0.01,
             density="high",
         )
@@ -94,7 +93,6 @@ class StickPull(Rules):
             stick,
             obj_radius=0.014,
             pad_success_thresh=0.05,
-            object_reach_radius=0.01,
             xz_thresh=0.01,
             density="high",
         )

@@ -40,7 +40,6 @@ class Tool(Rules):
             tool,
             obj_radius=0.015,
             pad_success_thresh=0.02,
-            object_reach_radius=0.01,
             xz_thresh=0.01,
             density=self.density,
         )
