@@ -166,8 +166,8 @@ class Config:
     device: Device = "auto"
     """Where the policy and the updates live; environments stay on the CPU."""
     workers: WorkerCount = "auto"
-    """Processes that step gymnasium environments, threads where a simulator has its own; 0 is
-    this process alone, `auto` one for each core. The results do not depend on it."""
+    """Processes that step environments, threads where a simulator has its own; 0 is this process
+    alone, `auto` one for each core. The results do not depend on it."""
     worker_timeout: Positive = 60.0
     """Seconds that a step, a reset or a construction may take before its worker is replaced."""
     run_dir: str = ""

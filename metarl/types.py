@@ -85,7 +85,8 @@ class Workers(NamedTuple):
     """Who steps the environments. No result depends on it."""
 
     count: int = 0
-    """Processes, or threads where the simulator has its own; 0: the calling process alone."""
+    """Processes (on Meta-World the calling one among them), or threads where the simulator has its
+    own; 0: the calling process alone."""
     timeout_s: float = 60.0
     """Longest that one construction, reset or step of an environment may take, in seconds."""
     max_failures: int = 3

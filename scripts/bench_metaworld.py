@@ -8,7 +8,7 @@ step as the environment needs them (five, and one that stands for the trailing `
 time to the first step, and the memory. Single timings are noisy; only the ratios are meant to be
 quoted.
 
-    python scripts/bench_metaworld.py --tasks 20 --episodes 10 --threads 2
+    python scripts/bench_metaworld.py --tasks 20 --episodes 10 --workers 2
     python scripts/bench_metaworld.py --name ml45 --tasks 45 --repeats 1 --no-async
 """
 
@@ -18,10 +18,12 @@ quoted.
 from __future__ import annotations
 
 import argparse
-import resource
+import copy
+import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -31,12 +33,16 @@ import numpy as np
 import torch
 from mujoco.rollout import Rollout
 
+import metarl  # noqa: F401  before torch: how long its threads spin
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.config import AgentConfig, PolicyConfig
+from metarl.device import torch_threads
 from metarl.envs import catalogue
-from metarl.envs.metaworld.batched import BatchedMetaWorld
+from metarl.envs.metaworld.batched import ClassShare
 from metarl.envs.metaworld.simulations import ACTION_SCALE, FRAME_SKIP, UPRIGHT
 from metarl.sampling.collect import collect, draw
+from metarl.sampling.crew import ThisProcess
+from metarl.sampling.pool import Pool
 from metarl.types import Workers
 
 SUBSTEPS = FRAME_SKIP + 1
@@ -54,11 +60,10 @@ class Ours:
     def __init__(self, args: argparse.Namespace):
         started = time.perf_counter()
         self.distribution = catalogue.make(args.name, args.steps)
-        env = self.distribution.open(args.tasks, args.episodes, Workers(args.threads))
-        assert isinstance(env, BatchedMetaWorld)
-        self.env = env
+        self.env = self.distribution.open(args.tasks, args.episodes, Workers(args.workers))
         rng = np.random.default_rng(args.seed)
-        self.env.set_tasks(self.distribution.sample(args.tasks, rng))
+        self.tasks = self.distribution.sample(args.tasks, rng)
+        self.env.set_tasks(self.tasks)
         seeds = np.zeros((args.tasks, args.episodes), np.uint64)
         self.env.reset(seeds)
         self.env.step(np.zeros((args.tasks, args.episodes, 4), np.float32))
@@ -77,6 +82,7 @@ class Ours:
 
     def play(self, state: Any) -> float:
         """Seconds for an episode of all simulations, the reset and the storing included."""
+        self.env.set_tasks(self.tasks)
         start = time.perf_counter()
         self.played = self._collect(state)
         return time.perf_counter() - start
@@ -88,13 +94,22 @@ class Bare:
     def __init__(self, ours: Ours, threads: int):
         self.jobs: list[Any] = []
         actions = ours.played.actions.clamp(-1, 1).numpy()  # [K, T, E, 4]
-        self.steps = actions.shape[1]
-        for job in ours.env._jobs:
-            simulations = job.simulations
-            simulations.reset()
+        num_tasks, self.steps, episodes, _ = actions.shape
+        # The simulations of one task after the other, as in a pool of one part.
+        in_rows = actions.transpose(1, 0, 2, 3).reshape(self.steps, -1, 4)
+        env = ours.distribution.open(num_tasks * episodes, 1, Workers(0))
+        env.set_tasks([task for task in ours.tasks for _ in range(episodes)])
+        env.reset(np.zeros((num_tasks * episodes, 1), np.uint64))
+        for rows, simulations in _groups(env):
             model, size = simulations.kind.model, simulations.size
+            models = []
+            for number, snapshot in enumerate(simulations._snapshots):
+                if number % episodes == 0:
+                    simulations.kind.wear(snapshot.model)
+                    own = copy.copy(model)
+                models.append(own)
             state = simulations._states[:, : mujoco.mj_stateSize(model, FULL)].copy()
-            played = actions[job.tasks].transpose(1, 0, 2, 3).reshape(self.steps, -1, 4)
+            played = in_rows[:, rows]
             controls = np.zeros((self.steps, size, SUBSTEPS, 9))  # ctrl, mocap_pos, mocap_quat
             hand = simulations._pull.copy()
             low, high = simulations._constants.mocap_low, simulations._constants.mocap_high
@@ -104,7 +119,7 @@ class Bare:
                 control[:, :, 2:5], control[:, :, 5:] = hand[:, None], UPRIGHT
             data = [mujoco.MjData(model)]
             after = np.zeros((size, SUBSTEPS, state.shape[1]))
-            self.jobs.append((simulations._models, data, state, controls, after))
+            self.jobs.append((models, data, state, controls, after))
         self.threads = ThreadPoolExecutor(threads)
         self.rollout = Rollout(nthread=0)
 
@@ -132,6 +147,15 @@ class Bare:
         return time.perf_counter() - start
 
 
+def _groups(env: Any) -> list[Any]:
+    """The simulations of an environment without workers, class by class."""
+    assert isinstance(env, Pool)
+    assert isinstance(env.crew, ThisProcess)
+    share = env.crew._share
+    assert isinstance(share, ClassShare)
+    return share.groups
+
+
 class Async:
     """metaworld's own vector environment, a process for each of its 20 environments."""
 
@@ -149,6 +173,10 @@ class Async:
     @torch.no_grad()
     def play(self) -> float:
         """Seconds for a step of one environment."""
+        with torch_threads(1):  # its processes want the cores
+            return self._play()
+
+    def _play(self) -> float:
         obs, _ = self.env.reset()
         start = time.perf_counter()
         for noise in self.noise:
@@ -166,17 +194,16 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=20)
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--steps", type=int, default=100, help="of an episode")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-async", action="store_true", help="without metaworld's own")
     args = parser.parse_args()
 
-    torch.set_num_threads(1)  # as the sampler does: the simulations need the cores
     ours = Ours(args)
     print(f"{args.name}: {ours.start_s:.1f} s to the first step", flush=True)
-    bare = Bare(ours, args.threads)
+    bare = Bare(ours, args.workers)
     peer = None if args.no_async else Async(ours, args.seed)
     steps = args.tasks * args.episodes * args.steps
     rows: dict[str, list[float]] = {"before": [], "after": [], "bare": [], "async": []}
@@ -193,11 +220,26 @@ def main() -> None:
         _ratio(f"{kind} adaptation / bare physics", taken["bare"] / taken[kind])
         if peer is not None:
             _ratio(f"{kind} adaptation / async", taken["async"] / taken[kind])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"peak memory of this process {peak:.2f} GB")
+    workers = [child.pid for child in multiprocessing.active_children() if _is_worker(child)]
+    own, theirs = _peak_gb("self"), [_peak_gb(pid) for pid in workers]
+    print(f"peak memory: {own:.2f} GB here, {sum(theirs):.2f} GB in {len(theirs)} workers")
     if peer is not None:
         peer.env.close()
     ours.env.close()
+
+
+def _is_worker(child: Any) -> bool:
+    return child.name.startswith("metarl worker")
+
+
+def _peak_gb(pid: Any) -> float:
+    """The most memory that a process has had."""
+    (line,) = (
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
+    return int(line.split()[1]) / 1e6
 
 
 def _ratio(label: str, values: np.ndarray) -> None:

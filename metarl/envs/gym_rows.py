@@ -14,7 +14,8 @@ from gymnasium.spaces import Space
 from gymnasium.spaces.utils import flatdim
 
 from metarl.envs.gym_spaces import decoder, observer
-from metarl.sampling.rows import Outcome, RowError, faults_of, raised
+from metarl.sampling.one_by_one import Outcome, RowFactory
+from metarl.sampling.rows import RowError, faults_of, raised
 from metarl.types import Task
 
 
@@ -38,8 +39,8 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True)
-class GymRows:
-    """Makes the rows of a distribution of gymnasium tasks: the RowFactory."""
+class GymRows(RowFactory):
+    """Makes the rows of a distribution of gymnasium tasks."""
 
     maker: Maker
     observation_space: Space

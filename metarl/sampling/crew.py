@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from metarl.sampling.rows import Plan, RowFactory, Rows, Share
+from metarl.sampling.rows import Plan, Rows, ShareFactory
 from metarl.types import Task
 
 
@@ -16,8 +16,8 @@ class Crew(Protocol):
 
     rows: Rows
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """A task for each row."""
+    def set_tasks(self, tasks: Sequence[Task], told: Sequence[Any]) -> None:
+        """A task for each row, and what whoever plays it is told of it."""
         ...
 
     def reset(self, part: int, seeds: np.ndarray) -> None: ...
@@ -29,13 +29,13 @@ class Crew(Protocol):
 class ThisProcess:
     """No workers: every order is carried out at once."""
 
-    def __init__(self, factory: RowFactory, plan: Plan):
+    def __init__(self, factory: ShareFactory, plan: Plan):
         self.rows = Rows.in_memory(plan, 1, bytearray(Rows.bytes_for(plan, 1)))
         self._parts = plan.parts
-        self._share = Share(factory, self.rows, plan.parts, 0)
+        self._share = factory.share(self.rows, plan.parts, 0)
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
-        self._share.set_tasks(dict(enumerate(tasks)))
+    def set_tasks(self, tasks: Sequence[Task], told: Sequence[Any]) -> None:
+        self._share.set_tasks(dict(enumerate(told)))
 
     def reset(self, part: int, seeds: np.ndarray) -> None:
         self.rows.seeds[self._parts[part]] = seeds

@@ -1,4 +1,4 @@
-"""K x E environments that step one at a time each, shared out over worker processes.
+"""K x E environments whose rows are shared out over worker processes.
 
 The episodes of every task are halved into two parts: while the policy thinks about one, the
 workers step the other. How many workers there are decides only who steps which row, and an
@@ -7,27 +7,46 @@ environment sees nothing but its seed and its actions, so no result depends on i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from metarl.sampling.crew import Crew, ThisProcess
 from metarl.sampling.processes import Processes
-from metarl.sampling.rows import DIVERGED, Plan, RowError, RowFactory
+from metarl.sampling.rows import DIVERGED, Plan, RowError, ShareFactory
 from metarl.types import DivergedError, EnvFaultError, EnvSpec, Step, Task, Workers
 
 
 class Pool:
-    """The BatchedEnv of environments that are no arrays."""
+    """The BatchedEnv of environments that run in Python."""
 
     def __init__(
-        self, factory: RowFactory, spec: EnvSpec, num_tasks: int, episodes: int, workers: Workers
+        self,
+        factory: ShareFactory,
+        spec: EnvSpec,
+        num_tasks: int,
+        episodes: int,
+        workers: Workers,
+        told: Callable[[Task], Any] | None = None,
+        terms: tuple[str, ...] = (),
+        together: bool = False,
     ):
-        self.plan = Plan.halved(spec, num_tasks, episodes)
+        """
+        Args:
+            told: what travels of a task to whoever plays it; by itself the task.
+            terms: names of what the factory's shares write to `Rows.terms`.
+            together: a share steps its rows as arrays: they are not halved, and this process
+                plays a share as well as the workers.
+        """
+        self.idle_while_acting = together
+        """Whether all cores are the policy's while it acts."""
+        plan = Plan.whole if together else Plan.halved
+        self.plan, self._told = plan(spec, num_tasks, episodes, terms), told
         count = min(workers.count, self.plan.size)
         self.crew: Crew = (
-            Processes(factory, self.plan, workers._replace(count=count))
-            if count
+            Processes(factory, self.plan, workers._replace(count=count), together)
+            if count > together
             else ThisProcess(factory, self.plan)
         )
         self.parts = tuple(PoolPart(self, index) for index in range(len(self.plan.parts)))
@@ -39,8 +58,10 @@ class Pool:
                 f"{len(tasks)} tasks in an environment opened for {self.plan.num_tasks}"
             )
         self._tasks = tasks
+        told = tasks if self._told is None else [self._told(task) for task in tasks]
+        of_row = self.plan.tasks_of_rows()
         try:
-            self.crew.set_tasks([tasks[self.plan.place(row)[0]] for row in range(self.plan.size)])
+            self.crew.set_tasks([tasks[k] for k in of_row], [told[k] for k in of_row])
         except RowError as error:
             raise self.fault(error) from None
 
@@ -55,8 +76,26 @@ class Pool:
         steps = [part.receive() for part in self.parts]
         return Step(*(np.concatenate(fields, axis=1) for fields in zip(*steps, strict=True)))
 
+    @property
+    def info(self) -> dict[str, np.ndarray]:
+        """The plan's terms as the last step left them, each [K, E]."""
+        terms, shape = self.crew.rows.terms, (self.plan.num_tasks, -1)
+        return {
+            name: np.concatenate([terms[x, i].reshape(shape) for x in self.plan.parts], axis=1)
+            for i, name in enumerate(self.plan.terms)
+        }
+
     def close(self) -> None:
         self.crew.close()
+
+    def bad_action(self, actions: np.ndarray, first: int, step: int) -> FloatingPointError:
+        """The error for actions [K, e, act_dim], of episodes from `first` on, with one that is no
+        number: the policy is to blame, not what the environment makes of it."""
+        k, e = np.argwhere(~np.isfinite(actions).all(axis=-1))[0].tolist()
+        return FloatingPointError(
+            f"{self.plan.spec.name}: action {actions[k, e]} of the policy, task "
+            f"{dict(self._tasks[k])}, episode {e + first}, step {step}"
+        )
 
     def fault(self, error: RowError) -> EnvFaultError | DivergedError:
         """A row's error as one that names its task and episode."""
@@ -81,8 +120,10 @@ class PoolPart:
         found = (rows.obs, rows.rewards, rows.terminated, rows.truncated, rows.success)
         # Views: every step is written to the same place.
         self._step = Step(*(x[where].reshape(*shape, *x.shape[1:]) for x in found))
+        self._steps = 0
 
     def start(self, seeds: np.ndarray) -> None:
+        self._steps = 0
         try:
             self._crew.reset(self._index, seeds.reshape(-1))
         except RowError as error:
@@ -92,6 +133,9 @@ class PoolPart:
         return self.receive().obs
 
     def send(self, actions: np.ndarray) -> None:
+        self._steps += 1
+        if not np.isfinite(actions).all():
+            raise self._pool.bad_action(actions, self.episodes.start, self._steps)
         try:
             self._crew.step(self._index, actions.reshape(-1, actions.shape[-1]))
         except RowError as error:

@@ -11,12 +11,13 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from metarl.errors import WorkersFailedError
-from metarl.sampling.rows import Plan, RowError, RowFactory, Rows
+from metarl.sampling.rows import BUSY, Plan, RowError, Rows, Share, ShareFactory
 from metarl.sampling.worker import START, Worker, WorkerLostError, portable, shared_memory
 from metarl.types import Task, Workers
 
@@ -32,9 +33,14 @@ class WorkerWarning(UserWarning):
 
 
 class Processes:
-    """A Crew of worker processes, each with neighbouring rows of every part."""
+    """A Crew of worker processes, each with neighbouring rows of every part.
 
-    def __init__(self, factory: RowFactory, plan: Plan, workers: Workers):
+    With `together` this process is one of them: it plays the last share itself, instead of waiting
+    on a core that a worker could use; and the shares are cut anew with every meta-batch, so that
+    none is waited for long.
+    """
+
+    def __init__(self, factory: ShareFactory, plan: Plan, workers: Workers, together: bool = False):
         self._plan, self._parts, self._settings = plan, plan.parts, workers
         self._factory = portable(factory)
         self._memory = shared_memory(Rows.bytes_for(plan, workers.count))
@@ -44,6 +50,7 @@ class Processes:
             for index in range(workers.count)
         ]
         self._tasks: Sequence[Task] = ()
+        self._told: Sequence[Any] = ()
         self._history: list[list[np.ndarray] | None] = [None] * len(plan.parts)
         """Actions of each part since its reset; None before the first."""
         self._seen = self.rows.obs.copy()
@@ -54,9 +61,12 @@ class Processes:
         self._lost: deque[int] = deque()
         """Meta-batches in which workers were lost, within the window."""
         self._workers: list[Worker] = []
+        self._own: Share | None = None
         try:
-            for index in range(workers.count):
+            for index in range(workers.count - together):
                 self._workers.append(self._new_worker(index))
+            if together:
+                self._own = factory.share(self.rows, self._shares[-1], workers.count - 1)
         except BaseException:
             self.close()
             raise
@@ -66,15 +76,34 @@ class Processes:
             self._factory, self._plan, self._memory, index, self._shares[index], self._settings
         )
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
+    def set_tasks(self, tasks: Sequence[Task], told: Sequence[Any]) -> None:
         self._meta_batches += 1
         self._history = [None] * len(self._history)
         self._drain()
-        self._tasks, self._beats = tasks, self.rows.pulse[:, 0].copy()
+        self._tasks, self._told = tasks, told
+        if self._own is not None:
+            self._shares = [[share] for share in self._balanced()]
+        self._beats = self.rows.pulse[:, 0].copy()
         for index, worker in enumerate(self._workers):
             worker.send(TASKS, "set_tasks", self._tasks_of(index))
+        if self._own is not None:
+            self._own.set_tasks(self._tasks_of(len(self._workers)))
         for index in range(len(self._workers)):
             self._finish(index, TASKS)
+
+    def _balanced(self) -> list[slice]:
+        """Shares of the only part, by the time that the last ones took."""
+        before = [share.start for (share,) in self._shares] + [self._plan.size]
+        busy = self.rows.pulse[:, BUSY].astype(np.float64)
+        if not busy.all():
+            return [share for (share,) in self._shares]
+        due = np.linspace(0.0, busy.sum(), len(busy) + 1)
+        edges = np.interp(due, np.concatenate([[0.0], busy.cumsum()]), before).round().astype(int)
+        # At least a row for each.
+        places = np.arange(len(edges))
+        edges = np.maximum.accumulate(edges - places) + places
+        edges = np.minimum(edges, self._plan.size - places[::-1])
+        return [slice(start, stop) for start, stop in pairwise(edges.tolist())]
 
     def _drain(self) -> None:
         """Awaits what episodes that were given up have under way; their errors are nobody's.
@@ -90,9 +119,9 @@ class Processes:
                 with contextlib.suppress(RowError):
                     self._finish(index, label)
 
-    def _tasks_of(self, index: int) -> dict[int, Task]:
+    def _tasks_of(self, index: int) -> dict[int, Any]:
         rows = (row for share in self._shares[index] for row in range(share.start, share.stop))
-        return {row: self._tasks[row] for row in rows} if self._tasks else {}
+        return {row: self._told[row] for row in rows} if self._told else {}
 
     def reset(self, part: int, seeds: np.ndarray) -> None:
         self.finish(part)
@@ -100,6 +129,8 @@ class Processes:
         self._history[part] = []
         for worker in self._workers:
             worker.send(part, "reset", part)
+        if self._own is not None:
+            self._own.reset(part)
 
     def step(self, part: int, actions: np.ndarray) -> None:
         history, rows = self._history[part], self._parts[part]
@@ -108,6 +139,8 @@ class Processes:
         history.append(self.rows.actions[rows].copy())
         for worker in self._workers:
             worker.step(part)
+        if self._own is not None:
+            self._own.step(part)
 
     def finish(self, part: int) -> None:
         for index in range(len(self._workers)):
@@ -207,6 +240,9 @@ class Processes:
         for worker in self._workers:
             worker.end(max(0.0, deadline - time.monotonic()))
         self._workers = []
+        if self._own is not None:
+            self._own.close()
+            self._own = None
 
 
 def _nth(rows: slice, index: int, count: int) -> slice:

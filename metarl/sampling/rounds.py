@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -87,7 +88,9 @@ class _Play(NamedTuple):
     device: torch.device
 
     def __call__(self, env: BatchedEnv, state: Any, index: int, draws: Draws) -> Trajectories:
-        with torch_threads(1):  # more of them would spin on the simulations' cores
+        # Where simulations go on, more of torch's threads would spin on their cores.
+        idle = getattr(env, "idle_while_acting", False)
+        with nullcontext() if idle else torch_threads(1):
             act = _finite(self.agent, state, index)
             return collect(env, act, draws, self.spec, self.device, self.tasks)
 

@@ -13,31 +13,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from metarl.types import EnvSpec, Task
+from metarl.types import EnvSpec
 
-Outcome = tuple[np.ndarray, float, bool, bool, bool]
-"""What a step of one environment gives: obs [obs_dim], reward, terminated, truncated, success."""
-
-
-class RowEnv(Protocol):
-    """One environment, by turns in different tasks."""
-
-    def set_task(self, task: Task) -> None: ...
-    def reset(self, seed: int) -> np.ndarray: ...
-    def step(self, action: Any) -> Outcome: ...
-    def close(self) -> None: ...
-
-
-class RowFactory(Protocol):
-    """Makes the rows; it travels to the worker processes."""
-
-    def make(self) -> RowEnv: ...
-
-    def decode(self, actions: np.ndarray) -> Sequence[Any] | np.ndarray:
-        """Actions [n, act_dim] of n rows as their environments take them."""
-        ...
-
-
+BUSY = 2
+"""The place in a worker's pulse where shares that are played together count the nanoseconds of
+their steps since they were given their tasks."""
 DIVERGED = "simulation"
 """The field of a RowError that says that a simulation became unstable, by nobody's fault."""
 
@@ -76,13 +56,21 @@ class Plan(NamedTuple):
     num_tasks: int
     episodes: tuple[slice, ...]
     """Of every task, part by part."""
+    terms: tuple[str, ...] = ()
+    """Names of further numbers that a step leaves, for who asks (`Pool.info`)."""
 
     @staticmethod
-    def halved(spec: EnvSpec, num_tasks: int, episodes: int) -> Plan:
+    def whole(spec: EnvSpec, num_tasks: int, episodes: int, terms: tuple[str, ...] = ()) -> Plan:
+        """One part."""
+        return Plan(spec, num_tasks, (slice(0, episodes),), terms)
+
+    @staticmethod
+    def halved(spec: EnvSpec, num_tasks: int, episodes: int, terms: tuple[str, ...] = ()) -> Plan:
         """Two parts, if every task has two episodes."""
         half = -(-episodes // 2)
         parts = [slice(0, half), slice(half, episodes)]
-        return Plan(spec, num_tasks, tuple(part for part in parts if part.start < episodes))
+        used = tuple(part for part in parts if part.start < episodes)
+        return Plan(spec, num_tasks, used, terms)
 
     @property
     def size(self) -> int:
@@ -94,6 +82,10 @@ class Plan(NamedTuple):
         return tuple(
             slice(self.num_tasks * part.start, self.num_tasks * part.stop) for part in self.episodes
         )
+
+    def tasks_of_rows(self) -> list[int]:
+        """The task that each row plays."""
+        return [self.place(row)[0] for row in range(self.size)]
 
     def place(self, row: int) -> tuple[int, int]:
         """The task and the episode that a row plays."""
@@ -112,6 +104,7 @@ class Rows(NamedTuple):
     terminated: np.ndarray  # [N] bool
     truncated: np.ndarray  # [N] bool
     success: np.ndarray  # [N] bool
+    terms: np.ndarray  # [N, terms of the plan] float64
     pulse: np.ndarray  # [workers, 8] int64: moves with each row that a worker does; its step
 
     @staticmethod
@@ -139,6 +132,7 @@ def _layout(plan: Plan, workers: int) -> list[tuple[tuple[int, ...], Any]]:
         ((size, spec.obs_dim), np.float32),
         ((size,), np.float32),
         *flags,
+        ((size, len(plan.terms)), np.float64),
         ((workers, 8), np.int64),
     ]
 
@@ -153,59 +147,25 @@ def _padded(size: int) -> int:
 
 
 class Share:
-    """The rows of one worker: some of each part."""
+    """The rows of one worker, some of each part. How they are played is its kinds' business."""
 
-    def __init__(self, factory: RowFactory, rows: Rows, parts: Sequence[slice], worker: int):
-        self.factory, self.rows, self.parts = factory, rows, parts
-        self._envs: dict[int, RowEnv] = {}
-        self._going: list[list[int]] = [[] for _ in parts]
-        """Rows of each part whose episodes have not ended."""
-        self._steps = [0] * len(parts)
+    def __init__(self, rows: Rows, parts: Sequence[slice], worker: int):
+        self.rows, self.parts = rows, parts
         self._pulse, self._beats = memoryview(rows.pulse[worker]), 0
 
-    def set_tasks(self, tasks: Mapping[int, Task]) -> None:
-        """Row -> the task that it plays from its next reset on."""
-        for row, task in tasks.items():
-            with self._at(row, 0):
-                if row not in self._envs:
-                    with faults_of("constructor"):
-                        self._envs[row] = self.factory.make()
-                self._envs[row].set_task(task)
+    def set_tasks(self, tasks: Mapping[int, Any]) -> None:
+        """Row -> what it plays from its next reset on."""
+        raise NotImplementedError
 
     def reset(self, part: int) -> None:
         """Starts an episode in each row of a part."""
-        rows, where = self.rows, self.parts[part]
-        self._steps[part] = 0
-        for array in (rows.rewards, rows.terminated, rows.truncated, rows.success):
-            array[where] = 0
-        self._going[part] = list(range(where.start, where.stop))
-        for row in range(where.start, where.stop):
-            with self._at(row, 0):
-                rows.obs[row] = self._envs[row].reset(int(rows.seeds[row]))
-        self._check_finite(where, 0)
+        raise NotImplementedError
 
     def step(self, part: int) -> None:
-        """A step of each row whose episode goes on; the others keep what they had."""
-        rows, where = self.rows, self.parts[part]
-        self._steps[part] += 1
-        now, going, pulse, envs = self._steps[part], self._going[part], self._pulse, self._envs
-        beat = self._next_beat()
-        _, _, obs, rewards, terminated, truncated, success, _ = rows
-        actions, first, row, ended = self.factory.decode(rows.actions[where]), where.start, 0, False
-        pulse[1] = now
-        try:
-            for row in going:
-                pulse[0] = beat + row
-                obs[row], rewards[row], over, cut, success[row] = envs[row].step(
-                    actions[row - first]
-                )
-                if over or cut:
-                    terminated[row], truncated[row], ended = over, cut, True
-        except Exception as error:
-            raise _placed(error, "step", row, now) from None
-        self._check_finite(where, now)
-        if ended:
-            self._going[part] = [row for row in going if not (terminated[row] or truncated[row])]
+        """A step of each row of a part whose episode goes on; the others keep what they had."""
+        raise NotImplementedError
+
+    def close(self) -> None: ...
 
     def replay(self, part: int, history: Sequence[np.ndarray]) -> None:
         """A part's episodes from their seeds and actions, [rows of the part, act_dim] a step."""
@@ -214,9 +174,11 @@ class Share:
             self.rows.actions[self.parts[part]] = actions
             self.step(part)
 
-    def close(self) -> None:
-        while self._envs:
-            self._envs.popitem()[1].close()
+    def _clear(self, where: slice) -> None:
+        """No reward, no end and no success yet."""
+        rows = self.rows
+        for array in (rows.rewards, rows.terminated, rows.truncated, rows.success):
+            array[where] = 0
 
     @contextmanager
     def _at(self, row: int, step: int) -> Iterator[None]:
@@ -225,26 +187,21 @@ class Share:
         try:
             yield
         except Exception as error:
-            raise _placed(error, "environment", row, step) from None
+            raise placed(error, "environment", row, step) from None
 
     def _next_beat(self) -> int:
         """Whatever row is done next, the pulse is another than before; modulo N it is the row."""
         self._beats += 1
         return self._beats * len(self.rows.seeds)
 
-    def _check_finite(self, where: slice, step: int) -> None:
-        for field, values in (("observation", self.rows.obs), ("reward", self.rows.rewards)):
-            if np.isfinite(values[where]).all():
-                continue
-            wrong = ~np.isfinite(values[where]).reshape(where.stop - where.start, -1)
-            first = int(wrong.any(axis=1).argmax())
-            row, place = where.start + first, int(wrong[first].argmax())
-            value = values[row].reshape(-1)[place]
-            spot = f" at index {place} of {wrong.shape[1]}" if wrong.shape[1] > 1 else ""
-            raise RowError(field, f"the {field} is {value}{spot}", "", row, step)
+
+class ShareFactory(Protocol):
+    """What plays an environment's rows; it travels to the worker processes."""
+
+    def share(self, rows: Rows, parts: Sequence[slice], worker: int) -> Share: ...
 
 
-def _placed(error: Exception, field: str, row: int, step: int) -> RowError:
+def placed(error: Exception, field: str, row: int, step: int) -> RowError:
     """An error with the place where it happened."""
     known = error if isinstance(error, RowError) else raised(field, error)
     return RowError(known.field, known.what, known.trace, row, step)

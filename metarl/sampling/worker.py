@@ -19,12 +19,12 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, resource_tracker
-from typing import Any, cast
+from typing import Any
 
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from metarl.errors import UserError
-from metarl.sampling.rows import Plan, RowError, RowFactory, Rows, Share, faults_of
+from metarl.sampling.rows import Plan, RowError, Rows, ShareFactory, faults_of
 from metarl.types import Workers
 
 START = "start"
@@ -54,7 +54,7 @@ def shared_memory(size: int) -> Any:
     return _spawn.RawArray(ctypes.c_byte, size)
 
 
-def portable(factory: RowFactory) -> CloudpickleWrapper:
+def portable(factory: ShareFactory) -> CloudpickleWrapper:
     """The factory as it travels to a worker: functions of a script or a notebook go along.
 
     Raises:
@@ -241,7 +241,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
-    share = cast(Share, None)
+    share: Any = None
     failed: RowError | None = None
     """Why there is no share: every command is answered with it."""
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
@@ -256,7 +256,7 @@ def _serve(
                     if failed is not None:
                         raise failed
                     if command == "load":
-                        share = Share(arguments[0].fn, rows, parts, index)
+                        share = arguments[0].fn.share(rows, parts, index)
                     else:
                         getattr(share, command)(*arguments)
                 os.write(bell, b"\0")

@@ -105,7 +105,7 @@ class Both:
     def __init__(self, name: str):
         self.env, self._source = reference(name), reference(name)
         model = ClassModel(name, self.env.model_name, RULES[name])
-        self._data, self._simulation = mujoco.MjData(model.model), Simulations(model, 1, 1)
+        self._simulation = Simulations(model, 1)
         self._free = model.model.jnt_type[ARM] == mujoco.mjtJoint.mjJNT_FREE
         self.worst: dict[str, float] = dict.fromkeys(("obs", "reward", *TERMS), 0.0)
         self.worst |= {"success": 0, "successes": 0, "states": 0, "first_obs": 0.0}
@@ -126,7 +126,7 @@ class Both:
         """A step of both from where the reference is: its observation and info."""
         mujoco.mj_getState(self.env.model, self.env.data, self._simulation._states[0], WHOLE)
         self._simulation._before[0] = self.env._prev_obs
-        found, terms = self._simulation.step(action[None], self._data)
+        found, terms = self._simulation.step(action[None])
         obs, reward, _, _, info = self.env.step(action)
         self._widen("obs", obs, found[0])
         self._widen("reward", reward, terms.reward[0])

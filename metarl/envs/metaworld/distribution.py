@@ -13,12 +13,11 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.config import MetaWorldConfig
-from metarl.envs.metaworld.batched import BatchedMetaWorld
+from metarl.envs.metaworld.batched import TERMS, ClassShares, Told
 from metarl.envs.metaworld.classes import Split, Splits, check_rules, splits_of
 from metarl.envs.metaworld.goals import GOALS, ClassGoals, goals_of
 from metarl.envs.metaworld.reference_rows import ReferenceRows
-from metarl.envs.metaworld.rules.catalogue import RULES
-from metarl.envs.metaworld.simulations import CURRENT, HAND_HIGH, HAND_LOW, ClassModel
+from metarl.envs.metaworld.simulations import CURRENT, HAND_HIGH, HAND_LOW
 from metarl.envs.metaworld.snapshots import Snapshot, model_path
 from metarl.envs.splits import check_draw, check_split
 from metarl.errors import UserError
@@ -54,7 +53,6 @@ class MetaWorld:
         self.spec = EnvSpec(
             name, _observation_space(), Box(-1.0, 1.0, (4,), np.float32), horizon, has_success=True
         )
-        self._models: dict[str, ClassModel] = {}
         self._drawn: dict[str, dict[str, ClassGoals]] = {}
 
     @property
@@ -113,9 +111,10 @@ class MetaWorld:
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv:
         if self.batched:
-            threads = max(1, workers.count)
-            opened = (self.snapshot, self._model, num_tasks, episodes_per_task, threads)
-            return BatchedMetaWorld(self.spec, *opened)
+            classes = (name for split in self.splits for name in split.classes)
+            shares = ClassShares({name: model_path(name) for name in classes}, self.spec.horizon)
+            shape = num_tasks, episodes_per_task
+            return Pool(shares, self.spec, *shape, workers, self._told, TERMS, together=True)
         rand_vecs = {
             split: {name: goals.rand_vecs for name, goals in self._goals(split).items()}
             for split in Splits._fields
@@ -148,10 +147,8 @@ class MetaWorld:
             self._drawn[split] = goals_of(self._split(split))
         return self._drawn[split]
 
-    def _model(self, name: str) -> ClassModel:
-        if name not in self._models:
-            self._models[name] = ClassModel(name, model_path(name), RULES[name])
-        return self._models[name]
+    def _told(self, task: Task) -> Told:
+        return Told(task["class"], self.snapshot(task))
 
     def _split(self, split: str) -> Split:
         return getattr(self.splits, check_split(split))

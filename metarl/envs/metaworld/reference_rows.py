@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metarl.sampling.rows import DIVERGED, Outcome, RowError, faults_of
+from metarl.sampling.one_by_one import Outcome, RowFactory
+from metarl.sampling.rows import DIVERGED, RowError, faults_of
 from metarl.types import Task
 
 if TYPE_CHECKING:  # workers load it with their first task
@@ -16,7 +17,7 @@ if TYPE_CHECKING:  # workers load it with their first task
 
 
 @dataclass(frozen=True)
-class ReferenceRows:
+class ReferenceRows(RowFactory):
     """Makes the rows; travels to the workers."""
 
     rand_vecs: Mapping[str, Mapping[str, np.ndarray]]

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import mujoco
 import numpy as np
 
 from metarl.envs.metaworld.readings import ALWAYS, Constants, Readings, add_sensors
 from metarl.envs.metaworld.rules.base import Rules, Terms
-from metarl.envs.metaworld.snapshots import WHOLE, Snapshot
+from metarl.envs.metaworld.snapshots import MODEL_FIELDS, WHOLE, Snapshot
 
 FRAME_SKIP = 5
 _STATE = mujoco.mjtState
@@ -28,7 +28,7 @@ OBS_DIM, CURRENT = 39, 18
 
 
 class ClassModel:
-    """A class's model with sensors for all that its rules read."""
+    """A class's model with sensors for all that its rules read, in one task at a time."""
 
     def __init__(self, name: str, path: str, rules: Rules):
         self.name, self.rules = name, rules
@@ -36,28 +36,36 @@ class ClassModel:
         spec = mujoco.MjSpec.from_file(path)
         add_sensors(spec, self.wanted)
         self.model = spec.compile()
+        self.data = mujoco.MjData(self.model)
+        """Scratch space: all that lasts of a simulation is its state."""
+        self._fields = {name: getattr(self.model, name) for name in MODEL_FIELDS}
+        self._worn: Mapping[str, np.ndarray] | None = None
+
+    def wear(self, fields: Mapping[str, np.ndarray]) -> None:
+        """Puts the bodies where the task's reset puts them: `Snapshot.model`."""
+        if fields is not self._worn:
+            for name, values in fields.items():
+                self._fields[name][:] = values
+            self._worn = fields
 
 
 class Simulations:
-    """`tasks` x `episodes` simulations of one class, rows task by task.
+    """Simulations of one class, each in a task of its own.
 
     A step is what the reference does, to the last bit: `mj_step` five times, then `mj_forward`,
     from the whole state with what the constraint solver starts from. `mujoco.rollout` starts the
     solver anew in each call, which moves an object in contact by up to 7e-5 m a step.
     """
 
-    def __init__(self, kind: ClassModel, tasks: int, episodes: int):
-        self.kind, self.episodes, self.size = kind, episodes, tasks * episodes
-        model, size = kind.model, self.size
-        # Resets move bodies of the model itself: one for each task in play.
-        self._own = [copy.copy(model) for _ in range(tasks)]
-        self._models = [own for own in self._own for _ in range(episodes)]
+    def __init__(self, kind: ClassModel, size: int):
+        self.kind, self.size = kind, size
+        model = kind.model
         self._passing = FRAME_SKIP * float(model.opt.timestep)
         """Simulated time of a step, s."""
         self._states = np.zeros((size, mujoco.mj_stateSize(model, WHOLE)))
         self._readings = np.zeros((size, model.nsensordata))
         # Views, each made once.
-        self._rows = list(zip(self._models, self._states, self._readings, strict=True))
+        self._views = list(zip(self._states, self._readings, strict=True))
         self._time = self._states[:, 0]
         self._pull = self._part(_STATE.mjSTATE_MOCAP_POS)
         self._turn = self._part(_STATE.mjSTATE_MOCAP_QUAT)
@@ -67,6 +75,8 @@ class Simulations:
         self._before = np.zeros((size, CURRENT))
         """The first half of the last observation, as it was before it was clipped."""
         self._snapshots: Sequence[Snapshot] = ()
+        self._alike: list[tuple[Mapping[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]] = []
+        """Neighbours in the same task: the model's fields, and state and readings of each."""
         self._begun = False
 
     def _part(self, kind: mujoco.mjtState) -> np.ndarray:
@@ -76,35 +86,33 @@ class Simulations:
         return self._states[:, start : start + width]
 
     def set_tasks(self, snapshots: Sequence[Snapshot]) -> None:
-        """One for each task."""
+        """One for each simulation; of those in the same task, the same."""
         self._snapshots = snapshots
-        for model, snapshot in zip(self._own, snapshots, strict=True):
-            for field, values in snapshot.model.items():
-                getattr(model, field)[:] = values
-        constants = {
-            name: self._repeated([x.constants[name] for x in snapshots])
-            for name in snapshots[0].constants
-        }
-        self._constants = Constants(constants)
+        pairs = zip(snapshots, self._views, strict=True)
+        self._alike = [
+            (neighbours[0][0].model, [views for _, views in neighbours])
+            for _, group in groupby(pairs, key=lambda pair: id(pair[0]))
+            if (neighbours := list(group))
+        ]
+        names = snapshots[0].constants
+        self._constants = Constants(
+            {name: np.stack([x.constants[name] for x in snapshots]) for name in names}
+        )
 
     def reset(self) -> np.ndarray:
         """All episodes at their start: the first observations, [N, 39] float64."""
-        self._states[:] = self._repeated([x.state for x in self._snapshots])
-        obs = self._repeated([x.obs for x in self._snapshots])
+        self._states[:] = [x.state for x in self._snapshots]
+        obs = np.stack([x.obs for x in self._snapshots])
         self._before[:] = obs[:, :CURRENT]
         self._begun = False
         return obs
 
-    def _repeated(self, of_tasks: list[np.ndarray]) -> np.ndarray:
-        return np.repeat(np.stack(of_tasks), self.episodes, axis=0)
-
-    def step(self, actions: np.ndarray, data: mujoco.MjData) -> tuple[np.ndarray, Terms]:
-        """Five substeps of all. The GIL is free while MuJoCo works.
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, Terms]:
+        """Five substeps of all.
 
         Args:
             actions: [N, 4], in [-1, 1]. In single precision the hand's way is too, as in the
                 reference.
-            data: scratch space of the class's model, for this call alone.
 
         Returns:
             Observations [N, 39] float64 and the verdict. Rows that became unstable hold nan.
@@ -115,7 +123,7 @@ class Simulations:
         self._turn[:] = UPRIGHT
         self._grip[:, 0], self._grip[:, 1] = actions[:, 3], -actions[:, 3]
         due = self._time + self._passing
-        self._simulate(data)
+        self._simulate()
         # MuJoCo answers an unstable state by starting over at time zero.
         unstable = np.flatnonzero(
             (np.abs(self._time - due) > 0.1 * self._passing)
@@ -126,20 +134,23 @@ class Simulations:
             self._begun = True
             constants.first_obs = obs[:, :CURRENT].copy()
         doubles = actions.astype(np.float64)
-        self.terms = self.kind.rules.judge(obs, doubles, self._at, constants)
+        terms = self.kind.rules.judge(obs, doubles, self._at, constants)
         if len(unstable):
             obs[unstable] = np.nan
-        return obs, self.terms
+        return obs, terms
 
-    def _simulate(self, data: mujoco.MjData) -> None:
-        sensed, whole = data.sensordata, WHOLE
-        put, get, forward = mujoco.mj_setState, mujoco.mj_getState, mujoco.mj_forward
-        for model, state, readings in self._rows:
-            put(model, data, state, whole)
-            mujoco.mj_step(model, data, FRAME_SKIP)
-            forward(model, data)
-            get(model, data, state, whole)
-            readings[:] = sensed
+    def _simulate(self) -> None:
+        model, data, whole = self.kind.model, self.kind.data, WHOLE
+        sensed, step, forward = data.sensordata, mujoco.mj_step, mujoco.mj_forward
+        put, get = mujoco.mj_setState, mujoco.mj_getState
+        for fields, alike in self._alike:
+            self.kind.wear(fields)
+            for state, readings in alike:
+                put(model, data, state, whole)
+                step(model, data, FRAME_SKIP)
+                forward(model, data)
+                get(model, data, state, whole)
+                readings[:] = sensed
 
     def _observe(self) -> np.ndarray:
         obs, at = np.zeros((self.size, OBS_DIM)), self._at
@@ -159,9 +170,9 @@ class Simulations:
         found = np.zeros(len(rows), dtype=bool)
         if not len(rows):
             return found
-        data = mujoco.MjData(self.kind.model)
+        model, data = self.kind.model, self.kind.data
         for place, row in enumerate(rows.tolist()):
-            model = self._models[row]
+            self.kind.wear(self._snapshots[row].model)
             mujoco.mj_setState(model, data, self._states[row], WHOLE)
             mujoco.mj_forward(model, data)
             pair, object_id = data.contact.geom, model.geom(geom).id

@@ -1,4 +1,6 @@
-"""The fast engine: threads, isolation, layouts, instability."""
+"""The fast engine: workers, isolation, layouts, instability."""
+
+from contextlib import nullcontext
 
 import mujoco
 import numpy as np
@@ -6,6 +8,8 @@ import pytest
 
 from metarl.envs.metaworld.goals import goals_of
 from metarl.envs.metaworld.snapshots import reference, set_goal
+from metarl.sampling.processes import WorkerWarning
+from metarl.sampling.rows import BUSY
 from metarl.types import DivergedError
 
 QVEL = mujoco.mjtState.mjSTATE_QVEL  # pyright: ignore[reportAttributeAccessIssue]
@@ -22,18 +26,54 @@ def tasks(three, rng):
     return three.sample(6, rng)
 
 
-def test_threads_do_not_change_a_bit(three, tasks, opened, played):
-    """With jobs enough for all: a task and its eleven episodes each."""
-    actions = actions_for(tasks, 11)
-    one, two, three_threads = (
-        played(opened(three, tasks, 11, threads), actions) for threads in (1, 2, 3)
-    )
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_array_equal(one, three_threads)
+def test_workers_do_not_change_a_bit(three, tasks, opened, played):
+    """Shares that end within a task, and that are cut anew by the time that they took."""
+    actions, shares = actions_for(tasks, 5), []
+    alone = played(opened(three, tasks, 5, 0), actions)
+    for count in (1, 2, 3, 7):
+        env = opened(three, tasks, 5, count)
+        for _ in range(3):
+            env.set_tasks(tasks)
+            np.testing.assert_array_equal(played(env, actions), alone)
+            if count == 7:
+                shares.append(str(env.crew._shares))
+    assert len(set(shares)) > 1
+
+
+def test_shares_are_cut_by_the_time_that_they_took(three, tasks, opened, played):
+    env, actions = opened(three, tasks, 5, 3), actions_for(tasks, 5)
+    busy = env.crew.rows.pulse[:, BUSY]
+    for spent, edges in (
+        ([1, 1, 1], [10, 20]),
+        ([4, 1, 1], [5, 10]),  # the first 10 rows took 4 of 6: 2 of 6 are due to the first 5
+        ([0, 1, 1], [5, 10]),  # not stepped: as before
+        ([10**9, 1, 1], [2, 3]),
+        ([1, 1, 10**9], [12, 21]),
+        ([1, 10**12, 1], [15, 18]),
+    ):
+        busy[:] = spent
+        env.set_tasks(tasks)
+        assert [share.start for (share,) in env.crew._shares] == [0, *edges]
+        assert not busy.any()
+    assert played(env, actions).shape[:2] == (6, 5)
+
+
+def test_a_worker_that_is_lost_is_replaced_to_the_bit(three, tasks, opened, played):
+    actions = actions_for(tasks)
+    env = opened(three, tasks, 2, 2)
+    expected = played(env, actions)
+    shown = [env.reset(np.zeros((6, 2), np.uint64))]
+    for t, action in enumerate(actions):
+        if t == 4:
+            env.crew._workers[0].process.kill()
+        with pytest.warns(WorkerWarning, match="SIGKILL") if t == 4 else nullcontext():
+            step = env.step(action)
+        shown += [step.obs.copy(), step.rewards[..., None], step.success[..., None]]
+    np.testing.assert_array_equal(np.concatenate(shown, axis=-1), expected)
 
 
 def test_an_episode_of_many_is_the_one_alone(three, tasks, opened, played):
-    """Tasks of one class too, which share a job but no model."""
+    """Tasks of one class too, which are judged together, and take turns at the model."""
     actions = actions_for(tasks)
     together = played(opened(three, tasks), actions)
     for k in range(len(tasks)):
@@ -116,8 +156,8 @@ def test_an_unstable_simulation_is_named(
     env.reset(np.zeros((6, 2), np.uint64))
     for action in actions[:steps_before]:
         env.step(action)
-    pegs = env._jobs[1]
-    assert pegs.tasks.tolist() == [2, 3]
+    pegs = env.crew._share.groups[1]
+    assert pegs.rows.tolist() == [4, 5, 6, 7]
     pegs.simulations._part(QVEL)[3] = value
     with pytest.raises(DivergedError) as caught:
         env.step(actions[0])
