@@ -24,7 +24,7 @@ from typing import Any
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from metarl.errors import UserError
-from metarl.sampling.rows import Plan, RowError, Rows, ShareFactory, faults_of
+from metarl.sampling.rows import Plan, RowError, Rows, Share, ShareFactory, faults_of
 from metarl.types import Workers
 
 START = "start"
@@ -241,13 +241,14 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
-    share: Any = None
+    share: Share | None = None
     failed: RowError | None = None
     """Why there is no share: every command is answered with it."""
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while byte := os.read(bell, 1):
             try:
                 if byte[0] != MESSAGE:
+                    assert share is not None, "a step before the load"
                     share.step(byte[0])
                 else:
                     # A factory is unpickled here, and a user's modules imported: their faults too.
