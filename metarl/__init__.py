@@ -7,12 +7,14 @@ a simulator.
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Torch's threads that wait for work otherwise spin for milliseconds; where another process wants
 # the core, every small operation then waits for the scheduler. Read when torch is imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+if "torch" not in sys.modules:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.1.0"
 

@@ -55,6 +55,12 @@ def workers_of(config: Config | EvaluateOptions) -> Workers:
     return Workers(count, config.worker_timeout)
 
 
+def torch_sleeps() -> bool:
+    """Whether torch's threads soon leave their cores to others when they wait, as `import metarl`
+    sees to it unless torch was imported before."""
+    return "GOMP_SPINCOUNT" in os.environ
+
+
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Runs the block with torch on `count` threads.

@@ -17,6 +17,8 @@ quoted.
 
 from __future__ import annotations
 
+import metarl  # noqa: F401  # isort: skip  before torch, as the doors do: how its threads wait
+
 import argparse
 import copy
 import multiprocessing
@@ -33,7 +35,6 @@ import numpy as np
 import torch
 from mujoco.rollout import Rollout
 
-import metarl  # noqa: F401  before torch: how long its threads spin
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.config import AgentConfig, PolicyConfig
 from metarl.device import torch_threads

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,3 +97,17 @@ def test_command_lines_are_light():
             for depth in range(2, len(parts) + 1):
                 module = ROOT.joinpath(*parts[:depth]).with_suffix(".py")
                 waiting += [module] if module.exists() else []
+
+
+@pytest.mark.parametrize(
+    ("imports", "sleeps"),
+    [("import metarl, torch", True), ("import torch, metarl", False)],
+)
+def test_torchs_threads_sleep_where_metarl_comes_first(imports: str, sleeps: bool):
+    """Read by torch when it is imported; with threads that spin it gets one while they play."""
+    code = f"{imports}; from metarl.device import torch_sleeps; print(torch_sleeps())"
+    clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == str(sleeps)

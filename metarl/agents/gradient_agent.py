@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents.batch import Batch, learning_batch
+from metarl.agents.chunks import chunks
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.normalisation import Normaliser, Statistics, normalised
 from metarl.agents.objective import AdaptationObjective
@@ -67,7 +68,16 @@ class GradientAgent:
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """One inner step of every task on its own episodes. Changes nothing here."""
         batch = self.batch(support)
-        params = self.inner.step(state.params, batch, index=len(state.supports))
+        index, shared = len(state.supports), not state.supports
+        parts = [
+            self.inner.step(
+                state.params if shared else {k: v[rows] for k, v in state.params.items()},
+                batch.tasks(rows),
+                index,
+            )
+            for rows in chunks([batch], self.policy)
+        ]
+        params = {name: torch.cat([part[name] for part in parts]) for name in self.meta}
         seen = self.normaliser.statistics(support)
         return TaskState(params, (*state.supports, batch), (*state.seen, seen))
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from metarl.agents.batch import Batch
+from metarl.agents.chunks import chunks
 from metarl.agents.inner.sgd import LinearisedStep, Sgd
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.losses import surrogate_gain
 from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import Params
-
-CACHE_BYTES = 6 << 20
-"""Size of one layer's activations that is worked on at a time. Larger ones leave the processor's
-cache, and an elementwise pass then costs as much as the matrix product before it."""
 
 
 class Part(NamedTuple):
@@ -56,18 +53,9 @@ class AdaptationObjective:
         """Of the gain, upwards."""
         self.behaviour: list[ActionDistribution] = []
         self.parts: list[Part] = []
-        for rows in self._chunks():
+        for rows in chunks((*self.supports, self.query), policy):
             self._linearise(rows, thinned_query.tasks(rows), product_dtype)
         self.gain = float((query.weights * query.advantages).sum() / self.num_tasks)
-
-    def _chunks(self) -> Iterator[slice]:
-        samples = max(batch.obs.shape[1] for batch in (*self.supports, self.query))
-        row_bytes = samples * max(self.policy.sizes) * self.query.obs.element_size()
-        size = max(1, round(CACHE_BYTES / row_bytes))
-        if self.query.obs.device.type != "cpu":
-            size = self.num_tasks
-        for start in range(0, self.num_tasks, size):
-            yield slice(start, min(start + size, self.num_tasks))
 
     def _linearise(self, rows: slice, thinned: Batch, product_dtype: torch.dtype) -> None:
         params, steps = self.meta, []

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.device import torch_threads
+from metarl.device import torch_sleeps, torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
 from metarl.sampling.collect import Act, Draws, collect, draw, draw_no_noise
@@ -89,7 +89,7 @@ class _Play(NamedTuple):
 
     def __call__(self, env: BatchedEnv, state: Any, index: int, draws: Draws) -> Trajectories:
         # Where simulations go on, more of torch's threads would spin on their cores.
-        idle = getattr(env, "idle_while_acting", False)
+        idle = getattr(env, "idle_while_acting", False) and torch_sleeps()
         with nullcontext() if idle else torch_threads(1):
             act = _finite(self.agent, state, index)
             return collect(env, act, draws, self.spec, self.device, self.tasks)
