@@ -42,7 +42,7 @@ from metarl.types import (
 )
 
 CLASS_TASKS_AT_ONCE = 20
-"""Goals of class benchmarks that are played together: each has its copy of a model, of 20 MB."""
+"""Goals of class benchmarks that are played together, as in a meta-batch of training."""
 
 
 class Held(NamedTuple):

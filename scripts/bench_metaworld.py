@@ -47,6 +47,8 @@ from metarl.sampling.pool import Pool
 from metarl.types import Workers
 
 SUBSTEPS = FRAME_SKIP + 1
+JOB = 20
+"""Bare simulations that a thread takes at a time."""
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS.value
 CONTROL = (
     mujoco.mjtState.mjSTATE_CTRL.value
@@ -101,19 +103,25 @@ class Bare:
         env = ours.distribution.open(num_tasks * episodes, 1, Workers(0))
         env.set_tasks([task for task in ours.tasks for _ in range(episodes)])
         env.reset(np.zeros((num_tasks * episodes, 1), np.uint64))
-        for rows, simulations in _groups(env):
-            model, size = simulations.kind.model, simulations.size
+        parts = [
+            (rows, simulations, slice(start, min(start + JOB, simulations.size)))
+            for rows, simulations in _groups(env)
+            for start in range(0, simulations.size, JOB)
+        ]
+        for rows, simulations, part in parts:
+            model, size = simulations.kind.model, part.stop - part.start
             models = []
-            for number, snapshot in enumerate(simulations._snapshots):
-                if number % episodes == 0:
+            for number, snapshot in enumerate(simulations._snapshots[part]):
+                if number % episodes == 0 or not models:
                     simulations.kind.wear(snapshot.model)
                     own = copy.copy(model)
                 models.append(own)
-            state = simulations._states[:, : mujoco.mj_stateSize(model, FULL)].copy()
-            played = in_rows[:, rows]
+            state = simulations._states[part, : mujoco.mj_stateSize(model, FULL)].copy()
+            played = in_rows[:, rows[part]]
             controls = np.zeros((self.steps, size, SUBSTEPS, 9))  # ctrl, mocap_pos, mocap_quat
-            hand = simulations._pull.copy()
-            low, high = simulations._constants.mocap_low, simulations._constants.mocap_high
+            hand = simulations._pull[part].copy()
+            constants = simulations._constants
+            low, high = constants.mocap_low[part], constants.mocap_high[part]
             for control, action in zip(controls, played, strict=True):
                 hand = np.clip(hand + action[:, :3] * ACTION_SCALE, low, high)
                 control[:, :, 0], control[:, :, 1] = action[:, 3:], -action[:, 3:]

@@ -11,8 +11,8 @@ from metarl.checking.findings import Finding
 from metarl.checking.play import HERE, Subject
 from metarl.types import Task, Trajectories, Workers
 
-ELSEWHERE = Workers(1, max_failures=0)
-"""Another process, or a thread where a simulator has its own."""
+ELSEWHERE = Workers(2, max_failures=0)
+"""Other processes, on Meta-World one beside this one; threads where a simulator has its own."""
 
 
 def same_seed(subject: Subject) -> Finding:

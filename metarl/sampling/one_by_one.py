@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from metarl.sampling.rows import RowError, Rows, Share, faults_of, placed
+from metarl.sampling.rows import Rows, Share, faults_of, placed
 from metarl.types import Task
 
 Outcome = tuple[np.ndarray, float, bool, bool, bool]
@@ -92,14 +92,3 @@ class OneByOne(Share):
     def close(self) -> None:
         while self._envs:
             self._envs.popitem()[1].close()
-
-    def _check_finite(self, where: slice, step: int) -> None:
-        for field, values in (("observation", self.rows.obs), ("reward", self.rows.rewards)):
-            if np.isfinite(values[where]).all():
-                continue
-            wrong = ~np.isfinite(values[where]).reshape(where.stop - where.start, -1)
-            first = int(wrong.any(axis=1).argmax())
-            row, place = where.start + first, int(wrong[first].argmax())
-            value = values[row].reshape(-1)[place]
-            spot = f" at index {place} of {wrong.shape[1]}" if wrong.shape[1] > 1 else ""
-            raise RowError(field, f"the {field} is {value}{spot}", "", row, step)

@@ -1,8 +1,9 @@
 """K x E environments whose rows are shared out over worker processes.
 
 The episodes of every task are halved into two parts: while the policy thinks about one, the
-workers step the other. How many workers there are decides only who steps which row, and an
-environment sees nothing but its seed and its actions, so no result depends on it.
+workers step the other. (Where a worker steps its rows together, as arrays, they stay whole.) How
+many workers there are decides only who steps which row, and an environment sees nothing but its
+seed and its actions, so no result depends on it.
 """
 
 from __future__ import annotations

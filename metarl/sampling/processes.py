@@ -18,7 +18,14 @@ import numpy as np
 
 from metarl.errors import WorkersFailedError
 from metarl.sampling.rows import BUSY, Plan, RowError, Rows, Share, ShareFactory
-from metarl.sampling.worker import START, Worker, WorkerLostError, portable, shared_memory
+from metarl.sampling.worker import (
+    INTERRUPTED,
+    START,
+    Worker,
+    WorkerLostError,
+    portable,
+    shared_memory,
+)
 from metarl.types import Task, Workers
 
 TASKS = "tasks"
@@ -58,6 +65,8 @@ class Processes:
         self._beats = self.rows.pulse[:, 0].copy()
         """The workers' pulses when they were given their tasks."""
         self._meta_batches = 0
+        self._ready = False
+        """Whether all workers have the tasks."""
         self._lost: deque[int] = deque()
         """Meta-batches in which workers were lost, within the window."""
         self._workers: list[Worker] = []
@@ -78,6 +87,7 @@ class Processes:
 
     def set_tasks(self, tasks: Sequence[Task], told: Sequence[Any]) -> None:
         self._meta_batches += 1
+        self._ready = False
         self._history = [None] * len(self._history)
         self._drain()
         self._tasks, self._told = tasks, told
@@ -90,6 +100,7 @@ class Processes:
             self._own.set_tasks(self._tasks_of(len(self._workers)))
         for index in range(len(self._workers)):
             self._finish(index, TASKS)
+        self._ready = True
 
     def _balanced(self) -> list[slice]:
         """Shares of the only part, by the time that the last ones took."""
@@ -108,23 +119,30 @@ class Processes:
     def _drain(self) -> None:
         """Awaits what episodes that were given up have under way; their errors are nobody's.
 
-        What is sent to an idle worker cannot fill the pipe to one that hangs.
+        What is sent to an idle worker does not add to what fills the pipe to one that hangs.
         """
         for index in range(len(self._workers)):
             while waiting := self._workers[index].waiting:
-                label = waiting[-1]
-                if label == START:
-                    self._finish(index, label)
-                    continue
-                with contextlib.suppress(RowError):
-                    self._finish(index, label)
+                if waiting[-1] == START:
+                    self._finish(index, START)
+                else:
+                    self._settle(index, waiting[-1])
+
+    def _settle(self, index: int, label: Any) -> None:
+        """Awaits a worker's answers up to the last `label`, whatever they are."""
+        while label in self._workers[index].waiting:
+            with contextlib.suppress(RowError):
+                self._finish(index, label)
 
     def _tasks_of(self, index: int) -> dict[int, Any]:
         rows = (row for share in self._shares[index] for row in range(share.start, share.stop))
         return {row: self._told[row] for row in rows} if self._told else {}
 
     def reset(self, part: int, seeds: np.ndarray) -> None:
-        self.finish(part)
+        if not self._ready:
+            raise ValueError("a reset before `set_tasks`, or after one that was interrupted")
+        for index in range(len(self._workers)):
+            self._settle(index, part)
         self.rows.seeds[self._parts[part]] = seeds
         self._history[part] = []
         for worker in self._workers:
@@ -163,7 +181,8 @@ class Processes:
             if START in self._workers[index].waiting and how.startswith("exited"):
                 raise WorkersFailedError(what)  # its own doing, which the next would repeat
             self._workers[index].end()
-            self._count_loss(what)
+            if how != INTERRUPTED:
+                self._count_loss(what)
             self._workers[index] = self._new_worker(index)
             try:
                 self._play_again(self._workers[index], index, waiting)

@@ -180,6 +180,17 @@ class Share:
         for array in (rows.rewards, rows.terminated, rows.truncated, rows.success):
             array[where] = 0
 
+    def _check_finite(self, where: slice, step: int) -> None:
+        for field, values in (("observation", self.rows.obs), ("reward", self.rows.rewards)):
+            if np.isfinite(values[where]).all():
+                continue
+            wrong = ~np.isfinite(values[where]).reshape(where.stop - where.start, -1)
+            first = int(wrong.any(axis=1).argmax())
+            row, place = where.start + first, int(wrong[first].argmax())
+            value = values[row].reshape(-1)[place]
+            spot = f" at index {place} of {wrong.shape[1]}" if wrong.shape[1] > 1 else ""
+            raise RowError(field, f"the {field} is {value}{spot}", "", row, step)
+
     @contextmanager
     def _at(self, row: int, step: int) -> Iterator[None]:
         """Says where this worker is, while it is there and when something fails."""

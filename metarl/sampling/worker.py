@@ -28,6 +28,8 @@ from metarl.sampling.rows import Plan, RowError, Rows, Share, ShareFactory, faul
 from metarl.types import Workers
 
 START = "start"
+INTERRUPTED = "was interrupted"
+"""How a worker was lost if nobody knows any more which of its answers were read."""
 MESSAGE = 0xFF
 """A byte that says: a pickled message follows. Any other sent to a worker is the part to step,
 and any other answer says that all is well. Steps are frequent, and a pickle costs 10 us."""
@@ -98,7 +100,10 @@ class Worker:
         with _one_thread(), _undisturbed():
             self.process.start()
         theirs.close()  # or this end would never hear that the worker is gone
+        self._lost = ""
+        """How, if it is known before an answer is awaited."""
         self._bell = self._connection.fileno()
+        self._give_up_after(socket.SO_SNDTIMEO, workers.timeout_s)
         self._wake_every(min(WATCH_S, workers.timeout_s))
         self.send(START, "load", factory)
 
@@ -106,9 +111,15 @@ class Worker:
         """Has the worker do something; `finish(label)` awaits it."""
         self.waiting.append(label)
         # Where the worker is lost, `finish` will find out, and how.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            os.write(self._bell, bytes([MESSAGE]))
-            self._connection.send((command, *arguments))
+        try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                os.write(self._bell, bytes([MESSAGE]))
+                self._connection.send((command, *arguments))
+        except BlockingIOError:
+            self._lost = f"took no message for {self._timeout_s:g} s"
+        except KeyboardInterrupt:
+            self._lost = INTERRUPTED  # in the midst of a message
+            raise
 
     def step(self, part: int) -> None:
         """Has the worker step its rows of a part; `finish(part)` awaits it."""
@@ -126,8 +137,14 @@ class Worker:
             WorkerLostError: where no answer can be expected any more.
         """
         while label in self.waiting:
-            answer = self._answer()
-            self.waiting.popleft()
+            if self._lost:
+                raise WorkerLostError(self._lost)
+            try:
+                answer = self._answer()
+                self.waiting.popleft()
+            except KeyboardInterrupt:
+                self._lost = INTERRUPTED
+                raise
             if answer is not None:
                 raise answer
 
@@ -159,11 +176,14 @@ class Worker:
 
     def _wake_every(self, seconds: float) -> None:
         """How long a read waits before it gives up; 0: for ever."""
+        self._give_up_after(socket.SO_RCVTIMEO, seconds)
+
+    def _give_up_after(self, option: int, seconds: float) -> None:
         with socket.socket(fileno=os.dup(self._bell)) as ours:
             ours.setblocking(True)  # whatever socket.setdefaulttimeout says
             whole = int(seconds)
             timeval = struct.pack("ll", whole, int(1e6 * (seconds - whole)))
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+            ours.setsockopt(socket.SOL_SOCKET, option, timeval)
 
     def _how_it_died(self) -> str:
         self.process.join(5.0)

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import warnings
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from family import left_in_shared_memory, workers_alive
 from metarl.envs import catalogue
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError, WorkersFailedError
+from metarl.sampling import worker
 from metarl.sampling.collect import collect, draw
 from metarl.sampling.processes import WorkerWarning
 from metarl.types import EnvFaultError, Step, TaskDistribution, Trajectories, Workers
@@ -315,6 +317,53 @@ def test_an_interrupt_in_the_midst_of_a_message_ends_quietly(strange_envs, capfd
     assert len(children) == 2
     assert not workers_alive()
     assert "Traceback" not in capfd.readouterr().err
+
+
+class Heavy(dict):
+    """More than a pipe holds."""
+
+    def __reduce__(self):
+        return itemgetter(0), ((dict(self), bytes(10**6)),)
+
+
+def test_after_an_interrupt_one_can_go_on(strange_envs, monkeypatch):
+    """It came when an answer had been read, and nobody had noted so."""
+    env = strange_envs.walk.open(K, E, Workers(2, max_failures=0))
+    tasks = tasks_of(strange_envs.walk, 1)[0]
+    env.set_tasks(tasks)
+    expected = env.reset(np.zeros((K, E), np.uint64))
+    read, left = os.read, [2]
+
+    def interrupted(descriptor, size):
+        answer, left[0] = read(descriptor, size), left[0] - 1
+        if not left[0]:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(worker.os, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        env.set_tasks(tasks)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match="interrupted"):
+        env.reset(np.zeros((K, E), np.uint64))
+    started = time.monotonic()
+    with pytest.warns(WorkerWarning, match="was interrupted"):
+        env.set_tasks(tasks)
+    np.testing.assert_array_equal(env.reset(np.zeros((K, E), np.uint64)), expected)
+    assert time.monotonic() - started < 30.0  # not the minute that a worker is given
+    env.close()
+
+
+def test_a_worker_that_takes_no_message_is_replaced(strange_envs):
+    env = strange_envs.walk.open(K, E, Workers(1, timeout_s=1.0))
+    tasks = tasks_of(strange_envs.walk, 1)[0]
+    env.set_tasks(tasks)
+    (child,) = workers_alive()
+    child.suspend()
+    with pytest.warns(WorkerWarning, match="took no message for 1 s"):
+        env.set_tasks([Heavy(task) for task in tasks])
+    assert env.reset(np.zeros((K, E), np.uint64)).shape[:2] == (K, E)
+    env.close()
 
 
 def test_workers_have_one_thread_and_no_torch(strange_envs):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,10 @@ from metarl.sampling.rows import BUSY, DIVERGED, RowError, Rows, Share, faults_o
 
 TERMS = tuple("unscaled_reward" if name == "reward" else name for name in Terms._fields)
 """The terms of a reward by their names in the reference's info."""
+
+
+SPARE = 3
+"""Models of other classes than those in play that a share keeps: its rows move to and fro."""
 
 
 class Told(NamedTuple):
@@ -66,6 +70,7 @@ class ClassShare(Share):
             of_class: dict[str, list[int]] = {}
             for row, name in layout:
                 of_class.setdefault(name, []).append(row)
+            self._forget(of_class)
             self.groups = [self._group(name, np.array(rows)) for name, rows in of_class.items()]
             self.parts, self._layout = [slice(layout[0][0], layout[-1][0] + 1)], layout
         for rows, simulations in self.groups:
@@ -73,11 +78,20 @@ class ClassShare(Share):
                 simulations.set_tasks([tasks[row].start for row in rows.tolist()])
         self._pulse[BUSY] = 0
 
+    def _forget(self, classes: Collection[str]) -> None:
+        """Drops models, of 21 MB each, but for those needed now and those met last."""
+        self.groups = []
+        others = [name for name in self._models if name not in classes]
+        for name in others[: max(0, len(others) - SPARE)]:
+            del self._models[name]
+
     def _group(self, name: str, rows: np.ndarray) -> Group:
         with self._at(int(rows[0]), 0), faults_of("constructor"):
-            if name not in self._models:
-                self._models[name] = ClassModel(name, self._factory.paths[name], RULES[name])
-            return Group(rows, Simulations(self._models[name], len(rows)))
+            model = self._models.pop(name, None) or ClassModel(
+                name, self._factory.paths[name], RULES[name]
+            )
+            self._models[name] = model  # the last one met
+            return Group(rows, Simulations(model, len(rows)))
 
     def reset(self, part: int) -> None:
         self._steps = 0
@@ -85,6 +99,7 @@ class ClassShare(Share):
         for rows, simulations in self.groups:
             with self._at(int(rows[0]), 0):
                 self.rows.obs[rows] = simulations.reset()
+        self._check_finite(self.parts[part], 0)
 
     def step(self, part: int) -> None:
         started = time.perf_counter_ns()
@@ -104,5 +119,6 @@ class ClassShare(Share):
             shared.obs[rows], shared.rewards[rows] = obs, terms.reward
             shared.success[rows] = terms.success
             shared.terms[rows] = np.stack(terms, axis=1)
+        self._check_finite(self.parts[part], now)
         shared.truncated[self.parts[part]] = now >= self._factory.horizon
         self._pulse[BUSY] += time.perf_counter_ns() - started

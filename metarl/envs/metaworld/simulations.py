@@ -44,9 +44,41 @@ class ClassModel:
     def wear(self, fields: Mapping[str, np.ndarray]) -> None:
         """Puts the bodies where the task's reset puts them: `Snapshot.model`."""
         if fields is not self._worn:
+            self._worn = None  # an interrupt may come between two fields
             for name, values in fields.items():
                 self._fields[name][:] = values
             self._worn = fields
+
+
+class Touching:
+    """Whether both pads press on a geom: `touching_object` of the reference."""
+
+    def __init__(self, kind: ClassModel, states: np.ndarray):
+        """`states` [N, nstate] are written anew by each step."""
+        self.kind, self.states = kind, states
+        self.snapshots: Sequence[Snapshot] = ()
+
+    def __call__(self, geom: str, rows: np.ndarray) -> np.ndarray:
+        """[len(rows)] bool."""
+        found = np.zeros(len(rows), dtype=bool)
+        if not len(rows):
+            return found
+        model, data = self.kind.model, self.kind.data
+        for place, row in enumerate(rows.tolist()):
+            self.kind.wear(self.snapshots[row].model)
+            mujoco.mj_setState(model, data, self.states[row], WHOLE)
+            mujoco.mj_forward(model, data)
+            pair, object_id = data.contact.geom, model.geom(geom).id
+            pressed = [
+                data.efc_force[
+                    data.contact.efc_address[
+                        (pair == model.geom(pad).id).any(axis=1) & (pair == object_id).any(axis=1)
+                    ]
+                ].sum()
+                for pad in ("leftpad_geom", "rightpad_geom")
+            ]
+            found[place] = min(pressed) > 0
+        return found
 
 
 class Simulations:
@@ -71,6 +103,7 @@ class Simulations:
         self._turn = self._part(_STATE.mjSTATE_MOCAP_QUAT)
         self._grip = self._part(_STATE.mjSTATE_CTRL)
         qpos = self._part(_STATE.mjSTATE_QPOS)
+        self._touching = Touching(kind, self._states)
         self._at = Readings(model, kind.wanted, self._readings, qpos, self._touching)
         self._before = np.zeros((size, CURRENT))
         """The first half of the last observation, as it was before it was clipped."""
@@ -87,7 +120,7 @@ class Simulations:
 
     def set_tasks(self, snapshots: Sequence[Snapshot]) -> None:
         """One for each simulation; of those in the same task, the same."""
-        self._snapshots = snapshots
+        self._snapshots = self._touching.snapshots = snapshots
         pairs = zip(snapshots, self._views, strict=True)
         self._alike = [
             (neighbours[0][0].model, [views for _, views in neighbours])
@@ -164,25 +197,3 @@ class Simulations:
         for hand in (obs[:, :3], obs[:, CURRENT : CURRENT + 3]):
             np.clip(hand, HAND_LOW, HAND_HIGH, out=hand)
         return obs
-
-    def _touching(self, geom: str, rows: np.ndarray) -> np.ndarray:
-        """Whether both pads press on a geom, [len(rows)]: `touching_object` of the reference."""
-        found = np.zeros(len(rows), dtype=bool)
-        if not len(rows):
-            return found
-        model, data = self.kind.model, self.kind.data
-        for place, row in enumerate(rows.tolist()):
-            self.kind.wear(self._snapshots[row].model)
-            mujoco.mj_setState(model, data, self._states[row], WHOLE)
-            mujoco.mj_forward(model, data)
-            pair, object_id = data.contact.geom, model.geom(geom).id
-            pressed = [
-                data.efc_force[
-                    data.contact.efc_address[
-                        (pair == model.geom(pad).id).any(axis=1) & (pair == object_id).any(axis=1)
-                    ]
-                ].sum()
-                for pad in ("leftpad_geom", "rightpad_geom")
-            ]
-            found[place] = min(pressed) > 0
-        return found

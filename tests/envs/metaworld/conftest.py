@@ -27,7 +27,7 @@ def make():
 
 @pytest.fixture(scope="session")
 def three(make) -> MetaWorld:
-    """Batched; it keeps the models that it compiled."""
+    """Batched."""
     return make()
 
 

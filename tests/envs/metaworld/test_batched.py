@@ -6,11 +6,14 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs import catalogue
+from metarl.envs.metaworld.batched import SPARE
+from metarl.envs.metaworld.classes import CLASSES
 from metarl.envs.metaworld.goals import goals_of
 from metarl.envs.metaworld.snapshots import reference, set_goal
 from metarl.sampling.processes import WorkerWarning
 from metarl.sampling.rows import BUSY
-from metarl.types import DivergedError
+from metarl.types import DivergedError, EnvFaultError
 
 QVEL = mujoco.mjtState.mjSTATE_QVEL  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -59,9 +62,13 @@ def test_shares_are_cut_by_the_time_that_they_took(three, tasks, opened, played)
 
 
 def test_a_worker_that_is_lost_is_replaced_to_the_bit(three, tasks, opened, played):
+    """Whose share is not the one that it began with."""
     actions = actions_for(tasks)
     env = opened(three, tasks, 2, 2)
     expected = played(env, actions)
+    env.crew.rows.pulse[:, BUSY] = 1, 3
+    env.set_tasks(tasks)
+    assert env.crew._shares == [[slice(0, 8)], [slice(8, 12)]]
     shown = [env.reset(np.zeros((6, 2), np.uint64))]
     for t, action in enumerate(actions):
         if t == 4:
@@ -131,6 +138,55 @@ def test_an_episode_is_cut_at_the_horizon(make, opened):
             3 * [2 * [last]] for last in (False, False, True)
         ]
         assert not any(step.terminated.any() for step in steps)
+
+
+def test_an_error_leaves_nothing_behind(three, tasks, opened, played):
+    """Simulations of all three processes become unstable; one error is told."""
+    actions = actions_for(tasks)
+    env = opened(three, tasks, 2, 3)
+    expected = played(env, actions)
+    env.reset(np.zeros((6, 2), np.uint64))
+    far = np.full((6, 2, 4), 1e38, np.float32)
+    own = env.crew._own.groups[0].simulations
+    own._part(QVEL)[:] = np.nan
+    with pytest.raises(DivergedError):
+        env.step(far)
+    np.testing.assert_array_equal(played(env, actions), expected)
+    own._part(QVEL)[:] = np.nan
+    with pytest.raises(DivergedError):
+        env.step(far)
+    env.set_tasks(tasks)
+    np.testing.assert_array_equal(played(env, actions), expected)
+
+
+def test_a_reward_that_is_no_number_is_the_environments_fault(three, tasks, opened, monkeypatch):
+    env, actions = opened(three, tasks, 2, 0), actions_for(tasks)
+    env.reset(np.zeros((6, 2), np.uint64))
+    pushes = env.crew._share.groups[2].simulations.kind.rules
+    right = type(pushes).judge
+
+    def wrong(self, *given):
+        terms = right(self, *given)
+        terms.reward[1] = np.nan
+        return terms
+
+    monkeypatch.setattr(type(pushes), "judge", wrong)
+    with pytest.raises(
+        EnvFaultError, match=r"reward is nan; task {'class': 'push-v3'.*episode 1, "
+    ):
+        env.step(actions[0])
+
+
+def test_models_that_are_not_needed_go(make, opened):
+    names = [name for name in CLASSES if name.startswith(("push", "door", "drawer", "handle"))]
+    several = catalogue.make(f"metaworld:{','.join(names)}|reach-v3", 500)
+    env = opened(several, several.sample(len(names), np.random.default_rng(0))[:1], 1, 0)
+    kept = env.crew._share._models
+    for name in names:
+        env.set_tasks([{"class": name, "split": "train", "goal": 0}])
+        assert name in kept
+        assert len(kept) <= 1 + SPARE
+    assert list(kept) == names[-1 - SPARE :]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

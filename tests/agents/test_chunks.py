@@ -1,0 +1,48 @@
+"""Tasks a few at a time give what all of them give at once."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box
+
+from metarl.agents import catalogue, chunks
+from metarl.envs import catalogue as envs
+from metarl.sampling.rounds import adaptation_rounds
+from metarl.types import EnvSpec, Workers
+
+TASKS = 5
+
+
+def test_chunks_cover_every_task_once(monkeypatch):
+    from metarl.agents.batch import Batch
+    from metarl.config import PolicyConfig
+    from metarl.networks.mlp import MlpPolicy
+
+    policy = MlpPolicy(EnvSpec("any", Box(-1, 1, (3,)), Box(-1, 1, (2,)), 4), PolicyConfig((8,)))
+    batch = Batch(*(torch.zeros(TASKS, 10, *rest) for rest in ((3,), (2,), (), ())))
+    for numbers, expected in ((1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (10**6, [5])):
+        monkeypatch.setattr(chunks, "CACHE_BYTES", numbers * 10 * 8 * 4)
+        found = list(chunks.chunks([batch], policy))
+        assert [part.stop - part.start for part in found] == expected
+        assert [k for part in found for k in range(part.start, part.stop)] == list(range(TASKS))
+
+
+@pytest.mark.parametrize("cache", [1, 10**4])
+def test_adaptation_does_not_depend_on_them(cache, monkeypatch):
+    """From shared parameters and from each task's own."""
+    tasks = envs.make("point-goal", 20)
+    cpu = torch.device("cpu")
+    agent = catalogue.build(
+        tasks.spec, catalogue.default("maml-trpo"), np.random.default_rng(0), cpu
+    )
+    drawn = tasks.sample(TASKS, np.random.default_rng(1))
+
+    def adapted():
+        env = tasks.open(TASKS, 4, Workers(0))
+        state, _ = adaptation_rounds(agent, env, tasks.spec, drawn, 4, 2, (0,), cpu)
+        return state.params
+
+    whole = adapted()
+    monkeypatch.setattr(chunks, "CACHE_BYTES", cache)
+    for name, values in adapted().items():
+        torch.testing.assert_close(values, whole[name], rtol=0, atol=1e-5)
