@@ -28,3 +28,17 @@ def surrogate_gain(
     """E[pi(a|s) / behaviour(a|s) A], to be maximised (arXiv:1502.05477, Eq. 14). Result [...]."""
     ratio = torch.exp(policy.log_probs(actions) - behaviour.log_probs(actions))
     return (weights * ratio * advantages).sum(-1)
+
+
+def clipped_gain(
+    log_probs: Tensor, behaviour: Tensor, advantages: Tensor, weights: Tensor, clip: float
+) -> tuple[Tensor, Tensor]:
+    """E[min(ratio A, clip(ratio, 1 - clip, 1 + clip) A)], to be maximised, and the share clipped.
+
+    arXiv:1707.06347, Eq. 7; ratio = exp(log_probs - behaviour) of the actions taken, [..., N].
+    Both results [...]. The share is of the samples whose ratio is outside, whichever way A points.
+    """
+    ratio = torch.exp(log_probs - behaviour)
+    held = ratio.clamp(1.0 - clip, 1.0 + clip)
+    gain = (weights * torch.minimum(ratio * advantages, held * advantages)).sum(-1)
+    return gain, (weights * (ratio != held)).sum(-1)

@@ -1,0 +1,129 @@
+"""A policy with a memory, and a value function on the same memory, as functions of parameters.
+
+    told of a step -> encoder (an MLP) -> GRU or LSTM -> action distribution, value
+
+Sequences are [N, T, ...], one row for each trial; torch's own fused cells run over all of T.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from metarl.config import PolicyConfig, TrialConfig
+from metarl.equations.distributions import ActionDistribution
+from metarl.networks.mlp import MlpPolicy, _initial_weight
+from metarl.types import EnvSpec, Params
+
+Memory: TypeAlias = tuple[Tensor, ...]
+"""What the cell carries from step to step, [..., size] each: h of a GRU, h and c of an LSTM."""
+
+
+class RecurrentPolicy:
+    """Of each step the network is told the observation and what came before it: the action, its
+    reward, and whether that ended an episode."""
+
+    def __init__(self, spec: EnvSpec, policy: PolicyConfig, trial: TrialConfig):
+        self.config, self.cell, self.size = policy, trial.cell, trial.size
+        memory = spec._replace(observation_space=Box(-1.0, 1.0, (trial.size,)))
+        self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
+        space = spec.action_space
+        self.options = ()
+        """Of each discrete choice in an action."""
+        if isinstance(space, Discrete):
+            self.options = (int(space.n),)
+        elif isinstance(space, MultiDiscrete):
+            self.options = tuple(space.nvec.tolist())
+        self.before_dim = (sum(self.options) or spec.act_dim) + 2
+        self.sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
+
+    def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
+        """What a step is told of the one before, [..., before_dim]: `actions` [..., act_dim],
+        discrete ones one-hot, `rewards` [...] and whether an episode `ended` there, 0 or 1."""
+        one_hot = [
+            F.one_hot(index.long(), n)
+            for index, n in zip(actions.unbind(-1), self.options, strict=bool(self.options))
+        ]
+        action = torch.cat(one_hot, -1) if one_hot else actions
+        parts = (action, rewards[..., None], torch.full_like(rewards[..., None], ended))
+        return torch.cat([x.to(rewards.dtype) for x in parts], -1)
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """As in arXiv:1611.02779, section 2.3: from memory to memory orthogonal, biases zero, all
+        else by `config.init`, each gate for itself. An LSTM's forget gate has bias 1, to remember.
+        """
+        params: Params = {}
+        gates = {"gru": 3, "lstm": 4}[self.cell]
+
+        def weight(rows: int, columns: int, init: str = self.config.init) -> Tensor:
+            return torch.from_numpy(_initial_weight(rng, rows, columns, init)).float()
+
+        for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            params[f"encoder{i}.weight"] = weight(fan_out, fan_in)
+            params[f"encoder{i}.bias"] = torch.zeros(fan_out)
+        own = [weight(self.size, self.sizes[-1]) for _ in range(gates)]
+        params["cell.weight_ih"] = torch.cat(own)
+        own = [weight(self.size, self.size, "orthogonal") for _ in range(gates)]
+        params["cell.weight_hh"] = torch.cat(own)
+        for name in ("cell.bias_ih", "cell.bias_hh"):
+            params[name] = torch.zeros(gates * self.size)
+        if self.cell == "lstm":
+            params["cell.bias_ih"][self.size : 2 * self.size] = 1.0
+        params["value.weight"], params["value.bias"] = weight(1, self.size), torch.zeros(1)
+        return {**params, **self.head.init(rng)}
+
+    def nothing(self, *shape: int, like: Tensor) -> Memory:
+        """The memory before a trial, [*shape, size] each: zero."""
+        zeros = like.new_zeros(*shape, self.size)
+        return (zeros,) if self.cell == "gru" else (zeros, zeros)
+
+    def run(self, params: Params, told: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Over steps told [N, T, obs_dim + before_dim], from `memory` of [N, size]: what the cell
+        showed at each, [N, T, size], and the memory after the last."""
+        hidden = [x[None] for x in memory]
+        weights, x = _cell(params), self._encoded(params, told)
+        if self.cell == "gru":
+            shown, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, False, False, True)
+            return shown, (last[0],)
+        shown, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, False, False, True)
+        return shown, (h[0], c[0])
+
+    def after(self, params: Params, told: Tensor, lengths: Tensor, memory: Memory) -> Memory:
+        """The memory after the first `lengths` [N] (at least 1) of the steps told, as in `run`."""
+        packed = pack_padded_sequence(
+            self._encoded(params, told), lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        x, sizes, order, back = packed
+        assert order is not None  # of rows by length; and back again
+        assert back is not None
+        hidden, weights = [x[None, order] for x in memory], _cell(params)
+        if self.cell == "gru":
+            _, *last = torch.gru(x, sizes, hidden[0], weights, True, 1, 0.0, False, False)
+        else:
+            _, *last = torch.lstm(x, sizes, hidden, weights, True, 1, 0.0, False, False)
+        return tuple(x[0, back] for x in last)
+
+    def distribution(self, params: Params, shown: Tensor) -> ActionDistribution:
+        """Of actions, where the cell shows [..., N, size]."""
+        return self.head(params, shown)
+
+    def value(self, params: Params, shown: Tensor) -> Tensor:
+        """[..., N], in the unit of whoever fits it."""
+        return F.linear(shown, params["value.weight"], params["value.bias"]).squeeze(-1)
+
+    def _encoded(self, params: Params, told: Tensor) -> Tensor:
+        for i in range(len(self.sizes) - 1):
+            told = F.linear(told, params[f"encoder{i}.weight"], params[f"encoder{i}.bias"])
+            told = self.head.activation(told)
+        return told
+
+
+def _cell(params: Params) -> list[Tensor]:
+    return [params[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]

@@ -1,0 +1,124 @@
+"""The recurrent policy against its cells' equations, written out step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from torch import Tensor
+
+from metarl.config import PolicyConfig, TrialConfig
+from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.types import EnvSpec, Params
+
+TRIALS, STEPS, OBS, SIZE = 4, 7, 3, 5
+SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
+
+cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
+spaces = pytest.mark.parametrize("space", list(SPACES))
+
+
+def policy_of(cell, space: str = "discrete", hidden: tuple[int, ...] = (6,)) -> RecurrentPolicy:
+    spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
+    return RecurrentPolicy(spec, PolicyConfig(hidden, "tanh"), TrialConfig(cell, SIZE))
+
+
+def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
+    """Parameters, what a few steps are told, and a memory; float64."""
+    g = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=g, dtype=torch.float64)
+
+    start = policy.init(np.random.default_rng(0))
+    params = {name: x.double() + 0.1 * normal(*x.shape) for name, x in start.items()}
+    told = normal(TRIALS, STEPS, policy.sizes[0])
+    nothing = policy.nothing(TRIALS, like=told)
+    return params, told, tuple(x + normal(*x.shape).tanh() for x in nothing)
+
+
+def by_hand(params: Params, told: Tensor, memory: Memory) -> Memory:
+    """One step of one encoder layer and the cell: arXiv:1406.1078 with the reset gate on the
+    product, or Hochreiter and Schmidhuber's with a forget gate."""
+    x = torch.tanh(told @ params["encoder0.weight"].mT + params["encoder0.bias"])
+    own = x @ params["cell.weight_ih"].mT + params["cell.bias_ih"]
+    past = memory[0] @ params["cell.weight_hh"].mT + params["cell.bias_hh"]
+    if len(memory) == 1:
+        (r_own, z_own, n_own), (r_past, z_past, n_past) = own.chunk(3, -1), past.chunk(3, -1)
+        reset, keep = torch.sigmoid(r_own + r_past), torch.sigmoid(z_own + z_past)
+        return ((1 - keep) * torch.tanh(n_own + reset * n_past) + keep * memory[0],)
+    enter, forget, new, show = (own + past).chunk(4, -1)
+    c = torch.sigmoid(forget) * memory[1] + torch.sigmoid(enter) * torch.tanh(new)
+    return torch.sigmoid(show) * torch.tanh(c), c
+
+
+@cells
+def test_a_run_is_the_cells_equations_step_by_step(cell):
+    policy = policy_of(cell)
+    params, told, memory = problem(policy)
+    shown, last = policy.run(params, told, memory)
+    for t in range(STEPS):
+        memory = by_hand(params, told[:, t], memory)
+        torch.testing.assert_close(shown[:, t], memory[0])
+    for found, expected in zip(last, memory, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@cells
+def test_memory_after_sequences_of_their_own_lengths(cell):
+    """Each row's last valid step; what follows it may be anything."""
+    policy = policy_of(cell)
+    params, told, memory = problem(policy)
+    lengths = torch.tensor([3, 7, 1, 5])
+    padded = torch.where(torch.arange(STEPS)[None, :, None] < lengths[:, None, None], told, 1e6)
+    found = policy.after(params, padded, lengths, memory)
+    for row, length in enumerate(lengths):
+        own = slice(row, row + 1)
+        _, last = policy.run(params, told[own, :length], tuple(x[own] for x in memory))
+        for x, y in zip(found, last, strict=True):
+            torch.testing.assert_close(x[own], y)
+
+
+@cells
+@spaces
+def test_derivatives_of_policy_and_value_against_finite_differences(cell, space):
+    policy = policy_of(cell, space)
+    params, told, memory = problem(policy)
+    names = list(params)
+
+    def outputs(*leaves: Tensor) -> tuple[Tensor, ...]:
+        own = dict(zip(names, leaves, strict=True))
+        shown, _ = policy.run(own, told, memory)
+        return (*policy.distribution(own, shown), policy.value(own, shown))
+
+    leaves = tuple(x.requires_grad_() for x in params.values())
+    torch.autograd.gradcheck(outputs, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("space", "action", "expected"),
+    [
+        ("box", [0.3, -2.0], [0.3, -2.0]),
+        ("discrete", [1], [0, 1, 0]),
+        ("multidiscrete", [2, 0], [0, 0, 1, 1, 0]),
+    ],
+)
+def test_a_step_is_told_action_reward_and_end(space, action, expected):
+    policy = policy_of("gru", space)
+    found = policy.before(torch.tensor([action, action]), torch.tensor([0.7, -7.0]), ended=True)
+    assert found.shape == (2, policy.before_dim)
+    torch.testing.assert_close(found[0], torch.tensor([*expected, 0.7, 1.0]))
+    torch.testing.assert_close(found[1], torch.tensor([*expected, -7.0, 1.0]))
+
+
+@cells
+def test_every_gate_begins_orthogonal_from_memory_to_memory(cell):
+    """Also without an encoder; an LSTM begins by remembering."""
+    policy = policy_of(cell, hidden=())
+    params = policy.init(np.random.default_rng(1))
+    assert params["cell.weight_ih"].shape[1] == policy.sizes[0]
+    for gate in params["cell.weight_hh"].split(SIZE):
+        torch.testing.assert_close(gate @ gate.mT, torch.eye(SIZE), atol=1e-5, rtol=0)
+    bias = (params["cell.bias_ih"] + params["cell.bias_hh"]).split(SIZE)
+    assert [float(gate.mean()) for gate in bias] == ([0, 1, 0, 0] if cell == "lstm" else [0, 0, 0])
