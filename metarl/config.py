@@ -70,6 +70,8 @@ class PolicyConfig:
     init_std: Positive = 1.0
     """Standard deviation of the first policy's actions (Box action spaces)."""
     min_std: Positive = 1e-6
+    context: Natural = 0
+    """Further inputs, zero at first, that inner steps may move instead of weights (CAVIA)."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,18 @@ class SgdConfig:
     """Inner rule: gradient steps on the score-function loss."""
 
     lr: Positive = 0.1
-    steps: Count = 1
+    steps: Natural = 1
+    """In training; with 0 of them tasks are trained on jointly."""
     first_order: bool = False
     """Ignore how the inner gradient depends on the meta-parameters (FOMAML)."""
+    moved: Literal["all", "head", "context"] = "all"
+    """What inner steps move: all parameters, those of the last layer (ANIL), or the context
+    inputs of the policy (CAVIA)."""
+    learn_lr: bool = False
+    """Meta-learn a step size for every parameter, `lr` at first (Meta-SGD)."""
+    estimator: Literal["score", "dice"] = "score"
+    """What the inner loss is differentiated through: `dice` has right derivatives of any order
+    (DiCE)."""
     extra_step_scale: Positive = 0.5
     """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
 
@@ -124,12 +135,103 @@ class TrpoConfig:
 
 
 @dataclass(frozen=True)
+class PpoStepsConfig:
+    """Inner rule: PPO on each round of fresh episodes."""
+
+    lr: Positive = 1e-3
+    steps: Natural = 1
+    """Rounds of episodes in a meta-iteration before its last one, with an update after each; the
+    last one is learned from too."""
+    epochs: Count = 5
+    minibatches: Count = 4
+    clip: Positive = 0.2
+    entropy: NonNegative = 0.0
+    """Weight of the policy's entropy in the loss."""
+    value_weight: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Its state begins anew with each task."""
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """Inner rule of a recurrent policy: to remember the episodes of a trial."""
+
+    cell: Literal["gru", "lstm"] = "gru"
+    size: Count = 128
+    """Of the hidden state."""
+    steps: Natural = 9
+    """Episodes of a trial but the last one."""
+
+
+@dataclass(frozen=True)
+class NoStepsConfig:
+    """No inner rule."""
+
+    steps: Natural = 0
+
+
+@dataclass(frozen=True)
+class PpoConfig:
+    """Outer rule: several epochs on a clipped surrogate through the adaptation, by Adam."""
+
+    lr: Positive = 1e-3
+    epochs: Count = 5
+    clip: Positive = 0.2
+    inner_kl: NonNegative = 0.0
+    """Weight of the KL between the policies before the update and after it, that collected the
+    support (ProMP: 5e-4)."""
+    inner_ratio: bool = False
+    """Adapt by importance-weighted inner steps, which stay right in later epochs (ProMP)."""
+    exploration: bool = False
+    """Credit the support's actions for what comes of them after adaptation (E-MAML)."""
+    entropy: NonNegative = 0.0
+    max_grad_norm: Positive = 10.0
+
+
+@dataclass(frozen=True)
+class ReptileConfig:
+    """Outer rule: towards the parameters that tasks adapted to."""
+
+    lr: Positive = 1.0
+    """beta in theta + beta mean_i(phi_i - theta); with Adam, its step size."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    serial: bool = False
+    """Towards one task after the other. All of them learned from the same parameters, so the last
+    ones weigh most."""
+
+
+@dataclass(frozen=True)
+class TrialPpoConfig:
+    """Outer rule of a recurrent policy: PPO with truncated back-propagation through time."""
+
+    lr: Positive = 5e-4
+    epochs: Count = 8
+    minibatches: Count = 4
+    clip: Positive = 0.2
+    entropy: NonNegative = 0.005
+    value_weight: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
+    chunk: Count = 256
+    """Steps after which gradients are cut."""
+
+
+@dataclass(frozen=True)
+class NoUpdateConfig:
+    """No outer rule: the initial parameters stay."""
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     """An agent: an inner rule, an outer rule, a policy."""
 
     name: str = "maml-trpo"
-    inner: SgdConfig = field(default_factory=SgdConfig)
-    outer: TrpoConfig = field(default_factory=TrpoConfig)
+    inner: SgdConfig | PpoStepsConfig | TrialConfig | NoStepsConfig = field(
+        default_factory=SgdConfig
+    )
+    outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig = field(
+        default_factory=TrpoConfig
+    )
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
     normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)

@@ -51,6 +51,18 @@ def keys(record: object) -> dict[str, Any]:
     return {key: value for key, _, value in flatten(record)}
 
 
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value as mappings of mappings, as a file has them."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        place = found
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return found
+
+
 def plain(record: object) -> dict[str, Any]:
     """A config as nested dicts of what YAML and JSON both write."""
 

@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from metarl import keys
+from metarl.agents import catalogue as agents
 from metarl.config import Config, EvaluateOptions
 from metarl.config_files import keys as settings
 from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue
+from metarl.envs.told import Told
 from metarl.errors import UserError
 from metarl.experiment import run_config
 from metarl.published import published
@@ -57,6 +59,15 @@ class Held(NamedTuple):
     options: EvaluateOptions
     device: torch.device
 
+    def seen_by(self, config: Config) -> Held:
+        """The same tasks as that run's agent sees them: an oracle is told their numbers."""
+        if not agents.told(config.agent):
+            return self
+        told, options = Told(self.distribution), self.options
+        env = told.around(self.env, self.at_once, options.episodes)
+        mode_env = self.mode_env and told.around(self.mode_env, self.at_once, options.mode_episodes)
+        return self._replace(distribution=told, env=env, mode_env=mode_env)
+
     def close(self) -> None:
         self.env.close()
         if self.mode_env is not None:
@@ -83,13 +94,14 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
     with faults_logged(run, config.env.name), ExitStack() as stack:
         held = _held_out(distribution, options)
         stack.callback(held.close)
-        agent, iteration = _trained(run.root, config, held)
-        outcome = _adapt(agent, held, config.agent.name)
+        agent, iteration = _trained(run.root, config, seen := held.seen_by(config))
+        outcome = _adapt(agent, seen, config.agent.name)
         controls, others = {}, {}
         if "random" in options.controls:
-            controls["random initialisation"] = _adapt(_random(config, held), held, "random")
+            controls["random initialisation"] = _adapt(_random(config, seen), seen, "random")
         for name, (path, other) in rivals.items():
-            others[name] = _adapt(_trained(path, other, held)[0], held, name)
+            seen = held.seen_by(other)
+            others[name] = _adapt(_trained(path, other, seen)[0], seen, name)
     adaptation = Adaptation(
         env=config.env.name,
         agent=config.agent.name,
@@ -231,7 +243,9 @@ def _adapt(agent: Agent, held: Held, name: str) -> Outcome:
         own = slice(0, done - start)
         returns.append(np.stack([returns_of(x)[own].cpu().numpy() for x in shown], axis=1))
         solved_at.append(np.stack([x.solved_at[own].cpu().numpy() for x in shown], axis=1))
-        used += [float(x.mask[own].sum()) for x in learned]
+        # A trial goes through one episode a step; the others beside it are other trials.
+        share = getattr(agent, "episodes_per_step", options.episodes) / options.episodes
+        used += [share * float(x.mask[own].sum()) for x in learned]
         if held.at_once < num_tasks:
             print(f"{name}: {done} of {num_tasks} tasks", flush=True)
     env_steps = tuple(np.concatenate([[0.0], np.cumsum(used / num_tasks)]).tolist())

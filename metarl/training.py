@@ -19,6 +19,7 @@ from metarl.config_checks import check_continues
 from metarl.config_files import dump
 from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue as envs
+from metarl.envs.told import Told
 from metarl.errors import UserError
 from metarl.experiment import run_config
 from metarl.runs import checkpoint, directory, environment, files
@@ -43,6 +44,9 @@ from metarl.types import (
 SCORED = 20
 """Iterations whose mean return after adaptation is a checkpoint's score."""
 
+MAX_SKIPPED = 5
+"""Updates in a row without a finite result after which the run gives up."""
+
 MAX_RESAMPLED = 10
 """Diverged attempts at one meta-iteration after which the run gives up."""
 
@@ -60,6 +64,8 @@ def train(config: Config, preset_name: str, distribution: TaskDistribution | Non
     """
     if distribution is None:
         distribution = envs.configured(config.env)
+    if agents.told(config.agent):
+        distribution = Told(distribution)
     if isinstance(distribution, Classes):  # before there is a folder: some numbers cannot be spread
         distribution.sample(config.sampling.tasks, np.random.default_rng(0))
     run = directory.create(config.run_dir)
@@ -113,7 +119,7 @@ class Trainer:
         self.workers = workers_of(config)
         torch.set_num_threads(cores())
         self.agent = build_agent(config, self.distribution, self.device)
-        self.iteration = self.saved = 0
+        self.iteration = self.saved = self.skipped_in_a_row = 0
         self.state: dict[str, Any] = {"env_steps": 0, "wall_s": 0.0, "resampled": 0}
         self.recent: deque[float] = deque(maxlen=SCORED)
         """Returns after adaptation; their mean says which checkpoint is the best."""
@@ -140,8 +146,9 @@ class Trainer:
             stack.callback(log.close)
             title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
             progress.note(f"{title} {self.run.root}")
-            for note in getattr(self.distribution, "notes", ()):
-                progress.note(note)
+            for owner in (self.distribution, self.agent):
+                for note in getattr(owner, "notes", ()):
+                    progress.note(note)
             env = self.distribution.open(sampling.tasks, sampling.episodes, self.workers)
             stack.callback(env.close)
             speed = short(self._trial(env))
@@ -164,6 +171,7 @@ class Trainer:
                     progress.update(self.iteration, row)
                     if self.iteration % config.checkpoint_every == 0:
                         self._save(complete)
+                    self._check_skipped(row, progress)
             finally:  # also where a user or a scheduler stops it: no complete iteration is lost
                 self._save(complete)
 
@@ -262,6 +270,21 @@ class Trainer:
             "time/update_s": updated - sampled,
         }
 
+    def _check_skipped(self, row: Metrics, progress: Progress) -> None:
+        """An agent leaves itself as it is where its update is not finite, and says so."""
+        if not row.get("skipped"):
+            self.skipped_in_a_row = 0
+            return
+        self.skipped_in_a_row += 1
+        progress.note(f"iteration {self.iteration} skipped: a loss, gradient or KL was not finite")
+        if self.skipped_in_a_row == MAX_SKIPPED:
+            raise UserError(
+                f"iteration {self.iteration}: {MAX_SKIPPED} updates in a row were not finite; "
+                "likely causes: learning rates (--agent.inner.lr, --agent.outer.lr) too high, or "
+                "observations or rewards of very large size (--agent.normalisation.observations, "
+                "--agent.normalisation.rewards)"
+            )
+
     def _sample(self, env: BatchedEnv, attempt: int) -> tuple[Any, list[Trajectories]]:
         """Episodes before and after each adaptation step, on fresh tasks."""
         config, sampling = self.config, self.config.sampling
@@ -273,7 +296,7 @@ class Trainer:
             self.distribution.spec,
             tasks,
             sampling.episodes,
-            config.agent.inner.steps,
+            self.agent.steps,
             (config.seed, self.iteration, attempt),
             self.device,
         )

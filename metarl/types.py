@@ -218,6 +218,22 @@ class Trajectories(NamedTuple):
         return self.solved_at > 0
 
 
+class Actor(Protocol):
+    """Acts in some episodes of every task, step by step from their start; it may remember."""
+
+    def __call__(
+        self, obs: Tensor, rewards: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution]:
+        """Actions [K, e, act_dim] and the distribution that they came from.
+
+        Args:
+            obs: [K, e, obs_dim]; zero where an episode has ended.
+            rewards: [K, e] of the step that led there; None at the first.
+            noise: [K, e, n].
+        """
+        ...
+
+
 class Agent(Protocol):
     """What the doors know of an agent. Only meta_update and load_state_dict change it.
 
@@ -226,11 +242,19 @@ class Agent(Protocol):
 
     @property
     def noise(self) -> tuple[str, int]:
-        """The kind of noise that `act` takes ("normal" or "gumbel"), and its width."""
+        """The kind of noise that an actor takes ("normal" or "gumbel"), and its width."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps in a meta-iteration of training, each from a round of episodes."""
         ...
 
     def begin(self) -> Any: ...
-    def act(self, state: Any, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]: ...
+    def actor(self, state: Any, episodes: slice) -> Actor:
+        """Who acts in these episodes of every task, after the steps that `state` has behind it."""
+        ...
+
     def adapt(self, state: Any, support: Trajectories) -> Any: ...
     def meta_update(self, state: Any, query: Trajectories, rng: np.random.Generator) -> Metrics: ...
     def state_dict(self) -> Params: ...

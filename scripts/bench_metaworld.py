@@ -41,7 +41,7 @@ from metarl.device import torch_threads
 from metarl.envs import catalogue
 from metarl.envs.metaworld.batched import ClassShare
 from metarl.envs.metaworld.simulations import ACTION_SCALE, FRAME_SKIP, UPRIGHT
-from metarl.sampling.collect import collect, draw
+from metarl.sampling.collect import collect, draw, memoryless
 from metarl.sampling.crew import ThisProcess
 from metarl.sampling.pool import Pool
 from metarl.types import Workers
@@ -81,7 +81,9 @@ class Ours:
 
     def _collect(self, state: Any):
         act = partial(self.agent.act, state)
-        return collect(self.env, act, self.draws, self.distribution.spec, torch.device("cpu"))
+        return collect(
+            self.env, memoryless(act), self.draws, self.distribution.spec, torch.device("cpu")
+        )
 
     def play(self, state: Any) -> float:
         """Seconds for an episode of all simulations, the reset and the storing included."""

@@ -35,7 +35,7 @@ from metarl.envs import catalogue
 from metarl.envs.gym_tasks import gym_tasks
 from metarl.envs.half_cheetah import HalfCheetahEnv
 from metarl.envs.parameters import Uniform
-from metarl.sampling.collect import collect, draw
+from metarl.sampling.collect import collect, draw, memoryless
 from metarl.types import Workers
 
 VARIANTS = {5: "half-cheetah-vel:varibad", 1: "half-cheetah-vel:maml2017"}
@@ -81,7 +81,9 @@ class Ours:
         """Seconds for an episode of all simulations, the reset and the storing included."""
         act = partial(self.agent.act, self.state)
         start = time.perf_counter()
-        played = collect(self.env, act, self.draws, self.distribution.spec, torch.device("cpu"))
+        played = collect(
+            self.env, memoryless(act), self.draws, self.distribution.spec, torch.device("cpu")
+        )
         seconds = time.perf_counter() - start
         self.env.reset(self.draws.reset_seeds)
         batch = self.env.batch
@@ -186,7 +188,7 @@ class Pooled:
     def play(self) -> float:
         act = partial(self.agent.act, self.agent.begin())
         start = time.perf_counter()
-        collect(self.env, act, self.draws, self.distribution.spec, torch.device("cpu"))
+        collect(self.env, memoryless(act), self.draws, self.distribution.spec, torch.device("cpu"))
         return time.perf_counter() - start
 
 

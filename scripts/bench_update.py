@@ -39,7 +39,7 @@ class TheUsualWay:
 
     def __init__(self, agent: GradientAgent):
         self.policy, self.meta = agent.policy, agent.meta
-        self.lr, self.config = agent.config.inner.lr, agent.config.outer
+        self.lr, self.config = agent.inner.config.lr, agent.outer.config
 
     def adapted(self, params: Params, support: Batch, task: int, create_graph: bool) -> Params:
         obs, *rest = (x[task] for x in support)
@@ -96,7 +96,7 @@ class Ours:
     """The agent's own update, without keeping its result."""
 
     def __init__(self, agent: GradientAgent, fraction: float, dtype: str):
-        outer = replace(agent.config.outer, query_fraction=fraction, product_dtype=dtype)
+        outer = replace(agent.outer.config, query_fraction=fraction, product_dtype=dtype)
         config = replace(agent.config, outer=outer)
         spec = agent.spec
         self.agent = GradientAgent(spec, config, np.random.default_rng(0), agent.device)
@@ -155,7 +155,7 @@ def main() -> None:
     }
     print(
         f"{args.tasks} tasks x {args.episodes} episodes x {args.steps} steps, MLP 64-64 "
-        f"{args.activation}, {agent.config.outer.cg_iterations} CG iterations, "
+        f"{args.activation}, {agent.outer.config.cg_iterations} CG iterations, "
         f"{torch.get_num_threads()} torch threads on {args.device}, median of {args.repeats} turns"
     )
     exact = usual.direction(support, advantages())[0]

@@ -14,7 +14,7 @@ import pytest
 
 from metarl import evaluate, report, train
 from metarl.cli import open_door
-from metarl.config import Config, EvaluationConfig
+from metarl.config import Config, EvaluationConfig, SgdConfig, TrpoConfig
 from metarl.config_files import dump, keys
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
@@ -67,6 +67,7 @@ def test_a_preset_and_its_flags():
     assert name == "point-goal"
     assert (config.seed, config.iterations, config.device, config.workers) == (3, 5, "cpu", 2)
     assert config.run_dir == "/tmp/here"
+    assert isinstance(config.agent.inner, SgdConfig)
     assert config.agent.inner.lr == 0.2
     assert config.sampling == preset("point-goal").sampling
 
@@ -95,6 +96,8 @@ def test_flags_of_every_type():
     )
     assert config.agent.policy.hidden == (32, 16)
     assert config.agent.policy.activation == "tanh"
+    assert isinstance(config.agent.inner, SgdConfig)
+    assert isinstance(config.agent.outer, TrpoConfig)
     assert config.agent.inner.first_order is True
     assert config.agent.outer.damping == 1e-3
     assert config.workers == "auto"
@@ -116,6 +119,7 @@ def test_a_run_is_kept_under_its_preset_and_what_stands_in_its_place():
 
 def test_agent_name_and_agent_settings_do_not_clash():
     config, _ = train.read("point-goal --agent maml-trpo --agent.inner.lr 0.3".split())
+    assert isinstance(config.agent.inner, SgdConfig)
     assert (config.agent.name, config.agent.inner.lr) == ("maml-trpo", 0.3)
 
 
@@ -131,6 +135,7 @@ def test_file_over_preset_and_flag_over_file(tmp_path: Path):
     file.write_text("seed: 5\niterations: 7\nagent: {inner: {steps: 2}}\n")
     config, _ = train.read(["point-goal", "--config", str(file), "--seed", "6"])
     assert (config.seed, config.iterations) == (6, 7)
+    assert isinstance(config.agent.inner, SgdConfig)
     assert (config.agent.inner.lr, config.agent.inner.steps) == (0.5, 2)
 
 
@@ -164,7 +169,7 @@ BAD_TRAIN = {
     "point-goal --device tpu": "--device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
     "point-goal --workers some": "--workers is 'some'; expected a whole number at least 0 or",
     "point-goal --agent.policy.hidden 8 x": "--agent.policy.hidden is '8 x'; expected a list",
-    "point-goal --agent maml-trop": "'maml-trop' is no agent; did you mean 'maml-trpo'?",
+    "point-goal --agent maml-trop": "'maml-trop' is no agent; did you mean 'maml-trpo' or",
     "point-goal --agent": "--agent has no value",
     "point-goal --env half-cheetah-vol:promp": "'half-cheetah-vol:promp' is no task distribution",
     "point-goal --config none.yaml": "none.yaml cannot be read: No such file or directory",

@@ -18,6 +18,7 @@ from metarl.equations.gaussian import Gaussian
 from metarl.presets import preset
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.class_success import class_success
+from metarl.sampling.collect import memoryless
 from metarl.types import EnvSpec, Step, Task, Trajectories, Workers
 
 HORIZON = 6
@@ -80,10 +81,13 @@ class CountingAgent:
     def begin(self) -> int:
         return 0
 
-    def act(self, state: int, obs: torch.Tensor, noise: torch.Tensor):
-        mean = torch.full_like(obs, float(state))
-        distribution = Gaussian(mean, torch.zeros(1))
-        return distribution.sample(noise), distribution
+    def actor(self, state: int, episodes: slice):
+        def act(obs: torch.Tensor, noise: torch.Tensor):
+            mean = torch.full_like(obs, float(state))
+            distribution = Gaussian(mean, torch.zeros(1))
+            return distribution.sample(noise), distribution
+
+        return memoryless(act)(episodes)
 
     def adapt(self, state: int, support: Trajectories) -> int:
         assert support.obs.shape[2] == EPISODES

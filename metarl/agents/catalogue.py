@@ -7,7 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metarl.config import AgentConfig, SgdConfig, TrpoConfig
+from metarl.config import (
+    AdvantageConfig,
+    AgentConfig,
+    NoStepsConfig,
+    NoUpdateConfig,
+    PolicyConfig,
+    PpoConfig,
+    PpoStepsConfig,
+    ReptileConfig,
+    SgdConfig,
+    TrialConfig,
+    TrialPpoConfig,
+    TrpoConfig,
+)
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -23,13 +36,132 @@ class Entry(NamedTuple):
     summary: str
     config: AgentConfig
     """Complete settings; their classes are the rules whose keys a file or flag may set."""
+    told: bool = False
+    """Whether it observes the numbers of its task: no learner, but a bound on them."""
 
+
+def _entry(
+    name: str,
+    summary: str,
+    inner: SgdConfig | PpoStepsConfig | TrialConfig | NoStepsConfig,
+    outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig,
+    policy: PolicyConfig | None = None,
+    advantages: AdvantageConfig | None = None,
+    told: bool = False,
+) -> Entry:
+    parts = (policy or PolicyConfig(), advantages or AdvantageConfig())
+    return Entry(summary, AgentConfig(name, inner, outer, *parts), told)
+
+
+_VALUED = AdvantageConfig(gae_lambda=0.95)
+"""Of agents that learn a value function."""
 
 AGENTS = {
-    "maml-trpo": Entry(
-        "MAML: policy-gradient steps inside, a trust-region step outside (arXiv:1703.03400)",
-        AgentConfig(name="maml-trpo", inner=SgdConfig(), outer=TrpoConfig()),
-    ),
+    entry.config.name: entry
+    for entry in (
+        _entry(
+            "maml-trpo",
+            "MAML: policy-gradient steps inside, a trust-region step outside (arXiv:1703.03400)",
+            SgdConfig(),
+            TrpoConfig(),
+        ),
+        _entry(
+            "maml-ppo",
+            "MAML with PPO outside: several epochs on each meta-batch",
+            SgdConfig(),
+            PpoConfig(),
+        ),
+        _entry(
+            "promp",
+            "ProMP: the low-variance curvature surrogate, and a KL penalty (arXiv:1810.06784)",
+            SgdConfig(),
+            PpoConfig(inner_ratio=True, inner_kl=5e-4),
+        ),
+        _entry(
+            "e-maml",
+            "E-MAML: exploration credited for what comes after adaptation (arXiv:1803.01118)",
+            SgdConfig(),
+            PpoConfig(exploration=True),
+        ),
+        _entry(
+            "dice-maml",
+            "MAML through the DiCE estimator (arXiv:1802.05098)",
+            SgdConfig(estimator="dice"),
+            PpoConfig(lr=3e-3, epochs=1),  # after it the gradient no longer fits these episodes
+        ),
+        _entry(
+            "fomaml-trpo",
+            "first-order MAML: the inner step's derivative left out (arXiv:1703.03400)",
+            SgdConfig(first_order=True),
+            TrpoConfig(),
+        ),
+        _entry(
+            "anil-trpo",
+            "ANIL: inner steps move the last layer alone (arXiv:1909.09157)",
+            SgdConfig(moved="head"),
+            TrpoConfig(),
+        ),
+        _entry(
+            "meta-sgd-trpo",
+            "Meta-SGD: a learned step size for every parameter (arXiv:1707.09835)",
+            SgdConfig(learn_lr=True),
+            TrpoConfig(),
+        ),
+        _entry(
+            "cavia-trpo",
+            "CAVIA: inner steps move context inputs alone (arXiv:1810.03642)",
+            SgdConfig(lr=1.0, moved="context"),
+            TrpoConfig(),
+            PolicyConfig(context=10),
+        ),
+        _entry(
+            "reptile-ppo",
+            "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",
+            PpoStepsConfig(steps=2),
+            ReptileConfig(),
+            advantages=_VALUED,
+        ),
+        _entry(
+            "rl2",
+            "RL2: a recurrent policy that remembers a task's episodes (arXiv:1611.02779)",
+            TrialConfig(),
+            TrialPpoConfig(),
+            advantages=_VALUED,
+        ),
+        _entry(
+            "joint-trpo",
+            "control: TRPO on all tasks at once, adapted at evaluation only",
+            SgdConfig(steps=0),
+            TrpoConfig(),
+        ),
+        _entry(
+            "joint-ppo",
+            "control: PPO on all tasks at once, adapted at evaluation only",
+            SgdConfig(steps=0),
+            PpoConfig(),
+        ),
+        _entry(
+            "oracle-trpo",
+            "bound: TRPO on all tasks at once, told the numbers of its task",
+            SgdConfig(steps=0),
+            TrpoConfig(),
+            told=True,
+        ),
+        _entry(
+            "random",
+            "control: initial parameters, never meta-trained, adapted by policy-gradient steps",
+            SgdConfig(),
+            NoUpdateConfig(),
+        ),
+        _entry(
+            "sb3-ppo",
+            "control: Stable-Baselines3's PPO from scratch on each task",
+            PpoStepsConfig(lr=3e-4, epochs=10),
+            NoUpdateConfig(),
+            PolicyConfig(hidden=(64, 64), activation="tanh", init="orthogonal"),
+            _VALUED,
+        ),
+    )
 }
 
 
@@ -48,10 +180,45 @@ def default(name: str) -> AgentConfig:
     return AGENTS[name].config
 
 
+def table() -> str:
+    """The agents as the README shows them."""
+    rows = [f"| `{name}` | {entry.summary} |" for name, entry in AGENTS.items()]
+    return "\n".join(["| `--agent` | what it is |", "|---|---|", *rows])
+
+
+def told(config: AgentConfig) -> bool:
+    """Whether the agent observes the numbers of its task."""
+    return config.name in AGENTS and AGENTS[config.name].told
+
+
 def build(
     spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
 ) -> Agent:
-    """The agent that `config` describes, before its first update."""
-    from metarl.agents.gradient_agent import GradientAgent  # torch: once an agent is built
+    """The agent that `config` describes, before its first update.
 
-    return GradientAgent(spec, config, rng, device)
+    Raises:
+        UserError: where its rules do not serve the space, or not each other.
+    """
+    # torch: once an agent is built
+    if config.name == "sb3-ppo":
+        from metarl.agents.sb3 import Sb3Ppo
+
+        return Sb3Ppo(spec, config, rng, device)
+    match config.inner, config.outer:
+        case TrialConfig(), TrialPpoConfig():
+            from metarl.agents.rl2 import Rl2
+
+            return Rl2(spec, config, rng, device)
+        case PpoStepsConfig(), ReptileConfig():
+            from metarl.agents.reptile import Reptile
+
+            return Reptile(spec, config, rng, device)
+        case SgdConfig(), PpoConfig():
+            from metarl.agents.surrogate_agent import SurrogateAgent
+
+            return SurrogateAgent(spec, config, rng, device)
+        case SgdConfig(), TrpoConfig() | NoUpdateConfig():
+            from metarl.agents.gradient_agent import GradientAgent
+
+            return GradientAgent(spec, config, rng, device)
+    raise UserError(f"agent {config.name!r} has rules that do not go together")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,18 +15,20 @@ from metarl.agents.inner.sgd import Sgd
 from metarl.agents.normalisation import Normaliser, Statistics, normalised
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
-from metarl.config import AgentConfig
+from metarl.config import AgentConfig, NoUpdateConfig, PpoConfig, SgdConfig, TrpoConfig
 from metarl.device import product_dtype
 from metarl.equations.distributions import ActionDistribution
-from metarl.networks.mlp import MlpPolicy
-from metarl.types import EnvSpec, Metrics, Params, Trajectories
+from metarl.errors import UserError
+from metarl.networks.mlp import MlpPolicy, joined, of_tasks
+from metarl.sampling.collect import memoryless
+from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
 
 class TaskState(NamedTuple):
     """K tasks on their way from the meta-parameters to their own."""
 
     params: Params
-    """Shared before the first step, then [K, ...]."""
+    """Shared but for those that a step moved, [K, ...]; `mlp.of_tasks` takes one task's."""
     supports: tuple[Batch, ...]
     """What each step so far learned from."""
     seen: tuple[Statistics, ...]
@@ -42,9 +45,21 @@ class GradientAgent:
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
     ):
         self.spec, self.config, self.device = spec, config, device
+        inner, outer = config.inner, config.outer
+        assert isinstance(inner, SgdConfig)  # what the catalogue builds this agent of
+        if inner.estimator == "dice" and not isinstance(outer, PpoConfig):
+            raise UserError(
+                f"agent {config.name!r} differentiates its inner loss by hand, which "
+                f"agent.inner.estimator {inner.estimator!r} has no form for\n"
+                "  take PPO outside, --agent dice-maml, or --agent.inner.estimator score"
+            )
         self.policy = MlpPolicy(spec, config.policy)
-        self.inner, self.outer = Sgd(self.policy, config.inner), Trpo(config.outer)
-        self.meta: Params = {k: v.to(device) for k, v in self.policy.init(rng).items()}
+        self.inner = Sgd(self.policy, inner)
+        if isinstance(outer, TrpoConfig):  # without one there is nothing to update by
+            self.outer = Trpo(outer)
+        start = self.policy.init(rng)
+        start = {**start, **self.inner.init(start)}
+        self.meta: Params = {name: x.to(device) for name, x in start.items()}
         self.normaliser = Normaliser.before_anything(
             config.normalisation, config.advantages.discount, spec.obs_dim, device
         )
@@ -54,9 +69,14 @@ class GradientAgent:
         """The kind of noise that `act` takes, and its width."""
         return self.policy.kind.noise, self.policy.noise_dim
 
+    @property
+    def steps(self) -> int:
+        """Adaptation steps in a meta-iteration of training."""
+        return self.inner.config.steps
+
     def begin(self) -> TaskState:
         """Every task starts at the meta-parameters."""
-        return TaskState(self.meta, (), ())
+        return TaskState(self.policy.begin(self.meta), (), ())
 
     def act(
         self, state: TaskState, obs: Tensor, noise: Tensor
@@ -65,21 +85,20 @@ class GradientAgent:
         distribution = self.policy(state.params, self.normaliser.obs(obs))
         return distribution.sample(noise), distribution
 
+    def actor(self, state: TaskState, episodes: slice) -> Actor:
+        """Acts by `act`; which episodes it is does not matter."""
+        return memoryless(partial(self.act, state))(episodes)
+
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """One inner step of every task on its own episodes. Changes nothing here."""
         batch = self.batch(support)
-        index, shared = len(state.supports), not state.supports
+        index = len(state.supports)
         parts = [
-            self.inner.step(
-                state.params if shared else {k: v[rows] for k, v in state.params.items()},
-                batch.tasks(rows),
-                index,
-            )
+            self.inner.step(of_tasks(state.params, rows), batch.tasks(rows), index)
             for rows in chunks([batch], self.policy)
         ]
-        params = {name: torch.cat([part[name] for part in parts]) for name in self.meta}
         seen = self.normaliser.statistics(support)
-        return TaskState(params, (*state.supports, batch), (*state.seen, seen))
+        return TaskState(joined(parts), (*state.supports, batch), (*state.seen, seen))
 
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
@@ -87,7 +106,10 @@ class GradientAgent:
         """One outer step, from the episodes `query` that the adapted policies collected.
 
         Only after it do the statistics change that observations and rewards are normalised by.
+        Without an outer rule nothing changes.
         """
+        if isinstance(self.config.outer, NoUpdateConfig):
+            return {"skipped": 0.0}
         seen = (*state.seen, self.normaliser.statistics(query))
         self.meta, metrics = self.outer.step(self.meta, self.objective(state, query, rng))
         self.normaliser = self.normaliser.after(*seen)
@@ -102,7 +124,7 @@ class GradientAgent:
     ) -> AdaptationObjective:
         """What `meta_update` maximises. `rng` draws the thinned query of its products."""
         batch = self.batch(query)
-        outer = self.config.outer
+        outer = self.outer.config
         return AdaptationObjective(
             self.policy,
             self.inner,

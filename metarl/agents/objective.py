@@ -58,7 +58,7 @@ class AdaptationObjective:
         self.gain = float((query.weights * query.advantages).sum() / self.num_tasks)
 
     def _linearise(self, rows: slice, thinned: Batch, product_dtype: torch.dtype) -> None:
-        params, steps = self.meta, []
+        params, steps = self.policy.begin(self.meta), []
         for index, support in enumerate(self.supports):
             steps.append(self.rule.linearise(params, support.tasks(rows), index))
             params = steps[-1].params
@@ -81,9 +81,9 @@ class AdaptationObjective:
         """
         total = {name: torch.zeros_like(x) for name, x in self.meta.items()}
         for part in self.parts:
-            moved = tangent
+            moved = self.policy.begin(tangent)
             for step in part.steps:
-                moved = step.derivative(moved)
+                moved = step.forward(moved)
             distribution_dot, _ = part.query.jvp(moved)
             curved = part.query.distribution.fisher(distribution_dot).scaled(part.weights)
             gradient, _ = part.query.vjp(curved)
@@ -94,7 +94,7 @@ class AdaptationObjective:
         """The gain and the mean KL(old || new) on all query data, at other meta-parameters."""
         gain = kl = 0.0
         for part, old in zip(self.parts, self.behaviour, strict=True):
-            params = meta
+            params = self.policy.begin(meta)
             for index, support in enumerate(self.supports):
                 params = self.rule.step(params, support.tasks(part.rows), index)
             query = self.query.tasks(part.rows)
@@ -108,11 +108,12 @@ class AdaptationObjective:
     @staticmethod
     def _add(total: Params, per_task: Params) -> None:
         for name, x in per_task.items():
-            total[name] += x.sum(0)
+            if name in total:  # a context is no meta-parameter
+                total[name] += x.sum(0)
 
 
 def _pull_back(steps: Sequence[LinearisedStep], gradient: Params) -> Params:
     """The chain rule through the inner steps, last one first."""
     for step in reversed(steps):
-        gradient = step.derivative(gradient)
+        gradient = step.transposed(gradient)
     return gradient

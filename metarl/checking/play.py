@@ -18,7 +18,7 @@ from metarl.config import PolicyConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
-from metarl.sampling.collect import Draws, collect, draw, returns_of
+from metarl.sampling.collect import Draws, collect, draw, memoryless, returns_of
 from metarl.types import BatchedEnv, Classes, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
 MANY = 1000
@@ -138,7 +138,7 @@ class Subject:
     ) -> Trajectories:
         env.set_tasks(tasks)
         brief = draws._replace(noise=draws.noise[:steps])
-        return collect(env, self.policy.act, brief, self.spec, CPU, tasks)
+        return collect(env, memoryless(self.policy.act), brief, self.spec, CPU, tasks)
 
     def close(self) -> None:
         if "env" in self.__dict__:

@@ -29,8 +29,9 @@ class LinearisedMlp:
 
     def __init__(self, policy: MlpPolicy, params: Params, obs: Tensor):
         self.relu = policy.config.activation == "relu"
+        self.context = policy.config.context
         self.weights = [params[f"layer{i}.weight"] for i in range(policy.layers)]
-        self.inputs, self.slopes = [obs], []
+        self.inputs, self.slopes = [policy.inputs(params, obs)], []
         for i, weight in enumerate(self.weights):
             z = linear(self.inputs[-1], weight, params[f"layer{i}.bias"])
             if i < policy.layers - 1:
@@ -51,6 +52,9 @@ class LinearisedMlp:
             z_dot = linear(self.inputs[i], tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
             if i > 0:
                 z_dot = _add_product(z_dot, hidden_dot[-1], weight.mT)
+            elif self.context:
+                columns = weight[..., -self.context :]
+                z_dot = z_dot + _row_product(tangent["context"], columns.mT)
             if i < len(self.slopes):
                 hidden_dot.append(z_dot.mul_(self.slopes[i]))
         if not isinstance(self.distribution, Gaussian):
@@ -93,6 +97,12 @@ class LinearisedMlp:
         gradients = self._gradients(deltas_dot, cotangent_dot)
         for i in range(1, len(self.weights)):
             gradients[f"layer{i}.weight"].baddbmm_(deltas[i].mT, hidden_dot[i - 1])
+        if self.context:
+            column_dot = tangent["layer0.weight"][..., -self.context :]
+            delta = deltas[0].sum(1)
+            gradients["context"] += _row_product(delta, column_dot).squeeze(1)
+            outer = delta.unsqueeze(-1) * tangent["context"].unsqueeze(-2)
+            gradients["layer0.weight"][..., -self.context :] += outer
         return gradients
 
     def _gradients(self, deltas: list[Tensor], cotangent: ActionDistribution) -> Params:
@@ -100,6 +110,9 @@ class LinearisedMlp:
         for i, (delta, x) in enumerate(zip(deltas, self.inputs, strict=True)):
             gradients[f"layer{i}.weight"] = torch.bmm(delta.mT, x)
             gradients[f"layer{i}.bias"] = delta.sum(1)
+        if self.context:
+            columns = self.weights[0][..., -self.context :]
+            gradients["context"] = _row_product(gradients["layer0.bias"], columns).squeeze(1)
         if isinstance(cotangent, Gaussian):
             gradients["log_std"] = cotangent.log_std.sum(1) * self.std_moves
         return gradients
@@ -107,7 +120,7 @@ class LinearisedMlp:
     def to(self, dtype: torch.dtype) -> LinearisedMlp:
         """The same linearisation, kept in another precision."""
         other = object.__new__(LinearisedMlp)
-        other.relu = self.relu
+        other.relu, other.context = self.relu, self.context
         other.weights = [x.to(dtype) for x in self.weights]
         other.inputs = [x.to(dtype) for x in self.inputs]
         other.slopes = [x.to(dtype) for x in self.slopes]
@@ -115,6 +128,11 @@ class LinearisedMlp:
         if isinstance(self.distribution, Gaussian):
             other.std_moves = self.std_moves.to(dtype)
         return other
+
+
+def _row_product(row: Tensor, matrix: Tensor) -> Tensor:
+    """row matrix as [1, out], or [K, 1, out] where either is one for each task."""
+    return torch.matmul(row.unsqueeze(-2), matrix)
 
 
 def _add_product(total: Tensor, x: Tensor, matrix: Tensor) -> Tensor:

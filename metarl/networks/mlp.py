@@ -7,6 +7,7 @@ observations are `[..., N, obs_dim]` or `[K, ..., N, obs_dim]`. One code serves 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -52,13 +53,16 @@ class MlpPolicy:
                 f"{spec.name}: the MLP policy acts in a flat Box, in Discrete(n) or in a flat "
                 f"MultiDiscrete, both counted from 0, not in {space}"
             )
-        self.sizes = (spec.obs_dim, *config.hidden, outputs)
+        self.sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
         self.layers = len(self.sizes) - 1
         self.noise_dim = outputs
         """Width of the noise that one action is drawn from."""
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Weights by `config.init`, biases zero, log_std = log(init_std). No task axis."""
+        """Weights by `config.init`, biases zero, log_std = log(init_std). No task axis.
+
+        What a task has besides, its context, is not among them: see `begin`.
+        """
         params: Params = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
             weight = _initial_weight(rng, fan_out, fan_in, self.config.init)
@@ -68,14 +72,30 @@ class MlpPolicy:
             params["log_std"] = torch.full((self.sizes[-1],), math.log(self.config.init_std))
         return params
 
+    def begin(self, params: Params) -> Params:
+        """What every task starts from: these parameters, and a context [config.context] of zeros.
+
+        It is linear, so tangents of meta-parameters begin a task by it too.
+        """
+        if not self.config.context:
+            return params
+        return {**params, "context": params["layer0.weight"].new_zeros(self.config.context)}
+
     def __call__(self, params: Params, obs: Tensor) -> ActionDistribution:
         """The action distribution at obs [..., N, obs_dim]."""
-        x = obs
+        x = self.inputs(params, obs)
         for i in range(self.layers):
             x = linear(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
             if i < self.layers - 1:
                 x = self.activation(x)
         return self.distribution(params, x)
+
+    def inputs(self, params: Params, obs: Tensor) -> Tensor:
+        """What the first layer sees: obs [..., N, obs_dim], and its task's context behind it."""
+        if not self.config.context:
+            return obs
+        context = _over_samples(params["context"], obs)
+        return torch.cat([obs, context.expand(*obs.shape[:-1], -1)], -1)
 
     def activation(self, x: Tensor) -> Tensor:
         return x.relu() if self.config.activation == "relu" else x.tanh()
@@ -84,9 +104,32 @@ class MlpPolicy:
         if not issubclass(self.kind, Gaussian):
             return self.kind(output)
         log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
-        if log_std.dim() == 2:  # adapted: [K, act_dim], broadcast over the samples of a task
-            log_std = log_std.view(log_std.shape[0], *[1] * (output.dim() - 2), -1)
-        return Gaussian(output, log_std)
+        return Gaussian(output, _over_samples(log_std, output))
+
+
+def of_tasks(params: Params, rows: slice | int) -> Params:
+    """The parameters of some tasks, or of one without K: rows of adapted ones, all of shared."""
+    return {name: x[rows] if is_adapted(name, x) else x for name, x in params.items()}
+
+
+def joined(parts: Sequence[Params]) -> Params:
+    """The inverse of `of_tasks`, for neighbouring tasks' parameters in their order."""
+    return {
+        name: torch.cat([part[name] for part in parts]) if is_adapted(name, x) else x
+        for name, x in parts[0].items()
+    }
+
+
+def is_adapted(name: str, x: Tensor) -> bool:
+    """Whether a parameter has a leading K: a weight is a matrix without it, all else a vector."""
+    return x.dim() > (2 if name.endswith("weight") else 1)
+
+
+def _over_samples(x: Tensor, samples: Tensor) -> Tensor:
+    """A shared [n] as it is, an adapted [K, n] broadcast over samples [K, ..., n] of its task."""
+    if x.dim() == 1:
+        return x
+    return x.view(x.shape[0], *[1] * (samples.dim() - 2), -1)
 
 
 def _initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> np.ndarray:

@@ -11,10 +11,24 @@ from torch import Tensor
 
 from metarl import keys
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.types import BatchedEnv, EnvFaultError, EnvSpec, Part, Step, Task, Trajectories
+from metarl.types import Actor, BatchedEnv, EnvFaultError, EnvSpec, Part, Step, Task, Trajectories
 
 Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
 """obs [K, E, obs_dim], noise [K, E, n] -> actions [K, E, act_dim] and their distribution."""
+
+ActorOf = Callable[[slice], Actor]
+"""Some of every task's episodes -> who acts in them, from their first step on."""
+
+
+def memoryless(act: Act) -> ActorOf:
+    """Actors that look at nothing but what is observed now."""
+
+    def actor(
+        obs: Tensor, rewards: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution]:
+        return act(obs, noise)
+
+    return lambda _: actor
 
 
 Fault = Callable[[int, int, int, str, object], EnvFaultError]
@@ -92,13 +106,13 @@ class Playing:
     def __init__(
         self,
         part: Part,
-        act: Act,
+        actor: Actor,
         noise: Tensor,
         outcomes: Outcomes,
         device: torch.device,
         fault: Fault,
     ):
-        self.part, self._act, self._noise, self._device = part, act, noise, device
+        self.part, self._actor, self._noise, self._device = part, actor, noise, device
         self._fault = fault
         self._outcomes = outcomes
         self._alive = np.ones(outcomes.solved_at.shape, bool)
@@ -113,7 +127,7 @@ class Playing:
         obs = self.part.first_obs()
         if not self.part.checked:
             self._check_finite("observation", obs, 0)
-        self._send(obs)
+        self._send(obs, None)
 
     def advance(self) -> None:
         """Takes up a step and, unless it was the last one, sends the next actions."""
@@ -138,7 +152,8 @@ class Playing:
         if t + 1 < len(self._noise) and self.going_on:
             # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
             living = alive[..., None]
-            self._send(np.where(living, step.obs, np.float32(0.0)) if self._ended else step.obs)
+            seen = np.where(living, step.obs, np.float32(0.0)) if self._ended else step.obs
+            self._send(seen, outcomes.rewards[:, t])
 
     def _check_finite(self, field: str, values: np.ndarray, step: int) -> None:
         """What a living episode is told must be numbers, or the policy would take the blame."""
@@ -151,10 +166,13 @@ class Playing:
             value = found[~np.isfinite(found)][0] if found.ndim else found
             raise self._fault(k, e + self.part.episodes.start, step, field, value)
 
-    def _send(self, obs: np.ndarray) -> None:
+    def _send(self, obs: np.ndarray, rewards: np.ndarray | None) -> None:
+        """`rewards` [K, e] of the step that led to `obs`."""
         t = len(self.actions)
         self._outcomes.obs[:, t] = obs
-        action, distribution = self._act(torch.from_numpy(obs).to(self._device), self._noise[t])
+        earned = None if rewards is None else torch.from_numpy(rewards).to(self._device)
+        seen = torch.from_numpy(obs).to(self._device)
+        action, distribution = self._actor(seen, earned, self._noise[t])
         self.part.send(action.cpu().numpy())
         self.actions.append(action)
         self.distributions.append(distribution)
@@ -184,16 +202,16 @@ class Whole:
 @torch.no_grad()
 def collect(
     env: BatchedEnv,
-    act: Act,
+    actor_of: ActorOf,
     draws: Draws,
     spec: EnvSpec,
     device: torch.device,
     tasks: Sequence[Task] = (),
 ) -> Trajectories:
-    """One episode in each of the K x E environments, under `act`. Errors name one of `tasks`.
+    """One episode in each of the K x E environments. Errors name one of `tasks`.
 
     T is the horizon, or the longest episode's length where all ended before it. Where the
-    environment has parts, the steps of one are under way while `act` is at another.
+    environment has parts, the steps of one are under way while an actor is at another.
 
     Raises:
         EnvFaultError: for an observation or a reward that is not finite.
@@ -208,7 +226,14 @@ def collect(
     outcomes = Outcomes.zeros(spec, num_tasks, num_steps, episodes)
     parts: Sequence[Part] = getattr(env, "parts", None) or [Whole(env, episodes)]
     plays = [
-        Playing(part, act, noise[:, :, part.episodes], outcomes.of(part.episodes), device, fault)
+        Playing(
+            part,
+            actor_of(part.episodes),
+            noise[:, :, part.episodes],
+            outcomes.of(part.episodes),
+            device,
+            fault,
+        )
         for part in parts
     ]
     for play in plays:

@@ -12,8 +12,8 @@ from torch import Tensor
 from metarl.device import torch_sleeps, torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.sampling.collect import Act, Draws, collect, draw, draw_no_noise
-from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
+from metarl.sampling.collect import ActorOf, Draws, collect, draw, draw_no_noise
+from metarl.types import Actor, Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
 def adaptation_rounds(
@@ -91,20 +91,27 @@ class _Play(NamedTuple):
         # Where simulations go on, more of torch's threads would spin on their cores.
         idle = getattr(env, "idle_while_acting", False) and torch_sleeps()
         with nullcontext() if idle else torch_threads(1):
-            act = _finite(self.agent, state, index)
-            return collect(env, act, draws, self.spec, self.device, self.tasks)
+            actor_of = _finite(self.agent, state, index)
+            return collect(env, actor_of, draws, self.spec, self.device, self.tasks)
 
 
-def _finite(agent: Agent, state: Any, steps: int) -> Act:
-    """`agent.act` for tasks after `steps` adaptation steps, whose output is looked at."""
+def _finite(agent: Agent, state: Any, steps: int) -> ActorOf:
+    """`agent.actor` for tasks after `steps` adaptation steps, whose output is looked at."""
 
-    def act(obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
-        actions, distribution = agent.act(state, obs, noise)
-        if not all(bool(x.isfinite().all()) for x in distribution):
-            raise UserError(
-                f"the policy after {steps} adaptation steps gives numbers that are not finite; "
-                "lower the inner learning rate, --agent.inner.lr"
-            )
-        return actions, distribution
+    def actor_of(episodes: slice) -> Actor:
+        actor = agent.actor(state, episodes)
 
-    return act
+        def checked(
+            obs: Tensor, rewards: Tensor | None, noise: Tensor
+        ) -> tuple[Tensor, ActionDistribution]:
+            actions, distribution = actor(obs, rewards, noise)
+            if not all(bool(x.isfinite().all()) for x in distribution):
+                raise UserError(
+                    f"the policy after {steps} adaptation steps gives numbers that are not "
+                    "finite; lower the inner learning rate, --agent.inner.lr"
+                )
+            return actions, distribution
+
+        return checked
+
+    return actor_of

@@ -1,8 +1,9 @@
-"""MAML-TRPO as an agent: what changes it and what does not, its line search, its batches."""
+"""MAML-TRPO and its kin as agents: what changes them, what does not, line search, batches."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,28 +11,43 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
+from metarl.agents import catalogue, chunks
 from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.outer.trpo import Trpo
-from metarl.config import AdvantageConfig, AgentConfig, PolicyConfig, SgdConfig, TrpoConfig
+from metarl.config import AdvantageConfig, NormalisationConfig, SgdConfig, TrpoConfig
 from metarl.equations.baseline import fitted_values
 from metarl.equations.distributions import each
 from metarl.equations.vectors import ravel
+from metarl.errors import UserError
+from metarl.networks.mlp import of_tasks
 from metarl.types import EnvSpec, Trajectories
 
 TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
 CPU = torch.device("cpu")
+NAMES = ("maml-trpo", "fomaml-trpo", "anil-trpo", "meta-sgd-trpo", "cavia-trpo", "joint-trpo")
+SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3)}
 
 
-def agent_on(kind: str, steps: int = 1, **outer) -> GradientAgent:
-    space = Box(-1, 1, (2,)) if kind == "box" else Discrete(3)
-    spec = EnvSpec("problem", Box(-1, 1, (OBS,)), space, STEPS)
-    config = AgentConfig(
-        policy=PolicyConfig(hidden=(8,)),
-        inner=SgdConfig(lr=0.5, steps=steps),
-        outer=TrpoConfig(query_fraction=1.0, **outer),
+def agent_on(
+    kind: str, steps: int | None = None, name: str = "maml-trpo", device=CPU, **outer: Any
+) -> GradientAgent:
+    """The catalogue's agent, with a small policy and steps for small problems, 5 times its own."""
+    entry = catalogue.default(name)
+    assert isinstance(entry.inner, SgdConfig)
+    config = replace(
+        entry,
+        policy=replace(entry.policy, hidden=(8,)),
+        inner=replace(
+            entry.inner,
+            lr=5 * entry.inner.lr,
+            steps=entry.inner.steps if steps is None else steps,
+        ),
     )
-    return GradientAgent(spec, config, np.random.default_rng(0), CPU)
+    if isinstance(entry.outer, TrpoConfig):
+        config = replace(config, outer=replace(entry.outer, query_fraction=1.0, **outer))
+    spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[kind], STEPS)
+    return GradientAgent(spec, config, np.random.default_rng(0), device)
 
 
 def played(agent: GradientAgent, state, seed: int) -> Trajectories:
@@ -64,43 +80,128 @@ def played(agent: GradientAgent, state, seed: int) -> Trajectories:
 
 def update(agent: GradientAgent, seed: int = 0):
     state = agent.begin()
-    for index in range(agent.config.inner.steps):
+    for index in range(agent.steps):
         state = agent.adapt(state, played(agent, state, seed + index))
     return agent.meta_update(state, played(agent, state, seed + 99), np.random.default_rng(0))
 
 
-kinds = pytest.mark.parametrize("kind", ["box", "discrete"])
+kinds = pytest.mark.parametrize("kind", SPACES)
+all_names = pytest.mark.parametrize("name", NAMES)
 
 
 @kinds
-@pytest.mark.parametrize("steps", [1, 2])
-def test_only_meta_update_changes_the_agent(kind, steps):
-    agent = agent_on(kind, steps)
-    before = {name: x.clone() for name, x in agent.state_dict().items()}
+@all_names
+def test_only_meta_update_changes_the_agent(kind, name):
+    agent = agent_on(kind, name=name)
+    before = copied(agent)
     state = agent.begin()
     support = played(agent, state, 0)
     adapted = agent.adapt(state, support)
     again = agent.adapt(agent.begin(), support)
-    assert all(torch.equal(before[n], x) for n, x in agent.state_dict().items())
-    assert all(torch.equal(adapted.params[n], again.params[n]) for n in before)
-    assert all(adapted.params[n].shape == (TASKS, *before[n].shape) for n in before)
+    assert same(agent, before)
+    assert all(torch.equal(adapted.params[n], again.params[n]) for n in adapted.params)
     metrics = update(agent)
     assert metrics["line_search/accepted"] == 1.0
-    assert not all(torch.equal(before[n], x) for n, x in agent.state_dict().items())
+    assert metrics["skipped"] == 0.0
+    after = agent.state_dict()
+    assert all(after[n].shape == before[n].shape and not after[n].equal(before[n]) for n in before)
+
+
+def copied(agent: GradientAgent) -> dict[str, Tensor]:
+    return {name: x.clone() for name, x in agent.state_dict().items()}
+
+
+def same(agent: GradientAgent, before: dict[str, Tensor]) -> bool:
+    return all(torch.equal(before[name], x) for name, x in agent.state_dict().items())
+
+
+WEIGHTS = {"layer0.weight", "layer0.bias", "layer1.weight", "layer1.bias", "log_std"}
+MOVED = {
+    "maml-trpo": WEIGHTS,
+    "anil-trpo": {"layer1.weight", "layer1.bias", "log_std"},
+    "meta-sgd-trpo": WEIGHTS,
+    "cavia-trpo": {"context"},
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_step_moves_what_it_is_said_to_and_gives_it_to_each_task(name):
+    """All else is the meta-parameters' own. A context is zero before."""
+    agent = agent_on("box", name=name)
+    start = agent.begin().params
+    assert start.keys() - agent.meta.keys() == ({"context"} if name == "cavia-trpo" else set())
+    assert not any(x.any() for n, x in start.items() if n == "context")
+    state = agent.begin()
+    for _ in range(2):
+        state = agent.adapt(state, played(agent, state, 0))
+        for n, x in state.params.items():
+            if n in MOVED[name]:
+                assert x.shape == (TASKS, *start[n].shape)
+                assert not torch.equal(x[0], x[1])
+            else:
+                assert torch.equal(x, agent.meta[n])
+
+
+@all_names
+def test_tasks_adapt_alike_in_one_group_or_each_alone(name, monkeypatch):
+    """Also where some parameters are theirs and others shared."""
+    agent = agent_on("box", name=name)
+    found = []
+    for size in (chunks.CACHE_BYTES, 1):
+        monkeypatch.setattr(chunks, "CACHE_BYTES", size)
+        state = agent.begin()
+        for seed in range(2):
+            state = agent.adapt(state, played(agent, state, seed))
+        found.append(state.params)
+    obs = torch.randn(TASKS, 6, OBS, generator=torch.Generator().manual_seed(0))
+    together = agent.policy(found[0], obs)
+    for n, x in found[0].items():
+        torch.testing.assert_close(found[1][n], x)
+    for k in range(TASKS):
+        alone = agent.policy(of_tasks(found[0], k), obs[k])
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a.expand_as(together[0])[k], b.expand_as(alone[0]))
+
+
+def test_joint_training_takes_no_inner_step_and_adapts_at_evaluation():
+    """Its objective is the policy's own, all tasks together; its first step is then a whole one."""
+    joint, maml = agent_on("box", name="joint-trpo"), agent_on("box")
+    assert joint.steps == 0
+    query = played(joint, joint.begin(), 1)
+    objective = joint.objective(joint.begin(), query, np.random.default_rng(0))
+    (behaviour,) = objective.behaviour
+    torch.testing.assert_close(behaviour[0], query.behaviour[0])
+    adapted = [agent.adapt(agent.begin(), query).params for agent in (joint, maml)]
+    assert all(torch.equal(adapted[0][n], x) for n, x in adapted[1].items())
 
 
 @kinds
-def test_an_update_gains_within_the_trust_region(kind):
+def test_random_adapts_and_never_learns(kind):
+    plain = agent_on(kind, name="random")
+    config = replace(plain.config, normalisation=NormalisationConfig(observations=True))
+    agent = GradientAgent(plain.spec, config, np.random.default_rng(0), CPU)
+    before = copied(agent)
+    assert update(agent) == {"skipped": 0.0}
+    assert same(agent, before)
+    state = agent.begin()
+    adapted = agent.adapt(state, played(agent, state, 0)).params
+    assert not torch.equal(adapted["layer0.weight"][0], agent.meta["layer0.weight"])
+
+
+@kinds
+@all_names
+def test_an_update_gains_within_the_trust_region(kind, name):
     """The surrogate rises, the mean KL is within its bound and near it."""
-    metrics = update(agent_on(kind))
+    metrics = update(agent_on(kind, name=name))
     assert metrics["surrogate/after"] > metrics["surrogate/before"]
     assert 0.002 < metrics["kl"] <= 0.01
 
 
 @kinds
-def test_adaptation_raises_the_return_of_each_task(kind):
+@all_names
+def test_adaptation_raises_the_return_of_each_task(kind, name):
     """Gradient steps on the task's own reward, from the same meta-parameters."""
-    agent = agent_on(kind)
+    agent = agent_on(kind, name=name)
     state = agent.begin()
     before = played(agent, state, 5).rewards.sum((1, 2))
     for index in range(4):
@@ -118,45 +219,90 @@ def test_a_failed_line_search_keeps_the_old_parameters():
             direction, metrics = super().direction(objective)
             return -100.0 * direction, metrics
 
-    agent.outer = Downhill(agent.config.outer)
-    before = {name: x.clone() for name, x in agent.state_dict().items()}
+    agent.outer = Downhill(agent.outer.config)
+    before = copied(agent)
     metrics = update(agent)
     assert metrics["line_search/accepted"] == 0.0
     assert metrics["line_search/backtracks"] == 4.0
     assert metrics["kl"] == 0.0
     assert metrics["surrogate/after"] == metrics["surrogate/before"]
-    assert all(torch.equal(before[n], x) for n, x in agent.state_dict().items())
+    assert metrics["skipped"] == 0.0
+    assert same(agent, before)
 
 
-def test_a_non_finite_step_is_refused():
+@pytest.mark.parametrize("what", ["gradient", "direction", "KL"])
+def test_what_is_not_finite_skips_the_update(what):
+    """An infinite gradient, a direction that is no number, a KL that overflows at every length."""
     agent = agent_on("box", backtracks=3)
 
     class Broken(Trpo):
         def direction(self, objective):
+            if what == "gradient":
+                objective.gradient["layer0.bias"][0] = float("inf")
             direction, metrics = super().direction(objective)
-            return direction * float("nan"), metrics
+            factor = {"gradient": 1.0, "direction": float("nan"), "KL": 1e30}[what]
+            return direction * factor, metrics
 
-    agent.outer = Broken(agent.config.outer)
-    assert update(agent)["line_search/accepted"] == 0.0
-    assert all(torch.isfinite(x).all() for x in agent.state_dict().values())
+    agent.outer = Broken(agent.outer.config)
+    before = copied(agent)
+    metrics = update(agent)
+    assert metrics["skipped"] == 1.0
+    assert metrics["line_search/accepted"] == 0.0
+    assert same(agent, before)
 
 
-def test_state_round_trips_and_foreign_weights_are_refused():
-    agent, other = agent_on("box"), agent_on("box")
+def test_a_step_that_is_not_finite_is_no_matter_where_a_shorter_one_gains():
+    agent = agent_on("box", backtracks=15, backtrack_ratio=1e-5)
+
+    class Far(Trpo):
+        def direction(self, objective):
+            direction, metrics = super().direction(objective)
+            return 1e30 * direction, metrics
+
+    agent.outer = Far(agent.outer.config)
+    metrics = update(agent)
+    assert metrics["line_search/accepted"] == 1.0
+    assert metrics["skipped"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["maml-trpo", "random"])
+def test_dice_is_refused_where_derivatives_are_by_hand(name):
+    entry = catalogue.default(name)
+    config = replace(entry, inner=SgdConfig(estimator="dice"))
+    spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES["box"], STEPS)
+    with pytest.raises(UserError, match=r"'dice'.*\n.*--agent dice-maml") as caught:
+        GradientAgent(spec, config, np.random.default_rng(0), CPU)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@all_names
+def test_state_round_trips_and_foreign_weights_are_refused(name):
+    """What is loaded updates as the other would have, to the bit."""
+    agent, other = agent_on("box", name=name), agent_on("box", name=name)
     update(agent)
     other.load_state_dict(agent.state_dict())
-    assert all(torch.equal(agent.meta[n], other.meta[n]) for n in agent.meta)
+    assert same(other, copied(agent))
+    assert update(agent, 5) == update(other, 5)
+    assert same(other, copied(agent))
     with pytest.raises(ValueError, match="not this agent's"):
-        agent_on("discrete").load_state_dict(agent.state_dict())
+        agent_on("discrete", name=name).load_state_dict(agent.state_dict())
+
+
+def test_step_sizes_are_state():
+    """Weights of Meta-SGD and those of MAML are not each other's."""
+    learned, plain = agent_on("box", name="meta-sgd-trpo"), agent_on("box")
+    sizes = {name for name in learned.state_dict() if name.startswith("lr.")}
+    assert sizes == {f"lr.{name}" for name in plain.state_dict()}
+    for one, other in ((learned, plain), (plain, learned)):
+        with pytest.raises(ValueError, match="not this agent's"):
+            one.load_state_dict(other.state_dict())
 
 
 def test_thinned_query_points_the_same_way():
     """A product on half the query and bfloat16 Hessians stay near the exact direction."""
     exact, thin = agent_on("box"), agent_on("box")
-    thin.config = replace(
-        thin.config,
-        outer=replace(thin.config.outer, query_fraction=0.5, product_dtype="bfloat16"),
-    )
+    rough = replace(thin.outer.config, query_fraction=0.5, product_dtype="bfloat16")
+    thin.outer = Trpo(rough)
     state = exact.begin()
     state = exact.adapt(state, played(exact, state, 0))
     query = played(exact, state, 1)
@@ -237,22 +383,13 @@ def test_padding_never_reaches_the_learning_batch():
     assert (a.weights.unflatten(1, (STEPS, EPISODES)) > 0).equal(clean.mask)
 
 
-def test_extra_steps_at_evaluation_are_shorter():
-    """Trained for one step of 0.5; the published evaluation halves those after it."""
-    assert [agent_on("box").inner.lr(index) for index in range(3)] == [0.5, 0.25, 0.25]
-
-
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_gives_the_same_update():
+@all_names
+def test_a_gpu_gives_the_same_update(name):
     """The same episodes, adapted and learned from on either device, to single precision."""
-    cpu = agent_on("box")
-    gpu = GradientAgent(
-        EnvSpec("problem", Box(-1, 1, (OBS,)), Box(-1, 1, (2,)), STEPS),
-        cpu.config,
-        np.random.default_rng(0),
-        torch.device("cuda"),
-    )
+    cpu = agent_on("box", 1, name)
+    gpu = agent_on("box", 1, name, torch.device("cuda"))
     support = played(cpu, cpu.begin(), 0)
     state = cpu.adapt(cpu.begin(), support)
     query = played(cpu, state, 1)

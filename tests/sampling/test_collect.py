@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box
 
 from metarl.equations.gaussian import Gaussian
-from metarl.sampling.collect import collect, draw, returns_of
+from metarl.sampling.collect import collect, draw, memoryless, returns_of
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvFaultError, EnvSpec, Step
 
@@ -59,7 +59,9 @@ def act(obs, noise):
 
 def collected(episodes=4, tasks=2):
     draws = draw(SPEC, tasks, episodes, ("normal", 1), 1, 0, 0)
-    return collect(Counter(tasks, episodes), act, draws, SPEC, torch.device("cpu")), draws
+    return collect(
+        Counter(tasks, episodes), memoryless(act), draws, SPEC, torch.device("cpu")
+    ), draws
 
 
 def test_masks_and_endings():
@@ -98,7 +100,7 @@ def test_what_is_no_number_is_named_while_its_episode_lasts(field):
     draws = draw(SPEC, 2, 4, ("normal", 1), 1, 0, 0)
     tasks = [{"number": 1}, {"number": 2}]
     with pytest.raises(EnvFaultError, match=r"nan.*; task {'number': 2}, episode 3, step 4"):
-        collect(Broken(2, 4), act, draws, SPEC, torch.device("cpu"), tasks)
+        collect(Broken(2, 4), memoryless(act), draws, SPEC, torch.device("cpu"), tasks)
 
 
 def test_success_counts_within_the_episode_only():
@@ -146,8 +148,8 @@ class Recorder:
     def begin(self):
         return []
 
-    def act(self, state, obs, noise):
-        return act(obs, noise)
+    def actor(self, state, episodes):
+        return memoryless(act)(episodes)
 
     def adapt(self, state, support):
         return [*state, support]

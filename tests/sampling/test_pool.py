@@ -21,7 +21,7 @@ from metarl.envs import catalogue
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError, WorkersFailedError
 from metarl.sampling import worker
-from metarl.sampling.collect import collect, draw
+from metarl.sampling.collect import collect, draw, memoryless
 from metarl.sampling.processes import WorkerWarning
 from metarl.types import EnvFaultError, Step, TaskDistribution, Trajectories, Workers
 
@@ -49,7 +49,7 @@ def played(
         for index, tasks in enumerate(tasks_of(distribution, rounds)):
             opened.set_tasks(tasks)
             draws = draw(distribution.spec, K, E, ("normal", 1), 3, index)
-            found.append(collect(opened, act, draws, distribution.spec, CPU))
+            found.append(collect(opened, memoryless(act), draws, distribution.spec, CPU))
         return found
     finally:
         if env is None:

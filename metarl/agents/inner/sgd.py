@@ -10,44 +10,120 @@ from torch import Tensor
 from metarl.agents.batch import Batch
 from metarl.config import SgdConfig
 from metarl.equations.distributions import Curvature, each
+from metarl.equations.gaussian import Gaussian
+from metarl.errors import UserError
 from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import Params
 
+SIZE = "lr."
+"""What the names of learned step sizes begin with, before that of the parameter they are for."""
+
 
 class Sgd:
-    """theta_i' = theta - lr grad L_i(theta), arXiv:1703.03400, Eq. 1, for K tasks at once."""
+    """theta_i' = theta - alpha grad L_i(theta), arXiv:1703.03400, Eq. 1, for K tasks at once.
+
+    alpha has an entry for each parameter: `config.lr` where `config.moved` says so, 0 elsewhere.
+    The last layer alone is ANIL (arXiv:1909.09157). The context alone, which starts at zero in
+    every task and has no meta-parameter, is CAVIA (arXiv:1810.03642). Entries that are
+    meta-learned, each of any sign, are Meta-SGD (arXiv:1707.09835).
+    """
 
     def __init__(self, policy: MlpPolicy, config: SgdConfig):
+        """Raises UserError for settings that do not go together."""
+        _check(config, policy.config.context)
         self.policy, self.config = policy, config
+        self.moved = _moved(policy, config.moved)
+        """Names of the parameters that a step moves; no other gets a leading K by it."""
 
-    def lr(self, index: int) -> float:
-        """The step size of the adaptation step `index` (0 is the first)."""
-        trained = index < self.config.steps
-        return self.config.lr * (1.0 if trained else self.config.extra_step_scale)
+    def init(self, params: Params) -> Params:
+        """The rule's own meta-parameters, beside the policy's: learned step sizes, if any."""
+        if not self.config.learn_lr:
+            return {}
+        start = self.policy.begin(params)
+        return {SIZE + n: torch.full_like(start[n], self.config.lr) for n in self.moved}
+
+    def sizes(self, params: Params, index: int) -> StepSizes:
+        """Those of the adaptation step `index` (0 is the first); `params` holds learned ones."""
+        trained = index < max(1, self.config.steps)
+        scale = 1.0 if trained else self.config.extra_step_scale
+        if not self.config.learn_lr:
+            return StepSizes(self.config.lr * scale, self.moved, {})
+        return StepSizes(scale, self.moved, {name: params[SIZE + name] for name in self.moved})
+
+    def descended(self, params: Params, gradient: Params, index: int) -> Params:
+        """params - alpha gradient; shared ones that are moved take one gradient [K, ...] each."""
+        sizes = self.sizes(params, index)
+        return descend(params, sizes.times(gradient), sizes.rate)
 
     def step(self, params: Params, batch: Batch, index: int) -> Params:
-        """Parameters [K, ...] after one step from `params`, shared or [K, ...]."""
+        """Parameters after one step from `params`: moved ones [K, ...], others as they are."""
         here = LinearisedMlp(self.policy, params, batch.obs)
         gradient, _ = here.vjp(_loss_cotangent(here, batch))
-        return descend(params, gradient, self.lr(index))
+        return self.descended(params, gradient, index)
 
     def linearise(self, params: Params, batch: Batch, index: int) -> LinearisedStep:
         """The step with its derivatives."""
         here = LinearisedMlp(self.policy, params, batch.obs)
         gradient, deltas = here.vjp(_loss_cotangent(here, batch))
-        lr = self.lr(index)
-        after = descend(params, gradient, lr)
+        after, sizes = self.descended(params, gradient, index), self.sizes(params, index)
         if self.config.first_order:
-            return LinearisedStep(after, None, lr)
+            return LinearisedStep(after, gradient, sizes, None)
         factor = -batch.weights * batch.advantages
         curvature = here.distribution.score_curvature(batch.actions, factor)
-        return LinearisedStep(after, LossHessian(here, deltas, curvature), lr)
+        return LinearisedStep(after, gradient, sizes, LossHessian(here, deltas, curvature))
 
 
-def descend(params: Params, gradient: Params, lr: float) -> Params:
-    """params - lr gradient; shared parameters take one task's gradient [K, ...] each."""
-    return {name: params[name] - lr * gradient[name] for name in params}
+def _check(config: SgdConfig, context: int) -> None:
+    if config.moved == "context" and not context:
+        raise UserError(
+            "agent.inner.moved is 'context', and agent.policy.context is 0: nothing would move\n"
+            "  give the policy context inputs, --agent.policy.context 10, or move 'all' or 'head'"
+        )
+    if context and config.moved != "context":
+        raise UserError(
+            f"agent.policy.context is {context}, and agent.inner.moved is {config.moved!r}: the "
+            "context would stay zero\n"
+            "  move it, --agent.inner.moved context, or leave it out, --agent.policy.context 0"
+        )
+    if config.learn_lr and not config.steps:
+        raise UserError(
+            "agent.inner.learn_lr is on, and agent.inner.steps is 0: no step to learn a size from\n"
+            "  take a step in training, --agent.inner.steps 1, or switch agent.inner.learn_lr off"
+        )
+
+
+def _moved(policy: MlpPolicy, what: str) -> tuple[str, ...]:
+    """The names of all parameters, the last layer's ("head") or the context alone.
+
+    log_std goes with the last layer: its outputs are the distribution's parameters, and log_std
+    is those of them that have a bias and no weights.
+    """
+    if what == "context":
+        return ("context",)
+    layers = range(policy.layers - 1 if what == "head" else 0, policy.layers)
+    names = tuple(f"layer{i}.{part}" for i in layers for part in ("weight", "bias"))
+    return (*names, "log_std") if policy.kind is Gaussian else names
+
+
+def descend(params: Params, direction: Params, lr: float) -> Params:
+    """params - lr direction, where there is one; shared parameters take one for each task."""
+    return {**params, **{name: params[name] - lr * x for name, x in direction.items()}}
+
+
+class StepSizes(NamedTuple):
+    """alpha = rate D. The diagonal D is 1 or learned where a parameter is moved, else 0."""
+
+    rate: float
+    moved: tuple[str, ...]
+    learned: Params
+    """By the moved parameter's name; empty where D is 1."""
+
+    def times(self, x: Params) -> Params:
+        """D x, but for its zeros."""
+        if not self.learned:
+            return {name: x[name] for name in self.moved}
+        return {name: x[name] * self.learned[name] for name in self.moved}
 
 
 def _loss_cotangent(here: LinearisedMlp, batch: Batch):
@@ -64,12 +140,12 @@ class LossHessian(NamedTuple):
     """Of the loss in the distribution's parameters, sample by sample."""
 
     def __call__(self, tangent: Params) -> Params:
-        """H_i tangent for each task, [K, ...]."""
+        """H_i tangent for each task, [K, ...]; `tangent` may hold more than the policy has."""
         dtype = self.here.inputs[0].dtype
         v = {name: x.to(dtype) for name, x in tangent.items()}
         moved, hidden_dot = self.here.jvp(v)
         product = self.here.vjp_dot(v, hidden_dot, self.deltas, self.curvature.times(moved))
-        return {name: product[name].to(x.dtype) for name, x in tangent.items()}
+        return {name: x.to(tangent[name].dtype) for name, x in product.items()}
 
     def to(self, dtype: torch.dtype) -> LossHessian:
         curvature = each(lambda x: x.to(dtype), self.curvature)
@@ -77,18 +153,45 @@ class LossHessian(NamedTuple):
 
 
 class LinearisedStep(NamedTuple):
-    """theta' and the derivative I - lr H of theta -> theta'. H is symmetric, so one product
-    serves both directions; without a Hessian (first order) the derivative is the identity."""
+    """theta' = theta - rate D g(theta), and its derivative in theta and in a learned D.
+
+    That is I - rate D H in theta, and -rate g in D, which itself passes unchanged. H is symmetric,
+    so one product serves both directions. Without it (first order) H alone is left out: the
+    derivative is the identity in theta, and still -rate g in D. A context is then the same for all
+    meta-parameters but its own step size.
+    """
 
     params: Params
+    gradient: Params
+    sizes: StepSizes
     hessian: LossHessian | None
-    lr: float
 
-    def derivative(self, tangent: Params) -> Params:
-        """(I - lr H_i) tangent for each task, [K, ...]; `tangent` shared or [K, ...]."""
-        if self.hessian is None:
-            return tangent
-        return descend(tangent, self.hessian(tangent), self.lr)
+    def forward(self, tangent: Params) -> Params:
+        """The derivative times `tangent`, shared or [K, ...]."""
+        after = tangent
+        if self.hessian is not None:
+            after = descend(after, self.sizes.times(self.hessian(tangent)), self.sizes.rate)
+        by_size = {name: self.gradient[name] * tangent[SIZE + name] for name in self.sizes.learned}
+        return descend(after, by_size, self.sizes.rate)
+
+    def transposed(self, cotangent: Params) -> Params:
+        """The derivative, transposed, times `cotangent` [K, ...].
+
+        The cotangent of D may be missing: it is nothing before the last step has been met.
+        """
+        before, rate = cotangent, self.sizes.rate
+        if self.hessian is not None:
+            moved = self.sizes.times(cotangent)
+            still = {
+                name: torch.zeros_like(x) for name, x in cotangent.items() if name not in moved
+            }
+            before = descend(before, self.hessian({**still, **moved}), rate)
+        by_size = {
+            SIZE + name: cotangent.get(SIZE + name, 0.0)
+            - rate * self.gradient[name] * cotangent[name]
+            for name in self.sizes.learned
+        }
+        return {**before, **by_size}
 
     def to(self, dtype: torch.dtype) -> LinearisedStep:
         if self.hessian is None:

@@ -38,12 +38,15 @@ class Trpo:
 
     def step(self, meta: Params, objective: AdaptationObjective) -> tuple[Params, Metrics]:
         """New meta-parameters: the first of `backtracks` shrinking steps that gains within the
-        KL bound. Where none does, the old ones, and `line_search/accepted` is 0."""
+        KL bound. Where none does, the old ones, and `line_search/accepted` is 0. `skipped` is 1
+        where the gradient is not finite, or gain or KL are not even at the shortest step."""
         direction, metrics = self.direction(objective)
         start, gain, kl = ravel(meta), objective.gain, 0.0
         metrics["surrogate/before"] = objective.gain
+        finite = math.isfinite(metrics["gradient_norm"])
         accepted, candidate, tries = False, meta, 0
-        while tries < self.config.backtracks and not accepted:
+        allowed = self.config.backtracks if finite else 0
+        while tries < allowed and not accepted:
             ratio = self.config.backtrack_ratio**tries
             candidate = unravel(start + ratio * direction, meta)
             gain, kl = objective.evaluate(candidate)
@@ -54,4 +57,5 @@ class Trpo:
         metrics["line_search/accepted"] = float(accepted)
         metrics["surrogate/after"] = gain if accepted else objective.gain
         metrics["kl"] = kl if accepted else 0.0
+        metrics["skipped"] = float(not finite)
         return (candidate if accepted else meta), metrics

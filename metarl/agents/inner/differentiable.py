@@ -1,0 +1,111 @@
+"""Inner rule: `Sgd`'s step through autograd, on losses that are differentiated twice."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metarl.agents.batch import Batch
+from metarl.agents.inner.sgd import Sgd
+from metarl.config import SgdConfig
+from metarl.equations.dice import dice_loss
+from metarl.equations.distributions import ActionDistribution, each
+from metarl.equations.losses import score_function_loss, surrogate_gain
+from metarl.networks.mlp import MlpPolicy, is_adapted
+from metarl.types import Params, Trajectories
+
+
+class Round(NamedTuple):
+    """A batch, who collected it and the order of its samples."""
+
+    batch: Batch
+    behaviour: ActionDistribution
+    """What the actions were drawn from, [K, N, ...]."""
+    num_steps: int
+    """T of N = T E: time goes before episodes."""
+
+    @classmethod
+    def of(cls, batch: Batch, trajectories: Trajectories) -> Round:
+        shape = trajectories.mask.shape
+
+        def flat(x: Tensor) -> Tensor:
+            return x.expand(*shape, x.shape[-1]).flatten(1, 2)
+
+        return cls(batch, each(flat, trajectories.behaviour), shape[1])
+
+    @property
+    def obs(self) -> Tensor:
+        return self.batch.obs
+
+    def tasks(self, rows: slice) -> Round:
+        """The round of some of the tasks."""
+        behaviour = each(lambda x: x[rows], self.behaviour)
+        return Round(self.batch.tasks(rows), behaviour, self.num_steps)
+
+
+class DifferentiableSgd(Sgd):
+    """One gradient step of K tasks, whose result autograd can follow to where it started.
+
+    The loss is one of three with the same gradient where the support was collected:
+
+    * the score-function loss, `Sgd`'s own;
+    * by importance ratio (`ratio`), ProMP's low-variance curvature estimator (arXiv:1810.06784,
+      section 5). At other parameters its gradient still is theirs, and its Hessian lacks only how
+      earlier actions bear on later ones;
+    * DiCE's, whose Hessian lacks nothing in expectation, and is noisier for it. It says what other
+      parameters would collect, not what the step makes of the support at hand, so that after the
+      first of several epochs it fits the data no longer.
+    """
+
+    def __init__(self, policy: MlpPolicy, config: SgdConfig, ratio: bool):
+        super().__init__(policy, config)
+        self.ratio = ratio
+
+    def loss(self, here: ActionDistribution, support: Round) -> Tensor:
+        """[K], of policies `here` on each task's support."""
+        _, actions, advantages, weights = support.batch
+        if self.config.estimator == "dice":
+            timed = (support.num_steps, -1)
+            log_probs = here.log_probs(actions)
+            return dice_loss(*(x.unflatten(-1, timed) for x in (log_probs, advantages, weights)))
+        if self.ratio:
+            return -surrogate_gain(here, support.behaviour, actions, advantages, weights)
+        return score_function_loss(here, actions, advantages, weights)
+
+    def step(self, params: Params, support: Round, index: int) -> Params:
+        """Parameters after one step from `params`, as `Sgd.step`; they are constants."""
+        after, _ = self.follow({name: x.detach() for name, x in params.items()}, support, index)
+        return {name: x.detach() for name, x in after.items()}
+
+    def follow(
+        self, params: Params, support: Round, index: int
+    ) -> tuple[Params, ActionDistribution]:
+        """The step as a function of `params`, and the policy before it on the support.
+
+        With `first_order` the inner gradient is a constant of that function. Where no parameter
+        requires a gradient, everything is.
+        """
+        followed = any(x.requires_grad for x in params.values())
+        num_tasks = support.obs.shape[0]
+        with torch.enable_grad():
+            # One for each task, so that the sum of their losses has a gradient for each.
+            own = {name: _for_each(name, params[name], num_tasks) for name in self.moved}
+            own = {
+                name: x if x.requires_grad else x.detach().requires_grad_()
+                for name, x in own.items()
+            }
+            here = self.policy({**params, **own}, support.obs)
+            gradient = torch.autograd.grad(
+                self.loss(here, support).sum(),
+                list(own.values()),
+                create_graph=followed and not self.config.first_order,
+            )
+        by_name = dict(zip(own, gradient, strict=True))
+        return self.descended(params, by_name, index), here
+
+
+def _for_each(name: str, x: Tensor, num_tasks: int) -> Tensor:
+    """A shared parameter as [K, ...]."""
+    return x if is_adapted(name, x) else x.expand(num_tasks, *x.shape)

@@ -1,0 +1,246 @@
+"""RL2: a recurrent policy whose memory is what learns within a task (arXiv:1611.02779).
+
+A trial is `steps` + 1 episodes of one task, and each of the K x E episode slots is a trial of
+its own: round r of slot e is its r-th episode. Memory is kept from episode to episode and starts
+empty with each trial. The policy maximises the return of whole trials (`outer/trial_ppo.py`).
+
+* Rewards, as the network is told them, are divided by their root mean square over all of training
+  and clipped, where `normalisation.rewards` is on. What is learned from does not depend on scale.
+* The value function is one network with the policy, on the same memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents.normalisation import Normaliser, normalised
+from metarl.agents.outer.trial_ppo import Steps, TrialPpo
+from metarl.config import AgentConfig, TrialConfig, TrialPpoConfig
+from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
+from metarl.equations.distributions import ActionDistribution
+from metarl.equations.moments import Moments, merge, moments_of, nothing
+from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+
+ADAM, RETURNS, REWARDS = "adam.", "returns.", "rewards."
+"""What names in saved weights begin with, beside those of parameters and of normalisation."""
+
+
+class Past(NamedTuple):
+    """What K x E trials carry into their next episode."""
+
+    memory: Memory  # [K, E, size] each
+    before: Tensor  # [K, E, before_dim]: their last action, its reward, and that an episode ended
+
+
+class Trials(NamedTuple):
+    """K x E trials on their way."""
+
+    rounds: tuple[Trajectories, ...]
+    pasts: tuple[Past, ...]
+    """After each round."""
+
+
+class Rl2:
+    """RL2: begin, actor, adapt, meta_update."""
+
+    episodes_per_step = 1
+    """Episodes of a task that an adaptation step learns from, whatever the number played together:
+    each belongs to another trial."""
+
+    def __init__(
+        self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
+    ):
+        assert isinstance(config.inner, TrialConfig)  # the catalogue sees to both
+        assert isinstance(config.outer, TrialPpoConfig)
+        self.spec, self.config, self.device = spec, config, device
+        self.policy = RecurrentPolicy(spec, config.policy, config.inner)
+        self.outer = TrialPpo(self.policy, config.outer, config.advantages)
+        self.meta: Params = {k: v.to(device) for k, v in self.policy.init(rng).items()}
+        self.adam = adam_start(self.meta)
+        self.normaliser = Normaliser.before_anything(
+            replace(config.normalisation, rewards=False),
+            config.advantages.discount,
+            spec.obs_dim,
+            device,
+        )
+        self.rewards = nothing(device=device)
+        """Of single rewards: what the network is told is in units of them."""
+        self.returns = nothing(device=device)
+        """Of what trials still have before them: what the value function's unit is."""
+
+    @property
+    def noise(self) -> tuple[str, int]:
+        """The kind of noise that an actor takes, and its width."""
+        return self.policy.head.kind.noise, self.policy.head.noise_dim
+
+    @property
+    def steps(self) -> int:
+        """Episodes of a trial but the last one."""
+        return self.config.inner.steps
+
+    def begin(self) -> Trials:
+        """Nothing is remembered."""
+        return Trials((), ())
+
+    def actor(self, state: Trials, episodes: slice) -> Actor:
+        """Acts with what these trials remember."""
+        return Remembering(self, state, episodes)
+
+    def adapt(self, state: Trials, support: Trajectories) -> Trials:
+        """Every trial remembers one more episode. Changes nothing here."""
+        shape = support.final_obs.shape[:2]
+        past = state.pasts[-1] if state.pasts else self.nothing(*shape)
+        lengths = support.mask.sum(1)  # [K, E]
+        with torch.no_grad():
+            memory = self.policy.after(
+                self.meta,
+                _by_trial(self.told(support, past)),
+                lengths.flatten(),
+                tuple(x.flatten(0, 1) for x in past.memory),
+            )
+        last = lengths[:, None] - 1  # [K, 1, E]
+        action = support.actions.take_along_dim(last[..., None], 1)[:, 0]
+        reward = support.rewards.take_along_dim(last, 1)[:, 0]
+        now = Past(
+            tuple(x.unflatten(0, shape) for x in memory), self.before(action, reward, ended=True)
+        )
+        return Trials((*state.rounds, support), (*state.pasts, now))
+
+    def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
+        """PPO on whole trials, of which `query` is the last round.
+
+        Only after it do the statistics change that observations and rewards are normalised by.
+        """
+        steps = self.trial_steps(state, query)
+        seen = [self.normaliser.statistics(played) for played in (*state.rounds, query)]
+        self.meta, self.adam, self.returns, metrics = self.outer.step(
+            self.meta, self.adam, self.returns, steps, rng
+        )
+        if not metrics["skipped"]:
+            self.normaliser = self.normaliser.after(*seen)
+            self.rewards = merge(self.rewards, moments_of(steps.rewards, steps.mask))
+        return metrics
+
+    def trial_steps(self, state: Trials, query: Trajectories) -> Steps:
+        """The episodes of each of K x E trials one after the other."""
+        pasts = (self.nothing(*query.final_obs.shape[:2]), *state.pasts)
+        episodes = [
+            Steps(
+                _by_trial(self.told(played, past)),
+                _by_trial(played.actions),
+                _by_trial(played.behaviour.log_probs(played.actions)),
+                _by_trial(played.rewards),
+                _by_trial(played.mask),
+            )
+            for played, past in zip((*state.rounds, query), pasts, strict=True)
+        ]
+        return Steps(*(torch.cat(parts, 1) for parts in zip(*episodes, strict=True))).compact()
+
+    def nothing(self, *shape: int) -> Past:
+        """What trials [*shape] have behind them when they begin."""
+        like = self.meta["value.bias"]
+        before = like.new_zeros(*shape, self.policy.before_dim)
+        return Past(self.policy.nothing(*shape, like=like), before)
+
+    def told(self, played: Trajectories, past: Past) -> Tensor:
+        """What the network is told at each step, [K, T, E, obs_dim + before_dim]."""
+        within = self.before(played.actions[:, :-1], played.rewards[:, :-1], ended=False)
+        before = torch.cat([past.before[:, None], within], 1)
+        return torch.cat([self.normaliser.obs(played.obs), before], -1)
+
+    def before(self, actions: Tensor, rewards: Tensor, ended: bool) -> Tensor:
+        """What a step is told of the one before it, [..., before_dim]."""
+        if self.config.normalisation.rewards:
+            clip = self.config.normalisation.clip
+            rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
+        return self.policy.before(actions, rewards, ended)
+
+    def state_dict(self) -> Params:
+        return {
+            **self.meta,
+            **adam_state_dict(self.adam, ADAM),
+            **self.normaliser.state_dict(),
+            **_named(RETURNS, self.returns),
+            **_named(REWARDS, self.rewards),
+        }
+
+    def load_state_dict(self, state: Params) -> None:
+        """Takes what `state_dict` saved.
+
+        Raises:
+            ValueError: where names or shapes are not this agent's.
+        """
+        own = self.state_dict()
+        if normalised(state) != normalised(own):
+            raise ValueError(
+                f"these weights hold statistics of {normalised(state)}, this agent's of "
+                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
+            )
+        expected = {name: tuple(x.shape) for name, x in own.items()}
+        found = {name: tuple(x.shape) for name, x in state.items()}
+        if expected != found:
+            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
+        copies = {name: state[name].to(self.device, copy=True) for name in own}
+        self.meta = {name: copies[name] for name in self.meta}
+        self.adam = adam_loaded(self.adam, copies, ADAM)
+        self.normaliser = self.normaliser.loaded(copies)
+        self.returns, self.rewards = (_read(copies, name) for name in (RETURNS, REWARDS))
+
+
+class Remembering:
+    """Acts in some episodes of K tasks, one step after the other, as long as they last."""
+
+    def __init__(self, agent: Rl2, state: Trials, episodes: slice):
+        self._agent, self._state, self._episodes = agent, state, episodes
+
+    @torch.no_grad()
+    def __call__(
+        self, obs: Tensor, rewards: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution]:
+        agent, shape = self._agent, obs.shape[:2]
+        if rewards is None:
+            past = self._past(*shape)
+            self._memory, before = tuple(x.flatten(0, 1) for x in past.memory), past.before
+        else:
+            before = agent.before(self._action, rewards, ended=False)
+        told = torch.cat([agent.normaliser.obs(obs), before], -1)
+        shown, self._memory = agent.policy.run(
+            agent.meta, told.flatten(0, 1)[:, None], self._memory
+        )
+        distribution = agent.policy.distribution(agent.meta, shown.unflatten(0, shape)[:, :, 0])
+        self._action = distribution.sample(noise)
+        return self._action, distribution
+
+    def _past(self, num_tasks: int, episodes: int) -> Past:
+        if not self._state.pasts:
+            return self._agent.nothing(num_tasks, episodes)
+        past = self._state.pasts[-1]
+        # Where more episodes are shown than trials are under way, several go on from one trial.
+        slots = torch.arange(self._episodes.start, self._episodes.stop) % past.before.shape[1]
+        return Past(tuple(x[:, slots] for x in past.memory), past.before[:, slots])
+
+
+def _by_trial(x: Tensor) -> Tensor:
+    """[K, T, E, ...] -> [K E, T, ...]."""
+    return x.transpose(1, 2).flatten(0, 1)
+
+
+def _root_mean_square(seen: Moments) -> Tensor:
+    """One where nothing but zeros was seen. The mean is left in, or a reward that is always the
+    same would be divided by nothing."""
+    square = seen.m2 / seen.count.clamp(min=1.0) + seen.mean.square()
+    return torch.where(square > 0, square.sqrt(), 1.0)
+
+
+def _named(prefix: str, moments: Moments) -> Params:
+    return {f"{prefix}{part}": x for part, x in moments._asdict().items()}
+
+
+def _read(state: Params, prefix: str) -> Moments:
+    return Moments(*(state[f"{prefix}{part}"] for part in Moments._fields))

@@ -1,0 +1,119 @@
+"""An adapted policy as a PPO of Stable-Baselines3: it acts the same, and learns on there.
+
+There is no way back: a .zip from elsewhere is never loaded here, since that unpickles it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gymnasium.spaces import Space
+from stable_baselines3 import PPO
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import GymEnv
+from torch import Tensor, nn
+
+from metarl.agents.normalisation import Normaliser
+from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
+from metarl.config import AgentConfig
+from metarl.equations.moments import Moments, deviation
+from metarl.errors import UserError
+from metarl.networks.mlp import MlpPolicy, of_tasks
+from metarl.types import EnvSpec, Params
+
+
+class MlpAgent(Protocol):
+    """What an agent that adapts an MLP policy has."""
+
+    spec: EnvSpec
+    config: AgentConfig
+    policy: MlpPolicy
+    normaliser: Normaliser
+
+
+def export(
+    agent: MlpAgent, state: Any, task: int, env: GymEnv, settings: Mapping[str, Any] | None = None
+) -> PPO:
+    """The policy that a task has adapted to, as a PPO of Stable-Baselines3 that learns on in `env`.
+
+    Its `predict` takes observations as they are. The value function is the task's own where the
+    agent has one that is an MLP, as Reptile has, and else a fresh one. PPO knows no lower bound on
+    the deviation of actions: `min_std` holds for what is exported, not for what is learned then.
+
+    Args:
+        agent: one whose policy is an MLP: Gaussian, categorical or of several choices.
+        state: what its `begin` or `adapt` returned.
+        task: which of the state's tasks.
+        env: an environment, or a VecEnv, with the agent's spaces.
+        settings: further arguments of PPO, `n_steps` for one. The discount is the agent's.
+
+    Raises:
+        UserError: for an agent with another policy, or an environment with other spaces.
+    """
+    config, policy = agent.config, agent.policy
+    if not isinstance(policy, MlpPolicy) or isinstance(agent, Sb3Ppo):
+        raise UserError(
+            f"{config.name} has adapted no MLP policy that could be exported\n"
+            "export an agent that adapts by gradient steps or by Reptile's PPO"
+        )
+    _check_same_spaces(agent.spec, env)
+    given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
+    arguments = {**policy_arguments(config.policy), **_normalisation(agent.normaliser)}
+    ppo = PPO("MlpPolicy", env, policy_kwargs=arguments, **given)
+    params = state.learners.params if hasattr(state, "learners") else state.params
+    own = _in_environment_units(of_tasks(params, task), agent)
+    names = {**policy_names(policy), **value_names(policy)}
+    weights = {theirs: own[ours].detach() for ours, theirs in names.items() if ours in own}
+    ppo.policy.load_state_dict({**ppo.policy.state_dict(), **weights})
+    return ppo
+
+
+class Normalised(BaseFeaturesExtractor):
+    """Observations as `Normaliser.obs` has them, by statistics that stay as they are."""
+
+    def __init__(self, observation_space: Space, seen: Moments, clip: float):
+        super().__init__(observation_space, len(seen.mean))
+        self.clip = clip
+        self.mean, self.deviation = nn.Buffer(seen.mean.clone()), nn.Buffer(deviation(seen))
+
+    def forward(self, obs: Tensor) -> Tensor:
+        normal = (obs - self.mean) / self.deviation
+        return normal.clamp(-self.clip, self.clip).to(obs.dtype)
+
+
+def _normalisation(normaliser: Normaliser) -> dict[str, Any]:
+    """What a policy is to be made with so that it sees what the agent saw."""
+    seen = normaliser.seen.get("obs")
+    if seen is None or seen.count == 0:
+        return {}
+    told = {"seen": Moments(*(x.cpu() for x in seen)), "clip": normaliser.config.clip}
+    return {"features_extractor_class": Normalised, "features_extractor_kwargs": told}
+
+
+def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
+    """One task's, with what is constant in it in the first bias, and values of raw rewards."""
+    own = dict(params)
+    if "context" in own:
+        observed, constant = own["layer0.weight"].split(
+            [agent.spec.obs_dim, len(own["context"])], dim=1
+        )
+        own["layer0.bias"] = own["layer0.bias"] + constant @ own["context"]
+        own["layer0.weight"] = observed
+    if "log_std" in own:
+        own["log_std"] = own["log_std"].clamp(min=math.log(agent.config.policy.min_std))
+    if "returns" in agent.normaliser.seen:
+        unit = deviation(agent.normaliser.seen["returns"])
+        last = f"value.layer{agent.policy.layers - 1}."
+        own.update({name: (x * unit).float() for name, x in own.items() if name.startswith(last)})
+    return own
+
+
+def _check_same_spaces(spec: EnvSpec, env: GymEnv) -> None:
+    seen, acted = spec.observation_space, spec.action_space
+    if env.observation_space.shape != seen.shape or env.action_space != acted:
+        raise UserError(
+            f"the agent learned {spec.name}, with {seen.shape[0]} observations and actions in "
+            f"{acted}\nthis environment has {env.observation_space} and {env.action_space}"
+        )

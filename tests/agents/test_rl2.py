@@ -1,0 +1,389 @@
+"""RL2: what the memory is told, back-propagation through a trial, and probes with known optima."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from torch import Tensor
+
+from metarl.agents.outer.trial_ppo import Lessons, Steps
+from metarl.agents.rl2 import Rl2, Trials
+from metarl.config import (
+    AdvantageConfig,
+    AgentConfig,
+    NormalisationConfig,
+    PolicyConfig,
+    TrialConfig,
+    TrialPpoConfig,
+)
+from metarl.envs.bandit import Bandit
+from metarl.equations.distributions import each
+from metarl.sampling.rounds import adaptation_rounds
+from metarl.types import EnvSpec, Step, Trajectories, Workers
+
+TASKS, STEPS, EPISODES, OBS = 3, 6, 5, 2
+CPU = torch.device("cpu")
+SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
+
+cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
+
+
+class Part:
+    """Episodes of a length of their own, whose rewards depend on the action; all from the seed."""
+
+    checked = False
+
+    def __init__(self, episodes: slice):
+        self.episodes = episodes
+
+    def start(self, seeds: np.ndarray) -> None:
+        self.t = 0
+        chance = np.vectorize(
+            lambda s: np.random.default_rng(s).random(2 * STEPS), signature="()->(n)"
+        )
+        self.chance = chance(seeds).astype(np.float32)  # [K, e, 2 STEPS]
+        self.lengths = 1 + (self.chance[..., -1] * STEPS).astype(int)
+
+    def first_obs(self) -> np.ndarray:
+        return self.chance[..., self.t : self.t + OBS]
+
+    def send(self, actions: np.ndarray) -> None:
+        self.t += 1
+        last = self.t == self.lengths
+        self.step = Step(
+            self.first_obs(),
+            actions[..., 0].astype(np.float32) + self.chance[..., self.t],
+            last & (self.lengths < STEPS),
+            last & (self.lengths == STEPS),
+            last & False,
+        )
+
+    def receive(self) -> Step:
+        return self.step
+
+
+def agent_on(space: str, cell: Any = "gru", steps: int = 2, seed: int = 0, **outer: Any) -> Rl2:
+    spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
+    config = AgentConfig(
+        "rl2",
+        TrialConfig(cell, 8, steps),
+        TrialPpoConfig(**{"minibatches": 2, "lr": 1e-2, **outer}),
+        PolicyConfig((6,), "tanh"),
+        AdvantageConfig(discount=0.9, gae_lambda=0.8),
+        NormalisationConfig(observations=True, rewards=True),
+    )
+    return Rl2(spec, config, np.random.default_rng(seed), CPU)
+
+
+def played(
+    agent: Rl2, seed: int = 0, parts: tuple[slice, ...] = (slice(0, EPISODES),)
+) -> tuple[Trials, list[Trajectories]]:
+    env: Any = SimpleNamespace(parts=[Part(p) for p in parts], set_tasks=lambda tasks: None)
+    tasks = [{}] * TASKS
+    return adaptation_rounds(
+        agent, env, agent.spec, tasks, EPISODES, agent.steps, (seed,), agent.device
+    )
+
+
+def update(agent: Rl2, seed: int = 0) -> dict[str, float]:
+    state, rounds = played(agent, seed)
+    return agent.meta_update(state, rounds[-1], np.random.default_rng(seed))
+
+
+@cells
+@pytest.mark.parametrize("space", list(SPACES))
+@pytest.mark.parametrize("parts", [(slice(0, 5),), (slice(0, 3), slice(3, 5))], ids=["1", "2"])
+def test_one_pass_gives_the_log_probabilities_of_acting(cell, space, parts):
+    """Across the episodes of a trial, each of its own length; statistics and all."""
+    agent = agent_on(space, cell)
+    update(agent)
+    state, rounds = played(agent, 1, parts)
+    steps = agent.trial_steps(state, rounds[-1])
+    shown = torch.cat([x for _, x in agent.outer.passes(agent.meta, steps.told)], 1)
+    found = agent.policy.distribution(agent.meta, shown).log_probs(steps.actions)
+    assert 3 * STEPS > steps.mask.sum(1).max() > steps.mask.sum(1).min()
+    torch.testing.assert_close(found[steps.mask], steps.log_probs[steps.mask], atol=1e-5, rtol=0)
+
+
+def test_a_trial_is_told_what_came_before_each_of_its_steps():
+    """One-hot action, reward and end of episode of the step before, by a loop over the trial."""
+    agent = agent_on("discrete")
+    update(agent)
+    state, rounds = played(agent, 1)
+    steps = agent.trial_steps(state, rounds[-1])
+    unit = float(agent.rewards.m2 / agent.rewards.count + agent.rewards.mean**2) ** 0.5
+    for k in range(TASKS):
+        for e in range(EPISODES):
+            row, told = k * EPISODES + e, []
+            before = [0.0] * 5
+            for episode in rounds:
+                for t in range(int(episode.mask[k, :, e].sum())):
+                    obs = agent.normaliser.obs(episode.obs[k, t, e])
+                    told.append([*obs.tolist(), *before])
+                    action, reward = int(episode.actions[k, t, e]), episode.rewards[k, t, e]
+                    one_hot = [float(a == action) for a in range(3)]
+                    before = [*one_hot, float(reward) / unit, 0.0]
+                before[-1] = 1.0
+            assert int(steps.mask[row].sum()) == len(told)
+            torch.testing.assert_close(steps.told[row, : len(told)], torch.tensor(told))
+
+
+@cells
+def test_the_last_reward_and_the_end_reach_the_next_episode(cell):
+    """Acting after an episode depends on its last reward and on its end, by the network's own
+    derivatives, and on nothing of other trials."""
+    agent = agent_on("box", cell, steps=1)
+    state, rounds = played(agent)
+    support = rounds[0]
+    obs, noise = torch.zeros(TASKS, EPISODES, OBS), torch.zeros(TASKS, EPISODES, 2)
+
+    def first_action(support: Trajectories, state: Trials | None = None) -> Tensor:
+        state = state or agent.adapt(agent.begin(), support)
+        return agent.actor(state, slice(0, EPISODES))(obs, None, noise)[0]
+
+    rewards, last = support.rewards.clone(), int(support.mask[1, :, 2].sum()) - 1
+    rewards[1, last, 2] += 1.0
+    moved = (first_action(support) != first_action(support._replace(rewards=rewards))).any(-1)
+    assert moved.nonzero().tolist() == [[1, 2]]
+    (past,) = state.pasts
+    assert past.before[..., -1].eq(1.0).all()
+    silent = past._replace(before=past.before * torch.tensor([1.0] * 3 + [0.0]))
+    assert (first_action(support) != first_action(support, Trials((), (silent,)))).all()
+
+
+def test_a_trial_begins_with_nothing_remembered():
+    """Whatever was played before: the same episodes from the same draws, as at the first time."""
+    agent = agent_on("discrete")
+    _, first = played(agent, 0)
+    played(agent, 1)
+    state, again = played(agent, 0)
+    assert all(torch.equal(a.actions, b.actions) for a, b in zip(first, again, strict=True))
+    assert all(x.any() for x in state.pasts[0].memory)
+    assert not any(x.any() for x in agent.nothing(TASKS, EPISODES).memory)
+    obs, noise = torch.ones(TASKS, EPISODES, OBS), torch.zeros(TASKS, EPISODES, 3)
+    start, later = (
+        agent.actor(known, slice(0, EPISODES))(obs, None, noise)[1][0]
+        for known in (agent.begin(), state)
+    )
+    assert (start == start[0, 0]).all()
+    assert not torch.isclose(start, later).all(-1).any()
+
+
+def test_more_episodes_may_be_shown_than_trials_are_under_way():
+    agent = agent_on("discrete")
+    state, _ = played(agent)
+    obs, noise = torch.ones(TASKS, 7, OBS), torch.zeros(TASKS, 7, 3)
+    logits = agent.actor(state, slice(0, 7))(obs, None, noise)[1][0]
+    torch.testing.assert_close(logits[:, 5:], logits[:, :2])
+
+
+def double(agent: Rl2) -> tuple[dict[str, Tensor], Lessons]:
+    """Parameters a little beside those that acted, and what is to be learned; float64."""
+    g = torch.Generator().manual_seed(0)
+    state, rounds = played(agent)
+    steps = agent.trial_steps(state, rounds[-1])
+    doubled = Steps(*(x.double() if x.is_floating_point() else x for x in steps))
+    before = {name: x.double() for name, x in agent.meta.items()}
+    seen = agent.outer.returns(doubled, agent.returns)
+    lessons, _ = agent.outer.lessons(before, doubled, seen)
+    near = {n: x + 0.05 * torch.randn(x.shape, generator=g) for n, x in before.items()}
+    return near, lessons
+
+
+@cells
+@pytest.mark.parametrize("chunk", [4, 100])
+def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
+    """The loss written out over single steps, the memory detached where a chunk begins."""
+    agent = agent_on("discrete", cell, chunk=chunk, entropy=0.1)
+    params, lessons = double(agent)
+    found, _ = agent.outer.gradient(params, lessons)
+
+    def expected(cut: int) -> dict[str, Tensor]:
+        leaves = {name: x.requires_grad_() for name, x in params.items()}
+        memory, loss = agent.policy.nothing(len(lessons.told), like=lessons.told), torch.zeros(())
+        for t in range(lessons.told.shape[1]):
+            if t % cut == 0:
+                memory = tuple(x.detach() for x in memory)
+            shown, memory = agent.policy.run(leaves, lessons.told[:, t : t + 1], memory)
+            policy = agent.policy.distribution(leaves, shown[:, 0])
+            ratio = (policy.log_probs(lessons.actions[:, t]) - lessons.log_probs[:, t]).exp()
+            advantage = lessons.advantages[:, t]
+            gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+            off = (agent.policy.value(leaves, shown[:, 0]) - lessons.targets[:, t]).square()
+            here = 0.5 * off - gain - 0.1 * policy.entropy()
+            loss = loss + (lessons.weights[:, t] * here).sum()
+        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+    right, other = expected(chunk), expected(5)
+    for name, x in found.items():
+        torch.testing.assert_close(x, right[name])
+    name = "cell.weight_hh"
+    assert not torch.allclose(found[name], other[name])
+
+
+@cells
+@pytest.mark.parametrize("space", list(SPACES))
+def test_the_gradient_of_whole_trials_against_finite_differences(cell, space):
+    agent = agent_on(space, cell, entropy=0.1)
+    params, lessons = double(agent)
+    found, _ = agent.outer.gradient(params, lessons)
+    g = torch.Generator().manual_seed(1)
+    way = {n: torch.randn(x.shape, generator=g, dtype=torch.float64) for n, x in params.items()}
+
+    def loss(step: float) -> float:
+        moved = {name: x + step * way[name] for name, x in params.items()}
+        return float(agent.outer.loss(agent.outer.gradient(moved, lessons)[1]))
+
+    slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
+    assert float(sum((found[n] * way[n]).sum() for n in way)) == pytest.approx(slope, rel=1e-5)
+
+
+def test_advantages_go_on_over_the_ends_of_episodes():
+    """GAE by a loop over each trial, zero beyond its last step; whatever the rewards' scale."""
+    agent = agent_on("discrete")
+    update(agent)
+    state, rounds = played(agent, 1)
+    steps = agent.trial_steps(state, rounds[-1])
+    seen = agent.outer.returns(steps, agent.returns)
+    lessons, _ = agent.outer.lessons(agent.meta, steps, seen)
+    mean, unit = float(seen.mean), float((seen.m2 / seen.count).sqrt())
+    shown, _ = agent.policy.run(
+        agent.meta, steps.told, agent.policy.nothing(len(steps.told), like=steps.told)
+    )
+    values = mean + unit * agent.policy.value(agent.meta, shown).detach()
+    advantages, returns = torch.zeros_like(values), torch.zeros_like(values)
+    for row, length in enumerate(steps.mask.sum(1).tolist()):
+        for t in reversed(range(length)):
+            later = t + 1 if t + 1 < length else None
+            beyond = 0.0 if later is None else values[row, later]
+            delta = steps.rewards[row, t] + 0.9 * beyond - values[row, t]
+            rest = 0.0 if later is None else advantages[row, later]
+            advantages[row, t] = delta + 0.9 * 0.8 * rest
+            returns[row, t] = steps.rewards[row, t]
+            returns[row, t] += 0.0 if later is None else 0.9 * returns[row, later]
+    valid = advantages[steps.mask]
+    standard = (advantages - valid.mean()) / valid.std(correction=0)
+    for found, expected in (
+        (lessons.advantages, standard),
+        (lessons.targets, (advantages + values - mean) / unit),
+    ):
+        torch.testing.assert_close(found[steps.mask], expected[steps.mask], atol=1e-4, rtol=1e-4)
+    assert (lessons.weights > 0).equal(steps.mask)
+    some = lessons.trials(torch.tensor([1, 4]))
+    assert torch.equal(some.told, lessons.told[[1, 4]])
+    assert float(some.weights.sum()) == pytest.approx(1.0)
+    first = agent.outer.returns(steps, agent_on("discrete").returns)
+    assert float(first.mean) == pytest.approx(float(returns[steps.mask].mean()), rel=1e-5)
+
+
+def test_learning_does_not_depend_on_the_scale_of_rewards():
+    agent = agent_on("discrete")
+    state, rounds = played(agent)
+    steps = agent.trial_steps(state, rounds[-1])
+    found = []
+    for scale in (1.0, -1e-3, 1e4):
+        scaled = steps._replace(rewards=scale * steps.rewards)
+        seen = agent.outer.returns(scaled, agent.returns)
+        found.append(agent.outer.lessons(agent.meta, scaled, seen)[0])
+    torch.testing.assert_close(found[2].advantages, found[0].advantages, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(found[2].targets, found[0].targets, atol=1e-3, rtol=1e-3)
+    assert found[1].targets.abs().max() < 20.0
+
+
+def test_rewards_are_told_in_units_of_their_root_mean_square():
+    """A constant reward is one, not divided by its deviation of nothing; clipped at 10."""
+    agent = agent_on("discrete")
+    action, rewards = torch.zeros(2, 1, dtype=torch.int64), torch.tensor([-300.0, 1e9])
+    assert agent.before(action, rewards, ended=False)[0, 3] == -10.0  # nothing was seen: units of 1
+    agent.rewards = agent.rewards._replace(
+        count=torch.tensor(5.0).double(), mean=torch.tensor(300.0).double()
+    )
+    assert agent.before(action, rewards, ended=False)[:, 3].tolist() == [-1.0, 10.0]
+
+
+def test_only_meta_update_changes_the_agent():
+    agent = agent_on("discrete")
+    before = {name: x.clone() for name, x in agent.state_dict().items()}
+    state, rounds = played(agent)
+    old = each(Tensor.clone, rounds[0].behaviour), [x.clone() for x in state.pasts[0].memory]
+    one, two = (agent.adapt(state, rounds[-1]) for _ in range(2))
+    assert all(torch.equal(before[n], x) for n, x in agent.state_dict().items())
+    assert all(torch.equal(x, y) for x, y in zip(old[1], state.pasts[0].memory, strict=True))
+    for past, again in zip(one.pasts, two.pasts, strict=True):
+        assert torch.equal(past.before, again.before)
+        assert all(torch.equal(x, y) for x, y in zip(past.memory, again.memory, strict=True))
+    metrics = agent.meta_update(state, rounds[-1], np.random.default_rng(0))
+    assert metrics["skipped"] == 0.0
+    assert all(not torch.equal(before[n], x) for n, x in agent.state_dict().items())
+
+
+@cells
+def test_a_resumed_run_goes_on_to_the_bit(cell):
+    straight, first = agent_on("box", cell), agent_on("box", cell)
+    resumed = agent_on("box", cell, seed=9)
+    for seed in range(2):
+        update(straight, seed)
+        update(first, seed)
+    resumed.load_state_dict({name: x.clone() for name, x in first.state_dict().items()})
+    assert update(straight, 2) == update(resumed, 2)
+    for name, x in straight.state_dict().items():
+        assert torch.equal(x, resumed.state_dict()[name])
+    with pytest.raises(ValueError, match="not this agent's"):
+        agent_on("discrete", cell).load_state_dict(straight.state_dict())
+
+
+def test_what_is_not_finite_is_skipped():
+    agent = agent_on("box")
+    update(agent)
+    before = {name: x.clone() for name, x in agent.state_dict().items()}
+    state, rounds = played(agent)
+    rewards = rounds[-1].rewards.clone()
+    rewards[0, 0, 0] = float("nan")
+    metrics = agent.meta_update(
+        state, rounds[-1]._replace(rewards=rewards), np.random.default_rng(0)
+    )
+    assert metrics["skipped"] == 1.0
+    assert all(torch.equal(before[n], x) for n, x in agent.state_dict().items())
+
+
+def trained_on_bandits(
+    arms: list[list[float]], horizon: int, cell: Any, steps: int, iterations: int
+) -> list[float]:
+    """RL2 on these bandits in turn: mean returns of a trial's episodes."""
+    distribution = Bandit("bandit:2", "2", horizon)
+    config = AgentConfig(
+        "rl2",
+        TrialConfig(cell, 16, steps),
+        TrialPpoConfig(lr=1e-2, epochs=4, entropy=0.01),
+        PolicyConfig(()),
+        AdvantageConfig(discount=1.0, gae_lambda=0.95),
+    )
+    agent = Rl2(distribution.spec, config, np.random.default_rng(0), CPU)
+    tasks = [{"probabilities": pays} for pays in arms]
+    env = distribution.open(len(tasks), 60, Workers())
+    asked = (agent, env, agent.spec, tasks, 60)
+    for index in range(iterations):
+        state, rounds = adaptation_rounds(*asked, agent.steps, (1, index), CPU)
+        agent.meta_update(state, rounds[-1], np.random.default_rng(index))
+    _, rounds = adaptation_rounds(*asked, agent.steps, (2,), CPU)
+    return [float((x.rewards * x.mask).sum(1).mean()) for x in rounds]
+
+
+@cells
+def test_it_explores_once_and_then_exploits(cell):
+    """Of two arms one pays always and the other never: half the first pull and all others."""
+    (found,) = trained_on_bandits([[1.0, 0.0], [0.0, 1.0]], 6, cell, 0, 20)
+    assert found > 0.98 * 5.5
+
+
+@cells
+def test_it_remembers_across_episodes(cell):
+    """Episodes of one pull: what the other arm pays is known from the episode before alone."""
+    found = trained_on_bandits([[1.0, 0.0], [0.0, 1.0]], 1, cell, 2, 30)
+    assert found[0] == pytest.approx(0.5, abs=0.25)
+    assert min(found[1:]) > 0.98

@@ -1,0 +1,452 @@
+"""The agents with PPO outside: their meta-gradients, what is added to them, and the updates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from gymnasium.spaces import Box, Discrete
+from torch.func import grad, vmap
+
+from metarl.agents.inner.differentiable import DifferentiableSgd, Round
+from metarl.agents.inner.sgd import Sgd
+from metarl.agents.objective import AdaptationObjective
+from metarl.agents.outer.ppo import Ppo, Reading, SurrogateObjective
+from metarl.agents.surrogate_agent import SurrogateAgent
+from metarl.config import AgentConfig, PolicyConfig, PpoConfig, SgdConfig
+from metarl.equations.adam import adam_start
+from metarl.equations.distributions import each
+from metarl.equations.losses import clipped_gain, surrogate_gain
+from metarl.equations.vectors import ravel, unravel
+from metarl.errors import UserError
+from metarl.networks.mlp import MlpPolicy
+from metarl.types import EnvSpec, Trajectories
+
+LR, STEPS_OF_BATCH = 0.3, 8
+TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
+CPU = torch.device("cpu")
+INNER = {
+    "score": (SgdConfig(lr=LR), False),
+    "ratio": (SgdConfig(lr=LR), True),
+    "dice": (SgdConfig(lr=LR, estimator="dice"), False),
+}
+losses = pytest.mark.parametrize("loss", list(INNER))
+
+
+def build(problem: Any, loss: str, steps: int = 1, inner: Any = None, **outer):
+    """An objective whose rounds were collected at problem.params, adapted step by step."""
+    config, ratio = INNER[loss]
+    config = replace(config, steps=steps, **(inner or {}))
+    rule = DifferentiableSgd(problem.policy, config, ratio)
+    params, rounds = problem.policy.begin(problem.params), []
+    problem.generator.manual_seed(7)
+    for index in range(steps + 1):
+        batch = problem.batch()
+        behaviour = problem.policy(params, batch.obs)
+        rounds.append(Round(batch, _wide(behaviour, batch.weights.shape), STEPS_OF_BATCH))
+        if index < steps:
+            params = rule.step(params, rounds[-1], index)
+    outcomes = torch.tensor([1.2, 0.0, -1.2], dtype=problem.dtype)
+    settings = PpoConfig(inner_ratio=ratio, **outer)
+    return SurrogateObjective(problem.policy, rule, settings, rounds[:-1], rounds[-1], outcomes)
+
+
+def _wide(distribution, shape):
+    return each(lambda x: x.detach().expand(*shape, x.shape[-1]), distribution)
+
+
+def moved(problem: Any, size: float = 0.05):
+    tangent = problem.tangent()
+    return {name: x + size * tangent[name] for name, x in problem.params.items()}
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_first_epochs_gradient_is_trpos(problem, steps):
+    """By autograd here, by hand-derived products there."""
+    objective = build(problem, "score", steps)
+    supports, query = [x.batch for x in objective.supports], objective.query.batch
+    rule = Sgd(problem.policy, objective.rule.config)
+    other = AdaptationObjective(
+        problem.policy, rule, problem.params, supports, query, query, problem.dtype
+    )
+    gradient, reading = objective.gradient(problem.params)
+    torch.testing.assert_close({n: -x for n, x in gradient.items()}, other.gradient)
+    assert float(reading.gain) == pytest.approx(other.gain, abs=1e-12)
+    assert float(reading.kl) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        {"moved": "head"},
+        {"moved": "context"},
+        {"learn_lr": True},
+        {"moved": "context", "learn_lr": True},
+    ],
+    ids=["head", "context", "learned", "context learned"],
+)
+def test_so_it_is_where_steps_move_less_or_learn_how_far(make_problem, inner, first_order):
+    """ANIL, CAVIA and Meta-SGD with PPO outside: the same meta-parameters, the same gradient."""
+    problem = make_problem("box", "tanh")
+    policy = problem.policy
+    if inner.get("moved") == "context":
+        spec = EnvSpec("problem", Box(-1, 1, policy.sizes[:1]), Box(-1, 1, policy.sizes[-1:]), 10)
+        problem.policy = MlpPolicy(spec, replace(policy.config, context=3))
+        wider = problem.normal(problem.policy.sizes[1], 3)
+        first = torch.cat([problem.params["layer0.weight"], 0.1 * wider], 1)
+        problem.params["layer0.weight"] = first
+    config = SgdConfig(LR, 2, first_order, **inner)
+    rule = Sgd(problem.policy, config)
+    sizes = rule.init(problem.params)
+    problem.params |= {n: x + 0.1 * problem.normal(*x.shape) for n, x in sizes.items()}
+    objective = build(problem, "score", 2, {"first_order": first_order, **inner})
+    supports, query = [x.batch for x in objective.supports], objective.query.batch
+    other = AdaptationObjective(
+        problem.policy, rule, problem.params, supports, query, query, problem.dtype
+    )
+    gradient, _ = objective.gradient(problem.params)
+    torch.testing.assert_close({n: -x for n, x in gradient.items()}, other.gradient)
+    assert all(bool(x.any()) for x in gradient.values())
+
+
+@pytest.mark.parametrize("loss", ["score", "ratio"])
+@pytest.mark.parametrize("space", ["box", "discrete"])
+def test_later_gradients_are_finite_differences(make_problem, space, loss):
+    """Of the whole loss, elsewhere than where the data come from, through two inner steps."""
+    problem = make_problem(space, "tanh")
+    objective = build(problem, loss, 2, inner_kl=0.3, exploration=True, entropy=0.2, clip=0.4)
+    meta = moved(problem)
+    gradient, reading = objective.gradient(meta)
+    torch.testing.assert_close(reading, objective.evaluate(meta))
+    assert float(reading.kl) > 1e-3
+    start, slope = ravel(meta), ravel(gradient)
+    for _ in range(3):
+        direction = ravel(problem.tangent())
+        direction /= direction.norm()
+        up, down = (
+            float(objective.evaluate(unravel(start + e * direction, meta)).loss(objective.config))
+            for e in (1e-5, -1e-5)
+        )
+        assert float(slope.dot(direction)) == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-9)
+
+
+def test_dices_gradient_is_that_of_whole_histories_reweighted(problem):
+    """Where the data come from, a box is the ratio of the probabilities of all that was done."""
+    objective = build(problem, "dice")
+    (support,), query = objective.supports, objective.query
+    params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
+    gains = []
+    for task in range(len(query.obs)):
+        obs, actions, advantages, weights = (
+            x[task].unflatten(0, (STEPS_OF_BATCH, -1)) for x in support.batch
+        )
+        before = each(
+            lambda x, k=task: x[k].unflatten(0, (STEPS_OF_BATCH, -1)), support.behaviour
+        ).log_probs(actions)
+        change = problem.policy(params, obs).log_probs(actions) - before
+        ratio = change.cumsum(0).exp()
+        previous = torch.cat([torch.ones_like(ratio[:1]), ratio[:-1]])
+        inner = -(weights * advantages * (ratio - previous)).sum()
+        slopes = torch.autograd.grad(inner, list(params.values()), create_graph=True)
+        adapted = {n: x - LR * g for (n, x), g in zip(params.items(), slopes, strict=True)}
+        obs, actions, advantages, weights = (x[task] for x in query.batch)
+        new, old = problem.policy(adapted, obs), each(lambda x, k=task: x[k], query.behaviour)
+        gains.append(surrogate_gain(new, old, actions, advantages, weights))
+    expected = torch.autograd.grad(torch.stack(gains).mean(), list(params.values()))
+    gradient, _ = objective.gradient(problem.params)
+    torch.testing.assert_close([-x for x in gradient.values()], list(expected))
+    plain, _ = build(problem, "score").gradient(problem.params)
+    assert not torch.allclose(ravel(plain), ravel(gradient), rtol=1e-2)
+
+
+def test_promps_meta_gradient_is_the_scores_and_one_term(problem):
+    """At the collecting policy the adapted policies agree, and so do the meta-gradients but for
+    lr E[A s (s . g)]: s the score of a support's sample, g the gradient after adaptation."""
+    by_ratio, by_score = build(problem, "ratio"), build(problem, "score")
+    support = by_score.supports[0]
+    adapted = [x.rule.step(problem.params, support, 0) for x in (by_ratio, by_score)]
+    torch.testing.assert_close(*adapted)
+    after = {name: x.clone().requires_grad_() for name, x in adapted[0].items()}
+    query = by_score.query.batch
+    new = problem.policy(after, query.obs)
+    gain = surrogate_gain(new, by_score.query.behaviour, *query[1:]).sum()
+    slopes = dict(zip(after, torch.autograd.grad(gain, list(after.values())), strict=True))
+
+    def log_prob(params, obs, action):
+        return problem.policy(params, obs[None]).log_probs(action[None])[0]
+
+    expected = torch.zeros_like(ravel(problem.params))
+    score = vmap(grad(log_prob), in_dims=(None, 0, 0))
+    for task in range(len(query.obs)):
+        obs, actions, advantages, weights = (x[task] for x in support.batch)
+        scores = torch.cat([x.flatten(1) for x in score(problem.params, obs, actions).values()], 1)
+        along = scores @ ravel({name: x[task] for name, x in slopes.items()})
+        expected += LR * (weights * advantages * along) @ scores / len(query.obs)
+    found = [ravel(x.gradient(problem.params)[0]) for x in (by_score, by_ratio)]
+    torch.testing.assert_close(found[0] - found[1], expected)
+    assert float(expected.norm()) > 1e-3
+
+
+def test_to_first_order_all_inner_losses_agree(problem):
+    """At the collecting policy they have one gradient, and no Hessian is asked for."""
+    found = [
+        build(problem, loss, 2, {"first_order": True}).gradient(problem.params)[0] for loss in INNER
+    ]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
+    exact, _ = build(problem, "score", 2).gradient(problem.params)
+    assert not torch.allclose(ravel(exact), ravel(found[0]), rtol=1e-2)
+
+
+def test_the_inner_kl_weighs_the_supports_policies(make_problem):
+    """Mean over two steps and three tasks of KL(old || new); without effect at the old policy."""
+    problem = make_problem("box", "tanh")
+    plain, weighed = (build(problem, "ratio", 2, inner_kl=x) for x in (0.0, 5.0))
+    torch.testing.assert_close(
+        plain.gradient(problem.params)[0], weighed.gradient(problem.params)[0]
+    )
+    meta = params = moved(problem)
+    expected = 0.0
+    for index, support in enumerate(weighed.supports):
+        old, new = support.behaviour, problem.policy(params, support.obs)
+        deviations = old[1].exp(), new[1].expand_as(old[1]).exp()
+        normals = [
+            torch.distributions.Normal(x[0], deviation)
+            for x, deviation in zip((old, new), deviations, strict=True)
+        ]
+        kl = torch.distributions.kl_divergence(*normals).sum(-1)
+        expected += float((support.batch.weights * kl).sum(1).mean()) / 2
+        params = weighed.rule.step(params, support, index)
+    reading = weighed.evaluate(meta)
+    assert float(reading.inner_kl) == pytest.approx(expected)
+    loss = plain.evaluate(meta).loss(plain.config) + 5.0 * expected
+    assert float(reading.loss(weighed.config)) == pytest.approx(float(loss))
+
+
+def test_the_exploration_term_credits_the_support(problem):
+    """Its gradient: each task's outcome times the mean score of what was done before adapting."""
+    without, added = (build(problem, "score", exploration=x) for x in (False, True))
+    params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
+    _, actions, _, weights = added.supports[0].batch
+    log_probs = problem.policy(params, added.supports[0].obs).log_probs(actions)
+    credit = (added.outcomes[:, None] * weights * log_probs).sum(1).mean()
+    expected = torch.autograd.grad(credit, list(params.values()))
+    a, b = (x.gradient(problem.params)[0] for x in (without, added))
+    torch.testing.assert_close([a[name] - b[name] for name in a], list(expected))
+
+
+def test_the_loss_by_hand():
+    """What is wanted with a minus, what is not with a plus, the query's KL as a figure alone."""
+    reading = Reading(*torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64))
+    weighed = PpoConfig(exploration=True, entropy=0.1, inner_kl=0.01)
+    assert float(reading.loss(weighed)) == pytest.approx(-1.0 - 2.0 - 0.3 + 0.04)
+    assert float(reading.loss(PpoConfig())) == -1.0
+
+
+def test_the_clip_by_hand():
+    """A ratio pays no further beyond 1.2 where A > 0, and costs no less below 0.8 where A < 0."""
+    ratio = torch.tensor([1.5, 0.5, 1.1, 0.5], dtype=torch.float64)
+    advantages = torch.tensor([1.0, 1.0, -1.0, -1.0], dtype=torch.float64)
+    weights = torch.full_like(ratio, 0.25)
+    behaviour = torch.tensor([-1.0, -2.0, 0.5, 0.0], dtype=torch.float64)
+    log_probs = (behaviour + ratio.log()).requires_grad_()
+    gain, share = clipped_gain(log_probs, behaviour, advantages, weights, 0.2)
+    assert gain.item() == pytest.approx((1.2 + 0.5 - 1.1 - 0.8) / 4)
+    assert share.item() == 0.75
+    slope = torch.autograd.grad(gain, log_probs)[0]
+    assert slope.tolist() == pytest.approx([0.0, 0.5 / 4, -1.1 / 4, 0.0])
+
+
+def test_without_inner_steps_it_is_ppo_on_all_tasks(problem):
+    config = SgdConfig(LR, steps=0)
+    rule = DifferentiableSgd(problem.policy, config, False)
+    batch = problem.batch()
+    behaviour = _wide(problem.policy(problem.params, batch.obs), batch.weights.shape)
+    query = Round(batch, behaviour, STEPS_OF_BATCH)
+    outcomes = torch.zeros(len(batch.obs))
+    objective = SurrogateObjective(problem.policy, rule, PpoConfig(clip=0.1), (), query, outcomes)
+    meta = {name: x.requires_grad_() for name, x in moved(problem).items()}
+    log_probs = problem.policy(meta, batch.obs).log_probs(batch.actions)
+    ratio = (log_probs - behaviour.log_probs(batch.actions)).exp()
+    gain = torch.minimum(ratio * batch.advantages, ratio.clamp(0.9, 1.1) * batch.advantages)
+    loss = -(batch.weights * gain).sum() / len(batch.obs)
+    expected = torch.autograd.grad(loss, list(meta.values()))
+    torch.testing.assert_close(list(objective.gradient(meta)[0].values()), list(expected))
+
+
+def test_a_few_tasks_at_a_time_are_all_at_once(problem, monkeypatch):
+    objective = build(problem, "dice", 2, exploration=True, inner_kl=1.0)
+    meta = moved(problem)
+    whole = objective.gradient(meta)
+    monkeypatch.setattr("metarl.agents.chunks.CACHE_BYTES", 1)
+    torch.testing.assert_close(objective.gradient(meta), whole)
+
+
+def agent_with(
+    loss: str = "score", kind: str = "box", steps: int = 1, seed: int = 0, **outer
+) -> SurrogateAgent:
+    space = Box(-1, 1, (2,)) if kind == "box" else Discrete(3)
+    config, ratio = INNER[loss]
+    outer = {"inner_ratio": ratio, **outer}
+    return SurrogateAgent(
+        EnvSpec("problem", Box(-1, 1, (OBS,)), space, STEPS),
+        AgentConfig(
+            policy=PolicyConfig(hidden=(8,)),
+            inner=SgdConfig(0.5, steps, estimator=config.estimator),
+            outer=PpoConfig(**outer),
+        ),
+        np.random.default_rng(seed),
+        CPU,
+    )
+
+
+def played(agent: SurrogateAgent, state, seed: int) -> Trajectories:
+    """Episodes of a task-dependent reward under the state's policy, some cut short."""
+    g = torch.Generator().manual_seed(seed)
+    shape = (TASKS, STEPS, EPISODES)
+    obs = torch.randn(*shape, OBS, generator=g)
+    noise = torch.randn(*shape, agent.noise[1], generator=g)
+    actions, behaviour = agent.act(state, obs.flatten(1, 2), noise.flatten(1, 2))
+    actions = actions.unflatten(1, shape[1:])
+    goals = torch.linspace(-1, 1, TASKS).view(TASKS, 1, 1)
+    rewards = -(actions[..., 0].float() - goals).abs()
+    lengths = torch.randint(4, STEPS + 1, (TASKS, 1, EPISODES), generator=g)
+    time = torch.arange(STEPS).view(1, STEPS, 1)
+    mask, last = time < lengths, time == lengths - 1
+    none = torch.zeros(TASKS, EPISODES, dtype=torch.int32)
+    full = lengths == STEPS
+    wide = _wide(behaviour, (TASKS, STEPS * EPISODES))
+    timed = each(lambda x: x.unflatten(1, shape[1:]), wide)
+    ends = (last & ~full, last & full)
+    return Trajectories(obs, actions, rewards * mask, *ends, mask, obs[:, -1], none, timed)
+
+
+def adapted(agent: SurrogateAgent, seed: int = 0):
+    state = agent.begin()
+    for index in range(agent.steps):
+        state = agent.adapt(state, played(agent, state, seed + index))
+    return state
+
+
+def update(agent: SurrogateAgent, seed: int = 0):
+    state = adapted(agent, seed)
+    query = played(agent, state, seed + 99)
+    return agent.meta_update(state, query, np.random.default_rng(0))
+
+
+def stored(agent: SurrogateAgent) -> dict[str, bytes]:
+    return {name: x.numpy().tobytes() for name, x in agent.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", ["box", "discrete"])
+def test_a_round_keeps_time_and_behaviour(kind):
+    """What DiCE reads of it, [K, T, E] again, is what was played."""
+    agent = agent_with(kind=kind)
+    data = played(agent, agent.begin(), 0)
+    whole = agent.batch(data)
+    timed = [x.unflatten(1, (whole.num_steps, -1)) for x in (whole.batch.actions, whole.obs)]
+    torch.testing.assert_close(timed, [data.actions, data.obs])
+    log_probs = whole.behaviour.log_probs(whole.batch.actions)
+    here = agent.policy(agent.meta, data.obs)
+    torch.testing.assert_close(
+        log_probs.unflatten(1, (STEPS, EPISODES)), here.log_probs(data.actions)
+    )
+
+
+@losses
+@pytest.mark.parametrize("kind", ["box", "discrete"])
+def test_it_acts_by_what_is_differentiated(loss, kind):
+    """`adapt`'s parameters are the objective's, and those of the score-function step."""
+    agent = agent_with(loss, kind, steps=2)
+    before = stored(agent)
+    state = adapted(agent)
+    leaves = {name: x.clone().requires_grad_() for name, x in agent.meta.items()}
+    followed = by_score = leaves
+    rule = Sgd(agent.policy, agent.inner.config)
+    supports: Any = state.supports
+    for index, support in enumerate(supports):
+        followed, _ = agent.inner.follow(followed, support, index)
+        by_score = rule.step(by_score, support.batch, index)
+    torch.testing.assert_close(state.params, followed, atol=1e-6, rtol=0)
+    torch.testing.assert_close(state.params, by_score, atol=1e-6, rtol=0)
+    assert not any(x.requires_grad for x in state.params.values())
+    assert stored(agent) == before
+
+
+@losses
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_an_update_gains(loss, steps):
+    agent = agent_with(loss, steps=steps, exploration=True, entropy=1e-3, inner_kl=1e-3)
+    before = stored(agent)
+    metrics = update(agent)
+    assert metrics["skipped"] == 0.0
+    assert metrics["surrogate/after"] > metrics["surrogate/before"] + 1e-3
+    assert 0.0 < metrics["kl"] < 0.05
+    assert (metrics["inner_kl"] > 0.0) == (steps > 0)
+    assert all(stored(agent)[name] != x for name, x in before.items())
+
+
+@losses
+def test_a_resumed_agent_is_the_uninterrupted_one(loss):
+    """Through safetensors after the first update, bit for bit after the third."""
+    whole, first, resumed = (agent_with(loss, seed=seed) for seed in (0, 0, 5))
+    for seed in range(3):
+        update(whole, seed)
+    update(first, 0)
+    resumed.load_state_dict(safetensors.torch.load(safetensors.torch.save(first.state_dict())))
+    for seed in (1, 2):
+        update(resumed, seed)
+    assert stored(resumed) == stored(whole)
+    assert float(whole.state_dict()["outer.count"]) == 15.0
+
+
+def test_a_loss_that_is_not_finite_changes_nothing():
+    agent = agent_with()
+    update(agent)
+    before = stored(agent)
+    state = adapted(agent)
+    query = played(agent, state, 3)
+    query.rewards[1, 0, 0] = float("inf")
+    metrics = agent.meta_update(state, query, np.random.default_rng(0))
+    assert metrics["skipped"] == 1.0
+    assert stored(agent) == before
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_nor_does_an_epoch_that_leads_out_of_the_numbers(epochs):
+    """The first step is finite and too long; the second, or the look at its end, tells."""
+    agent = agent_with(lr=1e30, epochs=epochs)
+    before = stored(agent)
+    metrics = update(agent)
+    assert metrics["skipped"] == 1.0
+    assert metrics["kl"] == 0.0
+    assert metrics["surrogate/after"] == metrics["surrogate/before"]
+    assert stored(agent) == before
+
+
+def test_nor_does_an_epoch_whose_kl_alone_is_not_finite(make_problem):
+    """Even where the gradient is finite, and so is all that follows."""
+    problem = make_problem("box", "tanh")
+
+    class Beyond(SurrogateObjective):
+        def gradient(self, meta):
+            gradient, reading = super().gradient(meta)
+            return gradient, reading._replace(kl=torch.tensor(float("inf")))
+
+    objective = build(problem, "score")
+    objective.__class__ = Beyond
+    start = adam_start(problem.params)
+    meta, adam, metrics = Ppo(objective.config).step(problem.params, start, objective)
+    assert metrics["skipped"] == 1.0
+    assert meta is problem.params
+    assert adam is start
+
+
+def test_two_inner_losses_at_once_are_refused():
+    with pytest.raises(UserError, match=r"estimator: dice, or agent\.outer\.inner_ratio"):
+        agent_with("dice", inner_ratio=True)
