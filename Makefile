@@ -12,7 +12,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: train test check venv clean
+.PHONY: train test slow check venv clean
 .DELETE_ON_ERROR:
 
 train: venv
@@ -25,6 +25,10 @@ train: venv
 
 test: venv
 	$(PY) -m pytest
+
+# What `make check` leaves out.
+slow: venv
+	$(PY) -m pytest -m slow
 
 check: venv
 	.venv/bin/ruff format --check .
