@@ -30,7 +30,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 
 def build(problem, config):
-    """The objective, and the batches that it learns from; step sizes are uneven, one negative."""
+    """The objective, and the batches that it learns from; step sizes are uneven, some negative."""
     sizes = Sgd(problem.policy, config).init(problem.params)
     problem.params |= {n: x + 0.4 * problem.normal(*x.shape) for n, x in sizes.items()}
     supports, query = [problem.batch() for _ in range(config.steps)], problem.batch()
