@@ -25,6 +25,9 @@ def torch_device(name: str) -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        # By default cuDNN's recurrent cells, and they alone, round what they multiply to 10 bits
+        torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
 
 

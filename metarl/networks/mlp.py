@@ -65,7 +65,7 @@ class MlpPolicy:
         """
         params: Params = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            weight = _initial_weight(rng, fan_out, fan_in, self.config.init)
+            weight = initial_weight(rng, fan_out, fan_in, self.config.init)
             params[f"layer{i}.weight"] = torch.from_numpy(weight).float()
             params[f"layer{i}.bias"] = torch.zeros(fan_out)
         if self.kind is Gaussian:
@@ -132,7 +132,7 @@ def _over_samples(x: Tensor, samples: Tensor) -> Tensor:
     return x.view(x.shape[0], *[1] * (samples.dim() - 2), -1)
 
 
-def _initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> np.ndarray:
+def initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> np.ndarray:
     if init == "orthogonal":
         q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
         q = q * np.sign(np.diag(r))

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from metarl.config import PolicyConfig, TrialConfig
 from metarl.equations.distributions import ActionDistribution
-from metarl.networks.mlp import MlpPolicy, _initial_weight
+from metarl.networks.mlp import MlpPolicy, initial_weight
 from metarl.types import EnvSpec, Params
 
 Memory: TypeAlias = tuple[Tensor, ...]
@@ -63,7 +63,7 @@ class RecurrentPolicy:
         gates = {"gru": 3, "lstm": 4}[self.cell]
 
         def weight(rows: int, columns: int, init: str = self.config.init) -> Tensor:
-            return torch.from_numpy(_initial_weight(rng, rows, columns, init)).float()
+            return torch.from_numpy(initial_weight(rng, rows, columns, init)).float()
 
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
             params[f"encoder{i}.weight"] = weight(fan_out, fan_in)
@@ -90,9 +90,9 @@ class RecurrentPolicy:
         hidden = [x[None] for x in memory]
         weights, x = _cell(params), self._encoded(params, told)
         if self.cell == "gru":
-            shown, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, False, False, True)
+            shown, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, True, False, True)
             return shown, (last[0],)
-        shown, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, False, False, True)
+        shown, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, True, False, True)
         return shown, (h[0], c[0])
 
     def after(self, params: Params, told: Tensor, lengths: Tensor, memory: Memory) -> Memory:
@@ -105,9 +105,9 @@ class RecurrentPolicy:
         assert back is not None
         hidden, weights = [x[None, order] for x in memory], _cell(params)
         if self.cell == "gru":
-            _, *last = torch.gru(x, sizes, hidden[0], weights, True, 1, 0.0, False, False)
+            _, *last = torch.gru(x, sizes, hidden[0], weights, True, 1, 0.0, True, False)
         else:
-            _, *last = torch.lstm(x, sizes, hidden, weights, True, 1, 0.0, False, False)
+            _, *last = torch.lstm(x, sizes, hidden, weights, True, 1, 0.0, True, False)
         return tuple(x[0, back] for x in last)
 
     def distribution(self, params: Params, shown: Tensor) -> ActionDistribution:
@@ -126,4 +126,9 @@ class RecurrentPolicy:
 
 
 def _cell(params: Params) -> list[Tensor]:
-    return [params[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    weights = [params[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    if not weights[0].is_cuda:
+        return weights
+    # cuDNN reads them from one piece of memory, and would make it anew, with a warning
+    whole = torch.cat([x.flatten() for x in weights]).split([x.numel() for x in weights])
+    return [part.view_as(x) for part, x in zip(whole, weights, strict=True)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.config import PolicyConfig
-from metarl.networks.mlp import _initial_weight, linear
+from metarl.networks.mlp import initial_weight, linear
 from metarl.types import EnvSpec, Params
 
 
@@ -27,7 +27,7 @@ class MlpValue:
         """Weights by `config.init`, biases zero. No task axis."""
         params: Params = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            weight = _initial_weight(rng, fan_out, fan_in, self.config.init)
+            weight = initial_weight(rng, fan_out, fan_in, self.config.init)
             params[f"value.layer{i}.weight"] = torch.from_numpy(weight).float()
             params[f"value.layer{i}.bias"] = torch.zeros(fan_out)
         return params

@@ -388,8 +388,11 @@ def test_padding_never_reaches_the_learning_batch():
 @all_names
 def test_a_gpu_gives_the_same_update(name):
     """The same episodes, adapted and learned from on either device, to single precision."""
-    cpu = agent_on("box", 1, name)
-    gpu = agent_on("box", 1, name, torch.device("cuda"))
+    # `auto` may take half precision on one of them alone
+    cpu, gpu = (
+        agent_on("box", 1, name, torch.device(device), product_dtype="float32")
+        for device in ("cpu", "cuda")
+    )
     support = played(cpu, cpu.begin(), 0)
     state = cpu.adapt(cpu.begin(), support)
     query = played(cpu, state, 1)

@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from metarl.config import PolicyConfig, TrialConfig
+from metarl.device import torch_device
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import EnvSpec, Params
 
@@ -122,3 +123,24 @@ def test_every_gate_begins_orthogonal_from_memory_to_memory(cell):
         torch.testing.assert_close(gate @ gate.mT, torch.eye(SIZE), atol=1e-5, rtol=0)
     bias = (params["cell.bias_ih"] + params["cell.bias_hh"]).split(SIZE)
     assert [float(gate.mean()) for gate in bias] == ([0, 1, 0, 0] if cell == "lstm" else [0, 0, 0])
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.filterwarnings("error:RNN module weights are not part of single")
+@cells
+def test_a_gpu_shows_the_same_and_derives_the_same(cell):
+    """Values, memories and gradients, in single precision throughout."""
+    policy, device = policy_of(cell), torch_device("cuda")
+    found = []
+    for where in (torch.device("cpu"), device):
+        params, told, memory = problem(policy)
+        leaves = {k: v.float().to(where).requires_grad_() for k, v in params.items()}
+        told, memory = told.float().to(where), tuple(x.float().to(where) for x in memory)
+        shown, last = policy.run(leaves, told, memory)
+        some = policy.after(leaves, told, torch.tensor([3, 7, 1, 5]), memory)
+        loss = policy.value(leaves, shown).square().mean() + sum(x.square().mean() for x in some)
+        gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        found.append([x.cpu() for x in (shown, *last, *some, *gradient) if x is not None])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, atol=1e-5, rtol=1e-4)
