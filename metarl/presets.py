@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from metarl.agents import catalogue as agents
 from metarl.config import (
+    AdvantageConfig,
     AgentConfig,
     Config,
     EnvConfig,
@@ -19,6 +20,8 @@ from metarl.config import (
     PolicyConfig,
     SamplingConfig,
     SgdConfig,
+    TrialConfig,
+    TrialPpoConfig,
     TrpoConfig,
 )
 from metarl.errors import UserError, nearest
@@ -41,6 +44,27 @@ def _maml_trpo(
         inner=SgdConfig(lr=lr, extra_step_scale=extra_step_scale),
         outer=outer or TrpoConfig(),
         policy=policy or PolicyConfig(),
+    )
+
+
+def _bandit_rl2(arms: int, pulls: int, tasks: int, entropy: float, iterations: int) -> Preset:
+    """One trial of each task, an episode long, as in arXiv:1611.02779, section 3.1."""
+    agent = replace(
+        agents.default("rl2"),
+        inner=TrialConfig("lstm", size=64, steps=0),
+        outer=TrialPpoConfig(lr=3e-3, epochs=3, entropy=entropy),
+        policy=PolicyConfig(hidden=()),
+        advantages=AdvantageConfig(discount=1.0, gae_lambda=0.95),
+    )
+    return Preset(
+        f"RL2 on Bernoulli bandits of {arms} arms, {pulls} pulls",
+        Config(
+            env=EnvConfig(f"bandit:{arms}", horizon=pulls),
+            sampling=SamplingConfig(tasks=tasks, episodes=1),
+            agent=agent,
+            evaluation=EvaluationConfig(tasks=2000, steps=0, episodes=5),
+            iterations=iterations,
+        ),
     )
 
 
@@ -114,6 +138,10 @@ PRESETS = {
             iterations=100,
         ),
     ),
+    "bandit-5x10-rl2": _bandit_rl2(5, 10, tasks=1000, entropy=0.02, iterations=250),
+    "bandit-10x10-rl2": _bandit_rl2(10, 10, tasks=1000, entropy=0.02, iterations=400),
+    "bandit-5x100-rl2": _bandit_rl2(5, 100, tasks=300, entropy=0.005, iterations=1400),
+    "bandit-10x100-rl2": _bandit_rl2(10, 100, tasks=300, entropy=0.005, iterations=2059),
 }
 
 

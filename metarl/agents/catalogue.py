@@ -204,6 +204,11 @@ def build(
         from metarl.agents.sb3 import Sb3Ppo
 
         return Sb3Ppo(spec, config, rng, device)
+    if config.policy.context and not isinstance(config.inner, SgdConfig):
+        raise UserError(
+            f"agent {config.name!r} does not move agent.policy.context, which is "
+            f"{config.policy.context}\n  leave it at 0, or take --agent cavia-trpo"
+        )
     match config.inner, config.outer:
         case TrialConfig(), TrialPpoConfig():
             from metarl.agents.rl2 import Rl2

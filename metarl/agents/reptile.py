@@ -26,6 +26,7 @@ from metarl.equations.adam import (
 )
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.ppo import explained_variance
+from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
 from metarl.networks.value import MlpValue
 from metarl.sampling.collect import memoryless
@@ -33,6 +34,9 @@ from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
 MOMENTS = "outer."
 """What the names of the outer Adam's state begin with, beside those of parameters."""
+
+ADAM_AT_MOST = 0.1
+"""Larger steps of an outer Adam are taken for a forgotten setting."""
 
 
 class TaskState(NamedTuple):
@@ -53,6 +57,7 @@ class Reptile:
     ):
         assert isinstance(config.inner, PpoStepsConfig)
         assert isinstance(config.outer, ReptileConfig)
+        _check(config.outer)
         self.spec, self.config, self.device = spec, config, device
         self.policy, self.value = MlpPolicy(spec, config.policy), MlpValue(spec, config.policy)
         self.inner = PpoSteps(self.policy, self.value, config.inner, config.advantages)
@@ -179,6 +184,20 @@ class Reptile:
         if self.outer.optimizer == "adam":
             self.moments = adam_loaded(self.moments, copies, MOMENTS)
         self.normaliser = self.normaliser.loaded(copies)
+
+
+def _check(config: ReptileConfig) -> None:
+    """Steps that lose what was learned are refused, though nothing forbids them."""
+    if config.optimizer == "adam" and config.lr > ADAM_AT_MOST:
+        raise UserError(
+            f"agent.outer.lr is {config.lr:g}, and with Adam that is how far every parameter "
+            "moves\n  give it Adam's own scale, --agent.outer.lr 0.001"
+        )
+    if config.optimizer == "sgd" and config.serial and config.lr >= 1.0:
+        raise UserError(
+            f"agent.outer.serial with agent.outer.lr {config.lr:g} keeps nothing of a meta-batch's "
+            "tasks but the last\n  take smaller steps, --agent.outer.lr 0.1"
+        )
 
 
 def towards(

@@ -7,6 +7,8 @@ empty with each trial. The policy maximises the return of whole trials (`outer/t
 * Rewards, as the network is told them, are divided by their root mean square over all of training
   and clipped, where `normalisation.rewards` is on. What is learned from does not depend on scale.
 * The value function is one network with the policy, on the same memory.
+* On a processor the recurrence takes one thread: it is thousands of small products one after the
+  other, and two threads would spend them waiting for each other.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 from metarl.agents.normalisation import Normaliser, normalised
 from metarl.agents.outer.trial_ppo import Steps, TrialPpo
 from metarl.config import AgentConfig, TrialConfig, TrialPpoConfig
+from metarl.device import torch_threads
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.moments import Moments, merge, moments_of, nothing
@@ -92,6 +95,7 @@ class Rl2:
         """Acts with what these trials remember."""
         return Remembering(self, state, episodes)
 
+    @torch_threads(1)
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
         """Every trial remembers one more episode. Changes nothing here."""
         shape = support.final_obs.shape[:2]
@@ -112,6 +116,7 @@ class Rl2:
         )
         return Trials((*state.rounds, support), (*state.pasts, now))
 
+    @torch_threads(1)
     def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
         """PPO on whole trials, of which `query` is the last round.
 

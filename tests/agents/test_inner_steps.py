@@ -152,6 +152,7 @@ def test_extra_steps_at_evaluation_are_shorter(problem):
         (0, {"moved": "context"}, "'context', and agent.policy.context is 0"),
         (2, {"moved": "all"}, "agent.policy.context is 2, and agent.inner.moved is 'all'"),
         (2, {"moved": "head"}, "agent.policy.context is 2, and agent.inner.moved is 'head'"),
+        (2, {"moved": "context", "steps": 0}, "'context', and agent.inner.steps is 0"),
         (0, {"learn_lr": True, "steps": 0}, "agent.inner.learn_lr is on"),
     ],
 )

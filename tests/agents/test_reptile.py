@@ -22,6 +22,7 @@ from metarl.config import (
 )
 from metarl.equations.adam import adam_start
 from metarl.equations.losses import score_function_loss
+from metarl.errors import UserError
 from metarl.types import EnvSpec, Params, Trajectories
 
 TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
@@ -311,3 +312,16 @@ def test_rewards_have_a_unit_from_the_first_round_on():
     seen = agent.normaliser.seen["returns"]
     assert agent.unit(small.seen[0]).seen["returns"] is seen
     assert seen.count > 0
+
+
+@pytest.mark.parametrize(
+    ("outer", "said"),
+    [
+        (ReptileConfig(lr=1.0, optimizer="adam"), "agent.outer.lr is 1, and with Adam"),
+        (ReptileConfig(lr=1.0, serial=True), "agent.outer.serial with agent.outer.lr 1"),
+    ],
+)
+def test_outer_steps_that_lose_what_was_learned_are_refused(outer, said):
+    with pytest.raises(UserError, match=said) as caught:
+        agent_on("box", outer)
+    assert len(str(caught.value).splitlines()) == 2

@@ -135,6 +135,27 @@ def test_later_gradients_are_finite_differences(make_problem, space, loss):
         assert float(slope.dot(direction)) == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.parametrize("loss", ["score", "ratio"])
+def test_to_first_order_the_step_is_a_constant_and_its_policy_is_not(problem, loss):
+    """As through theta' = theta + constant: penalty and credit are of theta."""
+    terms = {"inner_kl": 0.3, "exploration": True, "clip": 0.4}
+    objective = build(problem, loss, inner={"first_order": True}, **terms)
+    meta = moved(problem)
+    gradient, _ = objective.gradient(meta)
+    (support,), rule = objective.supports, objective.rule
+    after = rule.step(meta, support, 0)
+
+    def shifted(params, support, index):
+        del index
+        here = {name: x.expand_as(after[name]) for name, x in params.items()}
+        there = {name: x + (after[name] - meta[name]).detach() for name, x in here.items()}
+        return there, problem.policy(here, support.obs)
+
+    rule.follow = shifted
+    expected, _ = objective.gradient(meta)
+    torch.testing.assert_close(gradient, expected)
+
+
 def test_dices_gradient_is_that_of_whole_histories_reweighted(problem):
     """Where the data come from, a box is the ratio of the probabilities of all that was done."""
     objective = build(problem, "dice")
@@ -381,7 +402,8 @@ def test_it_acts_by_what_is_differentiated(loss, kind):
 @losses
 @pytest.mark.parametrize("steps", [0, 1, 2])
 def test_an_update_gains(loss, steps):
-    agent = agent_with(loss, steps=steps, exploration=True, entropy=1e-3, inner_kl=1e-3)
+    adaptive = {"exploration": True, "inner_kl": 1e-3} if steps else {}
+    agent = agent_with(loss, steps=steps, entropy=1e-3, **adaptive)
     before = stored(agent)
     metrics = update(agent)
     assert metrics["skipped"] == 0.0
@@ -450,3 +472,9 @@ def test_nor_does_an_epoch_whose_kl_alone_is_not_finite(make_problem):
 def test_two_inner_losses_at_once_are_refused():
     with pytest.raises(UserError, match=r"estimator: dice, or agent\.outer\.inner_ratio"):
         agent_with("dice", inner_ratio=True)
+
+
+@pytest.mark.parametrize("term", ["inner_kl", "exploration"])
+def test_a_term_on_adaptation_without_any_is_refused(term):
+    with pytest.raises(UserError, match=rf"agent\.outer\.{term} is about adaptation"):
+        agent_with("score", steps=0, **{term: True})

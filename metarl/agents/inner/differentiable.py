@@ -100,6 +100,7 @@ class DifferentiableSgd(Sgd):
             gradient = torch.autograd.grad(
                 self.loss(here, support).sum(),
                 list(own.values()),
+                retain_graph=followed,  # others go on from `here`
                 create_graph=followed and not self.config.first_order,
             )
         by_name = dict(zip(own, gradient, strict=True))

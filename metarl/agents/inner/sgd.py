@@ -86,6 +86,12 @@ def _check(config: SgdConfig, context: int) -> None:
             "context would stay zero\n"
             "  move it, --agent.inner.moved context, or leave it out, --agent.policy.context 0"
         )
+    if config.moved == "context" and not config.steps:
+        raise UserError(
+            "agent.inner.moved is 'context', and agent.inner.steps is 0: what reads it is not "
+            "trained\n"
+            "  take a step in training, --agent.inner.steps 1, or move 'all' or 'head'"
+        )
     if config.learn_lr and not config.steps:
         raise UserError(
             "agent.inner.learn_lr is on, and agent.inner.steps is 0: no step to learn a size from\n"
