@@ -8,7 +8,7 @@ jonasrothfuss/ProMP's.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metarl.agents import catalogue as agents
 from metarl.config import (
@@ -17,7 +17,10 @@ from metarl.config import (
     Config,
     EnvConfig,
     EvaluationConfig,
+    NormalisationConfig,
     PolicyConfig,
+    PpoStepsConfig,
+    ReptileConfig,
     SamplingConfig,
     SgdConfig,
     TrialConfig,
@@ -47,25 +50,166 @@ def _maml_trpo(
     )
 
 
-def _bandit_rl2(arms: int, pulls: int, tasks: int, entropy: float, iterations: int) -> Preset:
-    """One trial of each task, an episode long, as in arXiv:1611.02779, section 3.1."""
-    agent = replace(
-        agents.default("rl2"),
-        inner=TrialConfig("lstm", size=64, steps=0),
-        outer=TrialPpoConfig(lr=3e-3, epochs=3, entropy=entropy),
-        policy=PolicyConfig(hidden=()),
-        advantages=AdvantageConfig(discount=1.0, gae_lambda=0.95),
+def _of(name: str, env: EnvConfig, base: Config, **settings: Any) -> Config:
+    """`base` with tasks of `env`, by an agent of the catalogue with other `settings` of its own."""
+    return replace(base, env=env, agent=replace(agents.default(name), **settings))
+
+
+NORMALISED = NormalisationConfig(observations=True, rewards=True)
+
+
+def _cheetah(variant: str) -> dict[str, Preset]:
+    """19M steps, which are 60 iterations of MAML-TRPO's preset."""
+    env = EnvConfig(f"half-cheetah-vel:{variant}", horizon=200)
+    trials = Config(
+        sampling=SamplingConfig(tasks=40, episodes=10, task_draw="stratified"), iterations=120
     )
-    return Preset(
-        f"RL2 on Bernoulli bandits of {arms} arms, {pulls} pulls",
-        Config(
-            env=EnvConfig(f"bandit:{arms}", horizon=pulls),
-            sampling=SamplingConfig(tasks=tasks, episodes=1),
-            agent=agent,
-            evaluation=EvaluationConfig(tasks=2000, steps=0, episodes=5),
-            iterations=iterations,
+    rounds = Config(
+        sampling=SamplingConfig(tasks=20, episodes=10, task_draw="stratified"), iterations=160
+    )
+    return {
+        f"halfcheetah-vel-{variant}-rl2": Preset(
+            f"RL2 on `half-cheetah-vel:{variant}`: trials of two episodes",
+            _of(
+                "rl2",
+                env,
+                trials,
+                inner=TrialConfig(steps=1),
+                policy=PolicyConfig(hidden=(64,), activation="tanh"),
+                normalisation=NORMALISED,
+            ),
         ),
+        f"halfcheetah-vel-{variant}-reptile-ppo": Preset(
+            f"Reptile-PPO on `half-cheetah-vel:{variant}`",
+            _of(
+                "reptile-ppo",
+                env,
+                rounds,
+                inner=PpoStepsConfig(lr=3e-3, steps=2, clip=0.3, entropy=0.01),
+                normalisation=NORMALISED,
+            ),
+        ),
+    }
+
+
+def _navigation() -> dict[str, Preset]:
+    env = EnvConfig("point-goal", horizon=100)
+    trials = Config(
+        sampling=SamplingConfig(tasks=40, episodes=2),
+        evaluation=EvaluationConfig(episodes=40),
+        iterations=150,
     )
+    rounds = Config(
+        sampling=SamplingConfig(tasks=20, episodes=20),
+        evaluation=EvaluationConfig(episodes=40),
+        iterations=100,
+    )
+    return {
+        "point-goal-rl2": Preset(
+            "RL2 on 2-D navigation: trials of four episodes",
+            _of(
+                "rl2",
+                env,
+                trials,
+                inner=TrialConfig("lstm", size=64, steps=3),
+                outer=TrialPpoConfig(lr=1e-3, epochs=5),
+                policy=PolicyConfig(hidden=(64,)),
+            ),
+        ),
+        "point-goal-reptile-ppo": Preset(
+            "Reptile-PPO on 2-D navigation",
+            _of(
+                "reptile-ppo",
+                env,
+                rounds,
+                inner=PpoStepsConfig(lr=1e-2, steps=2, clip=0.5, entropy=0.03),
+                outer=ReptileConfig(lr=0.3),
+                normalisation=NORMALISED,
+            ),
+        ),
+    }
+
+
+def _bandit(
+    arms: int, pulls: int, tasks: int, entropy: float, iterations: int
+) -> dict[str, Preset]:
+    """RL2: one trial of each task, an episode long, as in arXiv:1611.02779, section 3.1. Reptile
+    has no memory: what it learns from is a round of episodes."""
+    env = EnvConfig(f"bandit:{arms}", horizon=pulls)
+    trials = Config(
+        sampling=SamplingConfig(tasks=tasks, episodes=1),
+        evaluation=EvaluationConfig(tasks=2000, steps=0, episodes=5),
+        iterations=iterations,
+    )
+    rounds = Config(
+        sampling=SamplingConfig(tasks=100, episodes=200 // pulls),
+        evaluation=EvaluationConfig(tasks=200, steps=3, episodes=200 // pulls),
+        iterations=100,
+    )
+    return {
+        f"bandit-{arms}x{pulls}-rl2": Preset(
+            f"RL2 on Bernoulli bandits of {arms} arms, {pulls} pulls",
+            _of(
+                "rl2",
+                env,
+                trials,
+                inner=TrialConfig("lstm", size=64, steps=0),
+                outer=TrialPpoConfig(lr=3e-3, epochs=3, entropy=entropy),
+                policy=PolicyConfig(hidden=()),
+                advantages=AdvantageConfig(discount=1.0, gae_lambda=0.95),
+            ),
+        ),
+        f"bandit-{arms}x{pulls}-reptile-ppo": Preset(
+            f"Reptile-PPO on the same, {200 // pulls} times {pulls} pulls a step",
+            _of(
+                "reptile-ppo",
+                env,
+                rounds,
+                inner=PpoStepsConfig(lr=1e-2, steps=2, entropy=0.01),
+                outer=ReptileConfig(lr=0.3),
+                policy=PolicyConfig(hidden=(32,)),
+            ),
+        ),
+    }
+
+
+def _tabular() -> dict[str, Preset]:
+    """Ten episodes of ten steps, as in arXiv:1611.02779, section 3.2."""
+    env = EnvConfig("tabular-mdp", horizon=10)
+    trials = Config(
+        sampling=SamplingConfig(tasks=300, episodes=1),
+        evaluation=EvaluationConfig(tasks=500, steps=9, episodes=2),
+        iterations=300,
+    )
+    rounds = Config(
+        sampling=SamplingConfig(tasks=100, episodes=10),
+        evaluation=EvaluationConfig(tasks=200, steps=3, episodes=10),
+        iterations=100,
+    )
+    return {
+        "tabular-mdp-rl2": Preset(
+            "RL2 on small random MDPs: trials of ten episodes",
+            _of(
+                "rl2",
+                env,
+                trials,
+                inner=TrialConfig(steps=9),
+                outer=TrialPpoConfig(lr=2e-3, epochs=3, entropy=0.01),
+                policy=PolicyConfig(hidden=()),
+            ),
+        ),
+        "tabular-mdp-reptile-ppo": Preset(
+            "Reptile-PPO on the same, ten episodes a step",
+            _of(
+                "reptile-ppo",
+                env,
+                rounds,
+                inner=PpoStepsConfig(lr=1e-2, steps=2, entropy=0.01),
+                outer=ReptileConfig(lr=0.3),
+                normalisation=NORMALISED,
+            ),
+        ),
+    }
 
 
 PRESETS = {
@@ -138,10 +282,14 @@ PRESETS = {
             iterations=100,
         ),
     ),
-    "bandit-5x10-rl2": _bandit_rl2(5, 10, tasks=1000, entropy=0.02, iterations=250),
-    "bandit-10x10-rl2": _bandit_rl2(10, 10, tasks=1000, entropy=0.02, iterations=400),
-    "bandit-5x100-rl2": _bandit_rl2(5, 100, tasks=300, entropy=0.005, iterations=1400),
-    "bandit-10x100-rl2": _bandit_rl2(10, 100, tasks=300, entropy=0.005, iterations=2059),
+    **_cheetah("maml2017"),
+    **_cheetah("varibad"),
+    **_navigation(),
+    **_bandit(5, 10, tasks=1000, entropy=0.02, iterations=250),
+    **_bandit(10, 10, tasks=1000, entropy=0.02, iterations=400),
+    **_bandit(5, 100, tasks=300, entropy=0.005, iterations=1400),
+    **_bandit(10, 100, tasks=300, entropy=0.005, iterations=2059),
+    **_tabular(),
 }
 
 

@@ -67,7 +67,7 @@ def read(argv: Sequence[str]) -> tuple[Config, str]:
     config = read_flags(argv, config)
     label = name or Path(file or "").stem
     if not config.run_dir:
-        folder = "-".join(part for part in (label, agent, env) if part)
+        folder = "_".join(part for part in (label, agent, env) if part)
         config = replace(config, run_dir=str(Path("runs", _folder(folder))))
     return config, name or Path(config.run_dir).name
 

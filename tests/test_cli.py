@@ -113,7 +113,7 @@ def test_the_preset_comes_first():
 def test_a_run_is_kept_under_its_preset_and_what_stands_in_its_place():
     assert train.read(["point-goal"])[0].run_dir == "runs/point-goal"
     config, _ = train.read(["point-goal", "--env", "half-cheetah-vel:promp"])
-    assert config.run_dir == "runs/point-goal-half-cheetah-vel-promp"
+    assert config.run_dir == "runs/point-goal_half-cheetah-vel-promp"
     assert (config.env.name, config.env.horizon) == ("half-cheetah-vel:promp", 100)
 
 
@@ -152,7 +152,7 @@ def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
 BAD_TRAIN = {
     "": "no preset given: it comes first; there are halfcheetah-vel-quick, ",
     "--seed 3": "no preset given",
-    "point-gaol": "'point-gaol' is no preset; did you mean 'point-goal'?",
+    "point-gaol": "'point-gaol' is no preset; did you mean 'point-goal' or 'point-goal-rl2'?",
     "zzz": "'zzz' is no preset; there are halfcheetah-vel-quick, ",
     "point-goal more": "'more' belongs to no flag",
     "point-goal --itrations 3": "--itrations is no flag; did you mean --iterations?",
@@ -235,7 +235,10 @@ def test_bad_input_from_a_shell(tmp_path: Path):
         env={"PYTHONPATH": str(Path(train.__file__).parents[1])},
     )
     assert done.returncode == 2
-    assert done.stderr == "error: 'point-gaol' is no preset; did you mean 'point-goal'?\n"
+    assert (
+        done.stderr
+        == "error: 'point-gaol' is no preset; did you mean 'point-goal' or 'point-goal-rl2'?\n"
+    )
     assert list(tmp_path.iterdir()) == []
 
 

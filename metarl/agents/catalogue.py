@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from metarl.config import (
     AdvantageConfig,
     AgentConfig,
+    NormalisationConfig,
     NoStepsConfig,
     NoUpdateConfig,
     PolicyConfig,
@@ -47,9 +48,14 @@ def _entry(
     outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig,
     policy: PolicyConfig | None = None,
     advantages: AdvantageConfig | None = None,
+    normalisation: NormalisationConfig | None = None,
     told: bool = False,
 ) -> Entry:
-    parts = (policy or PolicyConfig(), advantages or AdvantageConfig())
+    parts = (
+        policy or PolicyConfig(),
+        advantages or AdvantageConfig(),
+        normalisation or NormalisationConfig(),
+    )
     return Entry(summary, AgentConfig(name, inner, outer, *parts), told)
 
 
@@ -127,6 +133,7 @@ AGENTS = {
             TrialConfig(),
             TrialPpoConfig(),
             advantages=_VALUED,
+            normalisation=NormalisationConfig(rewards=True),  # an input here
         ),
         _entry(
             "joint-trpo",

@@ -95,11 +95,17 @@ def table(found: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row per curve and step; what is not known is an empty cell."""
     headings = ["learner", "steps", "env steps", "return", "stderr", "iqm", "95% interval"]
     solved = any(curve.success for curve in found)
-    rows = [row for curve in found for row in _rows(curve, solved)]
+    digits = _digits(found)
+    rows = [row for curve in found for row in _rows(curve, solved, digits)]
     return headings + (["success", "95% interval"] if solved else []), rows
 
 
-def _rows(curve: Curve, solved: bool) -> list[list[str]]:
+def _digits(found: Sequence[Curve]) -> int:
+    """Behind the point, in all returns of a table: more where returns are small."""
+    return 2 if max(np.nanmax(np.abs(curve.returns.mean)) for curve in found) < 10.0 else 1
+
+
+def _rows(curve: Curve, solved: bool, digits: int) -> list[list[str]]:
     published = curve.kind in (Kind.PUBLISHED, Kind.ORACLE)
     name = f"{curve.name} ({'published' if published else curve.kind.value})"
     rows = []
@@ -109,8 +115,8 @@ def _rows(curve: Curve, solved: bool) -> list[list[str]]:
             name,
             "" if curve.kind is Kind.ORACLE else str(step),
             "" if curve.env_steps is None else f"{curve.env_steps[i]:,.0f}",
-            *(_number(values[i]) for values in (figures.mean, figures.stderr, figures.iqm)),
-            interval(figures.ci95[i]),
+            *(_number(values[i], digits) for values in (figures.mean, figures.stderr, figures.iqm)),
+            interval(figures.ci95[i], digits=digits),
         ]
         if solved and (rate := curve.success) is not None:
             row += [f"{100 * rate.mean[i]:.1f}%", interval(rate.ci95[i], "%")]
@@ -120,16 +126,16 @@ def _rows(curve: Curve, solved: bool) -> list[list[str]]:
     return rows
 
 
-def _number(value: float) -> str:
-    return f"{value:.1f}" if np.isfinite(value) else ""
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if np.isfinite(value) else ""
 
 
-def interval(ends: np.ndarray, unit: str = "") -> str:
+def interval(ends: np.ndarray, unit: str = "", digits: int = 1) -> str:
     """Low and high, as one cell; shares become percentages where `unit` is "%"."""
     if not np.isfinite(ends).all():
         return ""
     low, high = 100 * ends if unit else ends
-    return f"{low:.1f} to {high:.1f}{unit}"
+    return f"{low:.{digits}f} to {high:.{digits}f}{unit}"
 
 
 def text_table(found: Sequence[Curve]) -> str:
