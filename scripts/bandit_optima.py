@@ -1,19 +1,45 @@
 """Mean returns on Bernoulli bandits of known policies: the Gittins index, Thompson sampling.
 
-What RL2 is measured by: probabilities U(0, 1), k arms, n pulls.
+What RL2 is measured by: probabilities U(0, 1), k arms, n pulls. With folders of runs, on the bandits
+that each run was evaluated on, beside what it got there:
+
+    python scripts/bandit_optima.py runs/bandit-5x10-rl2
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import numpy as np
 
 from metarl.envs.bandit_optima import gittins, informed, play, thompson
+from metarl.runs.adaptation import read_json
+
+REPEATS = 50
+"""Times that an index policy plays each of a run's bandits."""
+
+
+def beside(run: Path) -> None:
+    """What a run and the index policies got on its bandits, before any adaptation step."""
+    found = read_json(run / "evaluation" / "adaptation.json")
+    probabilities = np.array([task["probabilities"] for task in found.tasks])
+    assert found.horizon is not None
+    every = np.repeat(probabilities, REPEATS, axis=0)
+    own = found.outcome.returns[:, 0].mean(-1)
+    error = own.std(ddof=1) / len(own) ** 0.5
+    print(f"{run.name}: {own.mean():.3f} ({error:.3f}) on {len(own)} bandits")
+    for name, policy in (("Gittins index", gittins(found.horizon)), ("Thompson", thompson)):
+        other = play(policy, every, found.horizon, np.random.default_rng(1)).mean
+        print(f"  {name:<14}{other:8.3f}  the run got {100 * own.mean() / other:.1f}% of it")
 
 
 def main() -> None:
     args = parse()
+    if args.runs:
+        for run in args.runs:
+            beside(run)
+        return
     print(f"{args.bandits} bandits, seed {args.seed}; mean return and its standard error")
     print(f"{'k':>4}{'n':>6}{'Gittins index':>20}{'Thompson':>20}{'best arm known':>20}")
     for horizon in args.pulls:
@@ -32,6 +58,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("runs", type=Path, nargs="*", help="folders of evaluated runs")
     parser.add_argument("--arms", type=int, nargs="+", default=[5, 10])
     parser.add_argument("--pulls", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--bandits", type=int, default=100_000)

@@ -82,7 +82,7 @@ class Reptile:
     def begin(self) -> TaskState:
         """Every task starts at the meta-parameters, its optimizer anew."""
         return TaskState(
-            self.inner.start(self.policy.begin(self.meta)),
+            self.inner.start(self.meta),
             torch.ones((), dtype=torch.bool, device=self.device),
             (),
         )

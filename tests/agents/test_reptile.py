@@ -31,12 +31,10 @@ SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": Mul
 kinds = pytest.mark.parametrize("kind", list(SPACES))
 
 
-def agent_on(
-    kind: str, outer: ReptileConfig | None = None, seed: int = 0, context: int = 0, **inner
-) -> Reptile:
+def agent_on(kind: str, outer: ReptileConfig | None = None, seed: int = 0, **inner) -> Reptile:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[kind], STEPS)
     config = AgentConfig(
-        policy=PolicyConfig(hidden=(8,), context=context),
+        policy=PolicyConfig(hidden=(8,)),
         inner=PpoStepsConfig(**{"lr": 0.02, **inner}),
         outer=outer or ReptileConfig(),
         advantages=AdvantageConfig(discount=0.9, gae_lambda=0.8),
@@ -278,17 +276,6 @@ def test_metrics_are_of_the_last_round():
     assert metrics["kl"] > 1e-4
     assert metrics["value/loss"] > 0.0
     assert metrics["value/explained_variance"] < 1.0
-
-
-def test_a_context_is_a_tasks_own():
-    """With context inputs a task learns its own from zero, and Reptile carries none on."""
-    agent = agent_on("box", context=2)
-    state = agent.begin()
-    state = agent.adapt(state, played(agent, state, 0))
-    assert state.learners.params["context"].shape == (TASKS, 2)
-    assert state.learners.params["context"].abs().min() > 0.0
-    update(agent)
-    assert "context" not in agent.state_dict()
 
 
 def test_rewards_have_a_unit_from_the_first_round_on():
