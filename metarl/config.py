@@ -210,6 +210,8 @@ class TrialPpoConfig:
     minibatches: Count = 4
     clip: Positive = 0.2
     entropy: NonNegative = 0.005
+    entropy_half_life: NonNegative = 0.0
+    """Updates after which the weight of the entropy is half of that; 0: it stays."""
     value_weight: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     chunk: Count = 256

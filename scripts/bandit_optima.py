@@ -1,6 +1,6 @@
 """Mean returns on Bernoulli bandits of known policies: the Gittins index, Thompson sampling.
 
-What RL2 is measured by: probabilities U(0, 1), k arms, n pulls. With folders of runs, on the bandits
+What RL2 is measured by: probabilities U(0, 1), k arms, n pulls. With run folders, on the bandits
 that each run was evaluated on, beside what it got there:
 
     python scripts/bandit_optima.py runs/bandit-5x10-rl2

@@ -201,7 +201,7 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
     """The loss written out over single steps, the memory detached where a chunk begins."""
     agent = agent_on("discrete", cell, chunk=chunk, entropy=0.1)
     params, lessons = double(agent)
-    found, _ = agent.outer.gradient(params, lessons)
+    found, _ = agent.outer.gradient(params, lessons, 0.1)
 
     def expected(cut: int) -> dict[str, Tensor]:
         leaves = {name: x.requires_grad_() for name, x in params.items()}
@@ -231,16 +231,32 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
 def test_the_gradient_of_whole_trials_against_finite_differences(cell, space):
     agent = agent_on(space, cell, entropy=0.1)
     params, lessons = double(agent)
-    found, _ = agent.outer.gradient(params, lessons)
+    found, _ = agent.outer.gradient(params, lessons, 0.1)
     g = torch.Generator().manual_seed(1)
     way = {n: torch.randn(x.shape, generator=g, dtype=torch.float64) for n, x in params.items()}
 
     def loss(step: float) -> float:
         moved = {name: x + step * way[name] for name, x in params.items()}
-        return float(agent.outer.loss(agent.outer.gradient(moved, lessons)[1]))
+        return float(agent.outer.loss(agent.outer.gradient(moved, lessons, 0.1)[1], 0.1))
 
     slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
     assert float(sum((found[n] * way[n]).sum() for n in way)) == pytest.approx(slope, rel=1e-5)
+
+
+def test_the_entropys_weight_halves():
+    """Every 10 updates of 3 x 4 steps, in what the gradient weighs."""
+    agent = agent_on("discrete", entropy=0.1, entropy_half_life=10.0, epochs=3, minibatches=4)
+    assert [agent.outer.entropy_after(n) for n in (0, 120, 240)] == [0.1, 0.05, 0.025]
+    weighed, gradient = [], agent.outer.gradient
+
+    def noted(params, lessons, entropy):
+        weighed.append(entropy)
+        return gradient(params, lessons, entropy)
+
+    agent.outer.gradient = noted
+    for seed in range(2):
+        update(agent, seed)
+    assert weighed == pytest.approx([0.1] * 12 + [0.1 * 0.5**0.1] * 12)
 
 
 def test_advantages_go_on_over_the_ends_of_episodes():

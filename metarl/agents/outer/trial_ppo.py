@@ -11,7 +11,9 @@ The clipped surrogate of arXiv:1707.06347 on whole trials, by epochs over miniba
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +63,12 @@ class Lessons(NamedTuple):
     weights: Tensor  # [N, L], zero on padding, their sum is one
 
     def trials(self, rows: Tensor) -> Lessons:
-        found = Lessons(*(x[rows] for x in self))
+        """Of some trials, as if there were no others."""
+        found = self.rows(rows)
         return found._replace(weights=found.weights / found.weights.sum())
+
+    def rows(self, rows: Tensor) -> Lessons:
+        return Lessons(*(x[rows] for x in self))
 
     def span(self, steps: slice) -> Lessons:
         return Lessons(*(x[:, steps] for x in self))
@@ -102,11 +108,12 @@ class TrialPpo:
         params, moments, seen = meta, adam, self.returns(steps, returns)
         lessons, explained = self.lessons(meta, steps, seen)
         found: list[Metrics] = []
+        entropy = self.entropy_after(float(adam.count))
         for _ in range(config.epochs):
             found = []
             for part in np.array_split(rng.permutation(rows), min(config.minibatches, rows)):
                 chosen = lessons.trials(torch.from_numpy(part).to(steps.mask.device))
-                gradient, reading = self.gradient(params, chosen)
+                gradient, reading = self.gradient(params, chosen, entropy)
                 gradient, norm = clip_norm(gradient, config.max_grad_norm)
                 found.append(_metrics(reading, norm))
                 if not np.isfinite(list(found[-1].values())).all():
@@ -150,27 +157,47 @@ class TrialPpo:
             memory = tuple(x.detach() for x in memory)
             yield span, shown
 
-    def gradient(self, params: Params, lessons: Lessons) -> tuple[Params, Reading]:
-        """Of the loss, downhill is better; and what it is made of. One chunk after the other, so
-        that no more than one is kept for the way back."""
+    def gradient(self, params: Params, lessons: Lessons, entropy: float) -> tuple[Params, Reading]:
+        """Of the loss, downhill is better; and what it is made of. `entropy` is its weight.
+
+        On a processor the two halves of the trials go side by side, since a recurrence keeps one
+        core busy. There are two on any machine, so that sums have the same order.
+        """
+        rows = torch.arange(len(lessons.told), device=lessons.told.device)
+        parts = [rows] if rows.is_cuda else [x for x in rows.tensor_split(2) if len(x)]
+        one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
+        with ThreadPoolExecutor(len(parts), **one_thread) as pool:
+            work = partial(self._gradient, params, entropy)
+            done = list(pool.map(work, (lessons.rows(part) for part in parts)))
+        gradients, readings = zip(*done, strict=True)
+        total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in params}
+        return total, _sum(readings)
+
+    def _gradient(self, params: Params, entropy: float, lessons: Lessons) -> tuple[Params, Reading]:
+        """One chunk after the other, so that no more than one is kept for the way back."""
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         total = {name: torch.zeros_like(x) for name, x in params.items()}
         found: list[Reading] = []
         for span, shown in self.passes(leaves, lessons.told):
             reading = self.read(leaves, shown, lessons.span(span))
-            gradients = torch.autograd.grad(self.loss(reading), list(leaves.values()))
+            gradients = torch.autograd.grad(self.loss(reading, entropy), list(leaves.values()))
             for name, x in zip(total, gradients, strict=True):
                 total[name] += x
             found.append(Reading(*(x.detach() for x in reading)))
-        return total, Reading(*(torch.stack(x).sum(0) for x in zip(*found, strict=True)))
+        return total, _sum(found)
 
-    def loss(self, reading: Reading) -> Tensor:
+    def entropy_after(self, steps: float) -> float:
+        """The weight of the entropy once Adam has taken so many `steps`."""
         config = self.config
-        return (
-            config.value_weight * reading.value_loss
-            - reading.gain
-            - config.entropy * reading.entropy
-        )
+        if not config.entropy_half_life:
+            return config.entropy
+        updates = steps / (config.epochs * config.minibatches)
+        return config.entropy * 0.5 ** (updates / config.entropy_half_life)
+
+    def loss(self, reading: Reading, entropy: float) -> Tensor:
+        """Where `entropy` is the weight of the policy's."""
+        value = self.config.value_weight * reading.value_loss
+        return value - reading.gain - entropy * reading.entropy
 
     def read(self, params: Params, shown: Tensor, lessons: Lessons) -> Reading:
         """Where the cell shows [N, T, size]. The KL of old from new is estimated by the ratio r of
@@ -187,6 +214,10 @@ class TrialPpo:
             (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum(),
             clipped.sum(),
         )
+
+
+def _sum(readings: Sequence[Reading]) -> Reading:
+    return Reading(*(torch.stack(x).sum(0) for x in zip(*readings, strict=True)))
 
 
 def _metrics(reading: Reading, norm: Tensor) -> Metrics:
