@@ -1,8 +1,8 @@
 """The typed configuration of a run: frozen dataclasses, one per reader.
 
-Imports neither torch nor a simulator, so that `--help` answers within a second. Where an agent
-has another inner or outer rule, its field becomes a union of dataclasses; which of them a name
-stands for is in the agent's catalogue entry, and the keys of a file are read against that.
+Imports neither torch nor a simulator, so that `--help` answers within a second. An agent's inner
+and outer rule are unions of dataclasses; which of them a name stands for is in its catalogue entry,
+and the keys of a file are read against that.
 """
 
 from __future__ import annotations
@@ -165,13 +165,6 @@ class TrialConfig:
 
 
 @dataclass(frozen=True)
-class NoStepsConfig:
-    """No inner rule."""
-
-    steps: Natural = 0
-
-
-@dataclass(frozen=True)
 class PpoConfig:
     """Outer rule: several epochs on a clipped surrogate through the adaptation, by Adam."""
 
@@ -228,9 +221,7 @@ class AgentConfig:
     """An agent: an inner rule, an outer rule, a policy."""
 
     name: str = "maml-trpo"
-    inner: SgdConfig | PpoStepsConfig | TrialConfig | NoStepsConfig = field(
-        default_factory=SgdConfig
-    )
+    inner: SgdConfig | PpoStepsConfig | TrialConfig = field(default_factory=SgdConfig)
     outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig = field(
         default_factory=TrpoConfig
     )

@@ -17,6 +17,7 @@ from metarl.agents import catalogue as agents
 from metarl.config import Config, EnvConfig
 from metarl.config_checks import check_continues
 from metarl.config_files import dump
+from metarl.config_files import keys as keys_of
 from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue as envs
 from metarl.envs.told import Told
@@ -119,8 +120,13 @@ class Trainer:
         self.workers = workers_of(config)
         torch.set_num_threads(cores())
         self.agent = build_agent(config, self.distribution, self.device)
-        self.iteration = self.saved = self.skipped_in_a_row = 0
-        self.state: dict[str, Any] = {"env_steps": 0, "wall_s": 0.0, "resampled": 0}
+        self.iteration = self.saved = 0
+        self.state: dict[str, Any] = {
+            "env_steps": 0,
+            "wall_s": 0.0,
+            "resampled": 0,
+            "skipped_in_a_row": 0,
+        }
         self.recent: deque[float] = deque(maxlen=SCORED)
         """Returns after adaptation; their mean says which checkpoint is the best."""
         self._resume()
@@ -134,7 +140,7 @@ class Trainer:
             self.agent.load_state_dict(found.tensors)
         except ValueError as error:
             raise UserError(f"{found.path}: {error}") from None
-        self.iteration, self.state = found.iteration, dict(found.state)
+        self.iteration, self.state = found.iteration, {**self.state, **found.state}
         self.saved = found.iteration
         self.recent.extend(self.state.pop("recent"))
 
@@ -257,6 +263,9 @@ class Trainer:
         self.iteration += 1
         self.state["env_steps"] += sum(int(x.mask.sum()) for x in rounds)
         self.state["wall_s"] += updated - started
+        self.state["skipped_in_a_row"] += 1
+        if not update["skipped"]:
+            self.state["skipped_in_a_row"] = 0
         outcome = outcomes(rounds, self.distribution.spec.has_success)
         self.recent.append(outcome[f"return/step{len(rounds) - 1}"])
         return {
@@ -272,18 +281,22 @@ class Trainer:
 
     def _check_skipped(self, row: Metrics, progress: Progress) -> None:
         """An agent leaves itself as it is where its update is not finite, and says so."""
-        if not row.get("skipped"):
-            self.skipped_in_a_row = 0
+        if not row["skipped"]:
             return
-        self.skipped_in_a_row += 1
         progress.note(f"iteration {self.iteration} skipped: a loss, gradient or KL was not finite")
-        if self.skipped_in_a_row == MAX_SKIPPED:
-            raise UserError(
-                f"iteration {self.iteration}: {MAX_SKIPPED} updates in a row were not finite; "
-                "likely causes: learning rates (--agent.inner.lr, --agent.outer.lr) too high, or "
-                "observations or rewards of very large size (--agent.normalisation.observations, "
-                "--agent.normalisation.rewards)"
-            )
+        if self.state["skipped_in_a_row"] < MAX_SKIPPED:
+            return
+        steps = [
+            f"--agent.{key.replace('_', '-')}"
+            for key in ("inner.lr", "outer.lr", "outer.max_kl")
+            if key in keys_of(self.config.agent)
+        ]
+        raise UserError(
+            f"iteration {self.iteration}: {self.state['skipped_in_a_row']} updates in a row were "
+            f"not finite\nlikely causes: steps too large ({', '.join(steps)}), or observations or "
+            "rewards of very large size\n(--agent.normalisation.observations, "
+            "--agent.normalisation.rewards)"
+        )
 
     def _sample(self, env: BatchedEnv, attempt: int) -> tuple[Any, list[Trajectories]]:
         """Episodes before and after each adaptation step, on fresh tasks."""

@@ -223,12 +223,13 @@ def rl2(agent: Rl2, rounds: Sequence[Trajectories]) -> Params:
     lessons, _ = outer.lessons(agent.meta, steps, outer.returns(steps, agent.returns))
     task_of = torch.arange(len(played)).repeat_interleave(len(played[0].mask))
     params, moments, rng = agent.meta, agent.adam, WholeTasks(len(played[0].mask))
+    entropy = outer.entropy(agent.adam, len(task_of))
     for _ in range(config.epochs):
         for part in np.array_split(rng.permutation(len(task_of)), config.minibatches):
             rows = torch.from_numpy(part)
             chosen = lessons.trials(rows.to(agent.device))
             gradients = (
-                outer.gradient(params, chosen.rows(task_of[rows] == task), config.entropy)[0]
+                outer.gradient(params, chosen.rows(task_of[rows] == task), entropy)[0]
                 for task in task_of[rows].unique()
             )
             total = summed(tuple(x.values()) for x in gradients)

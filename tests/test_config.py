@@ -11,11 +11,12 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metarl.agents.catalogue import default
 from metarl.config import Config, EnvConfig, SgdConfig, TrpoConfig
 from metarl.config_checks import check_continues, check_ranges, differences
 from metarl.config_files import dump, field_types, keys, overlay
 from metarl.errors import UserError
-from metarl.experiment import load_config, run_config, with_env
+from metarl.experiment import load_config, run_config, with_agent, with_env
 from metarl.presets import PRESETS, preset
 from metarl.published import PUBLISHED, published
 from metarl.ranges import Range
@@ -221,3 +222,12 @@ def test_any_text_comes_back_from_yaml(place: str):
     """Next-line and line-separator characters too, which YAML takes for line breaks."""
     config = replace(Config(), run_dir=place)
     assert overlay(Config(), yaml.safe_load(dump(config)), "text") == config
+
+
+def test_another_agent_takes_what_a_preset_sets_where_their_defaults_agree():
+    """The navigation task's step of 0.5 instead of 0.1, but not over CAVIA's own."""
+    config = preset("point-goal")
+    anil, cavia = (with_agent(config, name).agent for name in ("anil-trpo", "cavia-trpo"))
+    assert anil == replace(default("anil-trpo"), inner=SgdConfig(lr=0.5, moved="head"))
+    assert cavia == default("cavia-trpo")
+    assert with_agent(config, "maml-trpo") is config

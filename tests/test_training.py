@@ -22,6 +22,7 @@ from metarl.envs.point_goal import PointGoal
 from metarl.envs.splits import held_out
 from metarl.errors import UserError
 from metarl.evaluation import evaluate
+from metarl.experiment import with_agent
 from metarl.presets import preset
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import read_json
@@ -247,6 +248,39 @@ def test_a_policy_that_is_no_number_any_more_ends_the_run_with_the_remedy(tmp_pa
     broken = replace(config, agent=replace(config.agent, inner=inner))
     with pytest.raises(UserError, match=r"iteration 1: .*after 1 adaptation steps.*--agent.inner"):
         training.train(broken, "x")
+
+
+def test_five_updates_without_a_finite_result_end_the_run(tmp_path):
+    """With a checkpoint of what was there before; and so they do once it is resumed."""
+    config = small(tmp_path / "run", 20, "point-goal-rl2")
+    outer = replace(config.agent.outer, lr=1e37, epochs=1, minibatches=1)  # type: ignore[call-arg]
+    config = replace(config, agent=replace(config.agent, outer=outer))
+    with pytest.raises(UserError, match=r"5 updates in a row.*\n.*\(--agent\.outer\.lr\)"):
+        training.train(config, "x")
+    assert [row["skipped"] for row in rows(tmp_path / "run")] == [1.0] * 5
+    found = load_file(tmp_path / "run" / "checkpoints" / "000005" / "agent.safetensors")
+    assert all(bool(x.isfinite().all()) for x in found.values())
+    with pytest.raises(UserError, match="6 updates in a row"):
+        training.train(config, "x")
+    assert len(rows(tmp_path / "run")) == 6
+
+
+def test_an_oracle_is_told_its_task_at_both_doors(tmp_path):
+    config = with_agent(small(tmp_path / "run", 2), "oracle-trpo")
+    run = training.train(config, "x")
+    found = load_file(run / "checkpoints" / "000002" / "agent.safetensors")
+    assert found["layer0.weight"].shape == (16, 2 + 2)  # position and goal
+    picture = evaluate(EvaluateOptions(run_dir=run, tasks=3, steps=1, episodes=4))
+    assert read_json(picture.with_name("adaptation.json")).agent == "oracle-trpo"
+
+
+def test_a_trial_adapts_to_one_episode_a_step(tmp_path):
+    """Whatever the number of episodes, and 3 of them make 2 steps."""
+    run = training.train(small(tmp_path / "run", 2, "point-goal-rl2"), "x")
+    picture = evaluate(EvaluateOptions(run_dir=run, tasks=3, steps=2, episodes=7))
+    found = read_json(picture.with_name("adaptation.json"))
+    assert 0.0 < found.env_steps[1] <= 20.0 < found.env_steps[2] <= 40.0
+    assert found.outcome.returns.shape == (3, 3, 7)
 
 
 def test_rivals_of_one_name_and_of_other_settings_are_told_apart(tmp_path):

@@ -11,7 +11,6 @@ from metarl.config import (
     AdvantageConfig,
     AgentConfig,
     NormalisationConfig,
-    NoStepsConfig,
     NoUpdateConfig,
     PolicyConfig,
     PpoConfig,
@@ -44,7 +43,7 @@ class Entry(NamedTuple):
 def _entry(
     name: str,
     summary: str,
-    inner: SgdConfig | PpoStepsConfig | TrialConfig | NoStepsConfig,
+    inner: SgdConfig | PpoStepsConfig | TrialConfig,
     outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig,
     policy: PolicyConfig | None = None,
     advantages: AdvantageConfig | None = None,
@@ -198,6 +197,34 @@ def told(config: AgentConfig) -> bool:
     return config.name in AGENTS and AGENTS[config.name].told
 
 
+def without_effect(config: AgentConfig) -> dict[str, str]:
+    """Settings otherwise than by default that this agent would not heed, and why."""
+    inner, outer = config.inner, config.outer
+    found = {}
+    if not isinstance(inner, SgdConfig):
+        if config.policy.context:
+            found["agent.policy.context"] = "no inner step moves it alone"
+        if config.advantages.baseline_ridge != AdvantageConfig.baseline_ridge:
+            found["agent.advantages.baseline_ridge"] = "it learns a value function"
+        return found
+    learns = inner.steps > 0 and not isinstance(outer, NoUpdateConfig)
+    if inner.first_order and not learns:
+        found["agent.inner.first_order"] = "nothing is learned through an inner step"
+    elif inner.first_order and inner.estimator == "dice":
+        found["agent.inner.first_order"] = "without its second order DiCE is the score function"
+    if inner.learn_lr and not learns:
+        found["agent.inner.learn_lr"] = "nothing is learned through an inner step"
+    if isinstance(outer, PpoConfig) and not learns:
+        ways = {
+            "agent.inner.estimator": inner.estimator == "dice",
+            "agent.outer.inner_kl": outer.inner_kl > 0,
+            "agent.outer.inner_ratio": outer.inner_ratio,
+            "agent.outer.exploration": outer.exploration,
+        }
+        found |= {key: "it does not adapt in training" for key, asked in ways.items() if asked}
+    return found
+
+
 def build(
     spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
 ) -> Agent:
@@ -206,16 +233,16 @@ def build(
     Raises:
         UserError: where its rules do not serve the space, or not each other.
     """
+    if unused := without_effect(config):
+        raise UserError(
+            f"agent {config.name!r} makes no use of {' and '.join(unused)}: "
+            f"{next(iter(unused.values()))}\n  leave it out, or take another --agent"
+        )
     # torch: once an agent is built
     if config.name == "sb3-ppo":
         from metarl.agents.sb3 import Sb3Ppo
 
         return Sb3Ppo(spec, config, rng, device)
-    if config.policy.context and not isinstance(config.inner, SgdConfig):
-        raise UserError(
-            f"agent {config.name!r} does not move agent.policy.context, which is "
-            f"{config.policy.context}\n  leave it at 0, or take --agent cavia-trpo"
-        )
     match config.inner, config.outer:
         case TrialConfig(), TrialPpoConfig():
             from metarl.agents.rl2 import Rl2

@@ -106,12 +106,12 @@ class GradientAgent:
         """One outer step, from the episodes `query` that the adapted policies collected.
 
         Only after it do the statistics change that observations and rewards are normalised by.
-        Without an outer rule nothing changes.
+        Without an outer rule they are all that changes.
         """
-        if isinstance(self.config.outer, NoUpdateConfig):
-            return {"skipped": 0.0}
+        metrics: Metrics = {"skipped": 0.0}
         seen = (*state.seen, self.normaliser.statistics(query))
-        self.meta, metrics = self.outer.step(self.meta, self.objective(state, query, rng))
+        if not isinstance(self.config.outer, NoUpdateConfig):
+            self.meta, metrics = self.outer.step(self.meta, self.objective(state, query, rng))
         self.normaliser = self.normaliser.after(*seen)
         return metrics
 

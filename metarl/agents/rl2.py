@@ -7,8 +7,8 @@ empty with each trial. The policy maximises the return of whole trials (`outer/t
 * Rewards, as the network is told them, are divided by their root mean square over all of training
   and clipped, where `normalisation.rewards` is on. What is learned from does not depend on scale.
 * The value function is one network with the policy, on the same memory.
-* On a processor the recurrence takes one thread: it is thousands of small products one after the
-  other, and two threads would spend them waiting for each other.
+* On a processor torch takes one thread here: a recurrence is thousands of small products one after
+  the other, in which two would wait for each other.
 """
 
 from __future__ import annotations

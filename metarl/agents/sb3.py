@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from metarl.config import AgentConfig, NormalisationConfig, PolicyConfig, PpoStepsConfig
+from metarl.config import AgentConfig, PolicyConfig, PpoStepsConfig
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
@@ -271,14 +271,16 @@ def _check_served(config: AgentConfig) -> None:
         "agent.policy.init": policy.init != "orthogonal",
         "agent.policy.min_std": policy.min_std != PolicyConfig.min_std,
         "agent.policy.context": policy.context > 0,
-        "agent.normalisation": config.normalisation != NormalisationConfig(),
+        "agent.normalisation.observations": config.normalisation.observations,
+        "agent.normalisation.rewards": config.normalisation.rewards,
     }
-    for key, asked in unserved.items():
-        if asked:
-            raise UserError(
-                f"{config.name}: {key} has no counterpart in Stable-Baselines3's PPO\n"
-                "it starts from orthogonal weights and sees observations and rewards as they are"
-            )
+    asked = [key for key, is_asked in unserved.items() if is_asked]
+    if asked:
+        raise UserError(
+            f"{config.name}: Stable-Baselines3's PPO has no counterpart of {' and '.join(asked)}\n"
+            "  leave out what asks for it; a preset's normalisation goes off by "
+            "--agent.normalisation.no-observations --agent.normalisation.no-rewards"
+        )
 
 
 @contextmanager

@@ -36,13 +36,6 @@ class SurrogateAgent(GradientAgent):
                 f"agent {config.name!r} has two inner losses at once\n"
                 "  choose agent.inner.estimator: dice, or agent.outer.inner_ratio: true"
             )
-        ways = {"inner_kl": outer.inner_kl, "exploration": outer.exploration}
-        asked = [f"agent.outer.{name}" for name, value in ways.items() if value]
-        if asked and not inner.steps:
-            raise UserError(
-                f"agent {config.name!r} does not adapt in training, and {' and '.join(asked)} is "
-                "about adaptation\n  take a step, --agent.inner.steps 1, or leave it out"
-            )
         super().__init__(spec, config, rng, device)
         self.inner = DifferentiableSgd(self.policy, inner, outer.inner_ratio)
         self.outer = Ppo(outer)

@@ -29,10 +29,15 @@ def value_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def explained_variance(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """1 - Var[targets - values] / Var[targets]: one is perfect, zero a constant's. Result [...]."""
+    """1 - Var[targets - values] / Var[targets]: one is perfect, zero a constant's. Result [...].
+
+    Zero where all targets are the same: there is nothing to explain.
+    """
 
     def variance(x: Tensor) -> Tensor:
         mean = (weights * x).sum(-1, keepdim=True)
         return (weights * (x - mean).square()).sum(-1)
 
-    return 1.0 - variance(targets - values) / variance(targets)
+    whole = variance(targets)
+    share = variance(targets - values) / whole
+    return torch.where(whole > 0.0, 1.0 - share, 0.0)

@@ -108,7 +108,7 @@ def _finite(agent: Agent, state: Any, steps: int) -> ActorOf:
             if not all(bool(x.isfinite().all()) for x in distribution):
                 raise UserError(
                     f"the policy after {steps} adaptation steps gives numbers that are not "
-                    "finite; lower the inner learning rate, --agent.inner.lr"
+                    f"finite; lower {'--agent.inner.lr' if steps else 'the outer step size'}"
                 )
             return actions, distribution
 

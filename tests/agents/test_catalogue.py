@@ -24,10 +24,31 @@ def test_an_agent_that_there_is_not_is_named_with_the_nearest():
         catalogue.default("mamltrpo")
 
 
-@pytest.mark.parametrize("name", ["rl2", "reptile-ppo"])
-def test_a_context_that_nothing_moves_is_refused(name):
+@pytest.mark.parametrize(
+    ("name", "part", "settings"),
+    [
+        ("rl2", "policy", {"context": 3}),
+        ("reptile-ppo", "policy", {"context": 3}),
+        ("reptile-ppo", "advantages", {"baseline_ridge": 1.0}),
+        ("joint-trpo", "inner", {"first_order": True}),
+        ("dice-maml", "inner", {"first_order": True}),
+        ("random", "inner", {"learn_lr": True}),
+        ("joint-ppo", "inner", {"estimator": "dice"}),
+        ("joint-ppo", "outer", {"inner_kl": 0.1}),
+        ("joint-ppo", "outer", {"inner_ratio": True}),
+        ("joint-ppo", "outer", {"exploration": True}),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(name, part, settings):
     config = catalogue.default(name)
-    config = replace(config, policy=replace(config.policy, context=3))
+    config = replace(config, **{part: replace(getattr(config, part), **settings)})
     spec = EnvSpec("problem", Box(-1, 1, (2,)), Box(-1, 1, (2,)), 5)
-    with pytest.raises(UserError, match=r"does not move agent\.policy\.context, which is 3"):
+    (key,) = settings
+    with pytest.raises(UserError, match=rf"no use of agent\.{part}\.{key}") as caught:
         catalogue.build(spec, config, np.random.default_rng(0), torch.device("cpu"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("name", catalogue.names())
+def test_all_defaults_have_effect(name):
+    assert catalogue.without_effect(catalogue.default(name)) == {}

@@ -472,9 +472,3 @@ def test_nor_does_an_epoch_whose_kl_alone_is_not_finite(make_problem):
 def test_two_inner_losses_at_once_are_refused():
     with pytest.raises(UserError, match=r"estimator: dice, or agent\.outer\.inner_ratio"):
         agent_with("dice", inner_ratio=True)
-
-
-@pytest.mark.parametrize("term", ["inner_kl", "exploration"])
-def test_a_term_on_adaptation_without_any_is_refused(term):
-    with pytest.raises(UserError, match=rf"agent\.outer\.{term} is about adaptation"):
-        agent_with("score", steps=0, **{term: True})

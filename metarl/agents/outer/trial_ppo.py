@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from metarl.config import AdvantageConfig, TrialPpoConfig
+from metarl.device import torch_threads
 from metarl.equations.adam import AdamState, adam_step, clip_norm
 from metarl.equations.losses import clipped_gain
 from metarl.equations.moments import Moments, deviation, merge, moments_of
@@ -107,20 +108,22 @@ class TrialPpo:
         config, rows = self.config, len(steps.mask)
         params, moments, seen = meta, adam, self.returns(steps, returns)
         lessons, explained = self.lessons(meta, steps, seen)
-        found: list[Metrics] = []
-        entropy = self.entropy_after(float(adam.count))
+        norms: list[float] = []
+        entropy = self.entropy(adam, rows)
         for _ in range(config.epochs):
-            found = []
             for part in np.array_split(rng.permutation(rows), min(config.minibatches, rows)):
                 chosen = lessons.trials(torch.from_numpy(part).to(steps.mask.device))
                 gradient, reading = self.gradient(params, chosen, entropy)
                 gradient, norm = clip_norm(gradient, config.max_grad_norm)
-                found.append(_metrics(reading, norm))
-                if not np.isfinite(list(found[-1].values())).all():
-                    return meta, adam, returns, {**found[-1], "skipped": 1.0, **explained}
+                norms.append(float(norm))
+                if not np.isfinite([*map(float, reading), norms[-1]]).all():
+                    found = {**_metrics(reading), "gradient_norm": norms[-1]}
+                    return meta, adam, returns, {**found, "skipped": 1.0, **explained}
                 params, moments = adam_step(params, gradient, moments, config.lr)
-        means = {name: float(np.mean([x[name] for x in found])) for name in found[0]}
-        return params, moments, seen, {**means, "skipped": 0.0, **explained}
+        found = {**_metrics(self.evaluate(params, lessons)), "gradient_norm": float(np.mean(norms))}
+        if not np.isfinite(list(found.values())).all():
+            return meta, adam, returns, {**found, "skipped": 1.0, **explained}
+        return params, moments, seen, {**found, "skipped": 0.0, **explained}
 
     def returns(self, steps: Steps, before: Moments) -> Moments:
         """What is known of discounted returns, from each step to its trial's end, with these."""
@@ -163,15 +166,22 @@ class TrialPpo:
         On a processor the two halves of the trials go side by side, since a recurrence keeps one
         core busy. There are two on any machine, so that sums have the same order.
         """
-        rows = torch.arange(len(lessons.told), device=lessons.told.device)
-        parts = [rows] if rows.is_cuda else [x for x in rows.tensor_split(2) if len(x)]
+        if lessons.told.is_cuda:
+            return self._gradient(params, entropy, lessons)
+        halves = torch.arange(len(lessons.told)).tensor_split(2)
+        work = partial(self._gradient, params, entropy)
         one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        with ThreadPoolExecutor(len(parts), **one_thread) as pool:
-            work = partial(self._gradient, params, entropy)
-            done = list(pool.map(work, (lessons.rows(part) for part in parts)))
+        with torch_threads(1), ThreadPoolExecutor(len(halves), **one_thread) as pool:
+            done = list(pool.map(work, (lessons.rows(half) for half in halves if len(half))))
         gradients, readings = zip(*done, strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in params}
         return total, _sum(readings)
+
+    @torch.no_grad()
+    def evaluate(self, params: Params, lessons: Lessons) -> Reading:
+        """What the loss is made of, without its gradient."""
+        passes = self.passes(params, lessons.told)
+        return _sum([self.read(params, shown, lessons.span(span)) for span, shown in passes])
 
     def _gradient(self, params: Params, entropy: float, lessons: Lessons) -> tuple[Params, Reading]:
         """One chunk after the other, so that no more than one is kept for the way back."""
@@ -186,12 +196,12 @@ class TrialPpo:
             found.append(Reading(*(x.detach() for x in reading)))
         return total, _sum(found)
 
-    def entropy_after(self, steps: float) -> float:
-        """The weight of the entropy once Adam has taken so many `steps`."""
+    def entropy(self, adam: AdamState, trials: int) -> float:
+        """The weight of the entropy in the update after the steps that Adam has taken."""
         config = self.config
         if not config.entropy_half_life:
             return config.entropy
-        updates = steps / (config.epochs * config.minibatches)
+        updates = float(adam.count) / (config.epochs * min(config.minibatches, trials))
         return config.entropy * 0.5 ** (updates / config.entropy_half_life)
 
     def loss(self, reading: Reading, entropy: float) -> Tensor:
@@ -220,11 +230,10 @@ def _sum(readings: Sequence[Reading]) -> Reading:
     return Reading(*(torch.stack(x).sum(0) for x in zip(*readings, strict=True)))
 
 
-def _metrics(reading: Reading, norm: Tensor) -> Metrics:
+def _metrics(reading: Reading) -> Metrics:
     return {
         "kl": float(reading.kl),
         "clip_fraction": float(reading.clipped),
         "entropy": float(reading.entropy),
         "value/loss": float(reading.value_loss),
-        "gradient_norm": float(norm),
     }
