@@ -131,7 +131,7 @@ def _navigation() -> dict[str, Preset]:
 
 
 def _bandit(
-    arms: int, pulls: int, tasks: int, entropy: float, iterations: int
+    arms: int, pulls: int, tasks: int, iterations: int, entropy: float, half_life: float = 0.0
 ) -> dict[str, Preset]:
     """RL2: one trial of each task, an episode long, as in arXiv:1611.02779, section 3.1. Reptile
     has no memory: what it learns from is a round of episodes."""
@@ -154,7 +154,9 @@ def _bandit(
                 env,
                 trials,
                 inner=TrialConfig("lstm", size=64, steps=0),
-                outer=TrialPpoConfig(lr=3e-3, epochs=3, entropy=entropy),
+                outer=TrialPpoConfig(
+                    lr=3e-3, epochs=3, entropy=entropy, entropy_half_life=half_life
+                ),
                 policy=PolicyConfig(hidden=()),
                 advantages=AdvantageConfig(discount=1.0, gae_lambda=0.95),
             ),
@@ -288,7 +290,7 @@ PRESETS = {
     **_bandit(5, 10, tasks=1000, entropy=0.02, iterations=250),
     **_bandit(10, 10, tasks=1000, entropy=0.02, iterations=400),
     **_bandit(5, 100, tasks=300, entropy=0.005, iterations=1400),
-    **_bandit(10, 100, tasks=300, entropy=0.005, iterations=2059),
+    **_bandit(10, 100, tasks=400, entropy=0.04, half_life=450.0, iterations=1800),
     **_tabular(),
 }
 

@@ -33,6 +33,7 @@ from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.reptile import Reptile
 from metarl.agents.rl2 import Rl2
 from metarl.config import AgentConfig, NoUpdateConfig, TrpoConfig
+from metarl.device import torch_device
 from metarl.envs import catalogue as envs
 from metarl.envs.told import Told
 from metarl.equations.vectors import ravel
@@ -60,7 +61,7 @@ def build(spec: EnvSpec, config: AgentConfig, device: torch.device) -> Learner:
 
 def data(name: str, args: argparse.Namespace) -> tuple[Learner, list[Trajectories]]:
     """An agent one update old, and what its next update learns from."""
-    config, device = agents.default(name), torch.device(args.device)
+    config, device = agents.default(name), torch_device(args.device)
     policy = replace(config.policy, hidden=(64, 64), activation=args.activation)
     distribution = envs.make("half-cheetah-vel:promp", args.steps)
     if agents.told(config):

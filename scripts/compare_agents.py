@@ -1,7 +1,8 @@
 """Every agent on HalfCheetah goal velocity, with one budget of environment steps, side by side.
 
-    python scripts/compare_agents.py --commands | bash    # train and evaluate them, hours
-    python scripts/compare_agents.py                      # table, and FOLDER/agents.png
+    python scripts/compare_agents.py                      # table and picture of the committed runs
+    python scripts/compare_agents.py --commands | bash    # train and evaluate your own, hours
+    python scripts/compare_agents.py runs/agents          # table and picture of these
 
 The budget is that of 60 iterations of MAML-TRPO, 19.2M steps. The held-out tasks are the same for
 all. The table reads the runs' config, metrics and evaluation, nothing else.
@@ -23,9 +24,12 @@ from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.metrics import read
 
 RUNS = Path("results/halfcheetah-vel-agents")
+OWN = Path("runs/agents")
 PRESET = "halfcheetah-vel-maml2017"
 ADAM = "--agent.outer.lr 3e-3 --agent.outer.epochs 10"
 """For PPO outside. Its defaults gain less: 300 steps of Adam are few."""
+CONTEXT = "--agent.inner.lr 10 --agent.policy.context 50"
+"""With CAVIA's default step of 1 the context hardly moves here."""
 SETTINGS = {
     "maml-trpo": f"{PRESET} --iterations 60",
     "maml-ppo": f"{PRESET} --agent maml-ppo --iterations 60 {ADAM}",
@@ -35,7 +39,7 @@ SETTINGS = {
     "fomaml-trpo": f"{PRESET} --agent fomaml-trpo --iterations 60",
     "anil-trpo": f"{PRESET} --agent anil-trpo --iterations 60",
     "meta-sgd-trpo": f"{PRESET} --agent meta-sgd-trpo --iterations 60",
-    "cavia-trpo": f"{PRESET} --agent cavia-trpo --iterations 60",
+    "cavia-trpo": f"{PRESET} --agent cavia-trpo --iterations 60 {CONTEXT}",
     "reptile-ppo": f"{PRESET}-reptile-ppo",
     "rl2": f"{PRESET}-rl2",
     "joint-trpo": f"{PRESET} --agent joint-trpo --iterations 120",
@@ -171,7 +175,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.commands:
         for name, settings in SETTINGS.items():
-            run = Path("runs/agents") / name
+            run = OWN / name
             print(f"python -m metarl.train {settings} --run-dir {run}")
             print(f"python -m metarl.evaluate {run}")
         return

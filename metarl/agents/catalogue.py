@@ -37,7 +37,7 @@ class Entry(NamedTuple):
     config: AgentConfig
     """Complete settings; their classes are the rules whose keys a file or flag may set."""
     told: bool = False
-    """Whether it observes the numbers of its task: no learner, but a bound on them."""
+    """Whether it observes the numbers of its task: no learner, but what to hope for."""
 
 
 def _entry(
@@ -148,7 +148,7 @@ AGENTS = {
         ),
         _entry(
             "oracle-trpo",
-            "bound: TRPO on all tasks at once, told the numbers of its task",
+            "control: TRPO on all tasks at once, told the numbers of its task",
             SgdConfig(steps=0),
             TrpoConfig(),
             told=True,

@@ -10,6 +10,7 @@ import torch
 
 from metarl.agents import catalogue
 from metarl.config import AgentConfig, TrialConfig, TrpoConfig
+from metarl.device import torch_device
 from metarl.envs import catalogue as envs
 from metarl.envs.told import Told
 from metarl.sampling.collect import returns_of
@@ -167,10 +168,10 @@ def test_each_is_evaluated_over_several_steps(name):
 def test_each_runs_on_a_gpu(name):
     subject = Subject(name, "point-goal")
     agent = catalogue.build(
-        subject.spec, subject.config, np.random.default_rng(0), torch.device("cuda")
+        subject.spec, subject.config, np.random.default_rng(0), torch_device("cuda")
     )
     tasks = subject.distribution.sample(TASKS, np.random.default_rng(0))
     state, rounds = adaptation_rounds(
-        agent, subject.env, subject.spec, tasks, EPISODES, agent.steps, (7, 0), torch.device("cuda")
+        agent, subject.env, subject.spec, tasks, EPISODES, agent.steps, (7, 0), torch_device("cuda")
     )
     assert agent.meta_update(state, rounds[-1], np.random.default_rng(0))["skipped"] == 0.0
