@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.agents import catalogue as agents
-from metarl.config import Config, EnvConfig, EvaluationConfig
+from metarl.config import Config, EnvConfig, EvaluationConfig, TrialConfig
 from metarl.config_checks import check_ranges
 from metarl.config_files import keys, nested, overlay, read_mapping
 from metarl.envs import catalogue as envs
@@ -20,6 +20,8 @@ def with_agent(config: Config, name: str) -> Config:
 
     What a preset sets otherwise than its own agent's defaults stays, wherever the defaults of the
     two agree: on the navigation task, with its inner step size of 0.5, ANIL steps as far as MAML.
+    How long an evaluation is does not stay between agents of which one alone plays trials: those
+    are evaluated whole, others by the default number of steps.
     """
     if config.agent.name == name:
         return config
@@ -30,7 +32,12 @@ def with_agent(config: Config, name: str) -> Config:
         for key, value in ours.items()
         if key in theirs and value != before[key] and theirs[key] == before[key]
     }
-    return replace(config, agent=overlay(new, nested(kept), name))
+    agent, evaluation = overlay(new, nested(kept), name), config.evaluation
+    if isinstance(agent.inner, TrialConfig):
+        evaluation = replace(evaluation, steps=agent.inner.steps)
+    elif isinstance(config.agent.inner, TrialConfig):
+        evaluation = replace(evaluation, steps=EvaluationConfig.steps)
+    return replace(config, agent=agent, evaluation=evaluation)
 
 
 def with_env(config: Config, name: str) -> Config:

@@ -22,7 +22,12 @@ REPEATS = 50
 
 def beside(run: Path) -> None:
     """What a run and the index policies got on its bandits, before any adaptation step."""
-    found = read_json(run / "evaluation" / "adaptation.json")
+    evaluation = run / "evaluation" / "adaptation.json"
+    if not evaluation.exists():
+        raise SystemExit(f"{run} has no evaluation: python -m metarl.evaluate {run}")
+    found = read_json(evaluation)
+    if "probabilities" not in found.tasks[0]:
+        raise SystemExit(f"{run} is of {found.env}, which is no bandit")
     probabilities = np.array([task["probabilities"] for task in found.tasks])
     assert found.horizon is not None
     every = np.repeat(probabilities, REPEATS, axis=0)

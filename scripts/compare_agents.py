@@ -85,11 +85,14 @@ def runs_in(folder: Path) -> dict[str, Run]:
             rows = read(run / "metrics.jsonl")
             found[name] = Run(name, float(rows[-1]["env_steps"]), read_json(evaluation))
     if not found:
-        raise SystemExit(f"{folder} holds none of {', '.join(SETTINGS)}, each a run's folder")
+        raise SystemExit(f"{folder} holds no evaluated run; --commands prints what makes them")
     first = next(iter(found.values()))
     for run in found.values():
-        if run.found.tasks != first.found.tasks or run.found.env != first.found.env:
-            raise SystemExit(f"{run.name} and {first.name} were evaluated on different tasks")
+        asked = [(x.found.env, x.found.tasks, x.found.steps) for x in (run, first)]
+        if asked[0] != asked[1]:
+            raise SystemExit(
+                f"{run.name} and {first.name} were evaluated on other tasks or for other steps"
+            )
     return found
 
 

@@ -231,3 +231,11 @@ def test_another_agent_takes_what_a_preset_sets_where_their_defaults_agree():
     assert anil == replace(default("anil-trpo"), inner=SgdConfig(lr=0.5, moved="head"))
     assert cavia == default("cavia-trpo")
     assert with_agent(config, "maml-trpo") is config
+
+
+def test_trials_are_evaluated_whole_and_other_agents_adapt():
+    trials = with_agent(preset("point-goal"), "rl2")
+    assert trials.evaluation.steps == trials.agent.inner.steps == 9
+    bandit = preset("bandit-5x10-rl2")
+    assert bandit.evaluation.steps == 0
+    assert with_agent(bandit, "maml-trpo").evaluation.steps == 3

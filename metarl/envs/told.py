@@ -1,4 +1,4 @@
-"""Tasks whose numbers can be seen: what an oracle learns from, a bound on those who cannot."""
+"""Tasks whose numbers can be seen: what an oracle learns from."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Told:
         """What a user is to know before it starts."""
         return (
             *getattr(self._distribution, "notes", ()),
-            f"{self.spec.name}: observations end with the task's numbers ({self.width}): "
-            "a bound on agents that must find them out",
+            f"{self.spec.name}: observations end with the task's numbers ({self.width}), "
+            "which other agents must find out",
         )
 
     def sample(
