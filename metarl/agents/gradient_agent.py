@@ -12,9 +12,10 @@ from torch import Tensor
 from metarl.agents.batch import Batch, learning_batch
 from metarl.agents.chunks import chunks
 from metarl.agents.inner.sgd import Sgd
-from metarl.agents.normalisation import Normaliser, Statistics, normalised
+from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
+from metarl.agents.saved_weights import taken
 from metarl.config import AgentConfig, NoUpdateConfig, PpoConfig, SgdConfig, TrpoConfig
 from metarl.device import product_dtype
 from metarl.equations.distributions import ActionDistribution
@@ -144,18 +145,6 @@ class GradientAgent:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        own = self.state_dict()
-        if normalised(state) != normalised(own):
-            raise ValueError(
-                f"these weights hold statistics of {normalised(state)}, this agent's of "
-                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
-            )
-        expected = {name: tuple(x.shape) for name, x in own.items()}
-        found = {name: tuple(x.shape) for name, x in state.items()}
-        if expected != found:
-            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-        # A copy: what a file was read into may lie at other addresses modulo a cache line, and
-        # with them a sum's order.
-        copies = {name: state[name].to(self.device, copy=True) for name in own}
+        copies = taken(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         self.normaliser = self.normaliser.loaded(copies)

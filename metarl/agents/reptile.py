@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner.ppo import Course, Learners, PpoSteps, Samples
-from metarl.agents.normalisation import Normaliser, Statistics, normalised
+from metarl.agents.normalisation import Normaliser, Statistics
+from metarl.agents.saved_weights import taken
 from metarl.config import AgentConfig, PpoStepsConfig, ReptileConfig
 from metarl.equations.adam import (
     AdamState,
@@ -167,19 +168,7 @@ class Reptile:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        own = self.state_dict()
-        if normalised(state) != normalised(own):
-            raise ValueError(
-                f"these weights hold statistics of {normalised(state)}, this agent's of "
-                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
-            )
-        expected = {name: tuple(x.shape) for name, x in own.items()}
-        found = {name: tuple(x.shape) for name, x in state.items()}
-        if expected != found:
-            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-        # A copy: what a file was read into may lie at other addresses modulo a cache line, and
-        # with them a sum's order.
-        copies = {name: state[name].to(self.device, copy=True) for name in own}
+        copies = taken(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         if self.outer.optimizer == "adam":
             self.moments = adam_loaded(self.moments, copies, MOMENTS)

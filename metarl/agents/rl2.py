@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.normalisation import Normaliser, normalised
+from metarl.agents.normalisation import Normaliser
 from metarl.agents.outer.trial_ppo import Steps, TrialPpo
+from metarl.agents.saved_weights import taken
 from metarl.config import AgentConfig, TrialConfig, TrialPpoConfig
 from metarl.device import torch_threads
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
@@ -181,17 +182,7 @@ class Rl2:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        own = self.state_dict()
-        if normalised(state) != normalised(own):
-            raise ValueError(
-                f"these weights hold statistics of {normalised(state)}, this agent's of "
-                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
-            )
-        expected = {name: tuple(x.shape) for name, x in own.items()}
-        found = {name: tuple(x.shape) for name, x in state.items()}
-        if expected != found:
-            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-        copies = {name: state[name].to(self.device, copy=True) for name in own}
+        copies = taken(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         self.adam = adam_loaded(self.adam, copies, ADAM)
         self.normaliser = self.normaliser.loaded(copies)

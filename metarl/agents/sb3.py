@@ -17,6 +17,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from metarl.agents.saved_weights import taken
 from metarl.config import AgentConfig, PolicyConfig, PpoStepsConfig
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
@@ -141,11 +142,7 @@ class Sb3Ppo:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        expected = {name: tuple(x.shape) for name, x in self._start.weights.items()}
-        found = {name: tuple(x.shape) for name, x in state.items()}
-        if expected != found:
-            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-        weights = {name: state[name].to(CPU, copy=True) for name in expected}
+        weights = taken(state, self._start.weights, CPU)
         self._start = self._start._replace(weights=weights)
 
     def _learned(self, learner: Learner, support: Trajectories, task: int, rounds: int) -> Learner:
