@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from metarl.ranges import (
     Count,
@@ -165,6 +165,107 @@ class TrialConfig:
 
 
 @dataclass(frozen=True)
+class LearnedOptimizerConfig:
+    """Inner rule: a recurrent network makes each coordinate's step of its gradient (LOMAML)."""
+
+    lr: Positive = 0.1
+    """alpha, the size of a step."""
+    steps: Count = 1
+    """In training."""
+    cell: Literal["lstm", "linear"] = "lstm"
+    """`linear` is a learned multiple of the gradient, 1 at first: gradient descent."""
+    size: Count = 8
+    """Hidden units for each coordinate."""
+    learn_lr: bool = True
+    """Meta-learn alpha, one for each layer's weights and biases."""
+    learn_start: bool = True
+    """Meta-learn where a task starts too; else that stays as it was drawn."""
+    first_order: bool = False
+    """Ignore how the gradients that the network sees depend on the parameters."""
+
+
+@dataclass(frozen=True)
+class MetaLstmConfig:
+    """Inner rule: the parameters are an LSTM's cell, its gates are learned (Meta-LSTM)."""
+
+    lr: Shrinking = 0.1
+    """The input gate at first: what a gradient is multiplied by."""
+    forget: Shrinking = 0.9999
+    """The forget gate at first: what a parameter is multiplied by."""
+    steps: Count = 1
+    """In training."""
+    hidden: Natural = 20
+    """Units between what the gates see and the gates; 0: the published, linear gates."""
+    first_order: bool = False
+    """Ignore how the gradients and losses that the gates see depend on the parameters."""
+
+
+@dataclass(frozen=True)
+class DirectionsConfig:
+    """Inner rule: a network predicts the direction from gradients and samples (GBML)."""
+
+    lr: Positive = 0.1
+    steps: Count = 1
+    """In training."""
+    embedding: Count = 32
+    """Numbers that say what the task's samples are like, and modulate the transformation."""
+    hidden: Count = 64
+    """Units of the samples' encoder."""
+    first_order: bool = False
+    """Ignore how the gradients depend on the parameters."""
+
+
+@dataclass(frozen=True)
+class MappingConfig:
+    """Inner rule: a set encoder and a hypernetwork map samples to parameters; no gradient."""
+
+    deltas: Literal["full", "head", "low-rank"] = "full"
+    """What is added to the shared parameters: to each of them, to those of the last layer, or a
+    matrix of `rank` to each layer's weights and a vector to its biases."""
+    rank: Count = 2
+    steps: Count = 1
+    """In training; each takes in further samples, where they are fresh."""
+    embedding: Count = 64
+    """Numbers that say what the task's samples are like: a mean over them."""
+    hidden: Count = 64
+    """Units of each layer of encoder and hypernetwork."""
+
+
+LearnedConfig: TypeAlias = (
+    "LearnedOptimizerConfig | MetaLstmConfig | DirectionsConfig | MappingConfig"
+)
+"""Inner rules that are learned."""
+
+
+@dataclass(frozen=True)
+class DescentConfig:
+    """Inner rule of Reptile on supervised tasks, and of learning from scratch: plain training."""
+
+    lr: Positive = 0.02
+    steps: Count = 5
+    """In training: on the support, and as many on the query."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Its state begins anew with each task."""
+    minibatch: Natural = 0
+    """Examples in a step; 0: all there are."""
+
+
+@dataclass(frozen=True)
+class PrototypesConfig:
+    """Inner rule: a class is the mean of its examples' embeddings (prototypical networks)."""
+
+    embedding: Count = 64
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    """Outer rule of supervised learning: Adam on the loss of the query, after adaptation."""
+
+    lr: Positive = 1e-3
+    max_grad_norm: Positive = 10.0
+
+
+@dataclass(frozen=True)
 class PpoConfig:
     """Outer rule: several epochs on a clipped surrogate through the adaptation, by Adam."""
 
@@ -221,7 +322,15 @@ class AgentConfig:
     """An agent: an inner rule, an outer rule, a policy."""
 
     name: str = "maml-trpo"
-    inner: SgdConfig | PpoStepsConfig | TrialConfig = field(default_factory=SgdConfig)
+    inner: (
+        SgdConfig
+        | LearnedOptimizerConfig
+        | MetaLstmConfig
+        | DirectionsConfig
+        | MappingConfig
+        | PpoStepsConfig
+        | TrialConfig
+    ) = field(default_factory=SgdConfig)
     outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig = field(
         default_factory=TrpoConfig
     )

@@ -218,6 +218,47 @@ class Trajectories(NamedTuple):
         return self.solved_at > 0
 
 
+class FewShotSpec(NamedTuple):
+    """What a learner must know of supervised tasks before it meets one."""
+
+    name: str
+    input_shape: tuple[int, ...]
+    """Of one example: (1,) for a number, (channels, height, width) for an image."""
+    outputs: int
+    """Numbers in a target, or classes in a task."""
+    classes: bool
+    """Whether targets are classes 0 .. outputs - 1; else numbers."""
+
+
+class Examples(NamedTuple):
+    """Inputs and targets of K tasks, N each. With classes, N = outputs x shots, as many of each."""
+
+    inputs: Tensor  # [K, N, *input_shape] float32
+    targets: Tensor  # [K, N, outputs] float32, or [K, N] int64 where targets are classes
+
+
+class FewShotTasks(Protocol):
+    """Supervised tasks to learn from and tasks held out."""
+
+    @property
+    def spec(self) -> FewShotSpec: ...
+
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train"
+    ) -> Sequence[Task]: ...
+
+    def draw(
+        self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
+    ) -> tuple[Examples, Examples]:
+        """Support and query of each task, no example in both; `shots` and `queries` are counts for
+        each class, where there are classes."""
+        ...
+
+    def describe(self, task: Task) -> str:
+        """A few characters for a picture."""
+        ...
+
+
 class Actor(Protocol):
     """Acts in some episodes of every task, step by step from their start; it may remember."""
 
@@ -257,5 +298,29 @@ class Agent(Protocol):
 
     def adapt(self, state: Any, support: Trajectories) -> Any: ...
     def meta_update(self, state: Any, query: Trajectories, rng: np.random.Generator) -> Metrics: ...
+    def state_dict(self) -> Params: ...
+    def load_state_dict(self, state: Params) -> None: ...
+
+
+class Learner(Protocol):
+    """An agent of supervised tasks: it predicts where the other acts. `begin`, `adapt` and
+    `meta_update` are the same verbs, and the last alone changes it."""
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps in a meta-update, all on the same support."""
+        ...
+
+    def begin(self) -> Any: ...
+    def predict(self, state: Any, inputs: Tensor) -> Tensor:
+        """[K, N, outputs] at inputs [K, N, *input_shape]: numbers, or logits of classes."""
+        ...
+
+    def adapt(self, state: Any, support: Examples) -> Any: ...
+    def meta_update(self, support: Examples, query: Examples) -> Metrics:
+        """One outer step from new tasks. Nothing has to be collected between adaptation and
+        query, so it takes both."""
+        ...
+
     def state_dict(self) -> Params: ...
     def load_state_dict(self, state: Params) -> None: ...

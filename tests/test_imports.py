@@ -14,7 +14,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "metarl").rglob("*.py"))
 
-GROUND = {"errors", "ranges", "config", "config_files", "config_checks", "keys", "device"}
+GROUND = {
+    "errors",
+    "ranges",
+    "config",
+    "config_few_shot",
+    "config_files",
+    "config_checks",
+    "keys",
+    "device",
+}
 LOWER = GROUND | {"equations", "types", "networks", "sampling", "runs"}
 MAY_IMPORT = {
     "equations": {"equations"},

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     actions: Tensor  # [K, N, act_dim]
     advantages: Tensor  # [K, N], standardised within each task
     weights: Tensor  # [K, N], each task's sum to one
+    rewards: Tensor  # [K, N], zero on padding
 
     def tasks(self, rows: slice) -> Batch:
         """The batch of some of the tasks."""
@@ -38,8 +39,8 @@ class Batch(NamedTuple):
         lots = lots + (self.weights == 0)  # padding is drawn when nothing else is left
         index = lots.topk(kept, dim=1, largest=False, sorted=False).indices.sort(dim=1).values
         rows = torch.arange(tasks, device=index.device)[:, None]
-        obs, actions, advantages, weights = (x[rows, index] for x in self)
-        return Batch(obs, actions, advantages, weights / weights.sum(1, keepdim=True))
+        part = Batch(*(x[rows, index] for x in self))
+        return part._replace(weights=part.weights / part.weights.sum(1, keepdim=True))
 
 
 def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:
@@ -66,4 +67,5 @@ def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch
         trajectories.actions.flatten(1, 2),
         standardize(advantages, weights),
         weights,
+        rewards.flatten(1),
     )

@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from metarl.config import (
     AdvantageConfig,
     AgentConfig,
+    DirectionsConfig,
+    LearnedConfig,
+    LearnedOptimizerConfig,
+    MappingConfig,
+    MetaLstmConfig,
     NormalisationConfig,
     NoUpdateConfig,
     PolicyConfig,
@@ -43,7 +48,7 @@ class Entry(NamedTuple):
 def _entry(
     name: str,
     summary: str,
-    inner: SgdConfig | PpoStepsConfig | TrialConfig,
+    inner: SgdConfig | LearnedConfig | PpoStepsConfig | TrialConfig,
     outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig,
     policy: PolicyConfig | None = None,
     advantages: AdvantageConfig | None = None,
@@ -57,6 +62,9 @@ def _entry(
     )
     return Entry(summary, AgentConfig(name, inner, outer, *parts), told)
 
+
+LEARNED_CONFIGS = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
+"""Of the learned inner rules."""
 
 _VALUED = AdvantageConfig(gae_lambda=0.95)
 """Of agents that learn a value function."""
@@ -118,6 +126,31 @@ AGENTS = {
             SgdConfig(lr=1.0, moved="context"),
             TrpoConfig(),
             PolicyConfig(context=10),
+        ),
+        _entry(
+            "lomaml",
+            "LOMAML: a recurrent network makes the inner steps of gradients (arXiv:1606.04474)",
+            LearnedOptimizerConfig(),
+            TrpoConfig(),
+        ),
+        _entry(
+            "meta-lstm",
+            "Meta-LSTM: parameters are an LSTM's cell, its gates learned (Ravi, Larochelle 2017)",
+            MetaLstmConfig(),
+            TrpoConfig(),
+        ),
+        _entry(
+            "gbml",
+            "GBML: the direction is predicted from gradients and samples",
+            DirectionsConfig(),
+            TrpoConfig(),
+        ),
+        _entry(
+            "mapping",
+            "model-based: a set encoder and a hypernetwork map samples to parameters",
+            MappingConfig(deltas="head"),
+            TrpoConfig(),
+            normalisation=NormalisationConfig(rewards=True),  # an input here
         ),
         _entry(
             "reptile-ppo",
@@ -201,6 +234,10 @@ def without_effect(config: AgentConfig) -> dict[str, str]:
     """Settings otherwise than by default that this agent would not heed, and why."""
     inner, outer = config.inner, config.outer
     found = {}
+    if isinstance(inner, LEARNED_CONFIGS):
+        if config.policy.context:
+            found["agent.policy.context"] = "no inner step moves it alone"
+        return found
     if not isinstance(inner, SgdConfig):
         if config.policy.context:
             found["agent.policy.context"] = "no inner step moves it alone"
@@ -252,11 +289,13 @@ def build(
             from metarl.agents.reptile import Reptile
 
             return Reptile(spec, config, rng, device)
-        case SgdConfig(), PpoConfig():
+        case inner, PpoConfig() if isinstance(inner, (SgdConfig, *LEARNED_CONFIGS)):
             from metarl.agents.surrogate_agent import SurrogateAgent
 
             return SurrogateAgent(spec, config, rng, device)
-        case SgdConfig(), TrpoConfig() | NoUpdateConfig():
+        case inner, TrpoConfig() | NoUpdateConfig() if isinstance(
+            inner, (SgdConfig, *LEARNED_CONFIGS)
+        ):
             from metarl.agents.gradient_agent import GradientAgent
 
             return GradientAgent(spec, config, rng, device)

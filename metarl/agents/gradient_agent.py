@@ -11,12 +11,21 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch, learning_batch
 from metarl.agents.chunks import chunks
+from metarl.agents.inner.learned import LearnedSteps
+from metarl.agents.inner.rules import LEARNED
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
 from metarl.agents.saved_weights import taken
-from metarl.config import AgentConfig, NoUpdateConfig, PpoConfig, SgdConfig, TrpoConfig
+from metarl.config import (
+    AgentConfig,
+    LearnedOptimizerConfig,
+    NoUpdateConfig,
+    PpoConfig,
+    SgdConfig,
+    TrpoConfig,
+)
 from metarl.device import product_dtype
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
@@ -47,23 +56,34 @@ class GradientAgent:
     ):
         self.spec, self.config, self.device = spec, config, device
         inner, outer = config.inner, config.outer
-        assert isinstance(inner, SgdConfig)  # what the catalogue builds this agent of
-        if inner.estimator == "dice" and not isinstance(outer, PpoConfig):
+        by_hand = isinstance(inner, SgdConfig) and not isinstance(outer, PpoConfig)
+        if by_hand and inner.estimator == "dice":
             raise UserError(
                 f"agent {config.name!r} differentiates its inner loss by hand, which "
                 f"agent.inner.estimator {inner.estimator!r} has no form for\n"
                 "  take PPO outside, --agent dice-maml, or --agent.inner.estimator score"
             )
         self.policy = MlpPolicy(spec, config.policy)
-        self.inner = Sgd(self.policy, inner)
+        self.inner = self.rule()
         if isinstance(outer, TrpoConfig):  # without one there is nothing to update by
             self.outer = Trpo(outer)
-        start = self.policy.init(rng)
-        start = {**start, **self.inner.init(start)}
-        self.meta: Params = {name: x.to(device) for name, x in start.items()}
+        start = {name: x.to(device) for name, x in self.policy.init(rng).items()}
+        own = {name: x.to(device) for name, x in self.inner.init(start, rng).items()}
+        fixed = isinstance(inner, LearnedOptimizerConfig) and not inner.learn_start
+        self.fixed: Params = start if fixed else {}
+        """What tasks start from and no update changes."""
+        self.meta: Params = own if fixed else {**start, **own}
         self.normaliser = Normaliser.before_anything(
             config.normalisation, config.advantages.discount, spec.obs_dim, device
         )
+
+    def rule(self) -> Sgd | LearnedSteps:
+        """The inner rule that the settings ask for."""
+        inner = self.config.inner
+        if isinstance(inner, SgdConfig):
+            return Sgd(self.policy, inner)
+        assert isinstance(inner, LEARNED)  # what the catalogue builds this agent of
+        return LearnedSteps(self.spec, self.policy, inner)
 
     @property
     def noise(self) -> tuple[str, int]:
@@ -77,7 +97,7 @@ class GradientAgent:
 
     def begin(self) -> TaskState:
         """Every task starts at the meta-parameters."""
-        return TaskState(self.policy.begin(self.meta), (), ())
+        return TaskState(self.policy.begin({**self.fixed, **self.meta}), (), ())
 
     def act(
         self, state: TaskState, obs: Tensor, noise: Tensor
@@ -134,10 +154,11 @@ class GradientAgent:
             batch,
             batch.thinned(outer.query_fraction, rng),
             product_dtype(outer.product_dtype, self.device),
+            self.fixed,
         )
 
     def state_dict(self) -> Params:
-        return {**self.meta, **self.normaliser.state_dict()}
+        return {**self.fixed, **self.meta, **self.normaliser.state_dict()}
 
     def load_state_dict(self, state: Params) -> None:
         """Takes what `state_dict` saved.
@@ -146,5 +167,6 @@ class GradientAgent:
             ValueError: where names or shapes are not this agent's.
         """
         copies = taken(state, self.state_dict(), self.device)
+        self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}
         self.normaliser = self.normaliser.loaded(copies)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch
 from metarl.agents.chunks import chunks
+from metarl.agents.inner.learned import KeptStep, LearnedSteps
 from metarl.agents.inner.sgd import LinearisedStep, Sgd
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.losses import surrogate_gain
@@ -22,7 +23,7 @@ class Part(NamedTuple):
     """Some of the tasks, linearised at the old meta-parameters."""
 
     rows: slice
-    steps: list[LinearisedStep]
+    steps: Sequence[LinearisedStep | KeptStep]
     query: LinearisedMlp
     """On the thinned query data."""
     weights: Tensor
@@ -39,16 +40,18 @@ class AdaptationObjective:
     def __init__(
         self,
         policy: MlpPolicy,
-        rule: Sgd,
+        rule: Sgd | LearnedSteps,
         meta: Params,
         supports: Sequence[Batch],
         query: Batch,
         thinned_query: Batch,
         product_dtype: torch.dtype,
+        fixed: Params | None = None,
     ):
+        """`fixed`: what tasks start from besides `meta`, where that is not learned."""
         self.policy, self.rule, self.supports, self.query = policy, rule, supports, query
         self.num_tasks = query.obs.shape[0]
-        self.meta = meta
+        self.meta, self.fixed = meta, fixed or {}
         self.gradient: Params = {name: torch.zeros_like(x) for name, x in meta.items()}
         """Of the gain, upwards."""
         self.behaviour: list[ActionDistribution] = []
@@ -58,7 +61,7 @@ class AdaptationObjective:
         self.gain = float((query.weights * query.advantages).sum() / self.num_tasks)
 
     def _linearise(self, rows: slice, thinned: Batch, product_dtype: torch.dtype) -> None:
-        params, steps = self.policy.begin(self.meta), []
+        params, steps = self._begin(self.meta), []
         for index, support in enumerate(self.supports):
             steps.append(self.rule.linearise(params, support.tasks(rows), index))
             params = steps[-1].params
@@ -81,7 +84,8 @@ class AdaptationObjective:
         """
         total = {name: torch.zeros_like(x) for name, x in self.meta.items()}
         for part in self.parts:
-            moved = self.policy.begin(tangent)
+            still = {name: torch.zeros_like(x) for name, x in self.fixed.items()}
+            moved = self.policy.begin({**still, **tangent})
             for step in part.steps:
                 moved = step.forward(moved)
             distribution_dot, _ = part.query.jvp(moved)
@@ -94,7 +98,7 @@ class AdaptationObjective:
         """The gain and the mean KL(old || new) on all query data, at other meta-parameters."""
         gain = kl = 0.0
         for part, old in zip(self.parts, self.behaviour, strict=True):
-            params = self.policy.begin(meta)
+            params = self._begin(meta)
             for index, support in enumerate(self.supports):
                 params = self.rule.step(params, support.tasks(part.rows), index)
             query = self.query.tasks(part.rows)
@@ -105,14 +109,17 @@ class AdaptationObjective:
             kl += float((query.weights * old.kl(new)).sum())
         return gain / self.num_tasks, kl / self.num_tasks
 
+    def _begin(self, meta: Params) -> Params:
+        return self.policy.begin({**self.fixed, **meta})
+
     @staticmethod
     def _add(total: Params, per_task: Params) -> None:
         for name, x in per_task.items():
-            if name in total:  # a context is no meta-parameter
+            if name in total:  # a context, or a fixed start, is no meta-parameter
                 total[name] += x.sum(0)
 
 
-def _pull_back(steps: Sequence[LinearisedStep], gradient: Params) -> Params:
+def _pull_back(steps: Sequence[LinearisedStep | KeptStep], gradient: Params) -> Params:
     """The chain rule through the inner steps, last one first."""
     for step in reversed(steps):
         gradient = step.transposed(gradient)

@@ -10,6 +10,8 @@ import torch
 from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent, TaskState
 from metarl.agents.inner.differentiable import DifferentiableSgd, Round
+from metarl.agents.inner.learned import LearnedSteps
+from metarl.agents.inner.rules import LEARNED
 from metarl.agents.outer.ppo import Ppo, SurrogateObjective
 from metarl.config import AgentConfig, PpoConfig, SgdConfig
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
@@ -29,17 +31,23 @@ class SurrogateAgent(GradientAgent):
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
     ):
         inner, outer = config.inner, config.outer
-        assert isinstance(inner, SgdConfig), inner
         assert isinstance(outer, PpoConfig), outer
-        if outer.inner_ratio and inner.estimator == "dice":
+        self.ratio = outer.inner_ratio
+        if self.ratio and isinstance(inner, SgdConfig) and inner.estimator == "dice":
             raise UserError(
                 f"agent {config.name!r} has two inner losses at once\n"
                 "  choose agent.inner.estimator: dice, or agent.outer.inner_ratio: true"
             )
         super().__init__(spec, config, rng, device)
-        self.inner = DifferentiableSgd(self.policy, inner, outer.inner_ratio)
         self.outer = Ppo(outer)
         self.adam = adam_start(self.meta)
+
+    def rule(self) -> DifferentiableSgd | LearnedSteps:
+        inner = self.config.inner
+        if isinstance(inner, SgdConfig):
+            return DifferentiableSgd(self.policy, inner, self.ratio)
+        assert isinstance(inner, LEARNED)
+        return LearnedSteps(self.spec, self.policy, inner, self.ratio)
 
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
@@ -68,7 +76,13 @@ class SurrogateAgent(GradientAgent):
         outcomes = standardize(returns, torch.full_like(returns, 1.0 / len(returns)))
         supports = cast("tuple[Round, ...]", state.supports)  # `adapt` keeps what `batch` makes
         return SurrogateObjective(
-            self.policy, self.inner, self.outer.config, supports, self.batch(query), outcomes
+            self.policy,
+            cast("DifferentiableSgd | LearnedSteps", self.inner),  # `rule`'s
+            self.outer.config,
+            supports,
+            self.batch(query),
+            outcomes,
+            self.fixed,
         )
 
     def state_dict(self) -> Params:

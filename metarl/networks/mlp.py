@@ -1,4 +1,4 @@
-"""The multilayer perceptron policy as a function of its parameters.
+"""The multilayer perceptron, and the policy that is one, as functions of their parameters.
 
 A parameter is either shared by all tasks (`weight [out, in]`) or adapted (`[K, out, in]`);
 observations are `[..., N, obs_dim]` or `[K, ..., N, obs_dim]`. One code serves both, and vmap.
@@ -35,6 +35,39 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return x @ rows.mT + bias.view(bias.shape[0], *inner, 1, -1)
 
 
+class Mlp:
+    """Layers `sizes[0]` -> ... -> `sizes[-1]`, with `activation` between them.
+
+    Parameters are `PREFIX0.weight`, `PREFIX0.bias`, ... and lie where others may lie too.
+    """
+
+    def __init__(self, sizes: Sequence[int], activation: str, init: str, prefix: str = "layer"):
+        self.sizes, self.activation, self.prefix = tuple(sizes), activation, prefix
+        self.weights_by = init
+        self.layers = len(self.sizes) - 1
+
+    def init(self, rng: np.random.Generator) -> Params:
+        """Weights xavier or orthogonal, biases zero. No task axis."""
+        params: Params = {}
+        for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+            weight = initial_weight(rng, fan_out, fan_in, self.weights_by)
+            params[f"{self.prefix}{i}.weight"] = torch.from_numpy(weight).float()
+            params[f"{self.prefix}{i}.bias"] = torch.zeros(fan_out)
+        return params
+
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """[..., N, sizes[-1]] at x [..., N, sizes[0]]; `params` may hold more."""
+        for i in range(self.layers):
+            x = linear(x, params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"])
+            if i < self.layers - 1:
+                x = activated(x, self.activation)
+        return x
+
+
+def activated(x: Tensor, activation: str) -> Tensor:
+    return x.relu() if activation == "relu" else x.tanh()
+
+
 class MlpPolicy:
     """Observations to an action distribution: Gaussian on Box, categorical on (Multi)Discrete."""
 
@@ -53,8 +86,9 @@ class MlpPolicy:
                 f"{spec.name}: the MLP policy acts in a flat Box, in Discrete(n) or in a flat "
                 f"MultiDiscrete, both counted from 0, not in {space}"
             )
-        self.sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
-        self.layers = len(self.sizes) - 1
+        sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
+        self.network = Mlp(sizes, config.activation, config.init)
+        self.sizes, self.layers = self.network.sizes, self.network.layers
         self.noise_dim = outputs
         """Width of the noise that one action is drawn from."""
 
@@ -63,14 +97,15 @@ class MlpPolicy:
 
         What a task has besides, its context, is not among them: see `begin`.
         """
-        params: Params = {}
-        for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            weight = initial_weight(rng, fan_out, fan_in, self.config.init)
-            params[f"layer{i}.weight"] = torch.from_numpy(weight).float()
-            params[f"layer{i}.bias"] = torch.zeros(fan_out)
+        params = self.network.init(rng)
         if self.kind is Gaussian:
             params["log_std"] = torch.full((self.sizes[-1],), math.log(self.config.init_std))
         return params
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters, without a task axis."""
+        return {name: tuple(x.shape) for name, x in self.init(np.random.default_rng(0)).items()}
 
     def begin(self, params: Params) -> Params:
         """What every task starts from: these parameters, and a context [config.context] of zeros.
@@ -83,12 +118,7 @@ class MlpPolicy:
 
     def __call__(self, params: Params, obs: Tensor) -> ActionDistribution:
         """The action distribution at obs [..., N, obs_dim]."""
-        x = self.inputs(params, obs)
-        for i in range(self.layers):
-            x = linear(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
-            if i < self.layers - 1:
-                x = self.activation(x)
-        return self.distribution(params, x)
+        return self.distribution(params, self.network(params, self.inputs(params, obs)))
 
     def inputs(self, params: Params, obs: Tensor) -> Tensor:
         """What the first layer sees: obs [..., N, obs_dim], and its task's context behind it."""
@@ -98,7 +128,7 @@ class MlpPolicy:
         return torch.cat([obs, context.expand(*obs.shape[:-1], -1)], -1)
 
     def activation(self, x: Tensor) -> Tensor:
-        return x.relu() if self.config.activation == "relu" else x.tanh()
+        return activated(x, self.config.activation)
 
     def distribution(self, params: Params, output: Tensor) -> ActionDistribution:
         if not issubclass(self.kind, Gaussian):
@@ -118,6 +148,20 @@ def joined(parts: Sequence[Params]) -> Params:
         name: torch.cat([part[name] for part in parts]) if is_adapted(name, x) else x
         for name, x in parts[0].items()
     }
+
+
+def one_for_each(params: Params, names: Sequence[str], num_tasks: int) -> Params:
+    """Some parameters as [K, ...], that the sum of the tasks' losses have a gradient for each.
+
+    What requires none is cut off from where it came from.
+    """
+    own = {
+        name: params[name]
+        if is_adapted(name, params[name])
+        else params[name].expand(num_tasks, *params[name].shape)
+        for name in names
+    }
+    return {n: x if x.requires_grad else x.detach().requires_grad_() for n, x in own.items()}
 
 
 def is_adapted(name: str, x: Tensor) -> bool:

@@ -13,12 +13,13 @@ from typing import TypeAlias
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from metarl.config import PolicyConfig, TrialConfig
 from metarl.equations.distributions import ActionDistribution
+from metarl.networks.action_inputs import ActionInputs
 from metarl.networks.mlp import MlpPolicy, initial_weight
 from metarl.types import EnvSpec, Params
 
@@ -34,25 +35,18 @@ class RecurrentPolicy:
         self.config, self.cell, self.size = policy, trial.cell, trial.size
         memory = spec._replace(observation_space=Box(-1.0, 1.0, (trial.size,)))
         self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
-        space = spec.action_space
-        self.options = ()
-        """Of each discrete choice in an action."""
-        if isinstance(space, Discrete):
-            self.options = (int(space.n),)
-        elif isinstance(space, MultiDiscrete):
-            self.options = tuple(space.nvec.tolist())
-        self.before_dim = (sum(self.options) or spec.act_dim) + 2
+        self.actions = ActionInputs(spec)
+        self.before_dim = self.actions.width + 2
         self.sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
 
     def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
         """What a step is told of the one before, [..., before_dim]: `actions` [..., act_dim],
         discrete ones one-hot, `rewards` [...] and whether an episode `ended` there, 0 or 1."""
-        one_hot = [
-            F.one_hot(index.long(), n)
-            for index, n in zip(actions.unbind(-1), self.options, strict=bool(self.options))
-        ]
-        action = torch.cat(one_hot, -1) if one_hot else actions
-        parts = (action, rewards[..., None], torch.full_like(rewards[..., None], ended))
+        parts = (
+            self.actions(actions),
+            rewards[..., None],
+            torch.full_like(rewards[..., None], ended),
+        )
         return torch.cat([x.to(rewards.dtype) for x in parts], -1)
 
     def init(self, rng: np.random.Generator) -> Params:

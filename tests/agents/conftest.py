@@ -40,7 +40,7 @@ class Problem:
         hidden: tuple[int, ...] = (8, 7),
         context: int = 0,
     ):
-        spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], 10)
+        self.spec = spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], 10)
         config = PolicyConfig(hidden, activation, init_std=0.8, context=context)
         self.policy = MlpPolicy(spec, config)
         self.options = OPTIONS.get(space)
@@ -66,7 +66,7 @@ class Problem:
         mask = torch.rand(TASKS, SAMPLES, generator=self.generator) < 0.9
         weights = mask.to(self.dtype) / mask.sum(1, keepdim=True)
         advantages = standardize(self.normal(TASKS, SAMPLES), weights)
-        return Batch(obs, actions, advantages, weights)
+        return Batch(obs, actions, advantages, weights, self.normal(TASKS, SAMPLES) * mask)
 
     def objective(
         self, config: SgdConfig, supports: list[Batch], query: Batch
@@ -106,7 +106,7 @@ class Textbook:
         if "context" in params:
             params["context"].requires_grad_()
         for batch in self.supports:
-            obs, *rest = (x[task] for x in batch)
+            obs, *rest, _ = (x[task] for x in batch)
             loss = score_function_loss(self.policy(params, obs), *rest)
             start = [params[name] for name in self.moved]
             gradient = torch.autograd.grad(loss, start, create_graph=not self.config.first_order)
@@ -118,7 +118,7 @@ class Textbook:
     def mean_gain_and_kl(self, meta: Params) -> tuple[torch.Tensor, torch.Tensor]:
         gains, kls = [], []
         for task, old in enumerate(self.olds):
-            obs, actions, advantages, weights = (x[task] for x in self.query)
+            obs, actions, advantages, weights, _ = (x[task] for x in self.query)
             new = self.policy(self.adapted(meta, task), obs)
             gains.append(surrogate_gain(new, old, actions, advantages, weights))
             kls.append((weights * old.kl(new)).sum())

@@ -19,7 +19,7 @@ def test_chunks_cover_every_task_once(monkeypatch):
     from metarl.networks.mlp import MlpPolicy
 
     policy = MlpPolicy(EnvSpec("any", Box(-1, 1, (3,)), Box(-1, 1, (2,)), 4), PolicyConfig((8,)))
-    batch = Batch(*(torch.zeros(TASKS, 10, *rest) for rest in ((3,), (2,), (), ())))
+    batch = Batch(*(torch.zeros(TASKS, 10, *rest) for rest in ((3,), (2,), (), (), ())))
     for numbers, expected in ((1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (10**6, [5])):
         monkeypatch.setattr(chunks, "CACHE_BYTES", numbers * 10 * 8 * 4)
         found = list(chunks.chunks([batch], policy))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,7 +32,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 def build(problem, config):
     """The objective, and the batches that it learns from; step sizes are uneven, some negative."""
-    sizes = Sgd(problem.policy, config).init(problem.params)
+    sizes = Sgd(problem.policy, config).init(problem.params, np.random.default_rng(0))
     problem.params |= {n: x + 0.4 * problem.normal(*x.shape) for n, x in sizes.items()}
     supports, query = [problem.batch() for _ in range(config.steps)], problem.batch()
     return problem.objective(config, supports, query), supports, query
@@ -69,7 +70,7 @@ def test_equal_step_sizes_are_mamls(make_problem, space, steps):
     problem, config = make_problem(space, "tanh"), SgdConfig(LR, steps)
     maml, *batches = build(problem, config)
     learned = replace(config, learn_lr=True)
-    problem.params |= Sgd(problem.policy, learned).init(problem.params)
+    problem.params |= Sgd(problem.policy, learned).init(problem.params, np.random.default_rng(0))
     found = problem.objective(learned, *batches).gradient
     for name, expected in maml.gradient.items():
         torch.testing.assert_close(found[name], expected)
@@ -138,7 +139,7 @@ def test_extra_steps_at_evaluation_are_shorter(problem):
 
     def rates(**settings):
         rule = Sgd(problem.policy, SgdConfig(0.5, **settings))
-        params = {**problem.params, **rule.init(problem.params)}
+        params = {**problem.params, **rule.init(problem.params, np.random.default_rng(0))}
         return [rule.sizes(params, index).rate for index in range(3)]
 
     assert rates(steps=1) == rates(steps=0) == [0.5, 0.25, 0.25]

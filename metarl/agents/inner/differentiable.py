@@ -13,7 +13,7 @@ from metarl.config import SgdConfig
 from metarl.equations.dice import dice_loss
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.losses import score_function_loss, surrogate_gain
-from metarl.networks.mlp import MlpPolicy, is_adapted
+from metarl.networks.mlp import MlpPolicy, one_for_each
 from metarl.types import Params, Trajectories
 
 
@@ -65,14 +65,7 @@ class DifferentiableSgd(Sgd):
 
     def loss(self, here: ActionDistribution, support: Round) -> Tensor:
         """[K], of policies `here` on each task's support."""
-        _, actions, advantages, weights = support.batch
-        if self.config.estimator == "dice":
-            timed = (support.num_steps, -1)
-            log_probs = here.log_probs(actions)
-            return dice_loss(*(x.unflatten(-1, timed) for x in (log_probs, advantages, weights)))
-        if self.ratio:
-            return -surrogate_gain(here, support.behaviour, actions, advantages, weights)
-        return score_function_loss(here, actions, advantages, weights)
+        return policy_loss(here, support, self.config.estimator, self.ratio)
 
     def step(self, params: Params, support: Round, index: int) -> Params:
         """Parameters after one step from `params`, as `Sgd.step`; they are constants."""
@@ -90,12 +83,7 @@ class DifferentiableSgd(Sgd):
         followed = any(x.requires_grad for x in params.values())
         num_tasks = support.obs.shape[0]
         with torch.enable_grad():
-            # One for each task, so that the sum of their losses has a gradient for each.
-            own = {name: _for_each(name, params[name], num_tasks) for name in self.moved}
-            own = {
-                name: x if x.requires_grad else x.detach().requires_grad_()
-                for name, x in own.items()
-            }
+            own = one_for_each(params, self.moved, num_tasks)
             here = self.policy({**params, **own}, support.obs)
             gradient = torch.autograd.grad(
                 self.loss(here, support).sum(),
@@ -107,6 +95,13 @@ class DifferentiableSgd(Sgd):
         return self.descended(params, by_name, index), here
 
 
-def _for_each(name: str, x: Tensor, num_tasks: int) -> Tensor:
-    """A shared parameter as [K, ...]."""
-    return x if is_adapted(name, x) else x.expand(num_tasks, *x.shape)
+def policy_loss(here: ActionDistribution, support: Round, estimator: str, ratio: bool) -> Tensor:
+    """[K], of policies `here` on each task's support: by DiCE, by importance ratio, by score."""
+    _, actions, advantages, weights, _ = support.batch
+    if estimator == "dice":
+        timed = (support.num_steps, -1)
+        log_probs = here.log_probs(actions)
+        return dice_loss(*(x.unflatten(-1, timed) for x in (log_probs, advantages, weights)))
+    if ratio:
+        return -surrogate_gain(here, support.behaviour, actions, advantages, weights)
+    return score_function_loss(here, actions, advantages, weights)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.agents.batch import Batch
+from metarl.agents.inner.descent import SIZE, Descent, StepSizes, all_of, descend, head_of
 from metarl.config import SgdConfig
 from metarl.equations.distributions import Curvature, each
 from metarl.equations.gaussian import Gaussian
@@ -16,62 +18,39 @@ from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import Params
 
-SIZE = "lr."
-"""What the names of learned step sizes begin with, before that of the parameter they are for."""
 
+class Sgd(Descent):
+    """A gradient step of K tasks on the score-function loss of their supports.
 
-class Sgd:
-    """theta_i' = theta - alpha grad L_i(theta), arXiv:1703.03400, Eq. 1, for K tasks at once.
-
-    alpha has an entry for each parameter: `config.lr` where `config.moved` says so, 0 elsewhere.
     The last layer alone is ANIL (arXiv:1909.09157). The context alone, which starts at zero in
-    every task and has no meta-parameter, is CAVIA (arXiv:1810.03642). Entries that are
-    meta-learned, each of any sign, are Meta-SGD (arXiv:1707.09835).
+    every task and has no meta-parameter, is CAVIA (arXiv:1810.03642).
     """
 
     def __init__(self, policy: MlpPolicy, config: SgdConfig):
         """Raises UserError for settings that do not go together."""
         _check(config, policy.config.context)
-        self.policy, self.config = policy, config
-        self.moved = _moved(policy, config.moved)
-        """Names of the parameters that a step moves; no other gets a leading K by it."""
+        super().__init__(config, _moved(policy, config.moved))
+        self.policy = policy
 
-    def init(self, params: Params) -> Params:
-        """The rule's own meta-parameters, beside the policy's: learned step sizes, if any."""
-        if not self.config.learn_lr:
-            return {}
-        start = self.policy.begin(params)
-        return {SIZE + n: torch.full_like(start[n], self.config.lr) for n in self.moved}
-
-    def sizes(self, params: Params, index: int) -> StepSizes:
-        """Those of the adaptation step `index` (0 is the first); `params` holds learned ones."""
-        trained = index < max(1, self.config.steps)
-        scale = 1.0 if trained else self.config.extra_step_scale
-        if not self.config.learn_lr:
-            return StepSizes(self.config.lr * scale, self.moved, {})
-        return StepSizes(scale, self.moved, {name: params[SIZE + name] for name in self.moved})
-
-    def descended(self, params: Params, gradient: Params, index: int) -> Params:
-        """params - alpha gradient; shared ones that are moved take one gradient [K, ...] each."""
-        sizes = self.sizes(params, index)
-        return descend(params, sizes.times(gradient), sizes.rate)
+    def init(self, start: Params, rng: np.random.Generator) -> Params:
+        """The rule's own meta-parameters, beside the policy's `start`."""
+        del rng
+        return self.sized(self.policy.begin(start))
 
     def step(self, params: Params, batch: Batch, index: int) -> Params:
         """Parameters after one step from `params`: moved ones [K, ...], others as they are."""
         here = LinearisedMlp(self.policy, params, batch.obs)
-        gradient, _ = here.vjp(_loss_cotangent(here, batch))
+        gradient, _ = here.vjp(loss_cotangent(here, batch))
         return self.descended(params, gradient, index)
 
     def linearise(self, params: Params, batch: Batch, index: int) -> LinearisedStep:
         """The step with its derivatives."""
         here = LinearisedMlp(self.policy, params, batch.obs)
-        gradient, deltas = here.vjp(_loss_cotangent(here, batch))
+        gradient, deltas = here.vjp(loss_cotangent(here, batch))
         after, sizes = self.descended(params, gradient, index), self.sizes(params, index)
         if self.config.first_order:
             return LinearisedStep(after, gradient, sizes, None)
-        factor = -batch.weights * batch.advantages
-        curvature = here.distribution.score_curvature(batch.actions, factor)
-        return LinearisedStep(after, gradient, sizes, LossHessian(here, deltas, curvature))
+        return LinearisedStep(after, gradient, sizes, LossHessian.of(here, deltas, batch))
 
 
 def _check(config: SgdConfig, context: int) -> None:
@@ -107,32 +86,11 @@ def _moved(policy: MlpPolicy, what: str) -> tuple[str, ...]:
     """
     if what == "context":
         return ("context",)
-    layers = range(policy.layers - 1 if what == "head" else 0, policy.layers)
-    names = tuple(f"layer{i}.{part}" for i in layers for part in ("weight", "bias"))
+    names = head_of(policy.layers) if what == "head" else all_of(policy.layers)
     return (*names, "log_std") if policy.kind is Gaussian else names
 
 
-def descend(params: Params, direction: Params, lr: float) -> Params:
-    """params - lr direction, where there is one; shared parameters take one for each task."""
-    return {**params, **{name: params[name] - lr * x for name, x in direction.items()}}
-
-
-class StepSizes(NamedTuple):
-    """alpha = rate D. The diagonal D is 1 or learned where a parameter is moved, else 0."""
-
-    rate: float
-    moved: tuple[str, ...]
-    learned: Params
-    """By the moved parameter's name; empty where D is 1."""
-
-    def times(self, x: Params) -> Params:
-        """D x, but for its zeros."""
-        if not self.learned:
-            return {name: x[name] for name in self.moved}
-        return {name: x[name] * self.learned[name] for name in self.moved}
-
-
-def _loss_cotangent(here: LinearisedMlp, batch: Batch):
+def loss_cotangent(here: LinearisedMlp, batch: Batch):
     """The derivative of `losses.score_function_loss` in the distribution's parameters."""
     return here.distribution.score(batch.actions).scaled(-batch.weights * batch.advantages)
 
@@ -144,6 +102,12 @@ class LossHessian(NamedTuple):
     deltas: list[Tensor]
     curvature: Curvature
     """Of the loss in the distribution's parameters, sample by sample."""
+
+    @classmethod
+    def of(cls, here: LinearisedMlp, deltas: list[Tensor], batch: Batch) -> LossHessian:
+        """`deltas` are those of `here.vjp(loss_cotangent(here, batch))`."""
+        factor = -batch.weights * batch.advantages
+        return cls(here, deltas, here.distribution.score_curvature(batch.actions, factor))
 
     def __call__(self, tangent: Params) -> Params:
         """H_i tangent for each task, [K, ...]; `tangent` may hold more than the policy has."""

@@ -1,0 +1,80 @@
+"""Inner rule GBML: a meta-learner predicts the direction of the update from task and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents.inner.seen import RULE, Seen
+from metarl.config import DirectionsConfig
+from metarl.networks.set_encoder import SetEncoder
+from metarl.types import Params
+
+
+class Directions:
+    """theta' = theta - beta phi(D, theta), in each layer phi = L diag(1 + U e) G diag(1 + V e) R.
+
+    G [out, in + 1] is the gradient of a layer's weights with that of its biases as a last column,
+    e the embedding of the task's samples D; L and R are learned, the identity at first (as in
+    arXiv:1902.03356), U and V modulate rows and columns by the task and are zero at first. So it
+    begins as MAML. What has no weights, such as log_std, is a layer of biases alone.
+    """
+
+    gradients = True
+
+    def __init__(
+        self, config: DirectionsConfig, shapes: Mapping[str, Sequence[int]], sample_dim: int
+    ):
+        self.config, self.moved = config, tuple(shapes)
+        self.encoder = SetEncoder(sample_dim, config.hidden, config.embedding, f"{RULE}encoder.")
+        self.layers: dict[str, tuple[str, ...]] = {}
+        """Layer -> its weight and bias, or one of them."""
+        for name in sorted(shapes, key=lambda name: name.endswith("bias")):
+            layer = name.removesuffix(".weight").removesuffix(".bias")
+            self.layers[layer] = (*self.layers.get(layer, ()), name)
+        self.sizes = {layer: _size(shapes, names) for layer, names in self.layers.items()}
+
+    def init(self, rng: np.random.Generator) -> Params:
+        params = self.encoder.init(rng)
+        for layer, sizes in self.sizes.items():
+            for side, size in zip(("left", "right"), sizes, strict=True):
+                params[f"{RULE}{side}.{layer}.weight"] = torch.eye(size)
+                modulated = torch.zeros(size, self.config.embedding)
+                params[f"{RULE}{side}_by.{layer}.weight"] = modulated
+        return params
+
+    def move(self, params: Params, seen: Seen, index: int) -> Params:
+        embedding = self.encoder(params, seen.samples, seen.weights)
+        moved: Params = {}
+        for layer, names in self.layers.items():
+            parts = [_columns(name, seen.gradient[name]) for name in names]
+            gradient = torch.cat(parts, -1)
+            left, right, rows, columns = (
+                params[f"{RULE}{side}.{layer}.weight"]
+                for side in ("left", "right", "left_by", "right_by")
+            )
+            gradient = gradient * (1.0 + embedding @ rows.mT)[:, :, None]
+            gradient = gradient * (1.0 + embedding @ columns.mT)[:, None, :]
+            direction = left @ gradient @ right
+            widths = [part.shape[-1] for part in parts]
+            for name, part in zip(names, direction.split(widths, -1), strict=True):
+                moved[name] = params[name] - self.config.lr * _as(name, part)
+        return moved
+
+
+def _size(shapes: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[int, int]:
+    """Rows and columns of a layer's matrix."""
+    rows = int(shapes[names[0]][0])
+    return rows, sum(int(shapes[n][1]) if n.endswith("weight") else 1 for n in names)
+
+
+def _columns(name: str, gradient: Tensor) -> Tensor:
+    """A matrix as it is, a vector [K, n] as one column."""
+    return gradient if name.endswith("weight") else gradient[..., None]
+
+
+def _as(name: str, part: Tensor) -> Tensor:
+    return part if name.endswith("weight") else part[..., 0]

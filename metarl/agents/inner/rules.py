@@ -1,0 +1,40 @@
+"""The learned rules by their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from metarl.agents.inner.directions import Directions
+from metarl.agents.inner.learned_optimizer import LearnedOptimizer
+from metarl.agents.inner.lstm import MetaLstm
+from metarl.agents.inner.mapping import ParameterMapping
+from metarl.agents.inner.seen import Rule
+from metarl.config import (
+    DirectionsConfig,
+    LearnedConfig,
+    LearnedOptimizerConfig,
+    MappingConfig,
+    MetaLstmConfig,
+)
+from metarl.networks.coordinates import Coordinates
+
+LEARNED = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
+
+
+def rule_of(
+    config: LearnedConfig, shapes: Mapping[str, Sequence[int]], layers: int, sample_dim: int
+) -> Rule:
+    """The rule that moves all parameters of those `shapes`, in a network of so many `layers`;
+    of a mapping to the last layer, those of it alone."""
+    match config:
+        case LearnedOptimizerConfig():
+            return LearnedOptimizer(config, Coordinates(shapes))
+        case MetaLstmConfig():
+            return MetaLstm(config, Coordinates(shapes))
+        case DirectionsConfig():
+            return Directions(config, shapes, sample_dim)
+        case MappingConfig():
+            if config.deltas == "head":
+                last = f"layer{layers - 1}."
+                shapes = {name: x for name, x in shapes.items() if name.startswith(last)}
+            return ParameterMapping(config, shapes, sample_dim)
