@@ -291,8 +291,8 @@ class ReptileConfig:
     """beta in theta + beta mean_i(phi_i - theta); with Adam, its step size."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     serial: bool = False
-    """Towards one task after the other. All of them learned from the same parameters, so the last
-    ones weigh most."""
+    """Towards one task after the other. Supervised tasks set out from where the one before had
+    led; in reinforcement learning all learned from the same parameters, so the last weigh most."""
 
 
 @dataclass(frozen=True)

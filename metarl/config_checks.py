@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from metarl.config import Config
+from metarl.config_few_shot import FewShotConfig
 from metarl.config_files import flatten, keys
 from metarl.errors import UserError
 from metarl.ranges import Range
@@ -46,7 +47,9 @@ def _ranged(value: Any, annotation: Any) -> Iterator[tuple[Any, Range]]:
             yield from _ranged(item, arguments[0])
 
 
-def differences(config: Config, stored: Config) -> dict[str, tuple[Any, Any]]:
+def differences(
+    config: Config | FewShotConfig, stored: Config | FewShotConfig
+) -> dict[str, tuple[Any, Any]]:
     """Keys that may not differ in a continued run, and do: key -> (asked for, stored)."""
     asked, kept = keys(config), keys(stored)
     return {
@@ -56,7 +59,9 @@ def differences(config: Config, stored: Config) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def check_continues(config: Config, stored: Config, run_dir: Path) -> None:
+def check_continues(
+    config: Config | FewShotConfig, stored: Config | FewShotConfig, run_dir: Path
+) -> None:
     """Raises a UserError that lists the keys in which `config` is not the run in `run_dir`."""
     changed = differences(config, stored)
     if not changed:

@@ -38,8 +38,8 @@ class FewShotEnvConfig:
     """Folder or file of the data, where it does not ship."""
     image_size: Count = 28
     """Pixels along each side, to which images from a folder are brought."""
-    rotations: bool = False
-    """Images turned by 90, 180 and 270 degrees are further classes, in training and in testing."""
+    rotations: Literal["none", "train", "all"] = "none"
+    """Images turned by 90, 180 and 270 degrees are further classes: of training, or everywhere."""
 
 
 @dataclass(frozen=True)

@@ -15,26 +15,34 @@ from metarl.cli import (
     wants_help,
 )
 from metarl.config import EvaluateOptions
+from metarl.config_few_shot import EvaluateFewShotOptions, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
-from metarl.experiment import run_config
+from metarl.experiment import meta_rl_run, run_config
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
-Writes RUN_DIR/evaluation/adaptation.json, .csv and .png, and success.json and .png where tasks
-are of classes; of training tasks to RUN_DIR/evaluation/train. Defaults are the run's own.
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png; success.json and .png where tasks of
+reinforcement are of classes, predictions.png of regression. Of training tasks that goes to
+RUN_DIR/evaluation/train. Defaults are the run's own.
 A run on tasks of your own needs --env package.module:attribute again: their code is run."""
 
 
 def main(argv: Sequence[str]) -> None:
     options = read(argv)
-    from metarl.evaluation import evaluate  # torch and the simulators: only once they are needed
+    # torch and the simulators: only once they are needed
+    if isinstance(options, EvaluateFewShotOptions):
+        from metarl.few_shot_evaluation import evaluate as evaluate_few_shot
 
-    env = run_config(options.run_dir).env
+        evaluate_few_shot(options)
+        return
+    from metarl.evaluation import evaluate
+
+    env = meta_rl_run(options.run_dir).env
     evaluate(options, envs.configured(env, take_env(list(argv))))
 
 
-def read(argv: Sequence[str]) -> EvaluateOptions:
+def read(argv: Sequence[str]) -> EvaluateOptions | EvaluateFewShotOptions:
     """The options that a command line asks for, checked; the run's config gives the defaults.
 
     Raises:
@@ -57,9 +65,13 @@ def read(argv: Sequence[str]) -> EvaluateOptions:
     return read_flags(argv, _defaults(Path(run_dir)))
 
 
-def _defaults(run_dir: Path) -> EvaluateOptions:
+def _defaults(run_dir: Path) -> EvaluateOptions | EvaluateFewShotOptions:
     """As the run's own config has them."""
     config = run_config(run_dir)
+    if isinstance(config, FewShotConfig):
+        return EvaluateFewShotOptions(
+            run_dir=run_dir, device=config.device, **asdict(config.evaluation)
+        )
     return EvaluateOptions(
         run_dir=run_dir,
         device=config.device,

@@ -18,7 +18,7 @@ from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue
 from metarl.envs.told import Told
 from metarl.errors import UserError
-from metarl.experiment import run_config
+from metarl.experiment import meta_rl_run
 from metarl.published import published
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
@@ -83,10 +83,10 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
     Raises:
         UserError: for a run without weights, or one to compare with on other tasks.
     """
-    config = run_config(options.run_dir)
+    config = meta_rl_run(options.run_dir)
     run = directory.create(options.run_dir)
     torch.set_num_threads(cores())
-    rivals = {name: (path, run_config(path)) for name, path in _labels(options.against).items()}
+    rivals = {name: (path, meta_rl_run(path)) for name, path in _labels(options.against).items()}
     for name, (_, other) in rivals.items():
         _same_tasks(name, other, config)
     if distribution is None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from metarl.agents import catalogue as agents
-from metarl.config import Config, EnvConfig, EvaluationConfig, TrialConfig
+from metarl.agents import catalogue_few_shot as learners
+from metarl.config import AgentConfig, Config, EnvConfig, EvaluationConfig, TrialConfig
 from metarl.config_checks import check_ranges
+from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig, LearnerConfig
 from metarl.config_files import keys, nested, overlay, read_mapping
 from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.errors import UserError
 
+Run = TypeVar("Run", bound=Config | FewShotConfig)
+Kept = TypeVar("Kept", AgentConfig, LearnerConfig)
 
-def with_agent(config: Config, name: str) -> Config:
+
+def with_agent(config: Run, name: str) -> Run:
     """`config` with another agent; unchanged if it has it already.
 
     What a preset sets otherwise than its own agent's defaults stays, wherever the defaults of the
@@ -25,14 +31,19 @@ def with_agent(config: Config, name: str) -> Config:
     """
     if config.agent.name == name:
         return config
-    new = agents.default(name)
-    ours, before, theirs = (keys(x) for x in (config.agent, agents.default(config.agent.name), new))
-    kept = {
-        key: value
-        for key, value in ours.items()
-        if key in theirs and value != before[key] and theirs[key] == before[key]
-    }
-    agent, evaluation = overlay(new, nested(kept), name), config.evaluation
+    if isinstance(config, FewShotConfig):
+        if name in agents.names() and name not in learners.names():
+            raise UserError(
+                f"{name!r} learns from reinforcement, and {config.env.name!r} are supervised "
+                f"tasks; for those there are {', '.join(learners.names())}"
+            )
+        return replace(config, agent=_renamed(config.agent, learners.default, name))
+    if name in learners.names() and name not in agents.names():
+        raise UserError(
+            f"{name!r} learns supervised tasks, and {config.env.name!r} is for reinforcement "
+            f"learning; for that there are {', '.join(agents.names())}"
+        )
+    agent, evaluation = _renamed(config.agent, agents.default, name), config.evaluation
     if isinstance(agent.inner, TrialConfig):
         evaluation = replace(evaluation, steps=agent.inner.steps)
     elif isinstance(config.agent.inner, TrialConfig):
@@ -40,9 +51,28 @@ def with_agent(config: Config, name: str) -> Config:
     return replace(config, agent=agent, evaluation=evaluation)
 
 
-def with_env(config: Config, name: str) -> Config:
+def _renamed(agent: Kept, default: Callable[[str], Kept], name: str) -> Kept:
+    """The settings of `name`, with what `agent` sets otherwise than by default and both have."""
+    new = default(name)
+    ours, before, theirs = (keys(x) for x in (agent, default(agent.name), new))
+    kept = {
+        key: value
+        for key, value in ours.items()
+        if key in theirs and value != before[key] and theirs[key] == before[key]
+    }
+    return overlay(new, nested(kept), name)
+
+
+def with_env(config: Run, name: str) -> Run:
     """`config` with another task distribution, at its own horizon and evaluated by its own
     protocol where it has one; unchanged if it has it."""
+    if isinstance(config, FewShotConfig):
+        return _with_tasks(config, name)
+    if families.is_one(name):
+        raise UserError(
+            f"{name!r} are supervised tasks, and {config.agent.name!r} learns from reinforcement; "
+            "begin with a preset of theirs, as in `python -m metarl.train sinusoid-maml`"
+        )
     name = _variant_spelt_out(name)
     if config.env.name == name:
         return config
@@ -53,6 +83,20 @@ def with_env(config: Config, name: str) -> Config:
     return replace(config, env=env, evaluation=evaluation)
 
 
+def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
+    """Settings of the tasks before that these heed stay."""
+    if name == config.env.name:
+        return config
+    if name.partition(":")[0] in envs.FAMILIES:
+        raise UserError(
+            f"{name!r} is for reinforcement learning, and {config.agent.name!r} learns supervised "
+            "tasks; begin with a preset of its own, as in `python -m metarl.train point-goal`"
+        )
+    heeded = families.heeded(name)
+    kept = {key: value for key, value in keys(config.env).items() if key in heeded}
+    return replace(config, env=FewShotEnvConfig(**{**kept, "name": families.spelt_out(name)}))
+
+
 def _variant_spelt_out(name: str) -> str:
     """A run says which benchmark it is, also where a family's name alone was given."""
     entry = envs.FAMILIES.get(name)
@@ -61,21 +105,27 @@ def _variant_spelt_out(name: str) -> str:
     return next(full for full in envs.names() if full.partition(":")[0] == name)
 
 
-def load_config(path: Path | str, base: Config | None = None) -> Config:
+def load_config(
+    path: Path | str, base: Config | FewShotConfig | None = None
+) -> Config | FewShotConfig:
     """The config in a file; what the file does not set is `base`'s, or else the agent's default.
 
     Raises:
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
     """
     settings = read_mapping(Path(path))
-    config = base or Config()
+    config = base
+    if config is None:
+        named = _named(settings, "env")
+        config = FewShotConfig() if named and families.is_one(named) else Config()
     # The names come first: they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
         config = with_agent(config, name)
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
         config = with_env(config, name)  # of code, the horizon is known once it may run
     config = overlay(config, settings, str(path))
-    config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
+    if isinstance(config, Config):
+        config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
     check_ranges(config, str(path))
     return config
 
@@ -87,7 +137,7 @@ def _named(settings: Mapping[str, Any], section: str) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def run_config(run_dir: Path) -> Config:
+def run_config(run_dir: Path) -> Config | FewShotConfig:
     """The config that a run was trained with.
 
     Raises:
@@ -100,3 +150,33 @@ def run_config(run_dir: Path) -> Config:
             f"`python -m metarl.train PRESET --run-dir {run_dir}` makes one"
         )
     return load_config(stored)
+
+
+def few_shot_run(run_dir: Path) -> FewShotConfig:
+    """`run_config` of a run on supervised tasks.
+
+    Raises:
+        UserError: for a folder that is none, and a run of reinforcement learning.
+    """
+    config = run_config(run_dir)
+    if not isinstance(config, FewShotConfig):
+        raise UserError(
+            f"{run_dir} learned from reinforcement on {config.env.name!r}; compare runs on the "
+            "same supervised tasks"
+        )
+    return config
+
+
+def meta_rl_run(run_dir: Path) -> Config:
+    """`run_config` of a run of reinforcement learning.
+
+    Raises:
+        UserError: for a folder that is none, and a run on supervised tasks.
+    """
+    config = run_config(run_dir)
+    if not isinstance(config, Config):
+        raise UserError(
+            f"{run_dir} learned the supervised tasks {config.env.name!r}; give a run of "
+            "reinforcement learning"
+        )
+    return config

@@ -27,12 +27,14 @@ from metarl.config import (
     TrialPpoConfig,
     TrpoConfig,
 )
+from metarl.config_few_shot import FewShotConfig
 from metarl.errors import UserError, nearest
+from metarl.presets_few_shot import FEW_SHOT
 
 
 class Preset(NamedTuple):
     summary: str
-    config: Config
+    config: Config | FewShotConfig
 
 
 def _maml_trpo(
@@ -292,10 +294,11 @@ PRESETS = {
     **_bandit(5, 100, tasks=300, entropy=0.005, iterations=1400),
     **_bandit(10, 100, tasks=400, entropy=0.04, half_life=450.0, iterations=1800),
     **_tabular(),
+    **{name: Preset(summary, config) for name, (summary, config) in FEW_SHOT.items()},
 }
 
 
-def preset(name: str) -> Config:
+def preset(name: str) -> Config | FewShotConfig:
     """The config of a named experiment.
 
     Raises:

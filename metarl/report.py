@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.cli import open_door, take_positional, wants_help
+from metarl.config import Config
 from metarl.errors import UserError
 from metarl.experiment import run_config
 from metarl.published import published
@@ -18,7 +19,8 @@ def main(argv: Sequence[str]) -> None:
     run_dir = read(argv)
     from metarl.runs.report import write_report  # matplotlib: only once it is needed
 
-    print(write_report(run_dir, published(run_config(run_dir))))
+    config = run_config(run_dir)
+    print(write_report(run_dir, published(config) if isinstance(config, Config) else None))
 
 
 def read(argv: Sequence[str]) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from metarl import experiment
 from metarl.agents import catalogue as agents
+from metarl.agents import catalogue_few_shot as learners
 from metarl.cli import (
     open_door,
     print_help,
@@ -20,7 +21,9 @@ from metarl.cli import (
     wants_help,
 )
 from metarl.config import Config
+from metarl.config_few_shot import FewShotConfig
 from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.presets import PRESETS, preset
 
@@ -30,13 +33,19 @@ MAX_NAME = 80
 
 def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
-    from metarl.training import train  # torch and the simulators: once the command line is right
+    # torch and the simulators: once the command line is right
+    if isinstance(config, FewShotConfig):
+        from metarl import few_shot
+
+        few_shot.train(config, name)
+        return
+    from metarl.training import train
 
     named = take_env(list(argv))
     train(config, name, envs.configured(config.env, named))
 
 
-def read(argv: Sequence[str]) -> tuple[Config, str]:
+def read(argv: Sequence[str]) -> tuple[Config | FewShotConfig, str]:
     """The config that a command line asks for, complete and checked, and its preset's name
     (the run's, where only a file was given).
 
@@ -51,7 +60,7 @@ def read(argv: Sequence[str]) -> tuple[Config, str]:
     agent = take(argv, "--agent.name") or take(argv, "--agent")
     env = take_env(argv)
     name = take_positional(argv)
-    config = preset(name) if name is not None else Config()
+    config: Config | FewShotConfig = preset(name) if name is not None else Config()
     if agent is not None:
         config = experiment.with_agent(config, agent)
     if env is not None:
@@ -98,6 +107,8 @@ def _description() -> str:
             f"  --agent NAME   another agent with its defaults: {', '.join(agents.names())}",
             f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())};",
             "                 or your own, package.module:attribute",
+            f"  of the few-shot presets, --agent: {', '.join(learners.names())};",
+            f"                           --env: {', '.join(families.names())}",
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
         ]
     )

@@ -167,10 +167,10 @@ def test_a_diverged_draw_is_thrown_away_counted_and_drawn_anew(tmp_path, monkeyp
     """Nothing of it is learned: the run differs only in that iteration's draw."""
     sample = training.Trainer._sample
 
-    def diverging(self, env, attempt):
+    def diverging(self, attempt):
         if self.iteration == 1 and attempt == 0:
             raise DivergedError("point-goal", {"goal": [1, 2]}, episode=3, step=7)
-        return sample(self, env, attempt)
+        return sample(self, attempt)
 
     monkeypatch.setattr(training.Trainer, "_sample", diverging)
     training.train(small(tmp_path), "x")
@@ -182,7 +182,7 @@ def test_a_diverged_draw_is_thrown_away_counted_and_drawn_anew(tmp_path, monkeyp
 
 
 def test_a_run_that_always_diverges_ends_with_a_reason(tmp_path, monkeypatch):
-    def diverging(self, env, attempt):
+    def diverging(self, attempt):
         raise DivergedError("point-goal", {}, 0, 0)
 
     monkeypatch.setattr(training.Trainer, "_sample", diverging)

@@ -56,11 +56,11 @@ class GradientAgent:
     ):
         self.spec, self.config, self.device = spec, config, device
         inner, outer = config.inner, config.outer
-        by_hand = isinstance(inner, SgdConfig) and not isinstance(outer, PpoConfig)
-        if by_hand and inner.estimator == "dice":
+        dice = isinstance(inner, SgdConfig) and inner.estimator == "dice"
+        if dice and not isinstance(outer, PpoConfig):
             raise UserError(
                 f"agent {config.name!r} differentiates its inner loss by hand, which "
-                f"agent.inner.estimator {inner.estimator!r} has no form for\n"
+                "agent.inner.estimator 'dice' has no form for\n"
                 "  take PPO outside, --agent dice-maml, or --agent.inner.estimator score"
             )
         self.policy = MlpPolicy(spec, config.policy)

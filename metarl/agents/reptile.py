@@ -58,7 +58,7 @@ class Reptile:
     ):
         assert isinstance(config.inner, PpoStepsConfig)
         assert isinstance(config.outer, ReptileConfig)
-        _check(config.outer)
+        check_outer(config.outer)
         self.spec, self.config, self.device = spec, config, device
         self.policy, self.value = MlpPolicy(spec, config.policy), MlpValue(spec, config.policy)
         self.inner = PpoSteps(self.policy, self.value, config.inner, config.advantages)
@@ -175,14 +175,15 @@ class Reptile:
         self.normaliser = self.normaliser.loaded(copies)
 
 
-def _check(config: ReptileConfig) -> None:
-    """Steps that lose what was learned are refused, though nothing forbids them."""
+def check_outer(config: ReptileConfig, shared_start: bool = True) -> None:
+    """Steps that lose what was learned are refused, though nothing forbids them. Serial ones do
+    where the tasks of a meta-batch have a `shared_start`."""
     if config.optimizer == "adam" and config.lr > ADAM_AT_MOST:
         raise UserError(
             f"agent.outer.lr is {config.lr:g}, and with Adam that is how far every parameter "
             "moves\n  give it Adam's own scale, --agent.outer.lr 0.001"
         )
-    if config.optimizer == "sgd" and config.serial and config.lr >= 1.0:
+    if shared_start and config.optimizer == "sgd" and config.serial and config.lr >= 1.0:
         raise UserError(
             f"agent.outer.serial with agent.outer.lr {config.lr:g} keeps nothing of a meta-batch's "
             "tasks but the last\n  take smaller steps, --agent.outer.lr 0.1"

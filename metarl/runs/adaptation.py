@@ -1,4 +1,4 @@
-"""adaptation.json: how an agent adapted to held-out tasks, beside its controls."""
+"""adaptation.json: how an agent or a few-shot learner adapted to held-out tasks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from metarl.errors import UserError
 from metarl.runs.files import replace_text
+from metarl.runs.measures import MEASURES, RETURN, Measure
 from metarl.runs.statistics import Summary, summarise
 from metarl.types import Task
 
@@ -24,19 +25,27 @@ READ_FROM = {np.int64: "i", np.float64: "ifO", np.bool_: "b"}
 
 
 class Outcome(NamedTuple):
-    """What one learner got: K tasks, S = steps + 1 points of adaptation, E episodes at each."""
+    """What one learner got: K tasks, S = steps + 1 points of adaptation, E episodes at each.
 
-    returns: np.ndarray  # [K, S, E] undiscounted
+    Few-shot tasks have no episodes: E is 1, and the value is that of the task's whole query.
+    """
+
+    values: np.ndarray  # [K, S, E] undiscounted returns, or what else was measured
     success: np.ndarray | None = None  # [K, S, E] bool; None where undefined
     env_steps: tuple[float, ...] | None = None
-    """[S] environment steps that one task has used by then; None: as many as the run's own."""
+    """[S] what one task has used by then; None: as much as the run's own."""
     solved_at: np.ndarray | None = None
     """[K, S, E] int, the step, from 1, that first solved the episode, 0 where none did; None where
     it was not kept."""
 
+    @property
+    def returns(self) -> np.ndarray:
+        """The values of episodes."""
+        return self.values
+
     def summary(self) -> Summary:
-        """Figures of the returns over tasks."""
-        return summarise(self.returns)
+        """Figures of the values over tasks; NaN at a step where one task's is not finite."""
+        return summarise(np.where(np.isfinite(self.values), self.values, np.nan))
 
     def success_summary(self) -> Summary | None:
         """Figures of the success rate over tasks, in [0, 1]."""
@@ -51,7 +60,8 @@ class Adaptation:
     agent: str
     split: str
     steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
-    env_steps: tuple[float, ...]  # [S] environment steps that one task has used by then
+    env_steps: tuple[float, ...]
+    """[S] what one task has used by then: environment steps, or examples to learn from."""
     tasks: tuple[Task, ...]  # [K]
     outcome: Outcome
     controls: Mapping[str, Outcome] = field(default_factory=dict)
@@ -60,6 +70,8 @@ class Adaptation:
     """Other runs on the same tasks, by name."""
     made_from: Mapping[str, Any] = field(default_factory=dict)
     """The iteration of the weights, which checkpoint was asked for, the seed, the horizon."""
+    measure: Measure = RETURN
+    """What the values are, of all learners."""
 
     @property
     def horizon(self) -> int | None:
@@ -73,19 +85,27 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         if len(self.env_steps) != len(self.steps):
-            raise ValueError(f"env_steps has {len(self.env_steps)} values, not {len(self.steps)}")
+            used = self.measure.used_key
+            raise ValueError(f"{used} has {len(self.env_steps)} values, not {len(self.steps)}")
         horizon = self.horizon
         if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
             raise ValueError(f"made_from.horizon is {horizon!r}, no positive whole number")
         shape = len(self.tasks), len(self.steps)
-        _check("", self.outcome, shape, horizon)
+        _check("", self.outcome, shape, self.measure, horizon)
         for section in ("controls", "others"):
             for name, outcome in getattr(self, section).items():
-                _check(f"{section}.{name}.", outcome, shape, horizon)
+                _check(f"{section}.{name}.", outcome, shape, self.measure, horizon)
 
 
-def _check(place: str, outcome: Outcome, expected: tuple[int, int], horizon: int | None) -> None:
-    _check_shapes(place, outcome, expected)
+def _check(
+    place: str,
+    outcome: Outcome,
+    expected: tuple[int, int],
+    measure: Measure,
+    horizon: int | None,
+) -> None:
+    _check_shapes(place, outcome, expected, measure)
+    _check_range(place, outcome.values, measure)
     if (solved_at := outcome.solved_at) is None:
         return
     if solved_at.min() < 0 or (horizon is not None and solved_at.max() > horizon):
@@ -97,12 +117,14 @@ def _check(place: str, outcome: Outcome, expected: tuple[int, int], horizon: int
         raise ValueError(f"{place}solved_at and {place}success disagree on what was solved")
 
 
-def _check_shapes(place: str, outcome: Outcome, expected: tuple[int, int]) -> None:
-    shape = outcome.returns.shape
-    if len(shape) != 3 or shape[:2] != expected or shape[2] == 0:
+def _check_shapes(
+    place: str, outcome: Outcome, expected: tuple[int, int], measure: Measure
+) -> None:
+    shape, episodes = outcome.values.shape, measure.of_episodes
+    if len(shape) != 3 or shape[:2] != expected or (shape[2] == 0 if episodes else shape[2] != 1):
         raise ValueError(
-            f"{place}returns has shape {shape}, not {expected[0]} tasks x {expected[1]} steps "
-            "x episodes"
+            f"{place}{measure.key} has shape {shape}, not {expected[0]} tasks x {expected[1]} "
+            f"steps x {'episodes' if episodes else 1}"
         )
     for name, values in (("success", outcome.success), ("solved_at", outcome.solved_at)):
         if values is not None and values.shape != shape:
@@ -111,32 +133,45 @@ def _check_shapes(place: str, outcome: Outcome, expected: tuple[int, int]) -> No
             )
 
 
+def _check_range(place: str, values: np.ndarray, measure: Measure) -> None:
+    """NaN passes: a learner may diverge."""
+    if (measure.lower_is_better or measure.share) and (values < 0).any():
+        raise ValueError(f"{place}{measure.key} holds {np.nanmin(values)}, no {measure.name}")
+    if measure.share and (values > 1).any():
+        raise ValueError(f"{place}{measure.key} holds {np.nanmax(values)}, no share of one")
+
+
 def write_json(path: Path, adaptation: Adaptation) -> None:
+    measure = adaptation.measure
+
+    def stored(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+        return {name: _stored(outcome, measure) for name, outcome in outcomes.items()}
+
     document = {
         "format": FORMAT,
         "env": adaptation.env,
         "agent": adaptation.agent,
         "split": adaptation.split,
+        **({} if measure == RETURN else {"measure": measure.name}),
         "steps": list(adaptation.steps),
-        "env_steps": list(adaptation.env_steps),
+        measure.used_key: list(adaptation.env_steps),
         "tasks": [dict(task) for task in adaptation.tasks],
-        **_stored(adaptation.outcome),
-        "controls": {name: _stored(outcome) for name, outcome in adaptation.controls.items()},
-        "others": {name: _stored(outcome) for name, outcome in adaptation.others.items()},
+        **_stored(adaptation.outcome, measure),
+        "controls": stored(adaptation.controls),
+        "others": stored(adaptation.others),
         "made_from": dict(adaptation.made_from),
     }
     replace_text(path, json.dumps(document, allow_nan=False) + "\n")
 
 
-def _stored(outcome: Outcome) -> dict[str, Any]:
-    stored = {
-        "returns": _numbers(outcome.returns),
-        "success": None if outcome.success is None else outcome.success.tolist(),
-        "solved_at": None if outcome.solved_at is None else outcome.solved_at.tolist(),
-        "summary": _figures(outcome.summary()),
-    }
+def _stored(outcome: Outcome, measure: Measure) -> dict[str, Any]:
+    stored: dict[str, Any] = {measure.key: _numbers(outcome.values)}
+    if measure.of_episodes:
+        stored["success"] = None if outcome.success is None else outcome.success.tolist()
+        stored["solved_at"] = None if outcome.solved_at is None else outcome.solved_at.tolist()
+    stored["summary"] = _figures(outcome.summary())
     if outcome.env_steps is not None:
-        stored["env_steps"] = list(outcome.env_steps)
+        stored[measure.used_key] = list(outcome.env_steps)
     if (success := outcome.success_summary()) is not None:
         stored["success_summary"] = _figures(success)
     return stored
@@ -155,7 +190,7 @@ def _numbers(values: np.ndarray) -> list[Any]:
 
 
 def read_json(path: Path) -> Adaptation:
-    """Reads and checks; summaries are computed anew, from the returns.
+    """Reads and checks; summaries are computed anew, from the values.
 
     Raises:
         UserError: with the file and the key that is wrong.
@@ -177,36 +212,48 @@ def _adaptation(document: dict[str, Any]) -> Adaptation:
     tasks = _get(document, "tasks", list)
     if not all(isinstance(task, dict) for task in tasks):
         raise ValueError("tasks holds something that is no object")
+    measure = _measure(document)
     return Adaptation(
         env=_get(document, "env", str),
         agent=_get(document, "agent", str),
         split=_get(document, "split", str),
         steps=tuple(int(step) for step in _array(document, "steps", "", np.int64)),
-        env_steps=_counts(document, "env_steps"),
+        env_steps=_counts(document, measure.used_key),
         tasks=tuple(tasks),
-        outcome=_outcome(document, ""),
-        controls=_outcomes(document, "controls"),
-        others=_outcomes(document, "others"),
+        outcome=_outcome(document, "", measure),
+        controls=_outcomes(document, "controls", measure),
+        others=_outcomes(document, "others", measure),
         made_from=_get(document, "made_from", dict),
+        measure=measure,
     )
 
 
-def _outcomes(document: dict[str, Any], section: str) -> dict[str, Outcome]:
+def _measure(document: dict[str, Any]) -> Measure:
+    """Returns, where nothing is said."""
+    if "measure" not in document:
+        return RETURN
+    if (name := _get(document, "measure", str)) not in MEASURES:
+        raise ValueError(f"measure is {name!r}; this metarl reads {', '.join(MEASURES)}")
+    return MEASURES[name]
+
+
+def _outcomes(document: dict[str, Any], section: str, measure: Measure) -> dict[str, Outcome]:
     found = _get(document, section, dict)
     return {
-        name: _outcome(_get(found, name, dict, f"{section}."), f"{section}.{name}.")
+        name: _outcome(_get(found, name, dict, f"{section}."), f"{section}.{name}.", measure)
         for name in found
     }
 
 
-def _outcome(document: dict[str, Any], place: str) -> Outcome:
-    returns = _array(document, "returns", place, np.float64)
+def _outcome(document: dict[str, Any], place: str, measure: Measure) -> Outcome:
+    values = _array(document, measure.key, place, np.float64)
     success, solved_at = (
         None if document.get(key) is None else _array(document, key, place, dtype)
         for key, dtype in (("success", np.bool_), ("solved_at", np.int64))
     )
-    own_steps = _counts(document, "env_steps") if place and "env_steps" in document else None
-    return Outcome(returns, success, own_steps, solved_at)
+    used = measure.used_key
+    own_steps = _counts(document, used) if place and used in document else None
+    return Outcome(values, success, own_steps, solved_at)
 
 
 def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generic]) -> np.ndarray:
@@ -237,15 +284,26 @@ def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any
 
 def write_csv(path: Path, adaptation: Adaptation) -> None:
     """A line per episode of every learner: learner, task, step, episode, return, success,
-    env_steps."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["learner", "task", "step", "episode", "return", "success", "env_steps"])
+    env_steps. Of a few-shot one a line per task and step: learner, task, step, what was measured,
+    examples."""
+    text, measure = io.StringIO(), adaptation.measure
+    columns = ["learner", "task", "step", "episode", measure.column, "success", measure.used_key]
+    if not measure.of_episodes:
+        columns = [column for column in columns if column not in ("episode", "success")]
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
     learners = {adaptation.agent: adaptation.outcome, **adaptation.others, **adaptation.controls}
     for learner, outcome in learners.items():
-        env_steps, success = outcome.env_steps or adaptation.env_steps, outcome.success
-        for (task, point, episode), value in np.ndenumerate(outcome.returns):
-            solved = "" if success is None else int(success[task, point, episode])
-            at = adaptation.steps[point], episode
-            writer.writerow([learner, task, *at, float(value), solved, env_steps[point]])
+        used, success = outcome.env_steps or adaptation.env_steps, outcome.success
+        for (task, point, episode), value in np.ndenumerate(outcome.values):
+            line = {
+                "learner": learner,
+                "task": task,
+                "step": adaptation.steps[point],
+                "episode": episode,
+                measure.column: float(value),
+                "success": "" if success is None else int(success[task, point, episode]),
+                measure.used_key: used[point],
+            }
+            writer.writerow(line)
     replace_text(path, text.getvalue())

@@ -1,4 +1,4 @@
-"""adaptation.png: how returns grow with adaptation, and what the environment was asked for it."""
+"""adaptation.png: what adaptation brings, and what the environment was asked for it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from metarl.runs import plot_style as look
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.comparison import Curve, Kind, Published, curves
+from metarl.runs.error_axis import error_axis
+from metarl.runs.measures import Measure
 from metarl.runs.statistics import Summary
 
 COLORS = (look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)
 """Colours of other runs and controls, in their order."""
 PUBLISHED = ((":", "D"), ("-.", "s"), ("--", "^"))
 """Dashes and markers of published curves."""
+FEW_SHOT_TASKS = 60
+"""Tasks drawn one by one, of the hundreds that a few-shot learner meets."""
 
 Lines = Sequence[tuple[Curve, dict]]
 """Curves with matplotlib's words for how they look."""
@@ -30,44 +34,54 @@ def adaptation_figure(
     adaptation: Adaptation,
     published: Published | None = None,
 ) -> Figure:
-    """Mean return against adaptation steps and against environment steps; success if defined.
+    """Mean return against adaptation steps and against environment steps; success if defined. Of a
+    few-shot learner what was measured against adaptation steps, all on the same examples.
 
     Bands are 95% bootstrap intervals over tasks, bars published standard errors, faint lines
     the run's own tasks.
     """
+    measure = adaptation.measure
     found = curves(adaptation, published)
     lines = list(zip(found, _styles(found), strict=True))
     solved = any(curve.success for curve in found)
-    panels = 3 if solved else 2
+    panels = 1 + measure.of_episodes + solved
     with look.style():
         figure = Figure(figsize=(4.6 * panels + 3.0, 4.9), layout="constrained")
         first = figure.add_subplot(1, panels, 1)
-        _returns(first, adaptation, lines, against_env_steps=False)
-        first.set_ylabel("mean undiscounted return")
-        second = figure.add_subplot(1, panels, 2, sharey=first)
-        _returns(second, adaptation, lines, against_env_steps=True)
+        _values(first, adaptation, lines, against_env_steps=False)
+        first.set_ylabel(measure.label)
+        if measure.of_episodes:
+            second = figure.add_subplot(1, panels, 2, sharey=first)
+            _values(second, adaptation, lines, against_env_steps=True)
         if solved:
             _success(figure.add_subplot(1, panels, 3), lines)
         _title(figure, adaptation)
-        _legend(figure, lines, published)
+        _legend(figure, adaptation, lines, published)
     return figure
 
 
-def _returns(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps: bool) -> None:
+def _values(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps: bool) -> None:
     at = adaptation.env_steps if against_env_steps else adaptation.steps
-    by_task = adaptation.outcome.returns.mean(axis=-1)
-    axes.plot(at, by_task.T, color=look.BLUE, alpha=0.13, linewidth=0.8, zorder=1)
+    by_task = adaptation.outcome.values.mean(axis=-1)
+    some = by_task[: _drawn(adaptation)]
+    axes.plot(at, some.T, color=look.BLUE, alpha=0.13, linewidth=0.8, zorder=1)
     for curve, line in lines:
-        _draw(axes, curve, line, curve.returns, against_env_steps)
-    axes.set_ylim(*_limits(by_task, [curve for curve, _ in lines]))
+        _draw(axes, curve, line, curve.figures, against_env_steps)
+    _scale(axes, adaptation.measure, _ends(by_task, [curve for curve, _ in lines]))
     if against_env_steps:
         axes.set_title("return by environment steps")
         axes.set_xlabel("environment steps used in one task")
         axes.xaxis.set_major_locator(MaxNLocator(5))
         look.count_axis(axes)
     else:
-        axes.set_title("return by adaptation steps")
+        axes.set_title(f"{adaptation.measure.name} by adaptation steps")
         _step_axis(axes)
+
+
+def _drawn(adaptation: Adaptation) -> int:
+    """How many tasks are drawn one by one."""
+    tasks = len(adaptation.tasks)
+    return tasks if adaptation.measure.of_episodes else min(tasks, FEW_SHOT_TASKS)
 
 
 def _step_axis(axes: Axes) -> None:
@@ -81,6 +95,10 @@ def _success(axes: Axes, lines: Lines) -> None:
             _draw(axes, curve, line, curve.success, against_env_steps=False)
     _step_axis(axes)
     axes.set_title("episodes solved by adaptation steps")
+    _share_axis(axes)
+
+
+def _share_axis(axes: Axes) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
@@ -125,35 +143,48 @@ def _style(kind: Kind, colors: Iterator[str], published: Iterator[tuple[str, str
             return {"color": look.GREY, "linestyle": (0, (8, 3)), "linewidth": 1.4}
 
 
-def _limits(by_task: np.ndarray, found: Sequence[Curve]) -> tuple[float, float]:
-    """From what is read off the plot, and nine tenths of the tasks: one strange task may leave."""
+def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
+    """What is read off the plot, and nine tenths of the tasks: one strange task may leave."""
     ends = [np.quantile(by_task, [0.05, 0.95], axis=0).ravel()]
     for curve in found:
-        error = np.nan_to_num(curve.returns.stderr)
-        ends += [curve.returns.mean - error, curve.returns.mean + error, curve.returns.ci95.ravel()]
-    every = np.concatenate(ends)
-    low, high = np.nanmin(every), np.nanmax(every)
-    margin = 0.05 * (high - low) or 1.0
-    return low - margin, high + margin
+        mean, error = curve.figures.mean, np.nan_to_num(curve.figures.stderr)
+        ends += [mean - error, mean + error, curve.figures.ci95.ravel()]
+    return np.concatenate(ends)
+
+
+def _scale(axes: Axes, measure: Measure, ends: np.ndarray) -> None:
+    if measure.share:
+        _share_axis(axes)
+    elif measure.lower_is_better:
+        error_axis(axes, ends)
+    else:
+        low, high = np.nanmin(ends), np.nanmax(ends)
+        margin = 0.05 * (high - low) or 1.0
+        axes.set_ylim(low - margin, high + margin)
 
 
 def _title(figure: Figure, adaptation: Adaptation) -> None:
-    tasks, _, episodes = adaptation.outcome.returns.shape
+    tasks, _, episodes = adaptation.outcome.values.shape
+    each = f"{episodes} episodes{' by the mode' if adaptation.by_mode else ''} at each step"
+    if not adaptation.measure.of_episodes:
+        each = f"{adaptation.env_steps[-1]:g} examples in each"
     figure.suptitle(
         f"{adaptation.agent} on {look.titled(adaptation.env)}: {tasks} {adaptation.split} tasks, "
-        f"{episodes} episodes{' by the mode' if adaptation.by_mode else ''} at each step",
+        f"{each}",
         x=0.01, ha="left", fontsize=13, color=look.INK,
     )  # fmt: skip
 
 
-def _legend(figure: Figure, lines: Lines, published: Published | None) -> None:
+def _legend(
+    figure: Figure, adaptation: Adaptation, lines: Lines, published: Published | None
+) -> None:
     """Outside the data, in the order of the table."""
     handles: list[Line2D | Patch] = [
         Line2D([], [], label=_label(curve), **line) for curve, line in lines
     ]
-    handles.append(
-        Line2D([], [], color=look.BLUE, alpha=0.3, linewidth=0.8, label="its tasks, one by one")
-    )
+    drawn = _drawn(adaptation)
+    each = "its tasks, one by one" if drawn == len(adaptation.tasks) else f"{drawn} of its tasks"
+    handles.append(Line2D([], [], color=look.BLUE, alpha=0.3, linewidth=0.8, label=each))
     handles.append(Patch(color=look.GREY, alpha=0.3, linewidth=0, label="95% interval over tasks"))
     figure.legend(handles=handles, loc="outside right center", fontsize=10, handlelength=2.8)
     if published:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from metarl.runs.adaptation import Adaptation, Outcome
+from metarl.runs.measures import Measure
 from metarl.runs.statistics import Summary
 
 
@@ -50,9 +51,11 @@ class Curve(NamedTuple):
     name: str
     kind: Kind
     steps: tuple[int, ...]  # [S]
-    env_steps: tuple[float, ...] | None  # [S]; None where they were not published
-    returns: Summary
+    env_steps: tuple[float, ...] | None
+    """[S] environment steps, or examples, used by then; None where they were not published."""
+    figures: Summary
     success: Summary | None
+    measure: Measure
 
 
 def curves(
@@ -71,52 +74,49 @@ def curves(
         found.append(_measured(name, Kind.CONTROL, adaptation, outcome))
     if published:
         for name, curve in published.curves.items():
-            found.append(_reported(name, Kind.PUBLISHED, curve))
+            found.append(_reported(name, Kind.PUBLISHED, curve, adaptation.measure))
         if published.oracle:
-            found.append(_reported("oracle", Kind.ORACLE, published.oracle))
+            found.append(_reported("oracle", Kind.ORACLE, published.oracle, adaptation.measure))
     return found
 
 
 def _measured(name: str, kind: Kind, adaptation: Adaptation, outcome: Outcome) -> Curve:
     summaries = outcome.summary(), outcome.success_summary()
     used = outcome.env_steps or adaptation.env_steps
-    return Curve(name, kind, adaptation.steps, used, *summaries)
+    return Curve(name, kind, adaptation.steps, used, *summaries, adaptation.measure)
 
 
-def _reported(name: str, kind: Kind, curve: PublishedCurve) -> Curve:
+def _reported(name: str, kind: Kind, curve: PublishedCurve, measure: Measure) -> Curve:
     mean = np.array(curve.mean, float)
     unknown = np.full(len(mean), np.nan)
     stderr = unknown if curve.stderr is None else np.array(curve.stderr, float)
     figures = Summary(mean, stderr, unknown, np.stack([unknown, unknown], axis=-1))
-    return Curve(name, kind, tuple(range(len(mean))), None, figures, None)
+    return Curve(name, kind, tuple(range(len(mean))), None, figures, None, measure)
 
 
 def table(found: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
     """Headings, and a row per curve and step; what is not known is an empty cell."""
-    headings = ["learner", "steps", "env steps", "return", "stderr", "iqm", "95% interval"]
+    measure = found[0].measure
+    headings = ["learner", "steps", measure.used, measure.name, "stderr", "iqm", "95% interval"]
     solved = any(curve.success for curve in found)
-    digits = _digits(found)
+    digits = measure.digits(np.concatenate([curve.figures.mean for curve in found]))
     rows = [row for curve in found for row in _rows(curve, solved, digits)]
     return headings + (["success", "95% interval"] if solved else []), rows
-
-
-def _digits(found: Sequence[Curve]) -> int:
-    """Behind the point, in all returns of a table: more where returns are small."""
-    return 2 if max(np.nanmax(np.abs(curve.returns.mean)) for curve in found) < 10.0 else 1
 
 
 def _rows(curve: Curve, solved: bool, digits: int) -> list[list[str]]:
     published = curve.kind in (Kind.PUBLISHED, Kind.ORACLE)
     name = f"{curve.name} ({'published' if published else curve.kind.value})"
+    figures, measure = curve.figures, curve.measure
     rows = []
     for i, step in enumerate(curve.steps):
-        figures = curve.returns
         row = [
             name,
             "" if curve.kind is Kind.ORACLE else str(step),
             "" if curve.env_steps is None else f"{curve.env_steps[i]:,.0f}",
-            *(_number(values[i], digits) for values in (figures.mean, figures.stderr, figures.iqm)),
-            interval(figures.ci95[i], digits=digits),
+            measure.text(figures.mean[i], digits) or "not finite",
+            *(measure.text(values[i], digits) for values in (figures.stderr, figures.iqm)),
+            interval(figures.ci95[i], "%" if measure.share else "", digits),
         ]
         if solved and (rate := curve.success) is not None:
             row += [f"{100 * rate.mean[i]:.1f}%", interval(rate.ci95[i], "%")]
@@ -124,10 +124,6 @@ def _rows(curve: Curve, solved: bool, digits: int) -> list[list[str]]:
             row += ["", ""]
         rows.append(row)
     return rows
-
-
-def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else ""
 
 
 def interval(ends: np.ndarray, unit: str = "", digits: int = 1) -> str:

@@ -38,6 +38,11 @@ class Evaluation:
     def success_png(self) -> Path:
         return self.root / "success.png"
 
+    @property
+    def predictions_png(self) -> Path:
+        """What a few-shot learner predicts in some tasks, where inputs and targets are numbers."""
+        return self.root / "predictions.png"
+
 
 @dataclass(frozen=True)
 class RunDirectory:

@@ -17,7 +17,7 @@ from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import replace_bytes
 
-FIRST = ("iteration", "env_steps", "wall_s")
+FIRST = ("iteration", "env_steps", "tasks", "wall_s")
 """Keys that lead a line; the others follow in natural order (step2 before step10)."""
 
 Row = dict[str, float]

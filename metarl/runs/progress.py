@@ -12,10 +12,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from metarl.runs.measures import decimals
+
 ROWS = 12
 """Iterations that the live table shows."""
 RECENT = 20
 """Iterations whose mean wall time the estimate of the end is made from."""
+LEAST_NEEDED = (
+    "update", "sampling", "steps/s", "tasks/s", "backtracks", "success", "env steps", "tasks", "kl",
+)  # fmt: skip
+"""Columns that leave a narrow table, in this order."""
 
 
 class Progress:
@@ -30,7 +36,13 @@ class Progress:
         self._seconds: list[float] = []
 
     def start(
-        self, title: str, iterations: int, done: int = 0, env_steps: int = 0, facts: str = ""
+        self,
+        title: str,
+        iterations: int,
+        done: int = 0,
+        env_steps: int = 0,
+        facts: str = "",
+        tasks: int = 0,
     ) -> None:
         """Shows the run at once, before its first iteration.
 
@@ -40,8 +52,9 @@ class Progress:
             done: how many were done before: what a resumed run starts from.
             env_steps: environment steps used before.
             facts: e.g. threads, simulations and steps/s.
+            tasks: learned from before, where a run counts those in place of environment steps.
         """
-        self._iterations, self._done, self._env_steps = iterations, done, env_steps
+        self._iterations, self._done, self._used = iterations, done, env_steps or tasks
         self._last = self._clock()
         if title:
             self.note(title)
@@ -61,10 +74,10 @@ class Progress:
         now = self._clock()
         seconds, self._last = now - self._last, now
         self._seconds = [*self._seconds, seconds][-RECENT:]
-        steps = metrics.get("env_steps", math.nan) - self._env_steps
-        self._env_steps = metrics.get("env_steps", self._env_steps)
+        used = metrics.get(_counted(metrics), math.nan)
+        more, self._used = used - self._used, self._used if math.isnan(used) else used
         self._done = iteration
-        row = cells(metrics, steps / seconds if seconds > 0 else math.nan)
+        row = cells(metrics, more / seconds if seconds > 0 else math.nan)
         if self._live:
             self._shown = [*self._shown, (iteration, row)][-ROWS:]
             self._live.refresh()
@@ -116,17 +129,23 @@ def fitting(lines: list[dict[str, str]], width: int) -> list[dict[str, str]]:
         columns = {name: [name, *(line.get(name, "") for line in lines)] for name in lines[-1]}
         return sum(max(map(len, texts)) + 2 for texts in columns.values()) - 2
 
-    for name in ("update", "sampling", "steps/s", "backtracks", "success", "env steps", "kl"):
+    for name in LEAST_NEEDED:
         if needed() <= width:
             break
         lines = [{n: text for n, text in line.items() if n != name} for line in lines]
     return lines
 
 
-def cells(metrics: Mapping[str, float], steps_per_s: float) -> dict[str, str]:
-    """A row as the user reads it: column -> text, in order; what was not measured is left out."""
-    row = {"env steps": short(metrics.get("env_steps", math.nan)), "steps/s": short(steps_per_s)}
-    for kind in ("return", "success"):
+def cells(metrics: Mapping[str, float], per_s: float) -> dict[str, str]:
+    """A row as the user reads it: column -> text, in order; what was not measured is left out.
+
+    Args:
+        per_s: environment steps, or tasks, per second.
+    """
+    key = _counted(metrics)
+    used, speed = {"env_steps": ("env steps", "steps/s"), "tasks": ("tasks", "tasks/s")}[key]
+    row = {used: short(metrics.get(key, math.nan)), speed: short(per_s)}
+    for kind in ("return", "success", "loss", "accuracy"):
         by_step = _by_step(metrics, kind)
         if by_step:
             row[kind] = _arrows([_value(kind, value) for value in by_step])
@@ -138,6 +157,11 @@ def cells(metrics: Mapping[str, float], steps_per_s: float) -> dict[str, str]:
         if f"time/{stage}_s" in metrics:
             row[stage] = f"{metrics[f'time/{stage}_s']:.2f} s"
     return row
+
+
+def _counted(metrics: Mapping[str, float]) -> str:
+    """What measures a run's length: a few-shot one has no environment."""
+    return "tasks" if "tasks" in metrics else "env_steps"
 
 
 def _by_step(metrics: Mapping[str, float], kind: str) -> list[float]:
@@ -154,7 +178,14 @@ def _arrows(values: list[str]) -> str:
 
 
 def _value(kind: str, value: float) -> str:
-    return f"{100 * value:.0f}%" if kind == "success" else f"{value:.1f}"
+    match kind:
+        case "success":
+            return f"{100 * value:.0f}%"
+        case "accuracy":
+            return f"{100 * value:.1f}%"
+        case "loss":
+            return f"{value:.{decimals(value)}f}"
+    return f"{value:.1f}"
 
 
 def short(number: float) -> str:

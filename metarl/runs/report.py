@@ -41,6 +41,7 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
     evaluated = [read_json(path) for path in splits if path.exists()]
     adaptation = evaluated[0] if evaluated else None
     described = environments.read(run.environment) if run.environment.exists() else {}
+    pictures = {each.split: run.evaluation_of(each.split).predictions_png for each in evaluated}
     page = render(
         run.root.resolve().name,
         run.config.read_text(),
@@ -49,6 +50,7 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
         adaptation,
         published,
         evaluated[1:],
+        {split: path.read_bytes() for split, path in pictures.items() if path.exists()},
     )
     try:
         replace_text(run.report, page)
@@ -65,6 +67,7 @@ def render(
     adaptation: Adaptation | None,
     published: Published | None = None,
     besides: Sequence[Adaptation] = (),
+    predictions: Mapping[str, bytes] | None = None,
 ) -> str:
     """The page. A run that has not trained or been evaluated yet lacks those parts.
 
@@ -72,6 +75,7 @@ def render(
         config: the text of config.yaml.
         rows: of metrics.jsonl.
         besides: evaluations of other splits.
+        predictions: by split, the picture of a few-shot learner's predictions.
     """
     evaluated = [adaptation, *besides] if adaptation else []
     # Everything is escaped: names and settings are a user's, and a page may be passed on.
@@ -83,9 +87,12 @@ def render(
         environment=list(_flat(environment)),
         facts=_facts(rows, adaptation),
         adaptation=adaptation,
-        evaluations=[_section(each, published) for each in evaluated],
+        evaluations=[
+            _section(each, published, (predictions or {}).get(each.split)) for each in evaluated
+        ],
         all_classes=ALL_CLASSES,
-        training_png=_embedded(training_figure(rows, name)) if rows else "",
+        training_png=_drawn(training_figure(rows, name)) if rows else "",
+        few_shot=_few_shot(rows),
         source=published.source if published else "",
     )
 
@@ -101,20 +108,29 @@ class Section(NamedTuple):
     """Success by class; empty where tasks are of none, and so are the next two."""
     class_headings: list[str]
     class_rows: list[list[str]]
+    predictions_png: str
+    """Empty where none was made."""
 
 
-def _section(adaptation: Adaptation, published: Published | None) -> Section:
+def _section(
+    adaptation: Adaptation, published: Published | None, predictions: bytes | None
+) -> Section:
     published = published if adaptation.split == "test" else None  # those are of held-out tasks
-    picture = _embedded(adaptation_figure(adaptation, published))
+    picture = _drawn(adaptation_figure(adaptation, published))
+    predicted = _embedded(predictions) if predictions else ""
     shown = (adaptation, picture, *table(curves(adaptation, published)))
     success = class_success(adaptation)
     if success is None:
-        return Section(*shown, "", [], [])
-    return Section(*shown, _embedded(success_figure(success)), *class_table(success))
+        return Section(*shown, "", [], [], predicted)
+    return Section(*shown, _drawn(success_figure(success)), *class_table(success), predicted)
 
 
-def _embedded(figure: Figure) -> str:
-    return "data:image/png;base64," + base64.b64encode(plot_style.png(figure)).decode()
+def _drawn(figure: Figure) -> str:
+    return _embedded(plot_style.png(figure))
+
+
+def _embedded(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _facts(
@@ -123,19 +139,30 @@ def _facts(
     """What one wants to know first: label and value."""
     facts = []
     if adaptation:
-        mean = adaptation.outcome.summary().mean
+        mean, measure = adaptation.outcome.summary().mean, adaptation.measure
         last = adaptation.steps[-1]
-        label = f"return before and after {last} adaptation step{'s' if last != 1 else ''}"
-        facts += [(label, f"{mean[0]:.1f} → {mean[-1]:.1f}")]
+        label = f"{measure.name} before and after {last} adaptation step{'s' if last != 1 else ''}"
+        digits = 1 if measure.of_episodes else measure.digits(mean)
+        before, after = (measure.text(mean[i], digits) or "not finite" for i in (0, -1))
+        facts += [(label, f"{before} → {after}")]
         success = adaptation.outcome.success_summary()
         if success:
             facts += [("episodes solved", f"{success.mean[0]:.0%} → {success.mean[-1]:.0%}")]
     if rows:
-        facts += [("meta-iterations", f"{rows[-1]['iteration']:,}")]
-        facts += [("environment steps", short(rows[-1].get("env_steps", 0)))]
+        iterations = "iterations" if _few_shot(rows) else "meta-iterations"
+        facts += [(iterations, f"{rows[-1]['iteration']:,}")]
+        if _few_shot(rows):
+            facts += [("tasks learned from", short(rows[-1]["tasks"]))]
+        else:
+            facts += [("environment steps", short(rows[-1].get("env_steps", 0)))]
         if "wall_s" in rows[-1]:
             facts += [("training time", duration(rows[-1]["wall_s"]))]
     return facts
+
+
+def _few_shot(rows: Sequence[Mapping[str, float]]) -> bool:
+    """Such a run counts tasks, and has no environment."""
+    return bool(rows) and "tasks" in rows[-1]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

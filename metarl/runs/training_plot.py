@@ -11,21 +11,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metarl.runs import plot_style as look
+from metarl.runs.class_success import moment
+from metarl.runs.error_axis import error_axis
 from metarl.runs.metrics import columns, smooth
 
 ROWS = (("return", "success"), ("kl", "line_search/backtracks"))
 """What stands beside what; a metric that a run lacks leaves its room to its neighbour."""
+FEW_SHOT_ROWS = (("loss", "accuracy", "gradient_norm"),)
 LABELS = {
     "return": ("return", "mean undiscounted return"),
     "success": ("success", "episodes solved"),
     "kl": ("KL divergence of the meta-update", "nats"),
     "line_search/backtracks": ("line search", "backtracks"),
+    "loss": ("loss", "mean query loss"),
+    "accuracy": ("accuracy", "query examples classified rightly"),
+    "gradient_norm": ("gradient of the meta-update", "norm"),
 }
 """Metric -> title and axis label; the adaptation steps of one share a panel."""
 
 
 def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Return (and success) per adaptation step, KL and backtracks against environment steps.
+    Of a few-shot run loss (and accuracy) per step and the gradient's norm against tasks.
 
     Bold lines are centred moving averages over a thirtieth of the run, faint ones the values.
 
@@ -33,16 +40,21 @@ def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
         rows: of metrics.jsonl, at least one.
     """
     table = columns(rows)
-    panels = [[(name, lines) for name in row if (lines := _lines(table, name))] for row in ROWS]
+    few_shot = "tasks" in table
+    at = table["tasks" if few_shot else "env_steps"]
+    wanted = FEW_SHOT_ROWS if few_shot else ROWS
+    panels = [[(name, lines) for name in row if (lines := _lines(table, name))] for row in wanted]
     panels = [row for row in panels if row]
+    columns_of_panels = max(2, *map(len, panels))
     with look.style():
         figure = Figure(figsize=(12, 0.6 + 3.7 * len(panels)), layout="constrained")
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=look.INK)
-        grid = figure.add_gridspec(len(panels), 2)
+        grid = figure.add_gridspec(len(panels), columns_of_panels)
         for place, row in enumerate(panels):
             for side, (name, lines) in enumerate(row):
-                axes = figure.add_subplot(grid[place, side] if len(row) == 2 else grid[place, :])
-                _panel(axes, name, table["env_steps"], lines)
+                axes = figure.add_subplot(grid[place, side] if len(row) > 1 else grid[place, :])
+                _panel(axes, name, at, lines)
+                axes.set_xlabel("tasks learned from" if few_shot else "environment steps")
         _legend(figure)
     return figure
 
@@ -53,9 +65,7 @@ def _lines(table: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
         return {"": table[name]}
     lines = {}
     while (key := f"{name}/step{len(lines)}") in table:
-        count = len(lines)
-        label = f"after {count} step{'s' if count > 1 else ''}" if count else "before adaptation"
-        lines[label] = table[key]
+        lines[moment(len(lines))] = table[key]
     return lines
 
 
@@ -63,7 +73,6 @@ def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray
     heading, label = LABELS[name]
     axes.set_title(heading)
     axes.set_ylabel(label)
-    axes.set_xlabel("environment steps")
     axes.xaxis.set_major_locator(MaxNLocator(6))
     look.count_axis(axes)
     window = max(1, len(at) // 30)
@@ -71,7 +80,7 @@ def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray
     for (label, values), color in zip(lines.items(), _shades(len(lines)), strict=True):
         axes.plot(at, values, color=color, alpha=0.22, linewidth=0.9)
         axes.plot(at, smooth(values, window), color=color, label=label, marker=marker)
-    _scale(axes, name)
+    _scale(axes, name, np.concatenate(list(lines.values())))
 
 
 def _legend(figure: Figure) -> None:
@@ -90,10 +99,12 @@ def _shades(count: int) -> list:
     return list(matplotlib.colormaps["viridis_r"](np.linspace(0.2, 0.95, count)))
 
 
-def _scale(axes: Axes, name: str) -> None:
-    if name == "success":
+def _scale(axes: Axes, name: str, values: np.ndarray) -> None:
+    if name in ("success", "accuracy"):
         axes.set_ylim(-0.02, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    elif name == "loss":
+        error_axis(axes, values)
     elif name != "return":
         axes.set_ylim(bottom=0)
     if name == "line_search/backtracks":

@@ -2,12 +2,14 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from metarl.errors import UserError
 from metarl.runs.adaptation import Adaptation, Outcome, read_json, write_csv, write_json
+from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR, Measure
 from metarl.runs.statistics import summarise
 
 
@@ -33,12 +35,32 @@ def at(returns: np.ndarray) -> np.ndarray:
     return np.where(returns > 0, 100 - (20 * returns).astype(int), 0)
 
 
-@pytest.mark.parametrize("success", [True, False])
-def test_what_is_written_is_read(tmp_path, success):
-    before = example(success)
+def few_shot(measure: Measure = MEAN_SQUARED_ERROR) -> Adaptation:
+    values = np.random.default_rng(1).uniform(size=(4, 3, 1))
+    return Adaptation(
+        env="sinusoid",
+        agent="maml",
+        split="test",
+        steps=(0, 1, 2),
+        env_steps=(0, 10, 10),
+        tasks=tuple({"amplitude": float(k)} for k in range(4)),
+        outcome=Outcome(values),
+        controls={"random initialisation": Outcome(values / 2, env_steps=(0, 5, 5))},
+        others={"rival": Outcome(values / 3)},
+        made_from={"iteration": 7, "seed": 1},
+        measure=measure,
+    )
+
+
+@pytest.mark.parametrize(
+    "before",
+    [example(True), example(False), few_shot(), few_shot(ACCURACY)],
+    ids=["success", "no success", "regression", "classification"],
+)
+def test_what_is_written_is_read(tmp_path, before):
     write_json(tmp_path / "adaptation.json", before)
     after = read_json(tmp_path / "adaptation.json")
-    for name in ("env", "agent", "split", "steps", "env_steps", "tasks", "made_from"):
+    for name in ("env", "agent", "split", "steps", "env_steps", "tasks", "made_from", "measure"):
         assert getattr(after, name) == getattr(before, name)
     np.testing.assert_equal(after.outcome._asdict(), before.outcome._asdict())
     for section in ("controls", "others"):
@@ -67,6 +89,30 @@ def test_the_format(tmp_path):
     assert control.keys() == {"returns", "success", "solved_at", "summary", "env_steps"}
     assert document["others"]["rival"].keys() == {"returns", "success", "solved_at", "summary"}
     assert np.shape(control["returns"]) == (4, 2, 5)
+
+
+def test_the_format_of_few_shot_tasks(tmp_path):
+    """Nothing is called a return, an episode or an environment step."""
+    write_json(tmp_path / "adaptation.json", few_shot())
+    document = json.loads((tmp_path / "adaptation.json").read_text())
+    keys = "format env agent split measure steps examples tasks values summary"
+    assert document.keys() == {*keys.split(), "controls", "others", "made_from"}
+    assert document["measure"] == "mean-squared error"
+    assert document["examples"] == [0, 10, 10]
+    assert document["values"] == few_shot().outcome.values.tolist()
+    assert document["controls"]["random initialisation"].keys() == {"values", "summary", "examples"}
+    assert document["others"]["rival"].keys() == {"values", "summary"}
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    """A learner may diverge; the others' figures stay."""
+    whole = few_shot()
+    values = whole.outcome.values.copy()
+    values[2, 1] = np.inf
+    write_json(tmp_path / "a.json", replace(whole, outcome=Outcome(values)))
+    after = read_json(tmp_path / "a.json")
+    assert np.isnan(after.outcome.values[2, 1, 0])
+    assert np.isfinite(after.outcome.summary().mean).tolist() == [True, False, True]
 
 
 def test_one_task_has_no_standard_error(tmp_path):
@@ -114,6 +160,27 @@ def test_what_is_wrong_is_named(tmp_path, key, value, message):
     with pytest.raises(UserError, match=message) as error:
         read_json(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("measure", "key", "value", "message"),
+    [
+        (ACCURACY, "measure", "recall", "measure is 'recall'; this metarl reads return, mean"),
+        (ACCURACY, "measure", 1, "measure is 1, not of type str"),
+        (ACCURACY, "measure", "return", "env_steps is missing"),
+        (ACCURACY, "examples", [0], "examples has 1 values, not 3"),
+        (ACCURACY, "values", np.ones((4, 3, 2)).tolist(), "not 4 tasks x 3 steps x 1"),
+        (ACCURACY, "values", np.full((4, 3, 1), 86.0).tolist(), r"values holds 86\.0, no share"),
+        (ACCURACY, "values", np.full((4, 3, 1), -0.1).tolist(), r"holds -0\.1, no accuracy"),
+        (MEAN_SQUARED_ERROR, "values", np.full((4, 3, 1), -0.1).tolist(), "no mean-squared error"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_few_shot_tasks_is_named(tmp_path, measure, key, value, message):
+    path = tmp_path / "adaptation.json"
+    write_json(path, few_shot(measure))
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(UserError, match=message):
+        read_json(path)
 
 
 def test_a_file_from_before_solved_at_was_kept(tmp_path):
@@ -165,3 +232,14 @@ def test_a_csv_line_per_episode(tmp_path, success):
     value = adaptation.outcome.returns[3, 1, 2]
     assert float(last["return"]) == value
     assert last["success"] == (str(int(value > 0)) if success else "")
+
+
+def test_a_csv_line_per_few_shot_task_and_step(tmp_path):
+    adaptation = few_shot()
+    write_csv(tmp_path / "a.csv", adaptation)
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    assert lines[0] == "learner,task,step,mean_squared_error,examples"
+    assert len(lines) == 1 + 3 * 4 * 3
+    value = adaptation.outcome.values[3, 2, 0]
+    assert lines[4 * 3] == f"maml,3,2,{float(value)!r},10"
+    assert lines[-1] == f"random initialisation,3,2,{float(value / 2)!r},5"

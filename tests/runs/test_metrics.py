@@ -45,6 +45,11 @@ def test_lines_are_strict_json_in_a_stable_order():
     assert metrics.line(row) == b'{"iteration": 3, "a/step9": 2, "a/step10": 1.0, "b": null}\n'
 
 
+def test_what_counts_leads_the_line():
+    row = {"loss/step0": 1.0, "wall_s": 2.0, "tasks": 25, "iteration": 1}
+    assert list(json.loads(metrics.line(row))) == ["iteration", "tasks", "wall_s", "loss/step0"]
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_floats_round_trip(value):
     assert json.loads(metrics.line({"x": value}))["x"] == value

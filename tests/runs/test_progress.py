@@ -21,6 +21,18 @@ ROW = {
 }
 
 
+FEW_SHOT = {
+    "iteration": 3,
+    "tasks": 7500,
+    "loss/step0": 4.3139,
+    "loss/step1": 0.05123,
+    "accuracy/step0": 0.2,
+    "accuracy/step1": 0.8651,
+    "gradient_norm": 1.0,
+    "time/update_s": 2.0,
+}
+
+
 class Clock:
     now = 0.0
 
@@ -49,6 +61,28 @@ def test_plain_lines_elsewhere():
         "iteration 3/100  env steps 640k  steps/s 32.0k  return -254.1 -> -240.0  "
         "success 0% -> 12%  kl 0.0098  backtracks 2  sampling 6.00 s  update 2.00 s  ETA 16:10"
     )
+
+
+def test_a_few_shot_run_counts_tasks():
+    clock, console = Clock(), Console(file=io.StringIO(), width=60)
+    bar = Progress(console, clock)
+    bar.start("sinusoid", iterations=100, done=2, tasks=5000)
+    clock.now = 10.0
+    bar.update(3, FEW_SHOT)
+    assert shown(console).splitlines()[-1] == (
+        "iteration 3/100  tasks 7.50k  tasks/s 250  loss 4.31 -> 0.0512  "
+        "accuracy 20.0% -> 86.5%  update 2.00 s  ETA 16:10"
+    )
+    clock.now = 20.0
+    bar.update(4, {**FEW_SHOT, "tasks": 10_000})
+    assert "tasks/s 250 " in shown(console).splitlines()[-1]
+
+
+@pytest.mark.parametrize(("width", "left"), [(42, ""), (50, "tasks"), (80, "tasks tasks/s update")])
+def test_a_narrow_table_keeps_what_was_learned(width, left):
+    row = {"iteration": "3", **progress.cells(FEW_SHOT, 250.0)}
+    (found,) = progress.fitting([row], width)
+    assert found.keys() == {"iteration", "loss", "accuracy", *left.split()}
 
 
 @pytest.mark.parametrize("width", [60, 80, 160])

@@ -1,0 +1,194 @@
+"""N-way K-shot episodes: tasks of a few classes, of which some examples are shown.
+
+A task is {"classes": [...]}: classes drawn without replacement, in the order of their targets
+0 .. N - 1. That order is random, so a target means nothing but what the support says of it
+(arXiv:1606.04080, section 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.envs.splits import check_split
+from metarl.envs.supervised.labelled import checked_inputs, checked_labels, plain_classes
+from metarl.errors import UserError
+from metarl.types import Examples, FewShotSpec, Task
+
+DEGREES = (0, 90, 180, 270)
+"""Turns, counterclockwise."""
+DESCRIBED = 5
+"""More classes than these are not named on a picture."""
+
+
+class Episodes:
+    """Tasks made of labelled arrays, which stay in memory: FewShotTasks."""
+
+    def __init__(
+        self,
+        name: str,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        train_classes: Iterable[int],
+        test_classes: Iterable[int],
+        ways: int,
+        rotations: str = "none",
+        class_names: Sequence[str] = (),
+        notes: Sequence[str] = (),
+    ):
+        """
+        Args:
+            inputs: [M, *shape] finite numbers; uint8 are shares of 255, as in images.
+            labels: [M] integers.
+            train_classes, test_classes: labels; none is in both.
+            ways: N, the classes in a task.
+            rotations: "train" or "all": images (the last two axes, equally long) turned by 90, 180
+                and 270 degrees are classes of their own in the train split, or in both; a task
+                names them [class, degrees].
+            class_names: what tasks call the classes with labels 0, 1, ...; by default the label.
+            notes: lines for the reader of a run.
+
+        Raises:
+            UserError: for what is not as said here, and for too few classes in a split.
+        """
+        if ways < 2:
+            raise UserError(f"{name}: {ways} class leaves nothing to tell apart; raise env.ways")
+        self.inputs, labels = checked_inputs(name, inputs), checked_labels(name, labels)
+        if len(self.inputs) != len(labels):
+            raise UserError(
+                f"{name}: {len(self.inputs)} inputs and {len(labels)} labels; give each its own"
+            )
+        self.spec = FewShotSpec(name, self.inputs.shape[1:], ways, classes=True)
+        self.notes = tuple(notes)
+        self._turned = {"none": (), "train": ("train",), "all": ("train", "test")}[rotations]
+        self._turns = len(DEGREES) if self._turned else 1
+        if self._turned:
+            _check_square(self.spec)
+        self._labels, self._counts = np.unique(labels, return_counts=True)
+        self._starts = np.cumsum(self._counts) - self._counts
+        self._order = np.argsort(labels, kind="stable")
+        """Examples by their class; those of one begin at its start."""
+        self._names: list[Any] = [
+            class_names[label] if class_names else label for label in self._labels.tolist()
+        ]
+        self._splits = {
+            "train": self._rows(train_classes, "train"),
+            "test": self._rows(test_classes, "test"),
+        }
+        if len(both := np.intersect1d(self._splits["train"], self._splits["test"])):
+            raise UserError(
+                f"{name}: class {self._names[both[0] // self._turns]!r} is in the train split and "
+                "in the test split; leave it out of one"
+            )
+        self._row_of = {_hashable(self._called(row)): row for row in self._every()}
+
+    def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
+        rows = self._splits[check_split(split)]
+        chosen = rows[distinct(np.full(num_tasks, len(rows)), self.spec.outputs, rng)]  # [K, N]
+        return [{"classes": [self._called(row) for row in task]} for task in chosen.tolist()]
+
+    def draw(
+        self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
+    ) -> tuple[Examples, Examples]:
+        """[K, N * shots, ...] and [K, N * queries, ...], those of a class beside one another.
+
+        Raises:
+            UserError: where a class has fewer than shots + queries examples.
+        """
+        rows = [[self._row_of[_hashable(name)] for name in task["classes"]] for task in tasks]
+        classes, turns = np.divmod(np.array(rows), self._turns)  # [K, N]
+        self._check_counts(np.unique(classes), shots, queries)
+        within = distinct(self._counts[classes], shots + queries, rng)  # [K, N, shots + queries]
+        drawn = self.inputs[self._order[self._starts[classes][..., None] + within]]
+        for turn in range(1, self._turns):
+            drawn[turns == turn] = np.rot90(drawn[turns == turn], turn, axes=(-2, -1))
+        return _examples(drawn[:, :, :shots]), _examples(drawn[:, :, shots:])
+
+    def check(self, shots: int, queries: int) -> None:
+        """
+        Raises:
+            UserError: where any class of a split has fewer than shots + queries examples.
+        """
+        self._check_counts(np.unique(self._every() // self._turns), shots, queries)
+
+    def describe(self, task: Task) -> str:
+        names = [f"{x[0]} ({x[1]}°)" if isinstance(x, list) else str(x) for x in task["classes"]]
+        others = len(names) - DESCRIBED
+        return ", ".join(names[:DESCRIBED]) + (f" and {others} others" if others > 0 else "")
+
+    def _rows(self, classes: Iterable[int], split: str) -> np.ndarray:
+        """The rows of a split. A class has a row for each of its turns, beside one another; in a
+        split that is not turned only the first of them is used."""
+        places = {label: place for place, label in enumerate(self._labels.tolist())}
+        given = plain_classes(classes)
+        for label in given:
+            if label not in places:
+                raise UserError(
+                    f"{self.spec.name}: class {label!r} of the {split} split has no example: no "
+                    "label is that; leave it out"
+                )
+        found = np.unique([places[label] for label in given]).astype(np.int64)
+        turns = np.arange(self._turns if split in self._turned else 1)
+        rows = (found[:, None] * self._turns + turns).ravel()
+        if len(rows) < self.spec.outputs:
+            raise UserError(
+                f"{self.spec.name}: the {split} split has {len(rows)} classes, and a task takes "
+                f"{self.spec.outputs}; lower env.ways, or give the split more classes"
+            )
+        return rows
+
+    def _every(self) -> np.ndarray:
+        return np.concatenate(list(self._splits.values()))
+
+    def _called(self, row: int) -> Any:
+        """What tasks call a row's class."""
+        place, turn = divmod(int(row), self._turns)
+        return self._names[place] if self._turns == 1 else [self._names[place], DEGREES[turn]]
+
+    def _check_counts(self, classes: np.ndarray, shots: int, queries: int) -> None:
+        least = classes[np.argmin(self._counts[classes])]
+        if (count := self._counts[least]) < shots + queries:
+            raise UserError(
+                f"{self.spec.name}: class {self._names[least]!r} has {count} examples, and a task "
+                f"takes {shots + queries} of each: {shots} shots and {queries} queries; lower "
+                "env.shots or env.queries"
+            )
+
+
+def distinct(counts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
+    """`num` different indices below each of `counts` [...], in random order, [..., num].
+
+    Floyd's algorithm (Bentley and Floyd 1987): its cost does not depend on the counts.
+    """
+    chosen = np.empty((*counts.shape, num), dtype=np.int64)
+    for i in range(num):
+        last = counts - num + i
+        drawn = rng.integers(last + 1)
+        taken = (chosen[..., :i] == drawn[..., None]).any(axis=-1)
+        chosen[..., i] = np.where(taken, last, drawn)
+    return rng.permuted(chosen, axis=-1)
+
+
+def _examples(drawn: np.ndarray) -> Examples:
+    """Of [K, N, n, *shape]; a class's place is its target."""
+    tasks, ways, count = drawn.shape[:3]
+    inputs = drawn.reshape(tasks, ways * count, *drawn.shape[3:]).astype(np.float32)
+    if drawn.dtype == np.uint8:
+        inputs /= 255
+    targets = np.tile(np.repeat(np.arange(ways), count), (tasks, 1))
+    return Examples(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+def _check_square(spec: FewShotSpec) -> None:
+    if len(spec.input_shape) < 2 or spec.input_shape[-1] != spec.input_shape[-2]:
+        raise UserError(
+            f"{spec.name}: only square images can be turned, not examples of shape "
+            f"{spec.input_shape}; leave out env.rotations"
+        )
+
+
+def _hashable(name: Any) -> Hashable:
+    return tuple(name) if isinstance(name, list) else name

@@ -1,0 +1,126 @@
+"""Supervised task distributions by name. Importing this imports neither torch nor what reads data.
+
+A name is `family` or `family:variant`; the family alone means its first variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from metarl.config_few_shot import FewShotEnvConfig
+from metarl.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from metarl.types import FewShotTasks
+
+
+class Entry(NamedTuple):
+    summary: str
+    builder: str
+    """module:function within this room, called with a FewShotEnvConfig and the variant."""
+    heeds: frozenset[str] = frozenset()
+    """Which settings besides name, shots and queries mean anything."""
+    variants: tuple[str, ...] = ("",)
+
+
+_CLASSES = frozenset({"ways", "rotations"})
+
+FAMILIES = {
+    "sinusoid": Entry(
+        "sinusoids of random amplitude and phase (arXiv:1703.03400)", "regression:sinusoid"
+    ),
+    "polynomial": Entry(
+        "random polynomials of a degree", "regression:polynomial", variants=("2", "3", "5")
+    ),
+    "digits": Entry("scikit-learn's handwritten digits, 8 x 8 pixels", "arrays:digits", _CLASSES),
+    "arrays": Entry(
+        "labelled arrays of a user's own, an .npz file", "arrays:arrays", _CLASSES | {"path"}
+    ),
+    "omniglot": Entry(
+        "characters of many alphabets, from a folder",
+        "images:omniglot",
+        _CLASSES | {"path", "image_size"},
+    ),
+    "images": Entry(
+        "any folder PATH/train/CLASS/*, PATH/test/CLASS/*",
+        "images:folder",
+        _CLASSES | {"path", "image_size"},
+    ),
+}
+"""Those that heed `ways` are classification; those that heed `path` need it."""
+
+
+def names() -> list[str]:
+    """Every full name, variants spelt out."""
+    return [
+        f"{family}:{variant}".rstrip(":")
+        for family, entry in FAMILIES.items()
+        for variant in entry.variants
+    ]
+
+
+def build(env: FewShotEnvConfig) -> FewShotTasks:
+    """What a run's config asks for, both splits.
+
+    Raises:
+        UserError: for an unknown name, settings that it does not heed, data that is missing or
+            wrong, and more shots and queries than a class has examples.
+    """
+    entry, variant = _find(env.name)
+    for field in fields(env):
+        unheeded = field.name not in entry.heeds | {"name", "shots", "queries"}
+        if unheeded and getattr(env, field.name) != field.default:
+            users = ", ".join(name for name, other in FAMILIES.items() if field.name in other.heeds)
+            raise UserError(
+                f"env.{field.name} is {getattr(env, field.name)!r}, and {env.name!r} has no use "
+                f"for it; leave it out, or choose {users}"
+            )
+    if "path" in entry.heeds and not env.path:
+        raise UserError(f"{env.name!r} is {entry.summary}: say where, --env.path PATH")
+    module, _, function = entry.builder.partition(":")
+    builder: Callable[..., Any] = getattr(
+        import_module(f"metarl.envs.supervised.{module}"), function
+    )
+    tasks = builder(env, variant)
+    if "ways" in entry.heeds:
+        tasks.check(env.shots, env.queries)
+    return tasks
+
+
+def _find(name: str) -> tuple[Entry, str]:
+    family, _, variant = name.partition(":")
+    entry = FAMILIES.get(family)
+    if entry is not None:
+        variant = variant or entry.variants[0]
+        if variant in entry.variants:
+            return entry, variant
+    raise UserError(
+        f"{name!r} is no distribution of supervised tasks{nearest(name.lower(), names(), count=1)}"
+    )
+
+
+def is_one(name: str) -> bool:
+    """Whether a name is that of supervised tasks."""
+    return name.partition(":")[0] in FAMILIES
+
+
+def spelt_out(name: str) -> str:
+    """A name with its variant.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    _, variant = _find(name)
+    return f"{name.partition(':')[0]}:{variant}".rstrip(":")
+
+
+def heeded(name: str) -> frozenset[str]:
+    """Settings that mean anything there, besides the name.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    return _find(name)[0].heeds | {"shots", "queries"}

@@ -1,0 +1,146 @@
+"""Episodes of images in folders: Omniglot, and any folder with one of its own for each class."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from metarl.config_few_shot import FewShotEnvConfig
+from metarl.envs.supervised.episodes import Episodes
+from metarl.errors import UserError
+
+SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+"""Other files are left alone."""
+GRAY = ("1", "L", "LA")
+DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of more than 8 bits, of which it would keep 8 without scaling."""
+SECONDS = 5.0
+"""Between signs of life."""
+
+
+def omniglot(env: FewShotEnvConfig, variant: str) -> Episodes:
+    """Classes ALPHABET/CHARACTER, [1, image_size, image_size], ink 1 and paper 0.
+
+    The alphabets in PATH/images_background are there to train on, those in PATH/images_evaluation
+    to test on, as those who made it had it (Lake et al. 2015). Published few-shot results, from
+    arXiv:1606.04080 on, mix the alphabets of both and train on 1200 of the 1623 characters; here no
+    test alphabet was ever seen.
+    """
+    del variant
+    levels = ("ALPHABET", "CHARACTER")
+    return _episodes(env, ("images_background", "images_evaluation"), levels, ink=True)
+
+
+def folder(env: FewShotEnvConfig, variant: str) -> Episodes:
+    """Classes PATH/train/CLASS/* and PATH/test/CLASS/*, [channels, image_size, image_size]: one
+    channel where all files are gray, else red, green and blue. No image is cut: those that are not
+    square are squeezed."""
+    del variant
+    return _episodes(env, ("train", "test"), ("CLASS",), ink=False)
+
+
+def _episodes(
+    env: FewShotEnvConfig, splits: tuple[str, str], levels: tuple[str, ...], ink: bool
+) -> Episodes:
+    """
+    Raises:
+        UserError: for a folder without the expected depth, a file that is no image, and a class in
+            both splits.
+    """
+    root = Path(env.path)
+    train, test = (_classes(root / split, levels) for split in splits)
+    if both := sorted(train.keys() & test.keys()):
+        raise UserError(
+            f"{root}: class {both[0]!r} is in {splits[0]} and in {splits[1]}; leave it out of one"
+        )
+    classes = {**train, **test}
+    files = [file for each in classes.values() for file in each]
+    labels = np.repeat(np.arange(len(classes)), [len(each) for each in classes.values()])
+    images = _read_all(files, env.image_size, env.name, gray=ink)
+    note = (
+        f"{env.name}: {len(files)} images of {len(train)} classes to train on and {len(test)} to "
+        f"test on, as {' x '.join(map(str, images.shape[1:]))}"
+    )
+    return Episodes(
+        env.name,
+        255 - images if ink else images,
+        labels,
+        range(len(train)),
+        range(len(train), len(classes)),
+        env.ways,
+        env.rotations,
+        class_names=list(classes),
+        notes=[note],
+    )
+
+
+def _classes(split: Path, levels: tuple[str, ...]) -> dict[str, list[Path]]:
+    """A split's classes and their files, both by name, so that no file system's order counts."""
+    expected = f"images are expected as {Path(split, *levels, '*')}"
+    if not split.is_dir():
+        raise UserError(f"there is no folder {split}; {expected}")
+    folders = [split]
+    for level in levels:
+        below = []
+        for place in folders:
+            images, found = _listed(place)
+            if images:
+                raise UserError(f"{images[0]} lies where a folder {level} should be; {expected}")
+            if not found:
+                raise UserError(f"{place} has no folder {level}; {expected}")
+            below += found
+        folders = below
+    classes = {}
+    for place in folders:
+        images, found = _listed(place)
+        if found:
+            raise UserError(f"{found[0]} is a folder where images should be; {expected}")
+        if not images:
+            raise UserError(f"{place} has no image ({', '.join(sorted(SUFFIXES))}); {expected}")
+        classes[place.relative_to(split).as_posix()] = images
+    return classes
+
+
+def _listed(place: Path) -> tuple[list[Path], list[Path]]:
+    """Images and folders in a folder; hidden ones and other files do not count."""
+    entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
+    folders = [entry for entry in entries if entry.is_dir()]
+    return [x for x in entries if x.suffix.lower() in SUFFIXES and x not in folders], folders
+
+
+def _read_all(files: list[Path], size: int, title: str, gray: bool) -> np.ndarray:
+    """[M, channels, size, size] uint8: one channel where `gray`, or where all files have one."""
+    images, said = [], time.monotonic()
+    for file in files:
+        images.append(_read(file, size, gray))
+        if time.monotonic() - said > SECONDS:
+            print(f"{title}: {len(images)} of {len(files)} images read", file=sys.stderr)
+            said = time.monotonic()
+    together = np.empty((len(files), max(map(len, images)), size, size), dtype=np.uint8)
+    for row, image in zip(together, images, strict=True):
+        row[:] = image  # where others have three channels, a gray image has thrice its own
+    return together
+
+
+def _read(file: Path, size: int, gray: bool) -> np.ndarray:
+    """[channels, size, size] uint8."""
+    try:
+        with Image.open(file) as image:
+            mode = image.mode
+            small = image.convert("L" if gray or mode in GRAY else "RGB").resize(
+                (size, size), Image.Resampling.LANCZOS
+            )
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{file} is no image that can be read ({error}); replace it, or take it out"
+        ) from None
+    if mode in DEEP:
+        raise UserError(
+            f"{file} has more than 8 bits in a channel (mode {mode}); save it as 8-bit gray or RGB"
+        )
+    pixels = np.asarray(small)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,123 @@
+"""Curves to learn from a few of their points: sinusoids and random polynomials.
+
+Tasks of the splits are apart in one of their numbers, the quantiles of which are cut into cells
+(splits.py); the others are free.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.polynomial.legendre import legval
+
+from metarl.config_few_shot import FewShotEnvConfig
+from metarl.envs.splits import quantiles, shares
+from metarl.types import Examples, FewShotSpec, Task
+
+
+class Curves(ABC):
+    """One number from another: FewShotTasks."""
+
+    interval: tuple[float, float]
+    """Examples are drawn uniformly from it."""
+
+    def __init__(self, name: str):
+        self.spec = FewShotSpec(name, (1,), 1, classes=False)
+
+    @abstractmethod
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train"
+    ) -> list[Task]: ...
+
+    @abstractmethod
+    def curve(self, task: Mapping[str, Any], xs: np.ndarray) -> np.ndarray:
+        """The truth at `xs`, of their shape."""
+
+    @abstractmethod
+    def describe(self, task: Task) -> str: ...
+
+    def draw(
+        self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
+    ) -> tuple[Examples, Examples]:
+        """Points without noise, [K, shots, 1] and [K, queries, 1]."""
+        xs = rng.uniform(*self.interval, (len(tasks), shots + queries)).astype(np.float32)
+        # A task's number is [K, 1] beside xs [K, N], and one of a task's list [K, 1] too.
+        together = {key: np.array([task[key] for task in tasks]).T[..., None] for key in tasks[0]}
+        ys = self.curve(together, xs.astype(np.float64)).astype(np.float32)
+        x, y = torch.from_numpy(xs)[..., None], torch.from_numpy(ys)[..., None]
+        return Examples(x[:, :shots], y[:, :shots]), Examples(x[:, shots:], y[:, shots:])
+
+
+class Sinusoid(Curves):
+    """Tasks {"amplitude": a, "phase": p}: y = a sin(x - p).
+
+    arXiv:1703.03400, section 5.1, and its code (cbfinn/maml, data_generator.py): amplitude
+    U(0.1, 5), phase U(0, pi), x U(-5, 5), no noise. The splits part the amplitude; the paper's test
+    tasks are further draws of the same distribution.
+    """
+
+    interval = (-5.0, 5.0)
+    amplitudes = (0.1, 5.0)
+    phases = (0.0, np.pi)
+
+    def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
+        amplitudes = _scaled(quantiles(num_tasks, rng, split), self.amplitudes)
+        phases = _scaled(shares(num_tasks, rng, "random"), self.phases)
+        rows = zip(amplitudes.tolist(), phases.tolist(), strict=True)
+        return [{"amplitude": amplitude, "phase": phase} for amplitude, phase in rows]
+
+    def curve(self, task: Mapping[str, Any], xs: np.ndarray) -> np.ndarray:
+        return task["amplitude"] * np.sin(xs - task["phase"])
+
+    def describe(self, task: Task) -> str:
+        return f"{task['amplitude']:.2f} sin(x - {task['phase']:.2f})"
+
+
+class Polynomial(Curves):
+    """Tasks {"coefficients": [c_0, ..., c_D]}: y = sum_d c_d sqrt(2 d + 1) P_d(x), x U(-1, 1).
+
+    P_d is Legendre's polynomial. With that factor they are orthonormal under x: a task's mean
+    square over x is its sum of c_d^2. Coefficients are U(-r, r) with variance 1 / (D + 1), so
+    targets have mean 0 and variance 1 whatever the degree, and each term the same share in them.
+    The splits part the last coefficient, which says most about the shape.
+    """
+
+    interval = (-1.0, 1.0)
+
+    def __init__(self, name: str, degree: int):
+        super().__init__(name)
+        self.degree = degree
+        self.reach = (3.0 / (degree + 1)) ** 0.5
+        """r, where r^2 / 3 is the variance."""
+
+    def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
+        last = quantiles(num_tasks, rng, split)
+        others = [shares(num_tasks, rng, "random") for _ in range(self.degree)]
+        rows = _scaled(np.stack([*others, last], axis=1), (-self.reach, self.reach))
+        return [{"coefficients": row} for row in rows.tolist()]
+
+    def curve(self, task: Mapping[str, Any], xs: np.ndarray) -> np.ndarray:
+        weighted = [np.sqrt(2 * d + 1) * c for d, c in enumerate(task["coefficients"])]
+        return legval(xs, np.array(weighted), tensor=False)
+
+    def describe(self, task: Task) -> str:
+        return " ".join(f"{c:+.2f}" for c in task["coefficients"])
+
+
+def _scaled(within: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
+    """[0, 1) to an interval."""
+    return ends[0] + (ends[1] - ends[0]) * within
+
+
+def sinusoid(env: FewShotEnvConfig, variant: str) -> Sinusoid:
+    del variant
+    return Sinusoid(env.name)
+
+
+def polynomial(env: FewShotEnvConfig, variant: str) -> Polynomial:
+    """The variant is the degree."""
+    return Polynomial(env.name, int(variant))

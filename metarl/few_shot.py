@@ -1,0 +1,149 @@
+"""Training on supervised tasks: draw tasks and examples, meta-update, log, checkpoint."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl import keys
+from metarl.agents import catalogue_few_shot as learners
+from metarl.config_few_shot import FewShotConfig
+from metarl.device import cores
+from metarl.envs.supervised import families
+from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_error
+from metarl.runs import directory
+from metarl.runs.progress import Progress
+from metarl.training_loop import TrainingLoop, to_the_end
+from metarl.types import Examples, FewShotSpec, FewShotTasks, Learner, Metrics
+
+MEASURED = 10
+"""Meta-updates of an iteration, the last ones, before which adaptation is looked at too."""
+
+
+def train(config: FewShotConfig, preset_name: str, tasks: FewShotTasks | None = None) -> Path:
+    """Meta-trains, or continues what `config.run_dir` holds. Returns the run's folder.
+
+    Args:
+        config: the whole experiment.
+        preset_name: what the progress is headed with.
+        tasks: those that `config.env` names; where they are left out, the catalogue's.
+
+    Raises:
+        UserError: where the folder cannot be used, or holds a run with other settings.
+    """
+    known = tasks or families.build(config.env)
+    run = directory.create(config.run_dir)
+    with directory.Lock(run):
+        return to_the_end(config, run, lambda: FewShotTrainer(config, run, preset_name, known))
+
+
+class FewShotTrainer(TrainingLoop):
+    """Supervised tasks: an iteration is `sampling.updates` meta-updates."""
+
+    agent: Learner
+
+    def __init__(
+        self,
+        config: FewShotConfig,
+        run: directory.RunDirectory,
+        name: str,
+        tasks: FewShotTasks,
+    ):
+        self.config, self.tasks = config, tasks
+        super().__init__(config, run, name, {"tasks": 0})
+
+    def _build(self) -> Learner:
+        rng = keys.generator(self.config.seed, keys.Purpose.INIT)
+        return learners.build(self.tasks.spec, self.config.agent, rng, self.device)
+
+    def _open(self, stack: ExitStack, progress: Progress) -> str:
+        for note in getattr(self.tasks, "notes", ()):
+            progress.note(note)
+        sampling, env = self.config.sampling, self.config.env
+        of_each = "of each class" if self.tasks.spec.classes else "of each task"
+        return (
+            f"{cores()} torch threads on {self.device}, {sampling.updates} meta-updates an "
+            f"iteration, {sampling.tasks} tasks in each, {env.shots} examples {of_each}"
+        )
+
+    def _iterate(self, progress: Progress) -> Metrics:
+        """Meta-updates on fresh tasks; the row has the means over them."""
+        config, started = self.config, time.perf_counter()
+        updates = config.sampling.updates
+        found, curves = [], []
+        for update in range(updates):
+            support, query = self._draw(update)
+            if update >= updates - MEASURED:
+                curves.append(
+                    adaptation(self.agent, self.tasks.spec, support, query, self.agent.steps)
+                )
+            found.append(self.agent.meta_update(support, query))
+        curve = torch.cat(curves, -1).mean(-1)
+        self.iteration += 1
+        self.state["tasks"] += updates * config.sampling.tasks
+        row = {name: float(np.mean([x[name] for x in found if name in x])) for name in found[0]}
+        self.state["skipped_in_a_row"] += 1
+        if row["skipped"] < 1.0:
+            self.state["skipped_in_a_row"] = 0
+        spent = time.perf_counter() - started
+        self.state["wall_s"] += spent
+        self.recent.append(score(self.tasks.spec, curve[:, -1]))
+        return {
+            "iteration": self.iteration,
+            "tasks": self.state["tasks"],
+            "wall_s": self.state["wall_s"],
+            **named(self.tasks.spec, curve),
+            **row,
+            "time/update_s": spent,
+        }
+
+    def _draw(self, update: int) -> tuple[Examples, Examples]:
+        """Support and query of fresh tasks."""
+        config = self.config
+        rng = keys.generator(config.seed, keys.Purpose.TASKS, self.iteration, update)
+        tasks = self.tasks.sample(config.sampling.tasks, rng)
+        drawn = self.tasks.draw(tasks, config.env.shots, config.env.queries, rng)
+        return on(self.device, drawn[0]), on(self.device, drawn[1])
+
+
+def on(device: torch.device, examples: Examples) -> Examples:
+    return Examples(*(x.to(device) for x in examples))
+
+
+@torch.no_grad()
+def adaptation(
+    learner: Learner, spec: FewShotSpec, support: Examples, query: Examples, steps: int
+) -> Tensor:
+    """What the query says of K tasks before adaptation and after each of `steps` steps on the
+    support, [measures, steps + 1, K]: the loss, and the accuracy where there are classes."""
+    state, found = learner.begin(), []
+    for index in range(steps + 1):
+        if index:
+            state = learner.adapt(state, support)
+        predictions = learner.predict(state, query.inputs)
+        if spec.classes:
+            measures = [f(predictions, query.targets) for f in (cross_entropy, accuracy)]
+        else:
+            measures = [mean_squared_error(predictions, query.targets)]
+        found.append(torch.stack(measures))
+    return torch.stack(found, 1)
+
+
+def named(spec: FewShotSpec, curve: Tensor) -> Metrics:
+    """A mean curve [measures, steps + 1] as a row of metrics.jsonl has it."""
+    names = ("loss", "accuracy") if spec.classes else ("loss",)
+    return {
+        f"{name}/step{step}": float(value)
+        for name, values in zip(names, curve, strict=True)
+        for step, value in enumerate(values)
+    }
+
+
+def score(spec: FewShotSpec, after: Tensor) -> float:
+    """The more the better: the accuracy [measures] has after adaptation, or the loss below zero."""
+    return float(after[1]) if spec.classes else -float(after[0])
