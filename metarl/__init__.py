@@ -28,7 +28,13 @@ __all__ = [
     "EnvConfig",
     "EnvFaultError",
     "EnvSpec",
+    "EvaluateFewShotOptions",
     "EvaluateOptions",
+    "Examples",
+    "FewShotConfig",
+    "FewShotEnvConfig",
+    "FewShotSpec",
+    "FewShotTasks",
     "LogUniform",
     "Params",
     "Step",
@@ -40,6 +46,7 @@ __all__ = [
     "Workers",
     "WorkersFailedError",
     "__version__",
+    "episodes_from_arrays",
     "gym_tasks",
     "load_config",
     "preset",
@@ -47,8 +54,10 @@ __all__ = [
 
 if TYPE_CHECKING:
     from metarl.config import AgentConfig, Config, EnvConfig, EvaluateOptions
+    from metarl.config_few_shot import EvaluateFewShotOptions, FewShotConfig, FewShotEnvConfig
     from metarl.envs.gym_tasks import gym_tasks
     from metarl.envs.parameters import Choice, LogUniform, Uniform
+    from metarl.envs.supervised.arrays import episodes_from_arrays
     from metarl.errors import UserError, WorkersFailedError
     from metarl.experiment import load_config
     from metarl.presets import PRESETS, preset
@@ -57,6 +66,9 @@ if TYPE_CHECKING:
         DivergedError,
         EnvFaultError,
         EnvSpec,
+        Examples,
+        FewShotSpec,
+        FewShotTasks,
         Params,
         Step,
         Task,
@@ -67,8 +79,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "metarl.config": ("AgentConfig", "Config", "EnvConfig", "EvaluateOptions"),
+    "metarl.config_few_shot": ("EvaluateFewShotOptions", "FewShotConfig", "FewShotEnvConfig"),
     "metarl.envs.gym_tasks": ("gym_tasks",),
     "metarl.envs.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.envs.supervised.arrays": ("episodes_from_arrays",),
     "metarl.errors": ("UserError", "WorkersFailedError"),
     "metarl.experiment": ("load_config",),
     "metarl.presets": ("PRESETS", "preset"),
@@ -77,6 +91,9 @@ _HOMES = {
         "DivergedError",
         "EnvFaultError",
         "EnvSpec",
+        "Examples",
+        "FewShotSpec",
+        "FewShotTasks",
         "Params",
         "Step",
         "Task",

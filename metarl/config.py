@@ -182,6 +182,8 @@ class LearnedOptimizerConfig:
     """Meta-learn where a task starts too; else that stays as it was drawn."""
     first_order: bool = False
     """Ignore how the gradients that the network sees depend on the parameters."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` go this share of their way."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,8 @@ class MetaLstmConfig:
     """Units between what the gates see and the gates; 0: the published, linear gates."""
     first_order: bool = False
     """Ignore how the gradients and losses that the gates see depend on the parameters."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` go this share of their way."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,8 @@ class DirectionsConfig:
     """Units of the samples' encoder."""
     first_order: bool = False
     """Ignore how the gradients depend on the parameters."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` go this share of their way."""
 
 
 @dataclass(frozen=True)

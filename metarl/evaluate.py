@@ -17,8 +17,9 @@ from metarl.cli import (
 from metarl.config import EvaluateOptions
 from metarl.config_few_shot import EvaluateFewShotOptions, FewShotConfig
 from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiment import meta_rl_run, run_config
+from metarl.experiment import few_shot_run, meta_rl_run, run_config
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
@@ -34,7 +35,8 @@ def main(argv: Sequence[str]) -> None:
     if isinstance(options, EvaluateFewShotOptions):
         from metarl.few_shot_evaluation import evaluate as evaluate_few_shot
 
-        evaluate_few_shot(options)
+        env = few_shot_run(options.run_dir).env
+        evaluate_few_shot(options, families.configured(env, take_env(list(argv))))
         return
     from metarl.evaluation import evaluate
 

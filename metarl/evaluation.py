@@ -18,7 +18,7 @@ from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue
 from metarl.envs.told import Told
 from metarl.errors import UserError
-from metarl.experiment import meta_rl_run
+from metarl.experiment import check_same_tasks, labelled, meta_rl_run
 from metarl.published import published
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
@@ -86,9 +86,10 @@ def evaluate(options: EvaluateOptions, distribution: TaskDistribution | None = N
     config = meta_rl_run(options.run_dir)
     run = directory.create(options.run_dir)
     torch.set_num_threads(cores())
-    rivals = {name: (path, meta_rl_run(path)) for name, path in _labels(options.against).items()}
+    against = labelled(options.against, config.agent.name)
+    rivals = {name: (path, meta_rl_run(path)) for name, path in against.items()}
     for name, (_, other) in rivals.items():
-        _same_tasks(name, other, config)
+        check_same_tasks(name, other, config)
     if distribution is None:
         distribution = catalogue.configured(config.env)
     with faults_logged(run, config.env.name), ExitStack() as stack:
@@ -157,29 +158,6 @@ def _protocol(config: Config, options: EvaluateOptions) -> str | None:
         "what its evaluation would count is left out"
     )
     return None
-
-
-def _labels(paths: Sequence[Path]) -> dict[str, Path]:
-    """Runs by the shortest name that tells them apart."""
-    names = [path.resolve().name for path in paths]
-    labels = [
-        name if names.count(name) == 1 else str(path)
-        for name, path in zip(names, paths, strict=True)
-    ]
-    if len(set(labels)) < len(labels):
-        raise UserError(f"--against names a run twice: {', '.join(map(str, paths))}")
-    return dict(zip(labels, paths, strict=True))
-
-
-def _same_tasks(name: str, other: Config, config: Config) -> None:
-    theirs, ours = settings(other.env), settings(config.env)
-    for key, own in ours.items():
-        # By either engine they are the same tasks.
-        if theirs[key] != own and key != "metaworld.engine":
-            raise UserError(
-                f"{name} learned with env.{key} {theirs[key]}, this run with {own}; "
-                "compare runs of the same environment"
-            )
 
 
 def _held_out(distribution: TaskDistribution, options: EvaluateOptions) -> Held:

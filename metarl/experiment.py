@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,9 @@ from metarl.errors import UserError
 
 Run = TypeVar("Run", bound=Config | FewShotConfig)
 Kept = TypeVar("Kept", AgentConfig, LearnerConfig)
+
+NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
+"""Settings of `env` that make no other tasks: who simulates them, how many examples are seen."""
 
 
 def with_agent(config: Run, name: str) -> Run:
@@ -92,7 +95,10 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
             f"{name!r} is for reinforcement learning, and {config.agent.name!r} learns supervised "
             "tasks; begin with a preset of its own, as in `python -m metarl.train point-goal`"
         )
-    heeded = families.heeded(name)
+    if envs.is_own(name):  # which knows its own data
+        kept = replace(FewShotEnvConfig(), shots=config.env.shots, queries=config.env.queries)
+        return replace(config, env=replace(kept, name=name))
+    heeded = families.heeded(name) - {"rotations"}  # whether turned is other, its own data say
     kept = {key: value for key, value in keys(config.env).items() if key in heeded}
     return replace(config, env=FewShotEnvConfig(**{**kept, "name": families.spelt_out(name)}))
 
@@ -114,10 +120,7 @@ def load_config(
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
     """
     settings = read_mapping(Path(path))
-    config = base
-    if config is None:
-        named = _named(settings, "env")
-        config = FewShotConfig() if named and families.is_one(named) else Config()
+    config = blank(path) if base is None else base
     # The names come first: they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
         config = with_agent(config, name)
@@ -128,6 +131,18 @@ def load_config(
         config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
     check_ranges(config, str(path))
     return config
+
+
+def blank(path: Path | str) -> Config | FewShotConfig:
+    """What the settings in a file are over where no preset is: the tasks that it names decide.
+
+    Raises:
+        UserError: for a file that cannot be read.
+    """
+    settings = read_mapping(Path(path))
+    named, env = _named(settings, "env"), settings.get("env")
+    shown = isinstance(env, Mapping) and "shots" in env  # what code of a user's own is of
+    return FewShotConfig() if shown or (named and families.is_one(named)) else Config()
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:
@@ -165,6 +180,33 @@ def few_shot_run(run_dir: Path) -> FewShotConfig:
             "same supervised tasks"
         )
     return config
+
+
+def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
+    """Runs by the shortest name that tells them apart, and from the learner called `own`.
+
+    Raises:
+        UserError: where one is named twice.
+    """
+    names = [own, *(path.resolve().name for path in paths)]
+    labels = [
+        name if names.count(name) == 1 else str(path.resolve())
+        for name, path in zip(names[1:], paths, strict=True)
+    ]
+    if len(set(labels)) < len(labels):
+        raise UserError(f"--against names a run twice: {', '.join(map(str, paths))}")
+    return dict(zip(labels, paths, strict=True))
+
+
+def check_same_tasks(name: str, other: Run, config: Run) -> None:
+    """Raises a UserError where the run called `name` learned other tasks than this one."""
+    theirs, ours = keys(other.env), keys(config.env)
+    for key, own in ours.items():
+        if theirs[key] != own and key not in NO_OTHER_TASKS:
+            raise UserError(
+                f"{name} learned with env.{key} {theirs[key]}, this run with {own}; "
+                "compare runs of the same tasks"
+            )
 
 
 def meta_rl_run(run_dir: Path) -> Config:

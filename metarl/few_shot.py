@@ -39,7 +39,10 @@ def train(config: FewShotConfig, preset_name: str, tasks: FewShotTasks | None = 
     known = tasks or families.build(config.env)
     run = directory.create(config.run_dir)
     with directory.Lock(run):
-        return to_the_end(config, run, lambda: FewShotTrainer(config, run, preset_name, known))
+        again = "" if families.is_one(config.env.name) else f" --env {config.env.name}"
+        return to_the_end(
+            config, run, lambda: FewShotTrainer(config, run, preset_name, known), again
+        )
 
 
 class FewShotTrainer(TrainingLoop):
@@ -86,7 +89,8 @@ class FewShotTrainer(TrainingLoop):
         curve = torch.cat(curves, -1).mean(-1)
         self.iteration += 1
         self.state["tasks"] += updates * config.sampling.tasks
-        row = {name: float(np.mean([x[name] for x in found if name in x])) for name in found[0]}
+        names = dict.fromkeys(name for x in found for name in x)
+        row = {name: float(np.mean([x[name] for x in found if name in x])) for name in names}
         self.state["skipped_in_a_row"] += 1
         if row["skipped"] < 1.0:
             self.state["skipped_in_a_row"] = 0

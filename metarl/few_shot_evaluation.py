@@ -15,7 +15,7 @@ from metarl.config_few_shot import EvaluateFewShotOptions, FewShotConfig
 from metarl.device import cores, torch_device
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiment import few_shot_run
+from metarl.experiment import check_same_tasks, few_shot_run, labelled
 from metarl.few_shot import adaptation, on
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
@@ -54,14 +54,10 @@ def evaluate(options: EvaluateFewShotOptions, tasks: FewShotTasks | None = None)
     config = few_shot_run(options.run_dir)
     run = directory.create(options.run_dir)
     torch.set_num_threads(cores())
-    rivals = {path.resolve().name: (path, few_shot_run(path)) for path in options.against}
-    if len(rivals) < len(options.against):
-        raise UserError("--against names two runs alike; give their folders different names")
+    against = labelled(options.against, config.agent.name)
+    rivals = {name: (path, few_shot_run(path)) for name, path in against.items()}
     for name, (_, other) in rivals.items():
-        if other.env != config.env:
-            raise UserError(
-                f"{name} learned {other.env}, this run {config.env}; compare runs of the same tasks"
-            )
+        check_same_tasks(name, other, config)
     known = tasks or families.build(config.env)
     device = torch_device(options.device)
     held = _held_out(known, config, options, device)

@@ -33,15 +33,15 @@ MAX_NAME = 80
 
 def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
+    named = take_env(list(argv))
     # torch and the simulators: once the command line is right
     if isinstance(config, FewShotConfig):
         from metarl import few_shot
 
-        few_shot.train(config, name)
+        few_shot.train(config, name, families.configured(config.env, named))
         return
     from metarl.training import train
 
-    named = take_env(list(argv))
     train(config, name, envs.configured(config.env, named))
 
 
@@ -60,7 +60,9 @@ def read(argv: Sequence[str]) -> tuple[Config | FewShotConfig, str]:
     agent = take(argv, "--agent.name") or take(argv, "--agent")
     env = take_env(argv)
     name = take_positional(argv)
-    config: Config | FewShotConfig = preset(name) if name is not None else Config()
+    config: Config | FewShotConfig = experiment.blank(file) if file is not None else Config()
+    if name is not None:
+        config = preset(name)
     if agent is not None:
         config = experiment.with_agent(config, agent)
     if env is not None:

@@ -149,20 +149,25 @@ class TrainingLoop(ABC):
         """An agent leaves itself as it is where its update is not finite, and says so."""
         if not row["skipped"]:
             return
-        progress.note(f"iteration {self.iteration} skipped: a loss, gradient or KL was not finite")
+        part = "" if row["skipped"] == 1.0 else f"{row['skipped']:.1%} of "
+        progress.note(
+            f"{part}iteration {self.iteration} skipped: a loss, gradient or KL was not finite"
+        )
         if self.state["skipped_in_a_row"] < MAX_SKIPPED:
             return
-        steps = [
-            f"--agent.{key.replace('_', '-')}"
-            for key in ("inner.lr", "outer.lr", "outer.max_kl")
-            if key in keys_of(self.settings.agent)
-        ]
+        steps = self._flags("inner.lr", "outer.lr", "outer.max_kl")
+        large = "inputs or targets of very large size"
+        if sizes := self._flags("normalisation.observations", "normalisation.rewards"):
+            large = f"observations or rewards of very large size\n({sizes})"
         raise UserError(
             f"iteration {self.iteration}: {self.state['skipped_in_a_row']} updates in a row were "
-            f"not finite\nlikely causes: steps too large ({', '.join(steps)}), or observations or "
-            "rewards of very large size\n(--agent.normalisation.observations, "
-            "--agent.normalisation.rewards)"
+            f"not finite\nlikely causes: steps too large ({steps}), or {large}"
         )
+
+    def _flags(self, *settings: str) -> str:
+        """Those of an agent's settings that this run's has."""
+        known = keys_of(self.settings.agent)
+        return ", ".join(f"--agent.{key.replace('_', '-')}" for key in settings if key in known)
 
 
 def to_the_end(

@@ -40,6 +40,10 @@ SETTINGS = {
     "anil-trpo": f"{PRESET} --agent anil-trpo --iterations 60",
     "meta-sgd-trpo": f"{PRESET} --agent meta-sgd-trpo --iterations 60",
     "cavia-trpo": f"{PRESET} --agent cavia-trpo --iterations 60 {CONTEXT}",
+    "lomaml": f"{PRESET} --agent lomaml --iterations 60",
+    "meta-lstm": f"{PRESET} --agent meta-lstm --iterations 60",
+    "gbml": f"{PRESET} --agent gbml --iterations 60",
+    "mapping": f"{PRESET} --agent mapping --iterations 60",
     "reptile-ppo": f"{PRESET}-reptile-ppo",
     "rl2": f"{PRESET}-rl2",
     "joint-trpo": f"{PRESET} --agent joint-trpo --iterations 120",
@@ -52,6 +56,7 @@ SETTINGS = {
 JOINT = ("joint-trpo", "joint-ppo")
 ORACLE = "oracle-trpo"
 KIN = tuple(SETTINGS)[:9]
+LEARNED = ("maml-trpo", "lomaml", "meta-lstm", "gbml", "mapping")
 OTHERS = ("reptile-ppo", "rl2", *JOINT, "random", "sb3-ppo")
 COLORS = (
     look.BLUE, look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY, look.INK, "#8C564B",
@@ -125,15 +130,17 @@ def _figure(values: np.ndarray, sign: str = "") -> str:
 def picture(runs: dict[str, Run]) -> Figure:
     """Returns against the environment steps that one task was asked for."""
     with look.style():
-        figure = Figure(figsize=(15.0, 5.6), layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True)
-        for axes, names, title in (
-            (left, KIN, "MAML and its kin"),
-            (right, OTHERS, "Reptile, RL2 and controls"),
-        ):
+        figure = Figure(figsize=(20.0, 5.6), layout="constrained")
+        panels = figure.subplots(1, 3, sharey=True)
+        families = (
+            (KIN, "MAML and its kin"),
+            (LEARNED, "learned inner rules, beside MAML"),
+            (OTHERS, "Reptile, RL2 and controls"),
+        )
+        for axes, (names, title) in zip(panels, families, strict=True):
             _curves(axes, runs, names)
             axes.set_title(title)
-        left.set_ylabel("mean undiscounted return")
+        panels[0].set_ylabel("mean undiscounted return")
         first = next(iter(runs.values())).found
         figure.suptitle(
             f"{look.titled(first.env)}: {len(first.tasks)} {first.split} tasks, "

@@ -174,7 +174,7 @@ class PpoLoop(Loop):
         return loss
 
     def gain(self, here: ActionDistribution, of: Round, credit: Tensor | None = None) -> Tensor:
-        _, actions, advantages, weights = of.batch
+        _, actions, advantages, weights, _ = of.batch
         credit = advantages if credit is None else credit
         log_probs, old = here.log_probs(actions), of.behaviour.log_probs(actions)
         return clipped_gain(log_probs, old, credit, weights, self.config.clip)[0]

@@ -14,7 +14,7 @@ import pytest
 
 from metarl import evaluate, report, train
 from metarl.cli import open_door
-from metarl.config import Config, EvaluationConfig, SgdConfig, TrpoConfig
+from metarl.config import Config, EvaluateOptions, EvaluationConfig, SgdConfig, TrpoConfig
 from metarl.config_files import dump, keys
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
@@ -30,6 +30,13 @@ def run_dir(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.yaml").write_text(dump(preset("point-goal")))
     return folder
+
+
+def asked(line: str) -> tuple[Config, str]:
+    """What a command line on a preset of reinforcement learning asks for."""
+    config, name = train.read(line.split())
+    assert isinstance(config, Config)
+    return config, name
 
 
 @pytest.mark.parametrize("door", ["train", "evaluate", "report"])
@@ -63,7 +70,7 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
 
 def test_a_preset_and_its_flags():
     line = "point-goal --seed 3 --iterations 5 --device cpu --workers 2 --run-dir /tmp/here"
-    config, name = train.read([*line.split(), "--agent.inner.lr=0.2"])
+    config, name = asked(f"{line} --agent.inner.lr=0.2")
     assert name == "point-goal"
     assert (config.seed, config.iterations, config.device, config.workers) == (3, 5, "cpu", 2)
     assert config.run_dir == "/tmp/here"
@@ -90,9 +97,9 @@ def test_a_long_name_makes_a_folder_that_can_be_made():
 
 
 def test_flags_of_every_type():
-    config, _ = train.read(
+    config, _ = asked(
         "point-goal --agent.policy.hidden 32 16 --agent.inner.first-order --workers auto "
-        "--agent.outer.damping 1e-3 --agent.policy.activation tanh".split()
+        "--agent.outer.damping 1e-3 --agent.policy.activation tanh"
     )
     assert config.agent.policy.hidden == (32, 16)
     assert config.agent.policy.activation == "tanh"
@@ -112,7 +119,7 @@ def test_the_preset_comes_first():
 
 def test_a_run_is_kept_under_its_preset_and_what_stands_in_its_place():
     assert train.read(["point-goal"])[0].run_dir == "runs/point-goal"
-    config, _ = train.read(["point-goal", "--env", "half-cheetah-vel:promp"])
+    config, _ = asked("point-goal --env half-cheetah-vel:promp")
     assert config.run_dir == "runs/point-goal_half-cheetah-vel-promp"
     assert (config.env.name, config.env.horizon) == ("half-cheetah-vel:promp", 100)
 
@@ -125,9 +132,9 @@ def test_agent_name_and_agent_settings_do_not_clash():
 
 def test_a_runs_own_config_brings_it_back(run_dir: Path):
     stored = run_dir / "config.yaml"
-    asked, _ = train.read(["point-goal", "--run-dir", str(run_dir), "--seed", "9"])
-    stored.write_text(dump(asked))
-    assert train.read(["--config", str(stored)])[0] == asked
+    config, _ = train.read(["point-goal", "--run-dir", str(run_dir), "--seed", "9"])
+    stored.write_text(dump(config))
+    assert train.read(["--config", str(stored)])[0] == config
 
 
 def test_file_over_preset_and_flag_over_file(tmp_path: Path):
@@ -141,9 +148,11 @@ def test_file_over_preset_and_flag_over_file(tmp_path: Path):
 
 def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
     options = evaluate.read([str(run_dir)])
+    assert isinstance(options, EvaluateOptions)
     assert (options.tasks, options.episodes, options.split) == (40, 40, "test")
     line = "--tasks 5 --steps 2 --episodes 3 --controls random --split train --seed 4"
     options = evaluate.read([str(run_dir), *line.split(), "--against", "a", "b"])
+    assert isinstance(options, EvaluateOptions)
     assert (options.tasks, options.steps, options.episodes, options.seed) == (5, 2, 3, 4)
     assert (options.controls, options.split) == (("random",), "train")
     assert options.against == (Path("a"), Path("b"))

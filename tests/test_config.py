@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarl.agents.catalogue import default
-from metarl.config import Config, EnvConfig, SgdConfig, TrpoConfig
+from metarl.config import Config, EnvConfig, SgdConfig, TrialConfig, TrpoConfig
 from metarl.config_checks import check_continues, check_ranges, differences
 from metarl.config_files import dump, field_types, keys, overlay
 from metarl.errors import UserError
@@ -195,6 +195,7 @@ def test_presets_are_within_their_ranges():
 
 def test_published_figures_belong_to_one_horizon():
     config = preset("halfcheetah-vel-maml2017")
+    assert isinstance(config, Config)
     figures = published(config)
     assert figures is not None
     assert figures.curves["MAML"].mean == (-129.5, -78.6, -66.6, -60.8)
@@ -235,6 +236,7 @@ def test_another_agent_takes_what_a_preset_sets_where_their_defaults_agree():
 
 def test_trials_are_evaluated_whole_and_other_agents_adapt():
     trials = with_agent(preset("point-goal"), "rl2")
+    assert isinstance(trials.agent.inner, TrialConfig)
     assert trials.evaluation.steps == trials.agent.inner.steps == 9
     bandit = preset("bandit-5x10-rl2")
     assert bandit.evaluation.steps == 0

@@ -13,7 +13,7 @@ import torch
 from gymnasium.spaces import Box
 
 from metarl import evaluation
-from metarl.config import EvaluateOptions, MetaWorldConfig
+from metarl.config import Config, EvaluateOptions, MetaWorldConfig
 from metarl.equations.gaussian import Gaussian
 from metarl.presets import preset
 from metarl.runs.adaptation import Adaptation
@@ -147,6 +147,7 @@ def test_known_success_of_each_goal_is_found(at_once, monkeypatch):
 )
 def test_the_official_count_is_of_the_official_protocol(change, followed, capsys):
     ml10 = preset("ml10-maml-trpo")
+    assert isinstance(ml10, Config)
     env = replace(ml10.env, **{k: v for k, v in change.items() if k in ("horizon", "metaworld")})
     evaluated = {k: v for k, v in change.items() if k not in ("horizon", "metaworld")}
     options = EvaluateOptions(run_dir=Path(), **{**asdict(ml10.evaluation), **evaluated})
@@ -157,7 +158,9 @@ def test_the_official_count_is_of_the_official_protocol(change, followed, capsys
 
 def test_other_tasks_have_no_protocol(capsys):
     options = EvaluateOptions(run_dir=Path(), mode_episodes=3)
-    assert evaluation._protocol(preset("point-goal"), options) is None
+    config = preset("point-goal")
+    assert isinstance(config, Config)
+    assert evaluation._protocol(config, options) is None
     assert not capsys.readouterr().out
 
 

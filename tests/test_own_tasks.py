@@ -18,7 +18,7 @@ from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
 
 from metarl import evaluate, train, training
-from metarl.config import EnvConfig
+from metarl.config import Config, EnvConfig
 from metarl.envs import catalogue
 from metarl.errors import UserError
 from metarl.presets import preset
@@ -128,9 +128,11 @@ def test_what_is_no_distribution_is_refused(strange_envs, tmp_path, monkeypatch,
 
 def test_the_horizon_is_the_distributions_own_unless_it_is_set(strange_envs, tmp_path):
     config, _ = train.read(command("strange_envs:walk", tmp_path))
+    assert isinstance(config, Config)
     assert config.env.horizon == strange_envs.HORIZON
     argv = command("strange_envs:walk", tmp_path, "--env.horizon", "5")
     config, _ = train.read(argv)
+    assert isinstance(config, Config)
     made = catalogue.make(config.env.name, config.env.horizon, named="strange_envs:walk")
     assert made.spec.horizon == 5
 
@@ -180,7 +182,9 @@ def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, faul
 
 def test_tasks_that_the_config_does_not_name_are_refused(strange_envs, tmp_path):
     """Or evaluation would play others."""
-    config = replace(preset("point-goal"), run_dir=str(tmp_path), iterations=1)
+    config = preset("point-goal")
+    assert isinstance(config, Config)
+    config = replace(config, run_dir=str(tmp_path), iterations=1)
     with pytest.raises(UserError, match=r"config.env is .point-goal.*Walk with horizon 12;"):
         training.train(config, "x", strange_envs.walk)
     config = replace(config, env=EnvConfig("strange_envs:walk", horizon=11))

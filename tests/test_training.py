@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from whole_runs import door, rows, weights
 
 from metarl import training
 from metarl.config import Config, EvaluateOptions
@@ -36,6 +34,7 @@ SMALL = [
 
 def small(run_dir: Path, iterations: int = 4, name: str = "point-goal") -> Config:
     config = preset(name)
+    assert isinstance(config, Config)
     policy = replace(config.agent.policy, hidden=(16,))
     return replace(
         config,
@@ -47,34 +46,6 @@ def small(run_dir: Path, iterations: int = 4, name: str = "point-goal") -> Confi
         checkpoint_every=2,
         device="cpu",
         run_dir=str(run_dir),
-    )
-
-
-def rows(run_dir: Path) -> list[dict]:
-    """metrics.jsonl without the wall-clock fields."""
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    parsed = [json.loads(line) for line in lines]
-    return [
-        {k: v for k, v in row.items() if k != "wall_s" and not k.startswith("time/")}
-        for row in parsed
-    ]
-
-
-def weights(run_dir: Path, iteration: int) -> dict:
-    found = load_file(run_dir / "checkpoints" / f"{iteration:06d}" / "agent.safetensors")
-    return {name: x.numpy().tobytes() for name, x in found.items()}
-
-
-def door(*argv: str, **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # Where pytest runs in the background its children would inherit an ignored Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
     )
 
 
@@ -328,7 +299,7 @@ def test_evaluation_starts_each_time_from_the_meta_parameters(tmp_path):
 def test_runs_of_other_environments_are_not_compared(tmp_path):
     training.train(small(tmp_path / "a", 1), "x")
     training.train(small(tmp_path / "b", 1, "halfcheetah-vel-promp"), "x")
-    with pytest.raises(UserError, match="compare runs of the same environment"):
+    with pytest.raises(UserError, match="compare runs of the same tasks"):
         evaluate(EvaluateOptions(run_dir=tmp_path / "a", against=(tmp_path / "b",)))
 
 
@@ -357,7 +328,9 @@ def test_config_yaml_is_the_whole_config(tmp_path):
 @pytest.mark.slow
 def test_point_goal_is_learned(tmp_path):
     """25 iterations of the preset: one step then leaves the untrained -80 far behind."""
-    config = replace(preset("point-goal"), iterations=25, run_dir=str(tmp_path), device="cpu")
+    config = preset("point-goal")
+    assert isinstance(config, Config)
+    config = replace(config, iterations=25, run_dir=str(tmp_path), device="cpu")
     training.train(config, "point-goal")
     last = rows(tmp_path)[-5:]
     after = np.mean([row["return/step1"] for row in last])

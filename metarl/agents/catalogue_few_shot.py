@@ -5,6 +5,7 @@ Importing this imports no torch, so that a command line can be read before.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.config import (
@@ -37,8 +38,8 @@ class Entry(NamedTuple):
     """Complete settings; their classes are the rules whose keys a file or flag may set."""
 
 
-def _sgd(**settings: bool | str) -> SgdConfig:
-    return SgdConfig(lr=0.01, extra_step_scale=1.0, **settings)  # pyright: ignore[reportArgumentType]
+_SGD = SgdConfig(lr=0.01, extra_step_scale=1.0)
+"""The published size of a step, as far in every step."""
 
 
 LEARNERS = {
@@ -47,49 +48,50 @@ LEARNERS = {
         (
             "maml",
             "MAML: gradient steps inside, Adam outside (arXiv:1703.03400)",
-            _sgd(),
+            _SGD,
             AdamConfig(),
         ),
         (
             "fomaml",
             "first-order MAML: the inner step's derivative left out",
-            _sgd(first_order=True),
+            replace(_SGD, first_order=True),
             AdamConfig(),
         ),
         (
             "anil",
             "ANIL: inner steps move the last layer alone (arXiv:1909.09157)",
-            _sgd(moved="head"),
+            replace(_SGD, moved="head"),
             AdamConfig(),
         ),
         (
             "meta-sgd",
             "Meta-SGD: a learned step size for every parameter (arXiv:1707.09835)",
-            _sgd(learn_lr=True),
+            # Sizes learned for one step are too large for a second of that size.
+            replace(_SGD, learn_lr=True, extra_step_scale=0.1),
             AdamConfig(),
         ),
         (
             "reptile",
             "Reptile: towards where plain training of each task led (arXiv:1803.02999)",
             DescentConfig(),
-            ReptileConfig(lr=0.1),
+            ReptileConfig(),
         ),
         (
             "lomaml",
             "LOMAML: a recurrent network makes the inner steps of gradients (arXiv:1606.04474)",
-            LearnedOptimizerConfig(lr=0.01),
+            LearnedOptimizerConfig(lr=0.01, extra_step_scale=1.0),
             AdamConfig(),
         ),
         (
             "meta-lstm",
             "Meta-LSTM: parameters are an LSTM's cell, its gates learned (Ravi, Larochelle 2017)",
-            MetaLstmConfig(lr=0.01),
+            MetaLstmConfig(lr=0.01, extra_step_scale=1.0),
             AdamConfig(),
         ),
         (
             "gbml",
             "GBML: the direction is predicted from gradients and samples",
-            DirectionsConfig(lr=0.01),
+            DirectionsConfig(lr=0.01, extra_step_scale=1.0),
             AdamConfig(),
         ),
         (

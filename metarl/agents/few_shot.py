@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner.descent import Descent, head_of
-from metarl.agents.inner.rules import LEARNED, rule_of
+from metarl.agents.inner.rules import LEARNED, rule_of, shortened
 from metarl.agents.inner.seen import Rule, Seen
 from metarl.agents.outer.adam import AdamSteps
 from metarl.agents.saved_weights import taken
@@ -81,7 +81,10 @@ class FewShotLearner:
     def adapt(self, state: TaskState, support: Examples) -> TaskState:
         """One inner step of every task on its own examples. Changes nothing here."""
         params = {name: x.detach() for name, x in state.params.items()}
-        return TaskState(self.step(params, support, state.steps, False), state.steps + 1)
+        after = self.step(params, support, state.steps, False)
+        if not isinstance(self.rule, Descent):  # which takes shorter steps by itself
+            after = shortened(self.config.inner, self.rule, params, after, state.steps)  # pyright: ignore[reportArgumentType]
+        return TaskState(after, state.steps + 1)
 
     def step(self, params: Params, support: Examples, index: int, followed: bool) -> Params:
         """Parameters after step `index` from `params`; where `followed`, as a function of them."""

@@ -75,7 +75,8 @@ class FewShotReptile:
         inputs, targets = self._minibatch(support, state.steps)
         tasks = len(inputs)
         leaves = one_for_each(state.params, tuple(state.params), tasks)
-        loss = self.loss(self.network(leaves, inputs), targets).sum()
+        with torch.enable_grad():
+            loss = self.loss(self.network(leaves, inputs), targets).sum()
         found = torch.autograd.grad(loss, list(leaves.values()))
         gradient = dict(zip(leaves, found, strict=True))
         params, moments = {n: x.detach() for n, x in leaves.items()}, state.moments
@@ -95,7 +96,8 @@ class FewShotReptile:
         if not size or size >= number:
             return examples
         turn, place = divmod(step * size, number)
-        order = np.random.default_rng(turn).permutation(number)[place : place + size]
+        orders = [np.random.default_rng(n).permutation(number) for n in (turn, turn + 1)]
+        order = np.concatenate(orders)[place : place + size]
         rows = torch.from_numpy(order).to(examples.inputs.device)
         return Examples(*(x[:, rows] for x in examples))
 

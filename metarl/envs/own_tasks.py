@@ -1,7 +1,7 @@
 """A user's own task distribution, by the place of its code: `package.module:attribute`.
 
-Loading one runs that code. Only `catalogue.make` and `catalogue.default_horizon` do, for a name
-that the user gave on the command line.
+Loading one runs that code. Only `catalogue.make`, `catalogue.default_horizon` and, of supervised
+tasks, `supervised.families.configured` do, for a name that the user gave on the command line.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import gymnasium
 
 from metarl.envs.gym_tasks import class_tasks
 from metarl.errors import UserError, nearest
-from metarl.types import TaskDistribution
+from metarl.types import FewShotTasks, TaskDistribution
 
 DISTRIBUTION = ("spec", "sample", "open", "describe")
 OWN_CLASS = ("sample", "make")
+SUPERVISED = ("spec", "sample", "draw", "describe")
 
 
 @functools.cache
@@ -29,18 +30,14 @@ def load(name: str) -> TaskDistribution:
     Raises:
         UserError: where nothing is there, or nothing that distributes tasks.
     """
-    module_name, _, attribute = name.partition(":")
-    found: Any = _attribute(_module(module_name, name), attribute, name)
-    if callable(found) and not hasattr(type(found), "sample"):
-        try:
-            found = cast(Any, found)()
-        except UserError:
-            raise
-        except Exception as error:
-            traceback.print_exc()
-            raise UserError(f"{name}() raised {type(error).__name__}: {error}") from error
-    if all(hasattr(type(found), member) or hasattr(found, member) for member in DISTRIBUTION):
+    found = _made(name)
+    if _has(found, DISTRIBUTION):
         return cast(TaskDistribution, found)
+    if _has(found, SUPERVISED):
+        raise UserError(
+            f"{name} are supervised tasks; begin with a preset of theirs, as in "
+            f"`python -m metarl.train digits-maml --env {name}`"
+        )
     if all(hasattr(found, member) for member in OWN_CLASS):
         return class_tasks(found, name)
     if isinstance(found, gymnasium.Env):
@@ -51,6 +48,41 @@ def load(name: str) -> TaskDistribution:
         f"{name} is no task distribution but {type(found).__name__}; it has neither "
         f"{', '.join(OWN_CLASS)} and horizon, nor {', '.join(DISTRIBUTION)}"
     )
+
+
+@functools.cache
+def load_supervised(name: str) -> FewShotTasks:
+    """The supervised tasks at `module:attribute`: an object, or what a class or function makes.
+
+    Raises:
+        UserError: where nothing is there, or no such tasks.
+    """
+    found = _made(name)
+    if _has(found, SUPERVISED):
+        return cast(FewShotTasks, found)
+    raise UserError(
+        f"{name} are no supervised tasks but {type(found).__name__}: they have "
+        f"{', '.join(SUPERVISED)}; metarl.episodes_from_arrays(...) makes some of labelled arrays"
+    )
+
+
+def _made(name: str) -> Any:
+    """The object at that place, or what it makes."""
+    module_name, _, attribute = name.partition(":")
+    found: Any = _attribute(_module(module_name, name), attribute, name)
+    if not callable(found) or hasattr(type(found), "sample"):
+        return found
+    try:
+        return cast(Any, found)()
+    except UserError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise UserError(f"{name}() raised {type(error).__name__}: {error}") from error
+
+
+def _has(found: Any, members: tuple[str, ...]) -> bool:
+    return all(hasattr(type(found), member) or hasattr(found, member) for member in members)
 
 
 def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution:

@@ -145,7 +145,8 @@ def _style(kind: Kind, colors: Iterator[str], published: Iterator[tuple[str, str
 
 def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
     """What is read off the plot, and nine tenths of the tasks: one strange task may leave."""
-    ends = [np.quantile(by_task, [0.05, 0.95], axis=0).ravel()]
+    finite = np.where(np.isfinite(by_task), by_task, np.nan)
+    ends = [np.quantile(finite, [0.05, 0.95], axis=0).ravel()]
     for curve in found:
         mean, error = curve.figures.mean, np.nan_to_num(curve.figures.stderr)
         ends += [mean - error, mean + error, curve.figures.ci95.ravel()]

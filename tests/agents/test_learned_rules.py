@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -46,6 +46,7 @@ class Learned:
     """A rule on a problem's policy, its own parameters away from their start."""
 
     def __init__(self, problem, config, noise=0.3):
+        config = replace(config, steps=3)  # those beyond that go a part of their way
         self.problem, self.config, self.start = problem, config, problem.params
         self.steps = LearnedSteps(problem.spec, problem.policy, config)
         own = self.steps.init(problem.params, np.random.default_rng(1))
@@ -81,7 +82,7 @@ def loop_of(textbook, learned, supports, query):
         def adapted(self, meta, task):
             params = {**learned.fixed, **meta}
             for index, batch in enumerate(self.supports):
-                one = Round(batch.tasks(slice(task, task + 1)), cast("any", None), 1)
+                one = Round(batch.tasks(slice(task, task + 1)), cast(Any, None), 1)
                 params, _ = learned.steps.follow(params, one, index)
             own = learned.start
             return {n: x[0] if x.dim() > own[n].dim() else x for n, x in params.items() if n in own}
@@ -274,3 +275,18 @@ def test_with_ppo_outside_the_meta_gradient_is_the_same(make_problem, config, ra
         assert any(not torch.allclose(-gradient[n], x) for n, x in expected.items())
     else:
         torch.testing.assert_close({n: -x for n, x in gradient.items()}, expected)
+
+
+def test_steps_beyond_those_of_training_go_a_part_of_their_way(make_problem, config):
+    """But for a mapping, which says where to go and not how far."""
+    problem = make_problem("box", "tanh", hidden=(4, 3))
+    learned = Learned(problem, config)
+    one, two = problem.batch(), problem.batch()
+    after = learned.after([one])
+    whole = learned.steps.step(after, two, 1)
+    learned.steps.config = replace(config, steps=1)
+    part = learned.steps.step(after, two, 1)
+    for name in learned.steps.rule.moved:
+        share = 1.0 if isinstance(config, MappingConfig) else 0.5
+        expected = after[name] + share * (whole[name] - after[name])
+        torch.testing.assert_close(part[name], expected)

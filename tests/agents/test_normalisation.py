@@ -12,7 +12,14 @@ from gymnasium.spaces import Box
 
 from metarl import training
 from metarl.agents.gradient_agent import GradientAgent, TaskState
-from metarl.config import AgentConfig, NormalisationConfig, PolicyConfig, SgdConfig, TrpoConfig
+from metarl.config import (
+    AgentConfig,
+    Config,
+    NormalisationConfig,
+    PolicyConfig,
+    SgdConfig,
+    TrpoConfig,
+)
 from metarl.envs.point_goal import PointEnv, PointGoal
 from metarl.errors import UserError
 from metarl.presets import preset
@@ -221,6 +228,7 @@ def test_a_resumed_agent_is_the_uninterrupted_one():
 
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
     config = preset("point-goal")
+    assert isinstance(config, Config)
     config = replace(
         config,
         env=replace(config.env, horizon=20),

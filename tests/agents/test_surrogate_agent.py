@@ -69,7 +69,7 @@ def test_the_first_epochs_gradient_is_trpos(problem, steps):
     """By autograd here, by hand-derived products there."""
     objective = build(problem, "score", steps)
     supports, query = [x.batch for x in objective.supports], objective.query.batch
-    rule = Sgd(problem.policy, objective.rule.config)
+    rule = Sgd(problem.policy, replace(INNER["score"][0], steps=steps))
     other = AdaptationObjective(
         problem.policy, rule, problem.params, supports, query, query, problem.dtype
     )
@@ -388,10 +388,12 @@ def test_it_acts_by_what_is_differentiated(loss, kind):
     state = adapted(agent)
     leaves = {name: x.clone().requires_grad_() for name, x in agent.meta.items()}
     followed = by_score = leaves
-    rule = Sgd(agent.policy, agent.inner.config)
+    inner = agent.inner
+    assert isinstance(inner, DifferentiableSgd)
+    rule = Sgd(agent.policy, inner.config)
     supports: Any = state.supports
     for index, support in enumerate(supports):
-        followed, _ = agent.inner.follow(followed, support, index)
+        followed, _ = inner.follow(followed, support, index)
         by_score = rule.step(by_score, support.batch, index)
     torch.testing.assert_close(state.params, followed, atol=1e-6, rtol=0)
     torch.testing.assert_close(state.params, by_score, atol=1e-6, rtol=0)

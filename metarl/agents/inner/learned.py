@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch
 from metarl.agents.inner.differentiable import Round, policy_loss
-from metarl.agents.inner.rules import rule_of
+from metarl.agents.inner.rules import rule_of, shortened
 from metarl.agents.inner.seen import MEMORY, Rule, Seen
 from metarl.agents.inner.sgd import LossHessian, loss_cotangent
 from metarl.config import LearnedConfig
@@ -44,10 +44,14 @@ class LearnedSteps:
 
     def step(self, params: Params, batch: Batch | Round, index: int) -> Params:
         """Parameters and memory after one step from `params`, [K, ...]; they are constants."""
-        if isinstance(batch, Round):
-            return self.follow({n: x.detach() for n, x in params.items()}, batch, index)[0]
         with torch.no_grad():
-            return {**params, **self.rule.move(params, self._seen(params, batch)[0], index)}
+            if isinstance(batch, Round):
+                constants = {name: x.detach() for name, x in params.items()}
+                after = self.follow(constants, batch, index)[0]
+            else:
+                seen, _ = self._seen(params, batch)
+                after = {**params, **self.rule.move(params, seen, index)}
+            return shortened(self.config, self.rule, params, after, index)
 
     def linearise(self, params: Params, batch: Batch, index: int) -> KeptStep:
         """The step with its derivatives."""

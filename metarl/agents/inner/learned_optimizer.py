@@ -15,6 +15,8 @@ from metarl.types import Params
 
 CELL, OUT, ALPHA = f"{RULE}cell", f"{RULE}out", f"{RULE}alpha"
 STATES = f"{MEMORY}hidden", f"{MEMORY}cell"
+TINY = 1e-20
+"""Keeps a gradient of zero from a derivative without bound."""
 OUTPUTS = 2
 """A gain and a shift."""
 
@@ -24,8 +26,9 @@ class LearnedOptimizer:
 
     As in arXiv:1606.04474, section 2.1, it reads the gradient's log-magnitude and sign, its state
     is carried from step to step, and its weights are shared over coordinates. What it says is a
-    gain and a shift, O(g) = g (1 + gain) + shift, both zero before training, so that it begins
-    as gradient descent. A `linear` O is a multiple of g, 1 at first.
+    gain and a shift, O(g) = g (1 + gain) + rms(g) shift, both zero before training, so that it
+    begins as gradient descent; the gradient's own size, over a task's coordinates, keeps a shift
+    from being far more than the policy bears. A `linear` O is a multiple of g, 1 at first.
     """
 
     gradients = True
@@ -69,4 +72,7 @@ class LearnedOptimizer:
         hidden, cell = lstm_cell(x, hidden, cell, params[f"{CELL}.weight"], params[f"{CELL}.bias"])
         said = torch.nn.functional.linear(hidden, params[f"{OUT}.weight"], params[f"{OUT}.bias"])
         gain, shift = said.unbind(-1)
-        return gradient * (1.0 + gain) + shift, dict(zip(STATES, (hidden, cell), strict=True))
+        size = (gradient.square().mean(-1, keepdim=True) + TINY).sqrt()
+        return gradient * (1.0 + gain) + size * shift, dict(
+            zip(STATES, (hidden, cell), strict=True)
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from metarl.agents.inner.directions import Directions
 from metarl.agents.inner.learned_optimizer import LearnedOptimizer
 from metarl.agents.inner.lstm import MetaLstm
@@ -17,8 +19,21 @@ from metarl.config import (
     MetaLstmConfig,
 )
 from metarl.networks.coordinates import Coordinates
+from metarl.types import Params
 
 LEARNED = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
+
+
+def shortened(
+    config: LearnedConfig, rule: Rule, before: Params, after: Params, index: int
+) -> Params:
+    """What a rule made of `before`, where step `index` is beyond those of training: it goes
+    `extra_step_scale` of its way. A mapping's goes all of it, since it says where to go."""
+    if isinstance(config, MappingConfig) or index < config.steps:
+        return after
+    part = config.extra_step_scale
+    short = {name: torch.lerp(before[name], after[name], part) for name in rule.moved}
+    return {**after, **short}
 
 
 def rule_of(

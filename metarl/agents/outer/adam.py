@@ -21,11 +21,10 @@ class AdamSteps:
     def step(self, meta: Params, gradient: Params, loss: Tensor) -> tuple[Params, Metrics]:
         """New meta-parameters; the old ones, and `skipped` 1, where there is no finite way."""
         gradient, norm = clip_norm(gradient, self.config.max_grad_norm)
-        metrics = {"skipped": 0.0, "gradient_norm": float(norm)}
         if not (norm + loss).isfinite():
-            return meta, {**metrics, "skipped": 1.0}
+            return meta, {"skipped": 1.0}
         meta, self.moments = adam_step(meta, gradient, self.moments, self.config.lr)
-        return meta, metrics
+        return meta, {"skipped": 0.0, "gradient_norm": float(norm)}
 
     def state_dict(self) -> Params:
         return adam_state_dict(self.moments, MOMENTS)

@@ -90,6 +90,25 @@ def build(env: FewShotEnvConfig) -> FewShotTasks:
     return tasks
 
 
+def configured(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
+    """What a run's config asks for; see `build`. A user's code is run only if it is `named`: what
+    the command line gave.
+
+    Raises:
+        UserError: as `build`, and for code that was not named.
+    """
+    if ":" not in env.name or is_one(env.name):
+        return build(env)
+    if env.name != named:
+        raise UserError(
+            f"the tasks are {env.name}, code of your own: it is run only where the command line "
+            f"names it\nadd --env {env.name}"
+        )
+    from metarl.envs import own_tasks
+
+    return own_tasks.load_supervised(env.name)
+
+
 def _find(name: str) -> tuple[Entry, str]:
     family, _, variant = name.partition(":")
     entry = FAMILIES.get(family)

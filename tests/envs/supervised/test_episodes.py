@@ -32,7 +32,7 @@ def pictures(ways=4, **changes):
     """Square images, four classes of them, in which no turn is another."""
     inputs = np.random.default_rng(0).integers(256, size=(20, 1, 3, 3)).astype(np.uint8)
     labels = np.repeat(np.arange(4), 5)
-    return Episodes("pictures", inputs, labels, [0, 1], [2, 3], ways, True, **changes), inputs
+    return Episodes("pictures", inputs, labels, [0, 1], [2, 3], ways, "all", **changes), inputs
 
 
 @given(seed=SEEDS, split=st.sampled_from(["train", "test"]), shots=st.integers(1, 3))
@@ -182,4 +182,4 @@ def test_what_makes_no_episodes_is_refused(changes, said):
 
 def test_oblong_images_are_not_turned():
     with pytest.raises(UserError, match=r"only square images can be turned, not .* \(1, 3, 2\)"):
-        Episodes("oblong", np.zeros((4, 1, 3, 2)), np.arange(4), [0, 1], [2, 3], 2, True)
+        Episodes("oblong", np.zeros((4, 1, 3, 2)), np.arange(4), [0, 1], [2, 3], 2, "all")

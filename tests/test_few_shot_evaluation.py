@@ -1,0 +1,311 @@
+"""Evaluation on held-out supervised tasks: the numbers by hand, every file, every refusal."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from whole_runs import door
+
+from metarl import evaluate as evaluate_door
+from metarl import few_shot, few_shot_evaluation, keys, report, train
+from metarl.agents import catalogue_few_shot as learners
+from metarl.config import AdamConfig
+from metarl.config_few_shot import (
+    EvaluateFewShotOptions,
+    FewShotConfig,
+    FewShotEnvConfig,
+    FewShotSamplingConfig,
+    NetworkConfig,
+)
+from metarl.config_files import dump
+from metarl.envs.splits import held_out
+from metarl.envs.supervised import families
+from metarl.equations.few_shot import accuracy, mean_squared_error
+from metarl.errors import UserError
+from metarl.few_shot_evaluation import evaluate
+from metarl.presets import preset
+from metarl.runs import checkpoint
+from metarl.runs.adaptation import Adaptation, read_json
+from metarl.types import Examples
+
+CPU = torch.device("cpu")
+ENVS = {
+    "sinusoid": FewShotEnvConfig("sinusoid", shots=4, queries=6),
+    "digits": FewShotEnvConfig("digits", shots=2, queries=3, ways=4),
+}
+SHOWN = {"sinusoid": 4, "digits": 8}
+"""Examples that a task shows."""
+
+
+def config_of(env: str, run_dir: Path, agent: str = "maml", iterations: int = 1) -> FewShotConfig:
+    config = replace(learners.default(agent), network=NetworkConfig(hidden=(6,)))
+    return FewShotConfig(
+        env=ENVS[env],
+        sampling=FewShotSamplingConfig(tasks=3, updates=2),
+        agent=config,
+        iterations=iterations,
+        checkpoint_every=1,
+        device="cpu",
+        run_dir=str(run_dir),
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of every kind: sinusoid, digits, and other learners of them."""
+    folder = tmp_path_factory.mktemp("trained")
+    few_shot.train(config_of("sinusoid", folder / "sinusoid"), "x")
+    few_shot.train(config_of("sinusoid", folder / "rival", "from-scratch"), "x")
+    few_shot.train(config_of("digits", folder / "digits", "protonet"), "x")
+    return folder
+
+
+@pytest.fixture
+def runs(trained, tmp_path) -> Path:
+    """Copies, to be evaluated."""
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+def options_of(run_dir: Path, **options) -> EvaluateFewShotOptions:
+    return EvaluateFewShotOptions(**{"run_dir": run_dir, "tasks": 7, "steps": 2, **options})
+
+
+def evaluated(run_dir: Path, **options) -> Adaptation:
+    return read_json(evaluate(options_of(run_dir, **options)).with_name("adaptation.json"))
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_what_an_evaluation_leaves_behind(runs, env, capfd):
+    """Every file; numbers that come back; predictions of curves alone; a table."""
+    found = evaluated(runs / env, controls=("random",))
+    files = {path.name for path in (runs / env / "evaluation").iterdir()}
+    pictures = {"adaptation.png", *({"predictions.png"} if env == "sinusoid" else ())}
+    assert files == {"adaptation.json", "adaptation.csv", *pictures}
+    assert (runs / env / "report.html").exists()
+    assert (found.env, found.split, found.steps) == (env, "test", (0, 1, 2))
+    assert found.env_steps == (0, SHOWN[env], SHOWN[env])
+    assert found.outcome.values.shape == (7, 3, 1)
+    assert set(found.controls) == {"random initialisation"}
+    assert found.made_from == {
+        "iteration": 1, "checkpoint": "latest", "seed": 1, "shots": ENVS[env].shots,
+    }  # fmt: skip
+    said = capfd.readouterr().out
+    for name in (*files, "report.html"):
+        assert name == "adaptation.csv" or f"/{name}" in said
+    assert ("accuracy" if env == "digits" else "mean-squared error") in said
+    lines = list(csv.DictReader((runs / env / "evaluation" / "adaptation.csv").open()))
+    assert len(lines) == 2 * 7 * 3
+    last = lines[7 * 3 - 1]
+    assert (last["learner"], last["task"], last["step"]) == (found.agent, "6", "2")
+    value = float(last["accuracy" if env == "digits" else "mean_squared_error"])
+    assert value == found.outcome.values[6, 2, 0]
+
+
+@pytest.mark.parametrize("env", ENVS)
+def test_the_numbers_are_those_by_hand(runs, env):
+    """Of the saved weights, on tasks drawn in batches of 50, each learned by itself."""
+    run, config = (
+        runs / env,
+        config_of(env, runs / env, "maml" if env == "sinusoid" else "protonet"),
+    )
+    found = evaluated(run, tasks=53)
+    known = families.build(config.env)
+    learner = learners.build(known.spec, config.agent, np.random.default_rng(8), CPU)
+    saved = checkpoint.load_latest(run / "checkpoints")
+    assert saved is not None
+    learner.load_state_dict(saved.tensors)
+    tasks = known.sample(53, keys.generator(1, keys.Purpose.EVALUATION_TASKS), "test")
+    assert list(found.tasks) == list(tasks)
+    measure = accuracy if known.spec.classes else mean_squared_error
+    for start in (0, 50):
+        some = tasks[start : start + 50]
+        rng = keys.generator(1, keys.Purpose.EVALUATION, start)
+        support, query = known.draw(some, config.env.shots, config.env.queries, rng)
+        for i in range(len(some)):
+            ours, theirs = (Examples(*(x[i : i + 1] for x in part)) for part in (support, query))
+            state = learner.begin()
+            for step in range(3):
+                expected = measure(learner.predict(state, theirs.inputs), theirs.targets)
+                value = found.outcome.values[start + i, step, 0]
+                assert value == pytest.approx(float(expected), rel=1e-4)
+                state = learner.adapt(state, ours)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_other_tasks(runs):
+    stored = runs / "sinusoid" / "evaluation" / "adaptation.json"
+    evaluate(options_of(runs / "sinusoid"))
+    first = stored.read_bytes()
+    evaluate(options_of(runs / "sinusoid"))
+    assert stored.read_bytes() == first
+    evaluate(options_of(runs / "sinusoid", seed=2))
+    assert json.loads(stored.read_bytes())["tasks"] != json.loads(first)["tasks"]
+
+
+def test_it_starts_each_time_from_the_meta_parameters(runs):
+    """The first points are the same however many steps follow them."""
+    short, longer = (evaluated(runs / "sinusoid", steps=steps) for steps in (1, 4))
+    assert np.array_equal(short.outcome.values, longer.outcome.values[:, :2])
+
+
+def test_tasks_are_held_out_and_training_tasks_go_beside_them(runs):
+    for split, place in (("test", "evaluation"), ("train", "evaluation/train")):
+        found = evaluated(runs / "sinusoid", split=split)
+        quantiles = np.array([(task["amplitude"] - 0.1) / 4.9 for task in found.tasks])
+        assert held_out(quantiles).all() == (split == "test")
+        assert held_out(quantiles).any() == (split == "test")
+        assert (runs / "sinusoid" / place / "adaptation.json").exists()
+    classes = {c for task in evaluated(runs / "digits").tasks for c in task["classes"]}
+    assert classes == {5, 6, 7, 8, 9}
+
+
+def test_other_shots_are_shown_where_they_are_asked_for(runs):
+    found = evaluated(runs / "digits", shots=5)
+    assert (found.env_steps, found.made_from["shots"]) == ((0, 20, 20), 5)
+    same = evaluated(runs / "digits", shots=2)
+    assert np.array_equal(same.outcome.values, evaluated(runs / "digits").outcome.values)
+    with pytest.raises(UserError, match=r"class \d has \d+ examples, and a task takes 503 of each"):
+        evaluate(options_of(runs / "digits", shots=500))
+
+
+def test_runs_are_compared_on_the_same_tasks(runs):
+    """The run itself beside itself is itself; one like the learner's own name is told apart, in
+    the CSV too; one trained with other shots sees as many as this run."""
+    shutil.copytree(runs / "sinusoid", runs / "maml")
+    other = config_of("sinusoid", runs / "five")
+    few_shot.train(replace(other, env=replace(other.env, shots=5, queries=2)), "x")
+    against = tuple(runs / name for name in ("maml", "rival", "five"))
+    found = evaluated(runs / "sinusoid", against=against)
+    label = str((runs / "maml").resolve())
+    assert set(found.others) == {label, "rival", "five"}
+    assert np.array_equal(found.others[label].values, found.outcome.values)
+    assert not np.array_equal(found.others["rival"].values, found.outcome.values)
+    alone = evaluated(runs / "rival")
+    assert np.array_equal(found.others["rival"].values, alone.outcome.values)
+    evaluate(options_of(runs / "sinusoid", against=against))
+    lines = list(csv.DictReader((runs / "sinusoid" / "evaluation" / "adaptation.csv").open()))
+    counts = {name: sum(line["learner"] == name for line in lines) for name in ("maml", label)}
+    assert counts == {"maml": 21, label: 21}
+
+
+def test_runs_that_cannot_be_compared_are_refused(runs):
+    reinforced = runs / "reinforced"
+    reinforced.mkdir()
+    (reinforced / "config.yaml").write_text(dump(preset("point-goal")))
+    said = {
+        "reinforced": "learned from reinforcement on 'point-goal'; compare runs on the same",
+        "digits": "digits learned with env.name digits, this run with sinusoid; compare runs of",
+        "nothing": "is no run: it has no config.yaml",
+    }
+    for name, words in said.items():
+        with pytest.raises(UserError) as caught:
+            evaluate(options_of(runs / "sinusoid", against=(runs / name,)))
+        assert words in str(caught.value)
+    with pytest.raises(UserError, match="names a run twice"):
+        evaluate(options_of(runs / "sinusoid", against=(runs / "rival", runs / "rival")))
+    with pytest.raises(UserError, match="learned the supervised tasks 'sinusoid'"):
+        from metarl.config import EvaluateOptions
+        from metarl.evaluation import evaluate as evaluate_reinforced
+
+        evaluate_reinforced(EvaluateOptions(run_dir=runs / "sinusoid"))
+    assert not (runs / "sinusoid" / "evaluation" / "adaptation.json").exists()
+
+
+def test_the_best_checkpoint_may_be_taken(tmp_path):
+    """Of a run that gets worse and worse, the first."""
+    config = config_of("sinusoid", tmp_path, iterations=4)
+    few_shot.train(replace(config, agent=replace(config.agent, outer=AdamConfig(lr=3.0))), "x")
+    latest, best = (evaluated(tmp_path, checkpoint=which) for which in ("latest", "best"))
+    assert (latest.made_from["iteration"], best.made_from["iteration"]) == (4, 1)
+    assert latest.outcome.values.mean() > 2.0 * best.outcome.values.mean()
+
+
+def test_a_learner_that_diverges_is_shown_as_not_finite(tmp_path, capfd, recwarn):
+    config = config_of("sinusoid", tmp_path)
+    few_shot.train(config, "x")
+    evaluated(tmp_path)
+    inner = replace(config.agent.inner, lr=1e30)
+    (tmp_path / "config.yaml").write_text(
+        dump(replace(config, agent=replace(config.agent, inner=inner)))
+    )
+    found = evaluated(tmp_path)
+    assert np.isfinite(found.outcome.values[:, 0]).all()
+    assert "not finite" in capfd.readouterr().out
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_a_run_without_weights_says_how_to_get_them(runs):
+    shutil.rmtree(runs / "sinusoid" / "checkpoints")
+    with pytest.raises(UserError, match=r"no checkpoint yet\n`python -m metarl.train --config"):
+        evaluate(options_of(runs / "sinusoid"))
+
+
+def test_a_picture_shows_each_task_with_its_own_examples(runs):
+    """The truth goes through them, and predictions are those after each shown step."""
+    config = config_of("sinusoid", runs / "sinusoid")
+    known, options = families.build(config.env), options_of(runs / "sinusoid")
+    held = few_shot_evaluation._held_out(known, config, options, CPU)
+    learner = learners.build(known.spec, config.agent, np.random.default_rng(0), CPU)
+    panels, steps = few_shot_evaluation._predictions(learner, known, held, 3)
+    assert steps == [0, 1, 3]
+    assert len(panels) == few_shot_evaluation.SHOWN
+    support = held.parts[0][0]
+    for i, panel in enumerate(panels):
+        truth = np.interp(panel.support_x, panel.xs, panel.truth)
+        np.testing.assert_allclose(truth, panel.support_y, atol=0.01)
+        state, inputs = learner.begin(), torch.from_numpy(panel.xs)[None, :, None]
+        own = Examples(*(x[i : i + 1] for x in support))
+        for step in range(4):
+            if step in steps:
+                expected = learner.predict(state, inputs)[0, :, 0].numpy()
+                np.testing.assert_allclose(
+                    panel.predictions[steps.index(step)], expected, atol=1e-4
+                )
+            state = learner.adapt(state, own)
+    for last, shown in ((0, [0]), (1, [0, 1])):
+        assert few_shot_evaluation._predictions(learner, known, held, last)[1] == shown
+
+
+def test_from_a_shell_to_a_report(tmp_path):
+    """As the README has it: train, evaluate, report; each in a process of its own."""
+    run = tmp_path / "X"
+    line = f"metarl.train sinusoid-maml --iterations 2 --sampling.updates 3 --run-dir {run}"
+    lines = (line, f"metarl.evaluate {run} --tasks 60 --controls random", f"metarl.report {run}")
+    said = []
+    for line in lines:
+        process = door(*line.split())
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+        assert "warning" not in out.lower()
+        said.append(out)
+    assert f"next: python -m metarl.evaluate {run}" in said[0]
+    assert "random initialisation (control)" in said[1]
+    assert said[2].strip() == str(run / "report.html")
+    for name in ("adaptation.json", "adaptation.csv", "adaptation.png", "predictions.png"):
+        assert (run / "evaluation" / name).stat().st_size > 1000
+    assert "mean-squared error" in (run / "report.html").read_text()
+
+
+def test_defaults_are_the_runs_own(runs):
+    config = config_of("sinusoid", runs / "sinusoid")
+    read = evaluate_door.read([str(runs / "sinusoid")])
+    assert isinstance(read, EvaluateFewShotOptions)
+    assert (read.tasks, read.steps) == (config.evaluation.tasks, config.evaluation.steps)
+    line = "--tasks 5 --steps 2 --shots 3 --controls random --split train --checkpoint best"
+    read = evaluate_door.read([str(runs / "sinusoid"), *line.split(), "--against", "a", "b"])
+    assert isinstance(read, EvaluateFewShotOptions)
+    assert (read.tasks, read.steps, read.shots, read.seed) == (5, 2, 3, 1)
+    assert (read.controls, read.split, read.checkpoint) == (("random",), "train", "best")
+    assert read.against == (Path("a"), Path("b"))
+    with pytest.raises(UserError, match=r"--episodes is no flag"):
+        evaluate_door.read([str(runs / "sinusoid"), "--episodes", "3"])
+    with pytest.raises(UserError, match=r"--env is 'digits', and .* learned 'sinusoid'"):
+        evaluate_door.read([str(runs / "sinusoid"), "--env", "digits"])
+    assert report.read([str(runs / "sinusoid")]) == runs / "sinusoid"
+    assert train.read(["--config", str(runs / "sinusoid" / "config.yaml")])[0] == config
