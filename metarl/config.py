@@ -242,6 +242,20 @@ LearnedConfig: TypeAlias = (
 )
 """Inner rules that are learned."""
 
+LEARNED = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
+"""Their classes."""
+
+
+def unheeded_by_rule(inner: LearnedConfig) -> dict[str, str]:
+    """Settings otherwise than by default that a learned rule would not heed, and why."""
+    found = {}
+    match inner:
+        case LearnedOptimizerConfig(cell="linear") if inner.size != LearnedOptimizerConfig.size:
+            found["agent.inner.size"] = "a linear cell has no hidden units"
+        case MappingConfig(deltas="full" | "head") if inner.rank != MappingConfig.rank:
+            found["agent.inner.rank"] = f"its deltas are {inner.deltas!r}"
+    return found
+
 
 @dataclass(frozen=True)
 class DescentConfig:
@@ -253,7 +267,8 @@ class DescentConfig:
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Its state begins anew with each task."""
     minibatch: Natural = 0
-    """Examples in a step; 0: all there are."""
+    """Examples in a step; 0: all there are. The same places in every task, in fixed random orders,
+    so that adaptation is a function of the examples alone."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 
 from metarl.agents import catalogue as agents
 from metarl.agents import catalogue_few_shot as learners
-from metarl.config import AgentConfig, Config, EnvConfig, EvaluationConfig, TrialConfig
+from metarl.config import (
+    AgentConfig,
+    Config,
+    EnvConfig,
+    EvaluationConfig,
+    NoUpdateConfig,
+    TrialConfig,
+)
 from metarl.config_checks import check_ranges
 from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig, LearnerConfig
 from metarl.config_files import keys, nested, overlay, read_mapping
@@ -39,6 +46,11 @@ def with_agent(config: Run, name: str) -> Run:
             raise UserError(
                 f"{name!r} learns from reinforcement, and {config.env.name!r} are supervised "
                 f"tasks; for those there are {', '.join(learners.names())}"
+            )
+        if isinstance(config.agent.outer, NoUpdateConfig):
+            raise UserError(
+                f"{config.agent.name!r} has a preset without training; for {name!r} begin with "
+                "that of a learner, such as maml's"
             )
         return replace(config, agent=_renamed(config.agent, learners.default, name))
     if name in learners.names() and name not in agents.names():
@@ -129,20 +141,28 @@ def load_config(
     config = overlay(config, settings, str(path))
     if isinstance(config, Config):
         config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
+    elif families.is_one(config.env.name):
+        config = replace(config, env=replace(config.env, name=families.spelt_out(config.env.name)))
     check_ranges(config, str(path))
     return config
 
 
-def blank(path: Path | str) -> Config | FewShotConfig:
-    """What the settings in a file are over where no preset is: the tasks that it names decide.
+def blank(path: Path | str, env: str | None = None) -> Config | FewShotConfig:
+    """What the settings in a file are over where no preset is: the tasks decide, those that are
+    asked for (`env`) or the file names, else a learner's name that is of one kind alone.
 
     Raises:
         UserError: for a file that cannot be read.
     """
     settings = read_mapping(Path(path))
-    named, env = _named(settings, "env"), settings.get("env")
-    shown = isinstance(env, Mapping) and "shots" in env  # what code of a user's own is of
-    return FewShotConfig() if shown or (named and families.is_one(named)) else Config()
+    tasks, section = env or _named(settings, "env"), settings.get("env")
+    if tasks is not None and not envs.is_own(tasks):
+        return FewShotConfig() if families.is_one(tasks) else Config()
+    if isinstance(section, Mapping) and "shots" in section:  # a run's own file has them
+        return FewShotConfig()
+    learner = _named(settings, "agent")
+    of_one_kind = tasks is None and learner in learners.names() and learner not in agents.names()
+    return FewShotConfig() if of_one_kind else Config()
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:
@@ -188,14 +208,15 @@ def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
     Raises:
         UserError: where one is named twice.
     """
-    names = [own, *(path.resolve().name for path in paths)]
-    labels = [
-        name if names.count(name) == 1 else str(path.resolve())
-        for name, path in zip(names[1:], paths, strict=True)
-    ]
-    if len(set(labels)) < len(labels):
+    whole = {path.resolve(): path for path in paths}
+    if len(whole) < len(paths):
         raise UserError(f"--against names a run twice: {', '.join(map(str, paths))}")
-    return dict(zip(labels, paths, strict=True))
+    labels = {}
+    for path, given in whole.items():
+        ends = ["/".join(path.parts[-n:]) for n in range(1, len(path.parts))]
+        alone = [x for x in ends if sum(str(other).endswith(f"/{x}") for other in whole) == 1]
+        labels[next((x for x in alone if x != own), str(path))] = given
+    return labels
 
 
 def check_same_tasks(name: str, other: Run, config: Run) -> None:

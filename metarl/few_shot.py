@@ -12,10 +12,11 @@ from torch import Tensor
 
 from metarl import keys
 from metarl.agents import catalogue_few_shot as learners
-from metarl.config_few_shot import FewShotConfig
+from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig
 from metarl.device import cores
 from metarl.envs.supervised import families
 from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_error
+from metarl.errors import UserError
 from metarl.runs import directory
 from metarl.runs.progress import Progress
 from metarl.training_loop import TrainingLoop, to_the_end
@@ -36,7 +37,8 @@ def train(config: FewShotConfig, preset_name: str, tasks: FewShotTasks | None = 
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
-    known = tasks or families.build(config.env)
+    known = families.build(config.env) if tasks is None else tasks
+    check_named(config.env, known.spec)
     run = directory.create(config.run_dir)
     with directory.Lock(run):
         again = "" if families.is_one(config.env.name) else f" --env {config.env.name}"
@@ -112,11 +114,50 @@ class FewShotTrainer(TrainingLoop):
         rng = keys.generator(config.seed, keys.Purpose.TASKS, self.iteration, update)
         tasks = self.tasks.sample(config.sampling.tasks, rng)
         drawn = self.tasks.draw(tasks, config.env.shots, config.env.queries, rng)
-        return on(self.device, drawn[0]), on(self.device, drawn[1])
+        support, query = (checked(x, self.tasks.spec, len(tasks)) for x in drawn)
+        return on(self.device, support), on(self.device, query)
 
 
 def on(device: torch.device, examples: Examples) -> Examples:
     return Examples(*(x.to(device) for x in examples))
+
+
+def check_named(env: FewShotEnvConfig, spec: FewShotSpec) -> None:
+    """The run's config is what evaluation takes the tasks from, so it must name those given."""
+    if families.is_one(env.name) and env.name != spec.name:
+        raise UserError(
+            f"config.env is {env.name!r}, and the tasks given are {spec.name}; set config.env to "
+            "metarl.FewShotEnvConfig('package.module:attribute')"
+        )
+
+
+def checked(examples: Examples, spec: FewShotSpec, num_tasks: int) -> Examples:
+    """What tasks drew, as it must be: a user's own may be anything.
+
+    Raises:
+        UserError: for other shapes, types or classes than `spec` says.
+    """
+    inputs, targets = examples
+    kinds = {"inputs": torch.float32, "targets": torch.int64 if spec.classes else torch.float32}
+    for (name, kind), x in zip(kinds.items(), examples, strict=True):
+        if not isinstance(x, Tensor) or x.dtype != kind:
+            found = x.dtype if isinstance(x, Tensor) else type(x).__name__
+            raise UserError(f"{spec.name}: draw() gave {name} of {found}; give a tensor of {kind}")
+    number = inputs.shape[1] if inputs.dim() > 1 else 0
+    shapes = (num_tasks, number, *spec.input_shape), (num_tasks, number)
+    if not spec.classes:
+        shapes = shapes[0], (*shapes[1], spec.outputs)
+    for name, x, shape in zip(kinds, examples, shapes, strict=True):
+        if tuple(x.shape) != shape or not number:
+            raise UserError(
+                f"{spec.name}: draw() gave {name} of shape {tuple(x.shape)}; expected {shape}"
+            )
+    if spec.classes and not ((targets >= 0) & (targets < spec.outputs)).all():
+        raise UserError(
+            f"{spec.name}: draw() gave the class {int(targets.max())}; they are 0 to "
+            f"{spec.outputs - 1}"
+        )
+    return examples
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from metarl.device import cores, torch_device
 from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiment import check_same_tasks, few_shot_run, labelled
-from metarl.few_shot import adaptation, on
+from metarl.few_shot import adaptation, check_named, checked, on
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
@@ -25,7 +25,7 @@ from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
 from metarl.runs.plot_style import save
 from metarl.runs.predictions_plot import Panel, predictions_figure
 from metarl.runs.report import write_report
-from metarl.types import Examples, FewShotTasks, Learner, Task
+from metarl.types import Curves, Examples, FewShotTasks, Learner, Task
 
 TASKS_AT_ONCE = 50
 """Held-out tasks that adapt together."""
@@ -58,7 +58,8 @@ def evaluate(options: EvaluateFewShotOptions, tasks: FewShotTasks | None = None)
     rivals = {name: (path, few_shot_run(path)) for name, path in against.items()}
     for name, (_, other) in rivals.items():
         check_same_tasks(name, other, config)
-    known = tasks or families.build(config.env)
+    known = families.build(config.env) if tasks is None else tasks
+    check_named(config.env, known.spec)
     device = torch_device(options.device)
     held = _held_out(known, config, options, device)
     learner, iteration = _trained(run.root, config, known, options, device)
@@ -95,7 +96,7 @@ def evaluate(options: EvaluateFewShotOptions, tasks: FewShotTasks | None = None)
     write_csv(files.adaptation_csv, found)
     save(files.adaptation_png, adaptation_figure(found))
     pictures = [files.adaptation_png]
-    if hasattr(known, "curve"):
+    if isinstance(known, Curves):
         panels, steps = _predictions(learner, known, held, options.steps)
         title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
         save(files.predictions_png, predictions_figure(panels, steps, title))
@@ -121,7 +122,8 @@ def _held_out(
     for start in range(0, len(tasks), TASKS_AT_ONCE):
         drawn = keys.generator(options.seed, keys.Purpose.EVALUATION, start)
         some = tasks[start : start + TASKS_AT_ONCE]
-        support, query = known.draw(some, shots, config.env.queries, drawn)
+        examples = known.draw(some, shots, config.env.queries, drawn)
+        support, query = (checked(x, known.spec, len(some)) for x in examples)
         parts.append((on(device, support), on(device, query)))
     return Held(tasks, parts, shots)
 
@@ -160,11 +162,11 @@ def _adapt(learner: Learner, known: FewShotTasks, held: Held, steps: int, name: 
 
 @torch.no_grad()
 def _predictions(
-    learner: Learner, known: FewShotTasks, held: Held, last: int
+    learner: Learner, known: Curves, held: Held, last: int
 ) -> tuple[list[Panel], list[int]]:
     """What the learner draws of the first tasks, before adaptation, after one step and the last."""
     support = Examples(*(x[:SHOWN] for x in held.parts[0][0]))
-    low, high = known.interval  # pyright: ignore[reportAttributeAccessIssue]
+    low, high = known.interval
     xs = np.linspace(low, high, 200, dtype=np.float32)
     inputs = torch.from_numpy(xs).to(support.inputs.device)[None, :, None]
     inputs = inputs.expand(len(support.inputs), -1, -1)
@@ -177,7 +179,7 @@ def _predictions(
     by_task = np.stack(shown, 1)
     x, y = (part[..., 0].cpu().numpy() for part in support)
     panels = [
-        Panel(known.describe(task), xs, known.curve(task, xs), x[i], y[i], by_task[i])  # pyright: ignore[reportAttributeAccessIssue]
+        Panel(known.describe(task), xs, known.curve(task, xs), x[i], y[i], by_task[i])
         for i, task in enumerate(held.tasks[: len(x)])
     ]
     return panels, steps

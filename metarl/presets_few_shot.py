@@ -52,17 +52,23 @@ BLOCKS = NetworkConfig("conv", (32, 32, 32), batch_norm=True)
 DIGITS_SETTINGS = {
     **{
         name: Setting(
-            iterations, {"inner": replace(learners.default(name).inner, lr=0.4), "network": BLOCKS}
+            iterations,
+            {
+                "inner": replace(
+                    learners.default(name).inner, lr=0.4, extra_step_scale=extra_step_scale
+                ),
+                "network": BLOCKS,
+            },
         )
-        for name, iterations in {
-            "maml": 30,
-            "fomaml": 30,
-            "anil": 30,
-            "meta-sgd": 30,
-            "lomaml": 15,
-            "meta-lstm": 15,
-            "gbml": 20,
-        }.items()
+        for name, iterations, extra_step_scale in (
+            ("maml", 30, 1.0),
+            ("fomaml", 30, 1.0),
+            ("anil", 30, 1.0),
+            ("meta-sgd", 30, 0.05),
+            ("lomaml", 15, 1.0),
+            ("meta-lstm", 15, 1.0),
+            ("gbml", 20, 1.0),
+        )
     },
     "mapping": Setting(agent={"inner": MappingConfig("head"), "network": BLOCKS}),
     "from-scratch": Setting(agent={"network": BLOCKS}),

@@ -60,7 +60,7 @@ def read(argv: Sequence[str]) -> tuple[Config | FewShotConfig, str]:
     agent = take(argv, "--agent.name") or take(argv, "--agent")
     env = take_env(argv)
     name = take_positional(argv)
-    config: Config | FewShotConfig = experiment.blank(file) if file is not None else Config()
+    config: Config | FewShotConfig = experiment.blank(file, env) if file is not None else Config()
     if name is not None:
         config = preset(name)
     if agent is not None:

@@ -259,6 +259,22 @@ class FewShotTasks(Protocol):
         ...
 
 
+@runtime_checkable
+class Curves(Protocol):
+    """FewShotTasks of functions of one number, which can be drawn."""
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Where inputs lie."""
+        ...
+
+    def curve(self, task: Task, xs: np.ndarray) -> np.ndarray:
+        """The truth at xs [M]."""
+        ...
+
+    def describe(self, task: Task) -> str: ...
+
+
 class Actor(Protocol):
     """Acts in some episodes of every task, step by step from their start; it may remember."""
 

@@ -14,13 +14,24 @@ import pytest
 
 from metarl import evaluate, report, train
 from metarl.cli import open_door
-from metarl.config import Config, EvaluateOptions, EvaluationConfig, SgdConfig, TrpoConfig
+from metarl.config import (
+    Config,
+    EvaluateOptions,
+    EvaluationConfig,
+    LearnedOptimizerConfig,
+    SgdConfig,
+    TrpoConfig,
+)
+from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig
 from metarl.config_files import dump, keys
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
 from metarl.presets import PRESETS, preset
 
-HEAVY = ("torch", "mujoco", "gymnasium", "scipy", "matplotlib", "stable_baselines3", "numpy")
+HEAVY = (
+    "torch", "mujoco", "gymnasium", "scipy", "matplotlib", "stable_baselines3", "numpy", "sklearn",
+    "PIL", "safetensors",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -39,10 +50,25 @@ def asked(line: str) -> tuple[Config, str]:
     return config, name
 
 
-@pytest.mark.parametrize("door", ["train", "evaluate", "report"])
-def test_help_is_quick_and_light(door: str):
+@pytest.fixture
+def few_shot_run(tmp_path: Path) -> Path:
+    """The same of a run on supervised tasks."""
+    folder = tmp_path / "few-shot"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(dump(preset("digits-maml")))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train", "evaluate", "report", "train digits-protonet --env arrays", "evaluate FEW_SHOT",
+    ],
+)  # fmt: skip
+def test_help_is_quick_and_light(line: str, few_shot_run: Path):
+    door, *argv = line.replace("FEW_SHOT", str(few_shot_run)).split()
     script = (
-        "import runpy, sys; sys.argv = ['door', '--help']\n"
+        f"import runpy, sys; sys.argv = ['door', *{argv!r}, '--help']\n"
         "try:\n"
         f"    runpy.run_module('metarl.{door}', run_name='__main__')\n"
         "finally:\n"
@@ -66,6 +92,17 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
         assert f"--{key.replace('_', '-')}" in text
     for flag in ("--config", "--agent NAME", "--env NAME"):
         assert flag in text
+
+
+@pytest.mark.parametrize("name", ["sinusoid-maml", "digits-protonet", "sinusoid-mapping"])
+def test_help_of_a_few_shot_preset_names_its_flags(name: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        train.main([name, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    for key in keys(preset(name)):
+        assert f"--{key.replace('_', '-')}" in text
+    assert "--workers" not in text
 
 
 def test_a_preset_and_its_flags():
@@ -146,6 +183,18 @@ def test_file_over_preset_and_flag_over_file(tmp_path: Path):
     assert (config.agent.inner.lr, config.agent.inner.steps) == (0.5, 2)
 
 
+def test_a_few_shot_preset_and_its_flags():
+    line = "sinusoid-maml --agent lomaml --agent.inner.steps 5 --env polynomial:3 --env.shots 5"
+    config, name = train.read(line.split())
+    assert isinstance(config, FewShotConfig)
+    assert (name, config.agent.name, config.run_dir) == (
+        "sinusoid-maml", "lomaml", "runs/sinusoid-maml_lomaml_polynomial-3"
+    )  # fmt: skip
+    assert isinstance(config.agent.inner, LearnedOptimizerConfig)
+    assert config.agent.inner.steps == 5
+    assert config.env == FewShotEnvConfig("polynomial:3", shots=5)
+
+
 def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
     options = evaluate.read([str(run_dir)])
     assert isinstance(options, EvaluateOptions)
@@ -182,6 +231,22 @@ BAD_TRAIN = {
     "point-goal --agent": "--agent has no value",
     "point-goal --env half-cheetah-vol:promp": "'half-cheetah-vol:promp' is no task distribution",
     "point-goal --config none.yaml": "none.yaml cannot be read: No such file or directory",
+    "point-goal --agent protonet": "'protonet' learns supervised tasks, and 'point-goal' is for",
+    "point-goal --env sinusoid": "begin with a preset of theirs, as in `python -m metarl.train sin",
+    "sinusoid-maml --agent promp": "'promp' learns from reinforcement, and 'sinusoid' are superv",
+    "sinusoid-maml --agent mamll": "'mamll' is no learner of supervised tasks; did you mean 'maml'",
+    "sinusoid-maml --env point-goal": "begin with a preset of its own, as in `python -m metarl.tra",
+    "sinusoid-maml --env sinsoid": "supervised tasks; did you mean 'sinusoid'?",
+    "sinusoid-maml --env polynomial:4": "supervised tasks; did you mean 'polynomial:",
+    "sinusoid-mam": "'sinusoid-mam' is no preset; did you mean 'sinusoid-maml'",
+    "sinusoid-maml --env.shot 3": "--env.shot is no flag; did you mean --env.shots?",
+    "sinusoid-maml --env.shots 0": "env.shots is 0; it must be at least 1",
+    "sinusoid-maml --workers 2": "--workers is no flag",
+    "digits-maml --env.rotations on": "expected 'none' or 'train' or 'all'",
+    "digits-maml --agent.network.hidden 8 x": "--agent.network.hidden is '8 x'; expected a list",
+    "digits-protonet --agent.inner.lr 0.1": "--agent.inner.lr is no flag; did you mean --agent.out",
+    "--config FEW_SHOT/config.yaml --agent promp": "'promp' learns from reinforcement",
+    "--config FEW_SHOT/config.yaml --env.shots x": "--env.shots is 'x'; expected a whole number",
 }
 BAD_EVALUATE = {
     "": "no run directory given",
@@ -190,6 +255,10 @@ BAD_EVALUATE = {
     "RUN --controls good": "--controls is 'good'; expected a list, each 'random'",
     "RUN --split all": "--split is 'all'; expected 'train' or 'test'",
     "RUN --task 3": "--task is no flag; did you mean --tasks?",
+    "RUN --shots 3": "--shots is no flag",
+    "FEW_SHOT --shot 3": "--shot is no flag; did you mean --shots?",
+    "FEW_SHOT --episodes 3": "--episodes is no flag",
+    "FEW_SHOT --steps -1": "steps is -1; it must be at least 0",
 }
 BAD_REPORT = {
     "": "no run directory given",
@@ -215,10 +284,12 @@ def test_bad_input_is_answered_in_three_lines(
     line: str,
     said: str,
     run_dir: Path,
+    few_shot_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    monkeypatch.setattr(sys, "argv", ["door", *line.replace("RUN", str(run_dir)).split()])
+    line = line.replace("RUN", str(run_dir)).replace("FEW_SHOT", str(few_shot_run))
+    monkeypatch.setattr(sys, "argv", ["door", *line.split()])
     with pytest.raises(SystemExit) as stopped:
         open_door(door)
     assert stopped.value.code == 2

@@ -11,12 +11,24 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metarl import train
+from metarl.agents import catalogue_few_shot as learners
 from metarl.agents.catalogue import default
-from metarl.config import Config, EnvConfig, SgdConfig, TrialConfig, TrpoConfig
+from metarl.config import (
+    AdamConfig,
+    Config,
+    DescentConfig,
+    DirectionsConfig,
+    EnvConfig,
+    SgdConfig,
+    TrialConfig,
+    TrpoConfig,
+)
 from metarl.config_checks import check_continues, check_ranges, differences
+from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig, NetworkConfig
 from metarl.config_files import dump, field_types, keys, overlay
 from metarl.errors import UserError
-from metarl.experiment import load_config, run_config, with_agent, with_env
+from metarl.experiment import labelled, load_config, run_config, with_agent, with_env
 from metarl.presets import PRESETS, preset
 from metarl.published import PUBLISHED, published
 from metarl.ranges import Range
@@ -68,10 +80,10 @@ def configs(record: object, **fixed: Any) -> st.SearchStrategy[Any]:
 
 
 @settings(max_examples=60, deadline=None)
-@given(config=configs(Config()))
-def test_there_and_back_through_yaml(config: Config):
+@given(config=st.one_of(configs(Config()), configs(FewShotConfig())))
+def test_there_and_back_through_yaml(config: Config | FewShotConfig):
     check_ranges(config)
-    assert overlay(Config(), yaml.safe_load(dump(config)), "text") == config
+    assert overlay(type(config)(), yaml.safe_load(dump(config)), "text") == config
 
 
 def test_there_and_back_through_a_file(tmp_path: Path):
@@ -232,6 +244,71 @@ def test_another_agent_takes_what_a_preset_sets_where_their_defaults_agree():
     assert anil == replace(default("anil-trpo"), inner=SgdConfig(lr=0.5, moved="head"))
     assert cavia == default("cavia-trpo")
     assert with_agent(config, "maml-trpo") is config
+
+
+def test_another_learner_takes_what_a_preset_sets_where_their_defaults_agree():
+    """A step of 0.4 instead of 0.01 and a wider network, but not over Reptile's own step."""
+    base = learners.default("maml")
+    config = replace(
+        FewShotConfig(),
+        agent=replace(
+            base,
+            inner=SgdConfig(lr=0.4, extra_step_scale=1.0),
+            outer=AdamConfig(lr=0.01),
+            network=NetworkConfig(hidden=(80,)),
+        ),
+    )
+    anil, gbml, reptile = (with_agent(config, name).agent for name in ("anil", "gbml", "reptile"))
+    assert anil.inner == SgdConfig(lr=0.4, moved="head", extra_step_scale=1.0)
+    inner = learners.default("gbml").inner
+    assert isinstance(inner, DirectionsConfig)
+    assert gbml.inner == replace(inner, lr=0.4)
+    assert gbml.outer == AdamConfig(lr=0.01)
+    assert (reptile.inner, reptile.outer) == (DescentConfig(), learners.default("reptile").outer)
+    assert all(agent.network.hidden == (80,) for agent in (anil, gbml, reptile))
+    assert with_agent(config, "maml") is config
+
+
+def test_other_supervised_tasks_keep_the_settings_that_they_heed():
+    """But whether turned images are classes of their own: that is for the data to say."""
+    env = FewShotEnvConfig("digits", shots=3, queries=4, ways=2, rotations="train")
+    config = replace(FewShotConfig(), env=env)
+    polynomials, arrays = (with_env(config, name).env for name in ("polynomial", "arrays"))
+    assert polynomials == FewShotEnvConfig("polynomial:2", shots=3, queries=4)
+    assert arrays == FewShotEnvConfig("arrays", shots=3, queries=4, ways=2)
+    assert with_env(config, "digits") is config
+
+
+def test_a_file_without_a_preset_is_of_the_tasks_that_it_names(tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    for text, kind in (
+        ("env: {name: digits}", FewShotConfig),
+        ("env: {name: 'polynomial:5'}\nagent: {name: mapping}", FewShotConfig),
+        ("env: {name: bandit}\nagent: {name: mapping}", Config),
+        ("seed: 3", Config),
+    ):
+        file.write_text(text)
+        assert type(load_config(file)) is kind
+        assert train.read(["--config", str(file), "--run-dir", ""])[0].env == load_config(file).env
+
+
+def test_every_key_of_a_few_shot_run_counts_when_it_is_continued():
+    stored = preset("digits-maml")
+    changed = replace(stored, seed=9, iterations=1000, device="cpu", checkpoint_every=1)
+    assert list(differences(changed, stored)) == ["seed"]
+    assert isinstance(changed, FewShotConfig)
+    other = replace(changed.env, rotations="all", queries=1)
+    found = differences(replace(changed, env=other), stored)
+    assert set(found) == {"seed", "env.rotations", "env.queries"}
+
+
+def test_runs_are_told_apart_by_the_end_of_their_path():
+    """Of two with one name, and one with the name of the learner, by a longer one."""
+    paths = [Path(path) for path in ("/a/b/x", "/a/c/x", "/a/y", "/a/maml")]
+    expected = ["b/x", "c/x", "y", "a/maml"]
+    assert labelled(paths, "maml") == dict(zip(expected, paths, strict=True))
+    with pytest.raises(UserError, match="names a run twice"):
+        labelled([Path("/a/x"), Path("/a/b/../x")], "maml")
 
 
 def test_trials_are_evaluated_whole_and_other_agents_adapt():

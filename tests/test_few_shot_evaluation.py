@@ -29,6 +29,7 @@ from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.equations.few_shot import accuracy, mean_squared_error
 from metarl.errors import UserError
+from metarl.experiment import few_shot_run, meta_rl_run
 from metarl.few_shot_evaluation import evaluate
 from metarl.presets import preset
 from metarl.runs import checkpoint
@@ -81,6 +82,16 @@ def evaluated(run_dir: Path, **options) -> Adaptation:
     return read_json(evaluate(options_of(run_dir, **options)).with_name("adaptation.json"))
 
 
+def numbers(run_dir: Path, **options):
+    """An evaluation's tasks and values, without its files and pictures."""
+    config, asked = few_shot_run(run_dir), options_of(run_dir, **options)
+    known = families.build(config.env)
+    held = few_shot_evaluation._held_out(known, config, asked, CPU)
+    learner, _ = few_shot_evaluation._trained(run_dir, config, known, asked, CPU)
+    outcome = few_shot_evaluation._adapt(learner, known, held, asked.steps, "x")
+    return held, outcome.values
+
+
 @pytest.mark.parametrize("env", ENVS)
 def test_what_an_evaluation_leaves_behind(runs, env, capfd):
     """Every file; numbers that come back; predictions of curves alone; a table."""
@@ -109,20 +120,17 @@ def test_what_an_evaluation_leaves_behind(runs, env, capfd):
 
 
 @pytest.mark.parametrize("env", ENVS)
-def test_the_numbers_are_those_by_hand(runs, env):
+def test_the_numbers_are_those_by_hand(trained, env):
     """Of the saved weights, on tasks drawn in batches of 50, each learned by itself."""
-    run, config = (
-        runs / env,
-        config_of(env, runs / env, "maml" if env == "sinusoid" else "protonet"),
-    )
-    found = evaluated(run, tasks=53)
+    run, config = trained / env, few_shot_run(trained / env)
+    held, values = numbers(run, tasks=53)
     known = families.build(config.env)
     learner = learners.build(known.spec, config.agent, np.random.default_rng(8), CPU)
     saved = checkpoint.load_latest(run / "checkpoints")
     assert saved is not None
     learner.load_state_dict(saved.tensors)
     tasks = known.sample(53, keys.generator(1, keys.Purpose.EVALUATION_TASKS), "test")
-    assert list(found.tasks) == list(tasks)
+    assert list(held.tasks) == list(tasks)
     measure = accuracy if known.spec.classes else mean_squared_error
     for start in (0, 50):
         some = tasks[start : start + 50]
@@ -133,7 +141,7 @@ def test_the_numbers_are_those_by_hand(runs, env):
             state = learner.begin()
             for step in range(3):
                 expected = measure(learner.predict(state, theirs.inputs), theirs.targets)
-                value = found.outcome.values[start + i, step, 0]
+                value = values[start + i, step, 0]
                 assert value == pytest.approx(float(expected), rel=1e-4)
                 state = learner.adapt(state, ours)
 
@@ -144,34 +152,38 @@ def test_the_same_seed_gives_the_same_bytes_and_another_other_tasks(runs):
     first = stored.read_bytes()
     evaluate(options_of(runs / "sinusoid"))
     assert stored.read_bytes() == first
-    evaluate(options_of(runs / "sinusoid", seed=2))
-    assert json.loads(stored.read_bytes())["tasks"] != json.loads(first)["tasks"]
+    held, _ = numbers(runs / "sinusoid", seed=2)
+    assert held.tasks != json.loads(first)["tasks"]
 
 
-def test_it_starts_each_time_from_the_meta_parameters(runs):
+def test_it_starts_each_time_from_the_meta_parameters(trained):
     """The first points are the same however many steps follow them."""
-    short, longer = (evaluated(runs / "sinusoid", steps=steps) for steps in (1, 4))
-    assert np.array_equal(short.outcome.values, longer.outcome.values[:, :2])
+    (_, short), (_, longer) = (numbers(trained / "sinusoid", steps=steps) for steps in (1, 4))
+    assert np.array_equal(short, longer[:, :2])
 
 
 def test_tasks_are_held_out_and_training_tasks_go_beside_them(runs):
-    for split, place in (("test", "evaluation"), ("train", "evaluation/train")):
-        found = evaluated(runs / "sinusoid", split=split)
-        quantiles = np.array([(task["amplitude"] - 0.1) / 4.9 for task in found.tasks])
-        assert held_out(quantiles).all() == (split == "test")
-        assert held_out(quantiles).any() == (split == "test")
-        assert (runs / "sinusoid" / place / "adaptation.json").exists()
-    classes = {c for task in evaluated(runs / "digits").tasks for c in task["classes"]}
-    assert classes == {5, 6, 7, 8, 9}
+    for split in ("test", "train"):
+        held, _ = numbers(runs / "sinusoid", split=split)
+        quantiles = np.array([(task["amplitude"] - 0.1) / 4.9 for task in held.tasks])
+        assert held_out(quantiles).tolist() == [split == "test"] * 7
+    held, _ = numbers(runs / "digits")
+    assert {c for task in held.tasks for c in task["classes"]} == {5, 6, 7, 8, 9}
+    found = evaluated(runs / "sinusoid", split="train")
+    assert found.split == "train"
+    assert not (runs / "sinusoid" / "evaluation" / "adaptation.json").exists()
+    assert (runs / "sinusoid" / "evaluation" / "train" / "predictions.png").exists()
 
 
 def test_other_shots_are_shown_where_they_are_asked_for(runs):
     found = evaluated(runs / "digits", shots=5)
     assert (found.env_steps, found.made_from["shots"]) == ((0, 20, 20), 5)
-    same = evaluated(runs / "digits", shots=2)
-    assert np.array_equal(same.outcome.values, evaluated(runs / "digits").outcome.values)
+    assert np.array_equal(found.outcome.values, numbers(runs / "digits", shots=5)[1])
+    (_, usual), (_, same) = (numbers(runs / "digits", shots=shots) for shots in (0, 2))
+    assert np.array_equal(usual, same)
+    assert not np.array_equal(usual, found.outcome.values)
     with pytest.raises(UserError, match=r"class \d has \d+ examples, and a task takes 503 of each"):
-        evaluate(options_of(runs / "digits", shots=500))
+        numbers(runs / "digits", shots=500)
 
 
 def test_runs_are_compared_on_the_same_tasks(runs):
@@ -182,13 +194,11 @@ def test_runs_are_compared_on_the_same_tasks(runs):
     few_shot.train(replace(other, env=replace(other.env, shots=5, queries=2)), "x")
     against = tuple(runs / name for name in ("maml", "rival", "five"))
     found = evaluated(runs / "sinusoid", against=against)
-    label = str((runs / "maml").resolve())
+    label = "runs/maml"
     assert set(found.others) == {label, "rival", "five"}
     assert np.array_equal(found.others[label].values, found.outcome.values)
     assert not np.array_equal(found.others["rival"].values, found.outcome.values)
-    alone = evaluated(runs / "rival")
-    assert np.array_equal(found.others["rival"].values, alone.outcome.values)
-    evaluate(options_of(runs / "sinusoid", against=against))
+    assert np.array_equal(found.others["rival"].values, numbers(runs / "rival")[1])
     lines = list(csv.DictReader((runs / "sinusoid" / "evaluation" / "adaptation.csv").open()))
     counts = {name: sum(line["learner"] == name for line in lines) for name in ("maml", label)}
     assert counts == {"maml": 21, label: 21}
@@ -210,10 +220,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs):
     with pytest.raises(UserError, match="names a run twice"):
         evaluate(options_of(runs / "sinusoid", against=(runs / "rival", runs / "rival")))
     with pytest.raises(UserError, match="learned the supervised tasks 'sinusoid'"):
-        from metarl.config import EvaluateOptions
-        from metarl.evaluation import evaluate as evaluate_reinforced
-
-        evaluate_reinforced(EvaluateOptions(run_dir=runs / "sinusoid"))
+        meta_rl_run(runs / "sinusoid")
     assert not (runs / "sinusoid" / "evaluation" / "adaptation.json").exists()
 
 
@@ -221,15 +228,16 @@ def test_the_best_checkpoint_may_be_taken(tmp_path):
     """Of a run that gets worse and worse, the first."""
     config = config_of("sinusoid", tmp_path, iterations=4)
     few_shot.train(replace(config, agent=replace(config.agent, outer=AdamConfig(lr=3.0))), "x")
-    latest, best = (evaluated(tmp_path, checkpoint=which) for which in ("latest", "best"))
-    assert (latest.made_from["iteration"], best.made_from["iteration"]) == (4, 1)
-    assert latest.outcome.values.mean() > 2.0 * best.outcome.values.mean()
+    found = evaluated(tmp_path, checkpoint="best")
+    assert found.made_from["iteration"] == 1
+    (_, best), (_, latest) = (numbers(tmp_path, checkpoint=which) for which in ("best", "latest"))
+    assert np.array_equal(found.outcome.values, best)
+    assert not np.array_equal(best, latest)
 
 
 def test_a_learner_that_diverges_is_shown_as_not_finite(tmp_path, capfd, recwarn):
     config = config_of("sinusoid", tmp_path)
     few_shot.train(config, "x")
-    evaluated(tmp_path)
     inner = replace(config.agent.inner, lr=1e30)
     (tmp_path / "config.yaml").write_text(
         dump(replace(config, agent=replace(config.agent, inner=inner)))
@@ -292,8 +300,8 @@ def test_from_a_shell_to_a_report(tmp_path):
     assert "mean-squared error" in (run / "report.html").read_text()
 
 
-def test_defaults_are_the_runs_own(runs):
-    config = config_of("sinusoid", runs / "sinusoid")
+def test_defaults_are_the_runs_own(trained):
+    runs, config = trained, config_of("sinusoid", trained / "sinusoid")
     read = evaluate_door.read([str(runs / "sinusoid")])
     assert isinstance(read, EvaluateFewShotOptions)
     assert (read.tasks, read.steps) == (config.evaluation.tasks, config.evaluation.steps)

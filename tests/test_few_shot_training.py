@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from whole_runs import door, rows, weights
 
-from metarl import few_shot, keys, train
+from metarl import evaluate, few_shot, keys, train
 from metarl.agents import catalogue_few_shot as learners
 from metarl.config_few_shot import FewShotConfig, FewShotSamplingConfig
 from metarl.config_files import dump
@@ -25,6 +27,7 @@ from metarl.equations.few_shot import accuracy, cross_entropy
 from metarl.errors import UserError
 from metarl.presets import preset
 from metarl.runs import checkpoint
+from metarl.runs.adaptation import read_json
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -279,6 +282,36 @@ def test_arrays_of_a_users_own_from_a_file(tmp_path):
     (chance, after), (_, untrained) = held_out_curves(config)
     assert chance == pytest.approx(0.2)
     assert after > 0.9 > 0.5 > untrained
+
+
+def test_tasks_of_a_users_own_by_the_place_of_their_code(tmp_path, monkeypatch):
+    """The documentation's example, by its own commands; the code is run where it is named alone."""
+    text = (Path(__file__).parents[1] / "docs" / "few_shot.md").read_text()
+    code = re.search(r"```python\n# my_episodes\.py\n(.*?)```", text, re.DOTALL)
+    asked = re.search(r"metarl\.train (.*my_episodes:tasks(?:.*\\\n)?.*)", text)
+    assert code is not None
+    assert asked is not None
+    (tmp_path / "my_episodes.py").write_text(code[1])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run = tmp_path / "run"
+    line = [*asked[1].replace("\\\n", " ").split(), "--device", "cpu", "--run-dir", str(run)]
+    named = ["--env", "my_episodes:tasks"]
+    config, _ = train.read(line)
+    (tmp_path / "mine.yaml").write_text(dump(config))
+    with pytest.raises(UserError, match="add --env my_episodes:tasks"):
+        train.main(["--config", str(tmp_path / "mine.yaml")])
+    assert "my_episodes" not in sys.modules
+    train.main(line)
+    assert rows(run)[-1]["accuracy/step1"] > 0.9
+    train.main(["--config", str(run / "config.yaml"), *named])
+    with pytest.raises(UserError, match="add --env my_episodes:tasks"):
+        evaluate.main([str(run), "--tasks", "20"])
+    evaluate.main([str(run), "--tasks", "20", *named])
+    assert read_json(run / "evaluation" / "adaptation.json").outcome.values[:, 1].mean() > 0.9
+    with pytest.raises(UserError, match="supervised tasks; begin with a preset of theirs"):
+        train.main(["point-goal", *named, "--run-dir", str(tmp_path / "other")])
+    with pytest.raises(UserError, match="no supervised tasks but GymTasks: they have spec, sample"):
+        train.main(["digits-maml", "--env", "strange_envs:walk", "--run-dir", str(run)])
 
 
 def test_cuda_where_there_is_none_is_refused(tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.config import (
+    LEARNED,
     AdvantageConfig,
     AgentConfig,
     DirectionsConfig,
@@ -25,6 +26,7 @@ from metarl.config import (
     TrialConfig,
     TrialPpoConfig,
     TrpoConfig,
+    unheeded_by_rule,
 )
 from metarl.errors import UserError, nearest
 
@@ -62,9 +64,6 @@ def _entry(
     )
     return Entry(summary, AgentConfig(name, inner, outer, *parts), told)
 
-
-LEARNED_CONFIGS = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
-"""Of the learned inner rules."""
 
 _VALUED = AdvantageConfig(gae_lambda=0.95)
 """Of agents that learn a value function."""
@@ -152,6 +151,17 @@ AGENTS = {
             TrpoConfig(),
             normalisation=NormalisationConfig(rewards=True),  # an input here
         ),
+        *(
+            _entry(
+                f"{name}-ppo", f"`{name}` with PPO outside", inner, PpoConfig(), None, None, units
+            )
+            for name, inner, units in (
+                ("lomaml", LearnedOptimizerConfig(), None),
+                ("meta-lstm", MetaLstmConfig(), None),
+                ("gbml", DirectionsConfig(), None),
+                ("mapping", MappingConfig(deltas="head"), NormalisationConfig(rewards=True)),
+            )
+        ),
         _entry(
             "reptile-ppo",
             "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",
@@ -234,9 +244,13 @@ def without_effect(config: AgentConfig) -> dict[str, str]:
     """Settings otherwise than by default that this agent would not heed, and why."""
     inner, outer = config.inner, config.outer
     found = {}
-    if isinstance(inner, LEARNED_CONFIGS):
+    if isinstance(inner, LEARNED):
+        found = unheeded_by_rule(inner)
         if config.policy.context:
             found["agent.policy.context"] = "no inner step moves it alone"
+        no_gradient = isinstance(inner, MappingConfig)
+        if no_gradient and isinstance(outer, PpoConfig) and outer.inner_ratio:
+            found["agent.outer.inner_ratio"] = "it takes no inner gradient"
         return found
     if not isinstance(inner, SgdConfig):
         if config.policy.context:
@@ -289,13 +303,11 @@ def build(
             from metarl.agents.reptile import Reptile
 
             return Reptile(spec, config, rng, device)
-        case inner, PpoConfig() if isinstance(inner, (SgdConfig, *LEARNED_CONFIGS)):
+        case inner, PpoConfig() if isinstance(inner, (SgdConfig, *LEARNED)):
             from metarl.agents.surrogate_agent import SurrogateAgent
 
             return SurrogateAgent(spec, config, rng, device)
-        case inner, TrpoConfig() | NoUpdateConfig() if isinstance(
-            inner, (SgdConfig, *LEARNED_CONFIGS)
-        ):
+        case inner, TrpoConfig() | NoUpdateConfig() if isinstance(inner, (SgdConfig, *LEARNED)):
             from metarl.agents.gradient_agent import GradientAgent
 
             return GradientAgent(spec, config, rng, device)

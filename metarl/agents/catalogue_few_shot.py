@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.config import (
+    LEARNED,
     AdamConfig,
     DescentConfig,
     DirectionsConfig,
@@ -19,6 +20,7 @@ from metarl.config import (
     PrototypesConfig,
     ReptileConfig,
     SgdConfig,
+    unheeded_by_rule,
 )
 from metarl.config_few_shot import LearnerConfig
 from metarl.errors import UserError, nearest
@@ -67,7 +69,7 @@ LEARNERS = {
             "meta-sgd",
             "Meta-SGD: a learned step size for every parameter (arXiv:1707.09835)",
             # Sizes learned for one step are too large for a second of that size.
-            replace(_SGD, learn_lr=True, extra_step_scale=0.1),
+            replace(_SGD, learn_lr=True, extra_step_scale=0.05),
             AdamConfig(),
         ),
         (
@@ -79,7 +81,7 @@ LEARNERS = {
         (
             "lomaml",
             "LOMAML: a recurrent network makes the inner steps of gradients (arXiv:1606.04474)",
-            LearnedOptimizerConfig(lr=0.01, extra_step_scale=1.0),
+            LearnedOptimizerConfig(lr=0.01, extra_step_scale=0.1),
             AdamConfig(),
         ),
         (
@@ -91,7 +93,7 @@ LEARNERS = {
         (
             "gbml",
             "GBML: the direction is predicted from gradients and samples",
-            DirectionsConfig(lr=0.01, extra_step_scale=1.0),
+            DirectionsConfig(lr=0.01),
             AdamConfig(),
         ),
         (
@@ -147,11 +149,10 @@ def without_effect(config: LearnerConfig) -> dict[str, str]:
             found["agent.inner.moved"] = "a supervised network has no context inputs"
         if not inner.steps:
             found["agent.inner.steps"] = "it adapts, or it is no meta-learner"
-    if isinstance(inner, MappingConfig) and inner.deltas != "low-rank":
-        if inner.rank != MappingConfig.rank:
-            found["agent.inner.rank"] = f"its deltas are {inner.deltas!r}"
-        if inner.steps != MappingConfig.steps:
-            found["agent.inner.steps"] = "a second step on the same examples changes nothing"
+    if isinstance(inner, LEARNED):
+        found |= unheeded_by_rule(inner)
+    if isinstance(inner, MappingConfig) and inner.steps != MappingConfig.steps:
+        found["agent.inner.steps"] = "a second step on the same examples changes nothing"
     return found
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner.descent import Descent, head_of
-from metarl.agents.inner.rules import LEARNED, rule_of, shortened
+from metarl.agents.inner.rules import rule_of, shortened
 from metarl.agents.inner.seen import Rule, Seen
 from metarl.agents.outer.adam import AdamSteps
 from metarl.agents.saved_weights import taken
-from metarl.config import AdamConfig, LearnedOptimizerConfig, SgdConfig
+from metarl.config import LEARNED, AdamConfig, LearnedOptimizerConfig, SgdConfig
 from metarl.config_few_shot import LearnerConfig
 from metarl.equations.few_shot import cross_entropy, mean_squared_error
 from metarl.networks.learner import network
@@ -82,8 +82,8 @@ class FewShotLearner:
         """One inner step of every task on its own examples. Changes nothing here."""
         params = {name: x.detach() for name, x in state.params.items()}
         after = self.step(params, support, state.steps, False)
-        if not isinstance(self.rule, Descent):  # which takes shorter steps by itself
-            after = shortened(self.config.inner, self.rule, params, after, state.steps)  # pyright: ignore[reportArgumentType]
+        if isinstance(inner := self.config.inner, LEARNED):  # others take shorter steps themselves
+            after = shortened(inner, self.rule.moved, params, after, state.steps)
         return TaskState(after, state.steps + 1)
 
     def step(self, params: Params, support: Examples, index: int, followed: bool) -> Params:

@@ -12,13 +12,13 @@ from torch import Tensor
 from metarl.agents.batch import Batch, learning_batch
 from metarl.agents.chunks import chunks
 from metarl.agents.inner.learned import LearnedSteps
-from metarl.agents.inner.rules import LEARNED
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
 from metarl.agents.saved_weights import taken
 from metarl.config import (
+    LEARNED,
     AgentConfig,
     LearnedOptimizerConfig,
     NoUpdateConfig,

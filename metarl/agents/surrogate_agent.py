@@ -11,9 +11,8 @@ from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent, TaskState
 from metarl.agents.inner.differentiable import DifferentiableSgd, Round
 from metarl.agents.inner.learned import LearnedSteps
-from metarl.agents.inner.rules import LEARNED
 from metarl.agents.outer.ppo import Ppo, SurrogateObjective
-from metarl.config import AgentConfig, PpoConfig, SgdConfig
+from metarl.config import LEARNED, AgentConfig, PpoConfig, SgdConfig
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
 from metarl.equations.returns import standardize
 from metarl.errors import UserError

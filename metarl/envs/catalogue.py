@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.config import EnvConfig, EvaluationConfig, MetaWorldConfig
 from metarl.envs.metaworld.classes import check_mujoco
+from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -172,6 +173,11 @@ def _find(name: str) -> tuple[Entry, str]:
         variant = variant or next(iter(entry.variants))
         if variant in entry.variants:
             return entry, variant
+    if families.is_one(name):
+        raise UserError(
+            f"{name!r} are supervised tasks, none to be played; `python -m metarl.train` learns "
+            "them by the presets sinusoid-* and digits-*"
+        )
     near = [full for full in names() if entry or full in _first_of_each()]
     raise UserError(
         f"{name!r} is no task distribution{nearest(name.lower(), near, count=1)}\n"

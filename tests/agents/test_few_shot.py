@@ -82,7 +82,7 @@ def drawn(kind: str, seed: int = 0) -> tuple[Examples, Examples]:
 
 def built(kind: str, inner: Any, noise: float = 0.0, steps: int = 1, **outer) -> FewShotLearner:
     """A learner in double precision, its parameters `noise` away from where they begin."""
-    if not (isinstance(inner, MappingConfig) and inner.deltas != "low-rank"):
+    if not isinstance(inner, MappingConfig):  # which refuses them, and can take them
         inner = replace(inner, steps=steps)
     network = CONV if kind == "images" else TANH
     config = LearnerConfig("x", inner, AdamConfig(**outer), network)
@@ -244,7 +244,8 @@ def straight(inner: Any, outer: Any) -> Any:
     config = LearnerConfig("x", inner, outer, NetworkConfig(hidden=()))
     learner = learners.build(LINE, config, np.random.default_rng(0), CPU)
     assert isinstance(learner, FewShotLearner | FewShotReptile)
-    learner.meta = {"layer0.weight": START[:1, None], "layer0.bias": START[1:]}
+    start = {"layer0.weight": START[:1, None], "layer0.bias": START[1:]}
+    learner.meta = {**{name: x.double() for name, x in learner.meta.items()}, **start}
     return learner
 
 
@@ -266,12 +267,20 @@ def test_the_meta_gradient_of_a_quadratic(first_order):
     torch.testing.assert_close(loss, (after - goals).square().sum(1).mean())
 
 
-def test_steps_beyond_the_trained_ones_are_scaled_as_asked():
-    """Half a step, 0.1, takes theta - c to 0.9 of it."""
-    learner = straight(SgdConfig(lr=0.1, extra_step_scale=0.5), AdamConfig())
+@pytest.mark.parametrize(
+    "inner",
+    [
+        SgdConfig(lr=0.1, extra_step_scale=0.5),
+        LearnedOptimizerConfig(lr=0.1, learn_lr=False, extra_step_scale=0.5),
+        DirectionsConfig(lr=0.1, extra_step_scale=0.5),
+    ],
+)
+def test_steps_beyond_the_trained_ones_are_scaled_as_asked(inner):
+    """Half a step of 0.1 takes theta - c to 0.9 of it; untrained, learned rules step alike."""
+    learner = straight(inner, AdamConfig())
     params = adapted(learner, *[lines(CENTRES)] * 3)
     expected = CENTRES + 0.8 * 0.9 * 0.9 * (START - CENTRES)
-    torch.testing.assert_close(params["layer0.bias"], expected[:, 1:])
+    torch.testing.assert_close(params["layer0.bias"], expected[:, 1:], rtol=1e-5, atol=1e-5)
 
 
 KEPT = 0.8**6

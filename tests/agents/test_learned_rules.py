@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.agents import catalogue
 from metarl.agents.inner.differentiable import Round
 from metarl.agents.inner.learned import LearnedSteps
 from metarl.agents.inner.seen import MEMORY, RULE
@@ -22,8 +23,12 @@ from metarl.config import (
     MetaLstmConfig,
     PpoConfig,
     SgdConfig,
+    TrpoConfig,
 )
+from metarl.envs import catalogue as envs
 from metarl.equations.distributions import each
+from metarl.sampling.rounds import adaptation_rounds
+from metarl.types import Workers
 
 LR = 0.3
 CONFIGS = {
@@ -290,3 +295,84 @@ def test_steps_beyond_those_of_training_go_a_part_of_their_way(make_problem, con
         share = 1.0 if isinstance(config, MappingConfig) else 0.5
         expected = after[name] + share * (whole[name] - after[name])
         torch.testing.assert_close(part[name], expected)
+
+
+@pytest.mark.parametrize("name", ["lomaml-first-order", "meta-lstm-published"])
+def test_the_product_is_symmetric_without_the_second_order_too(make_problem, name):
+    """<u, G v> = <v, G u>: forward and transposed leave out the same."""
+    problem = make_problem("box", "tanh", hidden=(4, 3))
+    learned = Learned(problem, CONFIGS[name])
+    objective = learned.objective([problem.batch(), problem.batch()], problem.batch())
+    u, v = ({n: problem.normal(*x.shape) for n, x in learned.meta.items()} for _ in range(2))
+    one, other = (
+        float(sum((x[n] * objective.product(y)[n]).sum() for n in x)) for x, y in ((u, v), (v, u))
+    )
+    assert one == pytest.approx(other, rel=1e-9)
+    assert abs(one) > 1e-9
+
+
+def test_hessians_are_kept_in_the_precision_asked_for(make_problem):
+    problem = make_problem("box", "tanh", hidden=(4, 3))
+    learned = Learned(problem, CONFIGS["gbml"])
+    step = learned.steps.linearise(learned.meta, problem.batch(), 0)
+    single = step.to(torch.float32)
+    assert step.hessian is not None
+    assert single.hessian is not None
+    assert step.hessian.here.inputs[0].dtype == torch.float64
+    assert single.hessian.here.inputs[0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("space", ["box", "discrete"])
+def test_samples_are_observation_action_reward_advantage(make_problem, space):
+    problem = make_problem(space, "tanh")
+    learned, batch = Learned(problem, CONFIGS["gbml"]), problem.batch()
+    found = learned.steps.samples(batch)[1, 2]
+    action = batch.actions[1, 2]
+    if space == "discrete":
+        action = torch.eye(5, dtype=problem.dtype)[int(action)]
+    last = torch.stack([batch.rewards[1, 2], batch.advantages[1, 2]])
+    torch.testing.assert_close(found, torch.cat([batch.obs[1, 2], action, last]))
+
+
+def test_the_cell_begins_by_remembering(make_problem):
+    """Input, forget, candidate, output: the second has a bias of one."""
+    problem = make_problem("box", "tanh", hidden=(4, 3))
+    own = LearnedSteps(problem.spec, problem.policy, CONFIGS["lomaml"]).init(
+        problem.params, np.random.default_rng(0)
+    )
+    bias = own[f"{RULE}cell.bias"].unflatten(0, (4, 3))
+    torch.testing.assert_close(bias, torch.tensor([0.0, 1.0, 0.0, 0.0])[:, None].expand(4, 3))
+
+
+@pytest.mark.parametrize("outer", ["trpo", "ppo"])
+def test_a_start_that_is_not_learned_stays_and_is_saved(outer):
+    """The rule's parameters move, the tasks' start does not, and both come back from a file."""
+    tasks = envs.make("point-goal", 6)
+    name = "lomaml" if outer == "trpo" else "lomaml-ppo"
+    config = catalogue.default(name)
+    config = replace(
+        config,
+        inner=LearnedOptimizerConfig(size=3, learn_start=False),
+        outer=TrpoConfig(query_fraction=1.0) if outer == "trpo" else config.outer,
+        policy=replace(config.policy, hidden=(8,)),
+    )
+    cpu = torch.device("cpu")
+    agent, other = (
+        catalogue.build(tasks.spec, config, np.random.default_rng(seed), cpu) for seed in (0, 1)
+    )
+    env = tasks.open(3, 4, Workers(0))
+
+    def update(subject, number):
+        sampled = tasks.sample(3, np.random.default_rng(number))
+        state, rounds = adaptation_rounds(subject, env, tasks.spec, sampled, 4, 1, (7, number), cpu)
+        return subject.meta_update(state, rounds[-1], np.random.default_rng(number))
+
+    before = {n: x.clone() for n, x in agent.state_dict().items()}
+    for number in range(3):
+        assert update(agent, number)["skipped"] == 0.0
+    after = {n: x.clone() for n, x in agent.state_dict().items()}
+    for part in ("layer0.weight", "layer1.bias", "log_std"):
+        assert torch.equal(before[part], after[part]), part
+    assert any(not torch.equal(before[n], after[n]) for n in after if n.startswith(RULE))
+    other.load_state_dict(after)
+    assert update(agent, 9) == update(other, 9)

@@ -49,14 +49,17 @@ class LearnedSteps:
                 constants = {name: x.detach() for name, x in params.items()}
                 after = self.follow(constants, batch, index)[0]
             else:
-                seen, _ = self._seen(params, batch)
+                seen, *_ = self._seen(params, batch)
                 after = {**params, **self.rule.move(params, seen, index)}
-            return shortened(self.config, self.rule, params, after, index)
+            return shortened(self.config, self.rule.moved, params, after, index)
 
     def linearise(self, params: Params, batch: Batch, index: int) -> KeptStep:
         """The step with its derivatives."""
-        seen, hessian = self._seen(params, batch)
-        return KeptStep(self.rule, params, seen, index, None if self.first_order else hessian)
+        seen, here, deltas = self._seen(params, batch)
+        hessian = None
+        if here is not None and not self.first_order:
+            hessian = LossHessian.of(here, deltas, batch)
+        return KeptStep(self.rule, params, seen, index, hessian)
 
     def follow(
         self, params: Params, support: Round, index: int
@@ -92,18 +95,20 @@ class LearnedSteps:
         numbers = torch.stack([batch.rewards, batch.advantages], -1)
         return torch.cat([batch.obs, self.actions(batch.actions).to(numbers.dtype), numbers], -1)
 
-    def _seen(self, params: Params, batch: Batch) -> tuple[Seen, LossHessian | None]:
+    def _seen(
+        self, params: Params, batch: Batch
+    ) -> tuple[Seen, LinearisedMlp | None, list[Tensor]]:
+        """And what the Hessian is made of, where there is a gradient."""
         samples = self.samples(batch)
         if not self.rule.gradients:
             nothing = batch.weights.new_zeros(len(batch.weights))
-            return Seen({}, nothing, samples, batch.weights), None
+            return Seen({}, nothing, samples, batch.weights), None, []
         here = LinearisedMlp(self.policy, params, batch.obs)
         gradient, deltas = here.vjp(loss_cotangent(here, batch))
         loss = score_function_loss(
             here.distribution, batch.actions, batch.advantages, batch.weights
         )
-        seen = Seen(gradient, loss, samples, batch.weights)
-        return seen, LossHessian.of(here, deltas, batch)
+        return Seen(gradient, loss, samples, batch.weights), here, deltas
 
 
 class KeptStep:
@@ -164,7 +169,9 @@ class KeptStep:
         found = self._pull({n: cotangent[n] for n in self.outputs if n in cotangent})
         before = {**cotangent, **dict(zip(self.leaves, found, strict=False))}
         for name in self.shared:
-            before[name] = before[name][None] + cotangent.get(name, 0.0)
+            of_tasks = cotangent.get(name)  # a policy's that the rule leaves alone has [K, ...]
+            later = 0.0 if of_tasks is None else of_tasks.sum(0, keepdim=True)
+            before[name] = before[name][None] + later
         if self.hessian is None:
             return before
         *turned, fallen = found[len(self.leaves) :]
@@ -177,7 +184,7 @@ class KeptStep:
     def to(self, dtype: torch.dtype) -> KeptStep:
         """The same, with products of the Hessian in another precision."""
         other = copy.copy(self)
-        other.hessian = self.hessian and self.hessian.to(dtype)
+        other.hessian = None if self.hessian is None else self.hessian.to(dtype)
         return other
 
     def _pull(self, cotangent: Params, create_graph: bool = False) -> list[Tensor]:

@@ -18,7 +18,8 @@ EMBEDDING = f"{MEMORY}embedding"
 
 
 class ParameterMapping:
-    """theta_i' = theta + H(e_i), e_i the mean embedding of all samples of task i so far.
+    """theta_i' = theta + H(e_i), e_i the embedding of task i's samples: a mean over its
+    rounds so far, each the mean over its samples.
 
     The encoder does not know their order, nor does the step: it takes no gradient. The
     hypernetwork H (arXiv:1609.09106) says zero before training. `low-rank` says a matrix

@@ -21,18 +21,16 @@ from metarl.config import (
 from metarl.networks.coordinates import Coordinates
 from metarl.types import Params
 
-LEARNED = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
-
 
 def shortened(
-    config: LearnedConfig, rule: Rule, before: Params, after: Params, index: int
+    config: LearnedConfig, moved: Sequence[str], before: Params, after: Params, index: int
 ) -> Params:
-    """What a rule made of `before`, where step `index` is beyond those of training: it goes
-    `extra_step_scale` of its way. A mapping's goes all of it, since it says where to go."""
+    """What a rule made of `before`. Where step `index` is beyond those of training the `moved` go
+    `extra_step_scale` of their way; a mapping's all of it, since it says where to go."""
     if isinstance(config, MappingConfig) or index < config.steps:
         return after
     part = config.extra_step_scale
-    short = {name: torch.lerp(before[name], after[name], part) for name in rule.moved}
+    short = {name: torch.lerp(before[name], after[name], part) for name in moved}
     return {**after, **short}
 
 

@@ -70,14 +70,7 @@ def build(env: FewShotEnvConfig) -> FewShotTasks:
             wrong, and more shots and queries than a class has examples.
     """
     entry, variant = _find(env.name)
-    for field in fields(env):
-        unheeded = field.name not in entry.heeds | {"name", "shots", "queries"}
-        if unheeded and getattr(env, field.name) != field.default:
-            users = ", ".join(name for name, other in FAMILIES.items() if field.name in other.heeds)
-            raise UserError(
-                f"env.{field.name} is {getattr(env, field.name)!r}, and {env.name!r} has no use "
-                f"for it; leave it out, or choose {users}"
-            )
+    _refuse_unheeded(env, entry.heeds)
     if "path" in entry.heeds and not env.path:
         raise UserError(f"{env.name!r} is {entry.summary}: say where, --env.path PATH")
     module, _, function = entry.builder.partition(":")
@@ -106,7 +99,22 @@ def configured(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
         )
     from metarl.envs import own_tasks
 
-    return own_tasks.load_supervised(env.name)
+    tasks = own_tasks.load_supervised(env.name)
+    _refuse_unheeded(env, frozenset())
+    if hasattr(tasks, "check"):  # as `Episodes` has: before there is a folder
+        tasks.check(env.shots, env.queries)  # pyright: ignore[reportAttributeAccessIssue]
+    return tasks
+
+
+def _refuse_unheeded(env: FewShotEnvConfig, heeds: frozenset[str]) -> None:
+    for field in fields(env):
+        unheeded = field.name not in heeds | {"name", "shots", "queries"}
+        if unheeded and getattr(env, field.name) != field.default:
+            users = ", ".join(name for name, other in FAMILIES.items() if field.name in other.heeds)
+            raise UserError(
+                f"env.{field.name} is {getattr(env, field.name)!r}, and {env.name!r} has no use "
+                f"for it; leave it out, or choose {users}"
+            )
 
 
 def _find(name: str) -> tuple[Entry, str]:
