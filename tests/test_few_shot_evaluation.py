@@ -34,7 +34,7 @@ from metarl.few_shot_evaluation import evaluate
 from metarl.presets import preset
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import Adaptation, read_json
-from metarl.types import Examples
+from metarl.types import Curves, Examples
 
 CPU = torch.device("cpu")
 ENVS = {
@@ -258,6 +258,7 @@ def test_a_picture_shows_each_task_with_its_own_examples(runs):
     """The truth goes through them, and predictions are those after each shown step."""
     config = config_of("sinusoid", runs / "sinusoid")
     known, options = families.build(config.env), options_of(runs / "sinusoid")
+    assert isinstance(known, Curves)
     held = few_shot_evaluation._held_out(known, config, options, CPU)
     learner = learners.build(known.spec, config.agent, np.random.default_rng(0), CPU)
     panels, steps = few_shot_evaluation._predictions(learner, known, held, 3)
