@@ -18,6 +18,7 @@ from metarl.agents import few_shot
 from metarl.agents.few_shot import FewShotLearner, samples_of
 from metarl.agents.few_shot_reptile import FewShotReptile
 from metarl.agents.inner.seen import MEMORY, RULE
+from metarl.agents.outer.adam import AdamSteps
 from metarl.agents.prototypes import Prototypes
 from metarl.config import (
     AdamConfig,
@@ -283,6 +284,39 @@ def test_steps_beyond_the_trained_ones_are_scaled_as_asked(inner):
     torch.testing.assert_close(params["layer0.bias"], expected[:, 1:], rtol=1e-5, atol=1e-5)
 
 
+def test_a_forget_gate_shrinks_what_it_forgets():
+    """Untrained, whatever the gates see: theta' = 0.9 theta - 0.1 times the gradient."""
+    learner = straight(MetaLstmConfig(lr=0.1, forget=0.9, steps=2), AdamConfig())
+    after = START.expand_as(CENTRES)
+    for _ in range(2):
+        after = 0.9 * after - 0.2 * (after - CENTRES)
+    params = adapted(learner, *[lines(CENTRES)] * 2)
+    torch.testing.assert_close(params["layer0.bias"], after[:, 1:], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_task_that_is_solved_already_has_finite_derivatives(name):
+    """Its gradient is zero, and so is its loss."""
+    learner = straight(RULES[name], AdamConfig())
+    solved = lines(START.expand(2, 2))
+    gradient, loss = learner.gradient(learner.meta, solved, lines(CENTRES[:2]))
+    assert loss.isfinite()
+    assert all(bool(x.isfinite().all()) for x in gradient.values())
+    assert any(bool(x.any()) for x in gradient.values())
+
+
+@pytest.mark.parametrize("spoilt", ["gradient", "loss"])
+def test_an_update_without_a_finite_way_is_none(spoilt):
+    """Whichever is not finite: the moments stay too."""
+    meta: Params = {"x": torch.ones(2)}
+    steps = AdamSteps(AdamConfig(), meta)
+    gradient, loss = torch.ones(2), torch.ones(())
+    (gradient if spoilt == "gradient" else loss).fill_(torch.nan)
+    after, metrics = steps.step(meta, {"x": gradient}, loss)
+    assert (after, metrics) == (meta, {"skipped": 1.0})
+    assert not any(bool(x.any()) for x in steps.state_dict().values())
+
+
 KEPT = 0.8**6
 """Of theta - c, by three steps of 0.1 on the support and three on the query."""
 
@@ -471,17 +505,18 @@ def test_a_prototypes_update_goes_down_the_query_loss():
 @kinds
 @pytest.mark.parametrize("name", [name for name in RULES if name.startswith("mapping")])
 def test_a_mapping_knows_no_order(kind, name):
-    """Of the examples, nor of two supports; one twice is one, and two are all of both at once."""
+    """Of the examples, nor of supports; one twice is one, and several are all of them at once."""
     learner = built(kind, RULES[name], noise=0.3)
     one, two = drawn(kind)
     order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(0))
     mixed = Examples(*(x[:, order] for x in two))
-    both = Examples(*(torch.cat(x, 1) for x in zip(one, two, strict=True)))
+    three, _ = drawn(kind, 1)
+    every = Examples(*(torch.cat(x, 1) for x in zip(one, two, three, strict=True)))
     first = adapted(learner, one)
     torch.testing.assert_close(adapted(learner, mixed), adapted(learner, two))
     torch.testing.assert_close(adapted(learner, mixed, one), adapted(learner, one, two))
     torch.testing.assert_close(adapted(learner, one, one), first)
-    torch.testing.assert_close(adapted(learner, one, two), adapted(learner, both))
+    torch.testing.assert_close(adapted(learner, one, two, three), adapted(learner, every))
     other = adapted(learner, two)
     assert any(not torch.allclose(x, other[n]) for n, x in first.items() if n in learner.rule.moved)
 

@@ -12,6 +12,7 @@ import torch
 from metarl.agents import catalogue
 from metarl.agents.inner.differentiable import Round
 from metarl.agents.inner.learned import LearnedSteps
+from metarl.agents.inner.mapping import ParameterMapping
 from metarl.agents.inner.seen import MEMORY, RULE
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
@@ -208,7 +209,10 @@ def test_a_mapping_begins_without_effect_and_can_learn_one(make_problem):
         for name, x in problem.params.items():
             torch.testing.assert_close(found[name], x.expand_as(found[name]))
         gradient = learned.objective([batch], query).gradient
-        assert gradient[f"{RULE}hyper1.weight"].abs().max() > 1e-6
+        rule = learned.steps.rule
+        assert isinstance(rule, ParameterMapping)
+        for part in gradient[f"{RULE}hyper1.weight"].split(rule.outputs):  # of each parameter
+            assert part.abs().max() > 1e-6
 
 
 def test_memory_goes_on_from_step_to_step(make_problem):
