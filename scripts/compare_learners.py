@@ -61,8 +61,10 @@ def runs_in(folder: Path, family: str) -> dict[str, Run]:
             last = read(run / "metrics.jsonl")[-1]
             adaptation = read_json(evaluation)
             found[name] = Run(name, adaptation, int(last["tasks"]), float(last["wall_s"]))
-    if len({str(run.found.tasks) for run in found.values()}) > 1:
-        raise SystemExit(f"{folder}: the runs on {family} were evaluated on different tasks")
+    if len({str((run.found.tasks, run.found.env_steps)) for run in found.values()}) > 1:
+        raise SystemExit(
+            f"{folder}: the runs on {family} were evaluated on different tasks, or with other shots"
+        )
     return found
 
 
@@ -116,7 +118,7 @@ def _curves(axes: Axes, family: str, runs: dict[str, Run]) -> None:
     axes.set_xlabel("adaptation steps")
     if family == "sinusoid":
         axes.set_yscale("log")
-        axes.set_ylim(0.03, 20.0)
+        axes.set_ylim(0.015, 20.0)
         axes.set_ylabel("mean-squared error")
     else:
         axes.set_ylim(0.0, 1.0)

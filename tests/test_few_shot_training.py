@@ -243,6 +243,7 @@ REFUSED = {
     "sinusoid-maml --agent protonet": "'protonet' tells classes apart, and targets of sinusoid",
     "digits-protonet --env sinusoid": "'protonet' tells classes apart, and targets of sinusoid",
     "sinusoid-maml --agent.network.kind conv": "an input of sinusoid has the shape (1,), no image",
+    "digits-maml --agent.network.kind mlp": "or --agent.network.no-batch-norm",
     "sinusoid-maml --agent.network.batch-norm": "an mlp has no channels to normalise",
     "sinusoid-maml --agent.inner.estimator dice": "makes no use of agent.inner.estimator",
     "sinusoid-mapping --agent.inner.steps 2": "makes no use of agent.inner.steps",

@@ -43,14 +43,17 @@ def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
         if config.batch_norm:
             raise UserError(
                 "agent.network.batch_norm is on, and an mlp has no channels to normalise\n"
-                "  take convolutions, --agent.network.kind conv, or leave it out"
+                "  take convolutions, --agent.network.kind conv, or --agent.network.no-batch-norm"
             )
         sizes = (prod(spec.input_shape), *config.hidden, outputs)
         return FlatMlp(sizes, config.activation, config.init)
     if len(spec.input_shape) != 3:
+        instead = "--agent.network.kind mlp"
+        if config.batch_norm:
+            instead += " --agent.network.no-batch-norm"
         raise UserError(
             f"agent.network.kind is 'conv', and an input of {spec.name} has the shape "
-            f"{spec.input_shape}, no image\n  take --agent.network.kind mlp"
+            f"{spec.input_shape}, no image\n  take {instead}"
         )
     from metarl.networks.conv import Conv
 
