@@ -37,7 +37,7 @@ __all__ = [
     "FewShotTasks",
     "LogUniform",
     "Params",
-    "Step",
+    "StepResult",
     "Task",
     "TaskDistribution",
     "Trajectories",
@@ -53,24 +53,26 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from metarl.config import AgentConfig, Config, EnvConfig, EvaluateOptions
-    from metarl.config_few_shot import EvaluateFewShotOptions, FewShotConfig, FewShotEnvConfig
-    from metarl.envs.gym_tasks import gym_tasks
-    from metarl.envs.parameters import Choice, LogUniform, Uniform
+    from metarl.config.settings import AgentConfig, Config, EnvConfig, EvaluateOptions
+    from metarl.config.settings_few_shot import (
+        EvaluateFewShotOptions,
+        FewShotConfig,
+        FewShotEnvConfig,
+    )
+    from metarl.envs.gym.parameters import Choice, LogUniform, Uniform
+    from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
-    from metarl.errors import UserError, WorkersFailedError
-    from metarl.experiment import load_config
-    from metarl.presets import PRESETS, preset
+    from metarl.errors import DivergedError, EnvFaultError, UserError, WorkersFailedError
+    from metarl.experiments.assembly import load_config
+    from metarl.experiments.presets import PRESETS, preset
     from metarl.types import (
         BatchedEnv,
-        DivergedError,
-        EnvFaultError,
         EnvSpec,
         Examples,
         FewShotSpec,
         FewShotTasks,
         Params,
-        Step,
+        StepResult,
         Task,
         TaskDistribution,
         Trajectories,
@@ -78,24 +80,26 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "metarl.config": ("AgentConfig", "Config", "EnvConfig", "EvaluateOptions"),
-    "metarl.config_few_shot": ("EvaluateFewShotOptions", "FewShotConfig", "FewShotEnvConfig"),
-    "metarl.envs.gym_tasks": ("gym_tasks",),
-    "metarl.envs.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.config.settings": ("AgentConfig", "Config", "EnvConfig", "EvaluateOptions"),
+    "metarl.config.settings_few_shot": (
+        "EvaluateFewShotOptions",
+        "FewShotConfig",
+        "FewShotEnvConfig",
+    ),
+    "metarl.envs.gym.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),
-    "metarl.errors": ("UserError", "WorkersFailedError"),
-    "metarl.experiment": ("load_config",),
-    "metarl.presets": ("PRESETS", "preset"),
+    "metarl.errors": ("DivergedError", "EnvFaultError", "UserError", "WorkersFailedError"),
+    "metarl.experiments.assembly": ("load_config",),
+    "metarl.experiments.presets": ("PRESETS", "preset"),
     "metarl.types": (
         "BatchedEnv",
-        "DivergedError",
-        "EnvFaultError",
         "EnvSpec",
         "Examples",
         "FewShotSpec",
         "FewShotTasks",
         "Params",
-        "Step",
+        "StepResult",
         "Task",
         "TaskDistribution",
         "Trajectories",

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metarl.checking.options import CheckOptions
-from metarl.cli import open_door, print_help, read_flags, take_positional, wants_help
+from metarl.config.command_line import (
+    open_door,
+    print_help,
+    read_flags,
+    take_positional,
+    wants_help,
+)
 from metarl.envs import catalogue
 from metarl.errors import UserError
 

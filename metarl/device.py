@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from metarl.config import Config, EvaluateOptions
+from metarl.config.settings import Config, EvaluateOptions
 from metarl.errors import UserError
 from metarl.types import Workers
 

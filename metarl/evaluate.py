@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from metarl.cli import (
+from metarl.config.command_line import (
     open_door,
     print_help,
     read_flags,
@@ -14,12 +14,12 @@ from metarl.cli import (
     take_positional,
     wants_help,
 )
-from metarl.config import EvaluateOptions
-from metarl.config_few_shot import EvaluateFewShotOptions, FewShotConfig
+from metarl.config.settings import EvaluateOptions
+from metarl.config.settings_few_shot import EvaluateFewShotOptions, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiment import few_shot_run, meta_rl_run, run_config
+from metarl.experiments.assembly import few_shot_run, meta_rl_run, run_config
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
@@ -33,12 +33,12 @@ def main(argv: Sequence[str]) -> None:
     options = read(argv)
     # torch and the simulators: only once they are needed
     if isinstance(options, EvaluateFewShotOptions):
-        from metarl.few_shot_evaluation import evaluate as evaluate_few_shot
+        from metarl.loop.few_shot_evaluation import evaluate as evaluate_few_shot
 
         env = few_shot_run(options.run_dir).env
         evaluate_few_shot(options, families.configured(env, take_env(list(argv))))
         return
-    from metarl.evaluation import evaluate
+    from metarl.loop.evaluation import evaluate
 
     env = meta_rl_run(options.run_dir).env
     evaluate(options, envs.configured(env, take_env(list(argv))))

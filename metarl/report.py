@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from metarl.cli import open_door, take_positional, wants_help
-from metarl.config import Config
+from metarl.config.command_line import open_door, take_positional, wants_help
+from metarl.config.settings import Config
 from metarl.errors import UserError
-from metarl.experiment import run_config
-from metarl.published import published
+from metarl.experiments.assembly import run_config
+from metarl.experiments.published import published
 
 USAGE = "usage: python -m metarl.report RUN_DIR"
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metarl import experiment
 from metarl.agents import catalogue as agents
 from metarl.agents import catalogue_few_shot as learners
-from metarl.cli import (
+from metarl.config.command_line import (
     open_door,
     print_help,
     read_flags,
@@ -20,12 +19,13 @@ from metarl.cli import (
     take_positional,
     wants_help,
 )
-from metarl.config import Config
-from metarl.config_few_shot import FewShotConfig
+from metarl.config.settings import Config
+from metarl.config.settings_few_shot import FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.presets import PRESETS, preset
+from metarl.experiments import assembly
+from metarl.experiments.presets import PRESETS, preset
 
 MAX_NAME = 80
 """Characters of a folder that is named after an experiment."""
@@ -36,11 +36,11 @@ def main(argv: Sequence[str]) -> None:
     named = take_env(list(argv))
     # torch and the simulators: once the command line is right
     if isinstance(config, FewShotConfig):
-        from metarl import few_shot
+        from metarl.loop import few_shot
 
         few_shot.train(config, name, families.configured(config.env, named))
         return
-    from metarl.training import train
+    from metarl.loop.episodes_training import train
 
     train(config, name, envs.configured(config.env, named))
 
@@ -60,19 +60,19 @@ def read(argv: Sequence[str]) -> tuple[Config | FewShotConfig, str]:
     agent = take(argv, "--agent.name") or take(argv, "--agent")
     env = take_env(argv)
     name = take_positional(argv)
-    config: Config | FewShotConfig = experiment.blank(file, env) if file is not None else Config()
+    config: Config | FewShotConfig = assembly.blank(file, env) if file is not None else Config()
     if name is not None:
         config = preset(name)
     if agent is not None:
-        config = experiment.with_agent(config, agent)
+        config = assembly.with_agent(config, agent)
     if env is not None:
-        config = experiment.with_env(config, env)
+        config = assembly.with_env(config, env)
     if wants_help(argv):
         print_help(config, "metarl.train PRESET", _description())
     if name is None and file is None:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
-        config = experiment.load_config(file, config)
+        config = assembly.load_config(file, config)
         _refuse_two_names("--agent", agent, file, config.agent.name)
         _refuse_two_names("--env", env, file, config.env.name)
     config = read_flags(argv, config)

@@ -71,7 +71,7 @@ def action_width(space: Space) -> int:
     )
 
 
-class Step(NamedTuple):
+class StepResult(NamedTuple):
     """What one step of K x E environments returns; numpy, no automatic reset."""
 
     obs: np.ndarray  # [K, E, obs_dim] float32, the state that the step reached
@@ -105,7 +105,7 @@ class BatchedEnv(Protocol):
         """Starts K x E episodes. `seeds` [K, E] uint64 -> obs [K, E, obs_dim] float32."""
         ...
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> StepResult:
         """`actions` [K, E, act_dim] as sampled; the environment clips to its action box."""
         ...
 
@@ -134,7 +134,7 @@ class Part(Protocol):
         """Begins a step; `actions` [K, e, act_dim]."""
         ...
 
-    def receive(self) -> Step:
+    def receive(self) -> StepResult:
         """Awaits the step."""
         ...
 
@@ -169,34 +169,6 @@ class Classes(Protocol):
     def spread(self, split: str) -> int:
         """The number of classes: tasks are sampled in multiples of it, as many of each."""
         ...
-
-
-class DivergedError(RuntimeError):
-    """A simulation became unstable: its episode cannot be learned from.
-
-    The meta-iteration that it belongs to is thrown away, counted and drawn anew.
-    """
-
-    def __init__(self, env: str, task: Task, episode: int, step: int):
-        self.env, self.task, self.episode, self.step = env, dict(task), episode, step
-        super().__init__(
-            f"{env}: the simulation of task {self.task}, episode {episode} diverged at step "
-            f"{step}; smaller actions keep it stable"
-        )
-
-
-class EnvFaultError(UserError):
-    """An environment broke the rules of gymnasium, or raised an exception of its own."""
-
-    def __init__(
-        self, env: str, task: Task, episode: int, step: int, field: str, what: str, trace: str = ""
-    ):
-        """`step` counts from 1, and 0 is the reset or before. `field` is what was wrong:
-        observation, reward, ..., or reset, step, constructor where that raised. `trace` is the
-        environment's own traceback."""
-        self.env, self.task, self.episode, self.step = env, dict(task), episode, step
-        self.field, self.trace = field, trace
-        super().__init__(f"{env}: {what}; task {self.task}, episode {episode}, step {step}")
 
 
 class Trajectories(NamedTuple):

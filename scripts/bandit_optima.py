@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metarl.envs.bandit_optima import gittins, informed, play, thompson
+from metarl.envs.arrays.bandit_optima import gittins, informed, play, thompson
 from metarl.runs.adaptation import read_json
 
 REPEATS = 50

@@ -36,13 +36,13 @@ import torch
 from mujoco.rollout import Rollout
 
 from metarl.agents.gradient_agent import GradientAgent
-from metarl.config import AgentConfig, PolicyConfig
+from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
 from metarl.envs import catalogue
 from metarl.envs.metaworld.batched import ClassShare
 from metarl.envs.metaworld.simulations import ACTION_SCALE, FRAME_SKIP, UPRIGHT
 from metarl.sampling.collect import collect, draw, memoryless
-from metarl.sampling.crew import ThisProcess
+from metarl.sampling.executor import InProcess
 from metarl.sampling.pool import Pool
 from metarl.types import Workers
 
@@ -161,8 +161,8 @@ class Bare:
 def _groups(env: Any) -> list[Any]:
     """The simulations of an environment without workers, class by class."""
     assert isinstance(env, Pool)
-    assert isinstance(env.crew, ThisProcess)
-    share = env.crew._share
+    assert isinstance(env.executor, InProcess)
+    share = env.executor._share
     assert isinstance(share, ClassShare)
     return share.groups
 

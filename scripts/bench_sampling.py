@@ -30,11 +30,11 @@ import torch
 from mujoco.rollout import Rollout
 
 from metarl.agents.gradient_agent import GradientAgent
-from metarl.config import AgentConfig
+from metarl.config.settings import AgentConfig
 from metarl.envs import catalogue
-from metarl.envs.gym_tasks import gym_tasks
-from metarl.envs.half_cheetah import HalfCheetahEnv
-from metarl.envs.parameters import Uniform
+from metarl.envs.gym.parameters import Uniform
+from metarl.envs.gym.tasks import gym_tasks
+from metarl.envs.mujoco.half_cheetah import HalfCheetahEnv
 from metarl.sampling.collect import collect, draw, memoryless
 from metarl.types import Workers
 

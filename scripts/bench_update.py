@@ -32,10 +32,10 @@ from metarl.agents import catalogue as agents
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.reptile import Reptile
 from metarl.agents.rl2 import Rl2
-from metarl.config import AgentConfig, NoUpdateConfig, TrpoConfig
+from metarl.config.settings import AgentConfig, NoUpdateConfig, TrpoConfig
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
-from metarl.envs.told import Told
+from metarl.envs.task_conditioned import TaskConditioned
 from metarl.equations.vectors import ravel
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Params, Trajectories, Workers
@@ -65,7 +65,7 @@ def data(name: str, args: argparse.Namespace) -> tuple[Learner, list[Trajectorie
     policy = replace(config.policy, hidden=(64, 64), activation=args.activation)
     distribution = envs.make("half-cheetah-vel:promp", args.steps)
     if agents.told(config):
-        distribution = Told(distribution)
+        distribution = TaskConditioned(distribution)
     agent = build(distribution.spec, replace(config, policy=policy), device)
     env = distribution.open(args.tasks, args.episodes, Workers(2))
     tasks = distribution.sample(args.tasks, np.random.default_rng(0))

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metarl.agents import catalogue_few_shot as catalogue
-from metarl.presets import PRESETS
+from metarl.experiments.presets import PRESETS
 from metarl.runs import plot_style as look
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.metrics import read

@@ -24,9 +24,9 @@ def measured(preset_name: str, steps: int, kept: bool) -> float:
 
     from metarl.agents import catalogue_few_shot as learners
     from metarl.agents import few_shot
-    from metarl.config_few_shot import FewShotConfig
+    from metarl.config.settings_few_shot import FewShotConfig
     from metarl.envs.supervised import families
-    from metarl.presets import preset
+    from metarl.experiments.presets import preset
 
     config = preset(preset_name)
     assert isinstance(config, FewShotConfig), preset_name

@@ -27,7 +27,7 @@ from metarl.agents.outer.trial_ppo import Steps
 from metarl.agents.reptile import Reptile, towards
 from metarl.agents.rl2 import Rl2
 from metarl.agents.surrogate_agent import SurrogateAgent
-from metarl.config import PpoConfig, SgdConfig
+from metarl.config.settings import PpoConfig, SgdConfig
 from metarl.equations.adam import adam_step, clip_norm
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.losses import clipped_gain, surrogate_gain

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from metarl import check_env
-from metarl.cli import open_door
+from metarl.config.command_line import open_door
 
 ROOT = Path(check_env.__file__).parents[1]
 OWN = Path(__file__).parent / "checking"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from metarl import evaluate, report, train
-from metarl.cli import open_door
-from metarl.config import (
+from metarl.config.command_line import open_door
+from metarl.config.files import dump, keys
+from metarl.config.settings import (
     Config,
     EvaluateOptions,
     EvaluationConfig,
@@ -22,11 +23,10 @@ from metarl.config import (
     SgdConfig,
     TrpoConfig,
 )
-from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig
-from metarl.config_files import dump, keys
+from metarl.config.settings_few_shot import FewShotConfig, FewShotEnvConfig
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
-from metarl.presets import PRESETS, preset
+from metarl.experiments.presets import PRESETS, preset
 
 HEAVY = (
     "torch", "mujoco", "gymnasium", "scipy", "matplotlib", "stable_baselines3", "numpy", "sklearn",

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from metarl import train
 from metarl.agents import catalogue_few_shot as learners
 from metarl.agents.catalogue import default
-from metarl.config import (
+from metarl.config.checks import check_continues, check_ranges, differences
+from metarl.config.files import dump, field_types, keys, overlay
+from metarl.config.ranges import Range
+from metarl.config.settings import (
     AdamConfig,
     Config,
     DescentConfig,
@@ -24,14 +27,11 @@ from metarl.config import (
     TrialConfig,
     TrpoConfig,
 )
-from metarl.config_checks import check_continues, check_ranges, differences
-from metarl.config_few_shot import FewShotConfig, FewShotEnvConfig, NetworkConfig
-from metarl.config_files import dump, field_types, keys, overlay
+from metarl.config.settings_few_shot import FewShotConfig, FewShotEnvConfig, NetworkConfig
 from metarl.errors import UserError
-from metarl.experiment import labelled, load_config, run_config, with_agent, with_env
-from metarl.presets import PRESETS, preset
-from metarl.published import PUBLISHED, published
-from metarl.ranges import Range
+from metarl.experiments.assembly import labelled, load_config, run_config, with_agent, with_env
+from metarl.experiments.presets import PRESETS, preset
+from metarl.experiments.published import PUBLISHED, published
 
 
 def values(annotation: Any) -> st.SearchStrategy[Any]:

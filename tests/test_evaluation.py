@@ -12,14 +12,14 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from metarl import evaluation
-from metarl.config import Config, EvaluateOptions, MetaWorldConfig
+from metarl.config.settings import Config, EvaluateOptions, MetaWorldConfig
 from metarl.equations.gaussian import Gaussian
-from metarl.presets import preset
+from metarl.experiments.presets import preset
+from metarl.loop import evaluation
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.class_success import class_success
 from metarl.sampling.collect import memoryless
-from metarl.types import EnvSpec, Step, Task, Trajectories, Workers
+from metarl.types import EnvSpec, StepResult, Task, Trajectories, Workers
 
 HORIZON = 6
 NEEDED = {"easy": [0, 0, 1, 1], "hard": [1, 9, 9, 9]}
@@ -41,14 +41,14 @@ class Counted:
         self.t = 0
         return np.zeros((*self.shape, 1), np.float32)
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> StepResult:
         self.t += 1
         exact = actions[..., 0] == np.round(actions[..., 0])
         solved = exact & (actions[..., 0] >= self.needed) & (self.t == self.goals + 1)
         never = np.zeros(self.shape, bool)
         over = np.full(self.shape, self.t == HORIZON)
         obs = np.zeros((*self.shape, 1), np.float32)
-        return Step(obs, solved.astype(np.float32), never, over, solved)
+        return StepResult(obs, solved.astype(np.float32), never, over, solved)
 
     def close(self) -> None: ...
 

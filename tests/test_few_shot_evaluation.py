@@ -14,24 +14,25 @@ import torch
 from whole_runs import door
 
 from metarl import evaluate as evaluate_door
-from metarl import few_shot, few_shot_evaluation, keys, report, train
+from metarl import keys, report, train
 from metarl.agents import catalogue_few_shot as learners
-from metarl.config import AdamConfig
-from metarl.config_few_shot import (
+from metarl.config.files import dump
+from metarl.config.settings import AdamConfig
+from metarl.config.settings_few_shot import (
     EvaluateFewShotOptions,
     FewShotConfig,
     FewShotEnvConfig,
     FewShotSamplingConfig,
     NetworkConfig,
 )
-from metarl.config_files import dump
 from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.equations.few_shot import accuracy, mean_squared_error
 from metarl.errors import UserError
-from metarl.experiment import few_shot_run, meta_rl_run
-from metarl.few_shot_evaluation import evaluate
-from metarl.presets import preset
+from metarl.experiments.assembly import few_shot_run, meta_rl_run
+from metarl.experiments.presets import preset
+from metarl.loop import few_shot, few_shot_evaluation
+from metarl.loop.few_shot_evaluation import evaluate
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.types import Curves, Examples

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import few_shot
-from metarl.config_few_shot import (
+from metarl.config.settings_few_shot import (
     EvaluateFewShotOptions,
     FewShotConfig,
     FewShotEnvConfig,
@@ -18,9 +17,10 @@ from metarl.config_few_shot import (
 )
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiment import blank, load_config, with_agent, with_env
-from metarl.few_shot_evaluation import evaluate
-from metarl.presets import preset
+from metarl.experiments.assembly import blank, load_config, with_agent, with_env
+from metarl.experiments.presets import preset
+from metarl.loop import few_shot
+from metarl.loop.few_shot_evaluation import evaluate
 from metarl.types import Examples, FewShotSpec
 
 OWN = "some_module:doubling"

@@ -16,16 +16,17 @@ import torch
 from safetensors.torch import load_file
 from whole_runs import door, rows, weights
 
-from metarl import evaluate, few_shot, keys, train
+from metarl import evaluate, keys, train
 from metarl.agents import catalogue_few_shot as learners
-from metarl.config_few_shot import FewShotConfig, FewShotSamplingConfig
-from metarl.config_files import dump
+from metarl.config.files import dump
+from metarl.config.settings_few_shot import FewShotConfig, FewShotSamplingConfig
 from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.envs.supervised.regression import Sinusoid
 from metarl.equations.few_shot import accuracy, cross_entropy
 from metarl.errors import UserError
-from metarl.presets import preset
+from metarl.experiments.presets import preset
+from metarl.loop import few_shot
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import read_json
 

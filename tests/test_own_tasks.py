@@ -17,11 +17,12 @@ import pytest
 from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
 
-from metarl import evaluate, train, training
-from metarl.config import Config, EnvConfig
+from metarl import evaluate, train
+from metarl.config.settings import Config, EnvConfig
 from metarl.envs import catalogue
 from metarl.errors import UserError
-from metarl.presets import preset
+from metarl.experiments.presets import preset
+from metarl.loop import episodes_training as training
 from metarl.runs import checkpoint
 
 OWN = Path(__file__).resolve().parent / "own"

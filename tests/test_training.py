@@ -13,18 +13,17 @@ import pytest
 from safetensors.torch import load_file
 from whole_runs import door, rows, weights
 
-from metarl import training
-from metarl.config import Config, EvaluateOptions
-from metarl.config_files import dump, plain
-from metarl.envs.point_goal import PointGoal
+from metarl.config.files import dump, plain
+from metarl.config.settings import Config, EvaluateOptions
+from metarl.envs.arrays.point_goal import PointGoal
 from metarl.envs.splits import held_out
-from metarl.errors import UserError
-from metarl.evaluation import evaluate
-from metarl.experiment import with_agent
-from metarl.presets import preset
+from metarl.errors import CheckpointWarning, DivergedError, UserError
+from metarl.experiments.assembly import with_agent
+from metarl.experiments.presets import preset
+from metarl.loop import episodes_training as training
+from metarl.loop.evaluation import evaluate
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import read_json
-from metarl.types import DivergedError
 
 SMALL = [
     "--sampling.tasks", "4", "--sampling.episodes", "5", "--env.horizon", "20",
@@ -128,7 +127,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     kept = weights(tmp_path, 4)
     path = tmp_path / "checkpoints" / "000004" / "agent.safetensors"
     path.write_bytes(path.read_bytes()[:-4] + b"\0\1\2\3")
-    with pytest.warns(checkpoint.CheckpointWarning, match="000004"):
+    with pytest.warns(CheckpointWarning, match="000004"):
         training.train(small(tmp_path), "x")
     assert weights(tmp_path, 4) == kept
     assert [row["iteration"] for row in rows(tmp_path)] == [1, 2, 3, 4]
@@ -280,7 +279,7 @@ def test_a_damaged_best_checkpoint_falls_back_too(tmp_path):
     best = checkpoint.best(tmp_path / "checkpoints")
     assert best is not None
     (best.path / "agent.safetensors").write_bytes(b"nothing")
-    with pytest.warns(checkpoint.CheckpointWarning):
+    with pytest.warns(CheckpointWarning):
         other = checkpoint.best(tmp_path / "checkpoints")
     assert other is not None
     assert other.iteration != best.iteration
@@ -320,7 +319,7 @@ def test_cuda_where_there_is_none_is_refused(tmp_path, monkeypatch):
 def test_config_yaml_is_the_whole_config(tmp_path):
     config = small(tmp_path, 1)
     training.train(config, "x")
-    from metarl.experiment import run_config
+    from metarl.experiments.assembly import run_config
 
     assert plain(run_config(tmp_path)) == plain(config)
 

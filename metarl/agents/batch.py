@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from metarl.config import AdvantageConfig
+from metarl.config.settings import AdvantageConfig
 from metarl.equations.baseline import fitted_values
 from metarl.equations.returns import discounted_returns, gae, standardize
 from metarl.types import Trajectories

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from metarl.config import (
+from metarl.config.settings import (
     LEARNED,
     AdvantageConfig,
     AgentConfig,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from metarl.config import (
+from metarl.config.settings import (
     LEARNED,
     AdamConfig,
     DescentConfig,
@@ -22,7 +22,7 @@ from metarl.config import (
     SgdConfig,
     unheeded_by_rule,
 )
-from metarl.config_few_shot import LearnerConfig
+from metarl.config.settings_few_shot import LearnerConfig
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:

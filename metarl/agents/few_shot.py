@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner.descent import Descent, head_of
+from metarl.agents.inner.rule import Rule, Seen
 from metarl.agents.inner.rules import rule_of, shortened
-from metarl.agents.inner.seen import Rule, Seen
 from metarl.agents.outer.adam import AdamSteps
-from metarl.agents.saved_weights import taken
-from metarl.config import LEARNED, AdamConfig, LearnedOptimizerConfig, SgdConfig
-from metarl.config_few_shot import LearnerConfig
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import LEARNED, AdamConfig, LearnedOptimizerConfig, SgdConfig
+from metarl.config.settings_few_shot import LearnerConfig
 from metarl.equations.few_shot import cross_entropy, mean_squared_error
 from metarl.networks.learner import network
-from metarl.networks.mlp import one_for_each
+from metarl.networks.mlp import expand_to_tasks
 from metarl.types import Examples, FewShotSpec, Metrics, Params
 
 KEPT_STEPS = 5
@@ -89,7 +89,7 @@ class FewShotLearner:
     def step(self, params: Params, support: Examples, index: int, followed: bool) -> Params:
         """Parameters after step `index` from `params`; where `followed`, as a function of them."""
         with torch.enable_grad():
-            own = one_for_each(params, self.rule.moved, len(support.inputs))
+            own = expand_to_tasks(params, self.rule.moved, len(support.inputs))
             seen = self._seen({**params, **own}, own, support, followed)
             after = {**params, **self.rule.move({**params, **own}, seen, index)}
         return after if followed else {name: x.detach() for name, x in after.items()}
@@ -154,7 +154,7 @@ class FewShotLearner:
         Raises:
             ValueError: where names or shapes are not this learner's.
         """
-        copies = taken(state, self.state_dict(), self.device)
+        copies = checked(state, self.state_dict(), self.device)
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}
         self.outer.load_state_dict(copies)

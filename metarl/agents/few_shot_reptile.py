@@ -10,9 +10,9 @@ from torch import Tensor
 
 from metarl.agents.few_shot import loss_of
 from metarl.agents.reptile import MOMENTS, check_outer, difference, towards
-from metarl.agents.saved_weights import taken
-from metarl.config import DescentConfig, NoUpdateConfig, ReptileConfig
-from metarl.config_few_shot import LearnerConfig
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import DescentConfig, NoUpdateConfig, ReptileConfig
+from metarl.config.settings_few_shot import LearnerConfig
 from metarl.equations.adam import (
     AdamState,
     adam_loaded,
@@ -21,7 +21,7 @@ from metarl.equations.adam import (
     adam_step,
 )
 from metarl.networks.learner import network
-from metarl.networks.mlp import one_for_each
+from metarl.networks.mlp import expand_to_tasks
 from metarl.types import Examples, FewShotSpec, Metrics, Params
 
 
@@ -74,7 +74,7 @@ class FewShotReptile:
         """One step of every task on its own examples. Changes nothing here."""
         inputs, targets = self._minibatch(support, state.steps)
         tasks = len(inputs)
-        leaves = one_for_each(state.params, tuple(state.params), tasks)
+        leaves = expand_to_tasks(state.params, tuple(state.params), tasks)
         with torch.enable_grad():
             loss = self.loss(self.network(leaves, inputs), targets).sum()
         found = torch.autograd.grad(loss, list(leaves.values()))
@@ -141,6 +141,6 @@ class FewShotReptile:
         Raises:
             ValueError: where names or shapes are not this learner's.
         """
-        copies = taken(state, self.state_dict(), self.device)
+        copies = checked(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         self.moments = adam_loaded(self.moments, copies, MOMENTS)

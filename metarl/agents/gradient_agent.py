@@ -16,8 +16,8 @@ from metarl.agents.inner.sgd import Sgd
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.trpo import Trpo
-from metarl.agents.saved_weights import taken
-from metarl.config import (
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import (
     LEARNED,
     AgentConfig,
     LearnedOptimizerConfig,
@@ -29,7 +29,7 @@ from metarl.config import (
 from metarl.device import product_dtype
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.networks.mlp import MlpPolicy, joined, of_tasks
+from metarl.networks.mlp import MlpPolicy, concat_tasks, select_tasks
 from metarl.sampling.collect import memoryless
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
@@ -38,7 +38,7 @@ class TaskState(NamedTuple):
     """K tasks on their way from the meta-parameters to their own."""
 
     params: Params
-    """Shared but for those that a step moved, [K, ...]; `mlp.of_tasks` takes one task's."""
+    """Shared but for those that a step moved, [K, ...]; `mlp.select_tasks` takes one task's."""
     supports: tuple[Batch, ...]
     """What each step so far learned from."""
     seen: tuple[Statistics, ...]
@@ -115,11 +115,11 @@ class GradientAgent:
         batch = self.batch(support)
         index = len(state.supports)
         parts = [
-            self.inner.step(of_tasks(state.params, rows), batch.tasks(rows), index)
+            self.inner.step(select_tasks(state.params, rows), batch.tasks(rows), index)
             for rows in chunks([batch], self.policy)
         ]
         seen = self.normaliser.statistics(support)
-        return TaskState(joined(parts), (*state.supports, batch), (*state.seen, seen))
+        return TaskState(concat_tasks(parts), (*state.supports, batch), (*state.seen, seen))
 
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
@@ -166,7 +166,7 @@ class GradientAgent:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        copies = taken(state, self.state_dict(), self.device)
+        copies = checked(state, self.state_dict(), self.device)
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}
         self.normaliser = self.normaliser.loaded(copies)

@@ -20,16 +20,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.config import NormalisationConfig
-from metarl.equations.moments import Moments, deviation, merge, moments_of, nothing
+from metarl.config.settings import NormalisationConfig
 from metarl.equations.returns import discounted_returns
+from metarl.equations.running_stats import RunningStats, deviation, merge, no_stats, stats_of
 from metarl.errors import UserError
 from metarl.types import Params, Trajectories
 
 PREFIX = "normalisation."
 """Of the statistics' names in saved weights, `normalisation.obs.mean` for one."""
 
-Statistics = dict[str, Moments]
+Statistics = dict[str, RunningStats]
 """`obs` [obs_dim] and `returns` [], where they are normalised."""
 
 
@@ -46,9 +46,9 @@ class Normaliser(NamedTuple):
     ) -> Normaliser:
         seen: Statistics = {}
         if config.observations:
-            seen["obs"] = nothing(obs_dim, device=device)
+            seen["obs"] = no_stats(obs_dim, device=device)
         if config.rewards:
-            seen["returns"] = nothing(device=device)
+            seen["returns"] = no_stats(device=device)
         return cls(config, discount, seen)
 
     def obs(self, obs: Tensor) -> Tensor:
@@ -75,12 +75,12 @@ class Normaliser(NamedTuple):
         """
         found: Statistics = {}
         if self.config.observations:
-            found["obs"] = moments_of(raw.obs, raw.mask)
+            found["obs"] = stats_of(raw.obs, raw.mask)
         if self.config.rewards:
             rewards = torch.where(raw.mask, raw.rewards, 0.0)
             ended = raw.terminated | raw.truncated
             returns = discounted_returns(rewards, ended, self.discount)
-            found["returns"] = moments_of(returns, raw.mask)
+            found["returns"] = stats_of(returns, raw.mask)
         for name, moments in found.items():
             if not moments.m2.isfinite().all():
                 raise UserError(
@@ -106,8 +106,8 @@ class Normaliser(NamedTuple):
     def loaded(self, state: Params) -> Normaliser:
         """By statistics saved by `state_dict`; `state` may hold more."""
 
-        def read(name: str) -> Moments:
-            return Moments(*(state[f"{PREFIX}{name}.{part}"] for part in Moments._fields))
+        def read(name: str) -> RunningStats:
+            return RunningStats(*(state[f"{PREFIX}{name}.{part}"] for part in RunningStats._fields))
 
         return self._replace(seen={name: read(name) for name in self.seen})
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from metarl.agents.outer.adam import AdamSteps
-from metarl.agents.saved_weights import taken
-from metarl.config import AdamConfig, PrototypesConfig
-from metarl.config_few_shot import LearnerConfig
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import AdamConfig, PrototypesConfig
+from metarl.config.settings_few_shot import LearnerConfig
 from metarl.equations.few_shot import class_sums, cross_entropy, prototype_logits
 from metarl.errors import UserError
 from metarl.networks.learner import network
@@ -99,6 +99,6 @@ class Prototypes:
         Raises:
             ValueError: where names or shapes are not this learner's.
         """
-        copies = taken(state, self.state_dict(), self.device)
+        copies = checked(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         self.outer.load_state_dict(copies)

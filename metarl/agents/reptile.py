@@ -16,8 +16,8 @@ from torch import Tensor
 
 from metarl.agents.inner.ppo import Course, Learners, PpoSteps, Samples
 from metarl.agents.normalisation import Normaliser, Statistics
-from metarl.agents.saved_weights import taken
-from metarl.config import AgentConfig, PpoStepsConfig, ReptileConfig
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import AgentConfig, PpoStepsConfig, ReptileConfig
 from metarl.equations.adam import (
     AdamState,
     adam_loaded,
@@ -168,7 +168,7 @@ class Reptile:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        copies = taken(state, self.state_dict(), self.device)
+        copies = checked(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         if self.outer.optimizer == "adam":
             self.moments = adam_loaded(self.moments, copies, MOMENTS)

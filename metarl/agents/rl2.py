@@ -4,7 +4,7 @@ A trial is `steps` + 1 episodes of one task, and each of the K x E episode slots
 its own: round r of slot e is its r-th episode. Memory is kept from episode to episode and starts
 empty with each trial. The policy maximises the return of whole trials (`outer/trial_ppo.py`).
 
-* Rewards, as the network is told them, are divided by their root mean square over all of training
+* Rewards among the network's inputs are divided by their root mean square over all of training
   and clipped, where `normalisation.rewards` is on. What is learned from does not depend on scale.
 * The value function is one network with the policy, on the same memory.
 * On a processor torch takes one thread here: a recurrence is thousands of small products one after
@@ -22,12 +22,12 @@ from torch import Tensor
 
 from metarl.agents.normalisation import Normaliser
 from metarl.agents.outer.trial_ppo import Steps, TrialPpo
-from metarl.agents.saved_weights import taken
-from metarl.config import AgentConfig, TrialConfig, TrialPpoConfig
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import AgentConfig, TrialConfig, TrialPpoConfig
 from metarl.device import torch_threads
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
 from metarl.equations.distributions import ActionDistribution
-from metarl.equations.moments import Moments, merge, moments_of, nothing
+from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
@@ -73,9 +73,9 @@ class Rl2:
             spec.obs_dim,
             device,
         )
-        self.rewards = nothing(device=device)
-        """Of single rewards: what the network is told is in units of them."""
-        self.returns = nothing(device=device)
+        self.rewards = no_stats(device=device)
+        """Statistics of single rewards; rewards among the inputs are in units of them."""
+        self.returns = no_stats(device=device)
         """Of what trials still have before them: what the value function's unit is."""
 
     @property
@@ -100,12 +100,12 @@ class Rl2:
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
         """Every trial remembers one more episode. Changes nothing here."""
         shape = support.final_obs.shape[:2]
-        past = state.pasts[-1] if state.pasts else self.nothing(*shape)
+        past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
         lengths = support.mask.sum(1)  # [K, E]
         with torch.no_grad():
             memory = self.policy.after(
                 self.meta,
-                _by_trial(self.told(support, past)),
+                _by_trial(self.inputs(support, past)),
                 lengths.flatten(),
                 tuple(x.flatten(0, 1) for x in past.memory),
             )
@@ -130,15 +130,15 @@ class Rl2:
         )
         if not metrics["skipped"]:
             self.normaliser = self.normaliser.after(*seen)
-            self.rewards = merge(self.rewards, moments_of(steps.rewards, steps.mask))
+            self.rewards = merge(self.rewards, stats_of(steps.rewards, steps.mask))
         return metrics
 
     def trial_steps(self, state: Trials, query: Trajectories) -> Steps:
         """The episodes of each of K x E trials one after the other."""
-        pasts = (self.nothing(*query.final_obs.shape[:2]), *state.pasts)
+        pasts = (self.empty_past(*query.final_obs.shape[:2]), *state.pasts)
         episodes = [
             Steps(
-                _by_trial(self.told(played, past)),
+                _by_trial(self.inputs(played, past)),
                 _by_trial(played.actions),
                 _by_trial(played.behaviour.log_probs(played.actions)),
                 _by_trial(played.rewards),
@@ -148,20 +148,20 @@ class Rl2:
         ]
         return Steps(*(torch.cat(parts, 1) for parts in zip(*episodes, strict=True))).compact()
 
-    def nothing(self, *shape: int) -> Past:
+    def empty_past(self, *shape: int) -> Past:
         """What trials [*shape] have behind them when they begin."""
         like = self.meta["value.bias"]
         before = like.new_zeros(*shape, self.policy.before_dim)
-        return Past(self.policy.nothing(*shape, like=like), before)
+        return Past(self.policy.empty_memory(*shape, like=like), before)
 
-    def told(self, played: Trajectories, past: Past) -> Tensor:
-        """What the network is told at each step, [K, T, E, obs_dim + before_dim]."""
+    def inputs(self, played: Trajectories, past: Past) -> Tensor:
+        """Inputs of the network at each step, [K, T, E, obs_dim + before_dim]."""
         within = self.before(played.actions[:, :-1], played.rewards[:, :-1], ended=False)
         before = torch.cat([past.before[:, None], within], 1)
         return torch.cat([self.normaliser.obs(played.obs), before], -1)
 
     def before(self, actions: Tensor, rewards: Tensor, ended: bool) -> Tensor:
-        """What a step is told of the one before it, [..., before_dim]."""
+        """Inputs that describe the step before, [..., before_dim]."""
         if self.config.normalisation.rewards:
             clip = self.config.normalisation.clip
             rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
@@ -182,7 +182,7 @@ class Rl2:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        copies = taken(state, self.state_dict(), self.device)
+        copies = checked(state, self.state_dict(), self.device)
         self.meta = {name: copies[name] for name in self.meta}
         self.adam = adam_loaded(self.adam, copies, ADAM)
         self.normaliser = self.normaliser.loaded(copies)
@@ -205,9 +205,9 @@ class Remembering:
             self._memory, before = tuple(x.flatten(0, 1) for x in past.memory), past.before
         else:
             before = agent.before(self._action, rewards, ended=False)
-        told = torch.cat([agent.normaliser.obs(obs), before], -1)
+        inputs = torch.cat([agent.normaliser.obs(obs), before], -1)
         shown, self._memory = agent.policy.run(
-            agent.meta, told.flatten(0, 1)[:, None], self._memory
+            agent.meta, inputs.flatten(0, 1)[:, None], self._memory
         )
         distribution = agent.policy.distribution(agent.meta, shown.unflatten(0, shape)[:, :, 0])
         self._action = distribution.sample(noise)
@@ -215,7 +215,7 @@ class Remembering:
 
     def _past(self, num_tasks: int, episodes: int) -> Past:
         if not self._state.pasts:
-            return self._agent.nothing(num_tasks, episodes)
+            return self._agent.empty_past(num_tasks, episodes)
         past = self._state.pasts[-1]
         # Where more episodes are shown than trials are under way, several go on from one trial.
         slots = torch.arange(self._episodes.start, self._episodes.stop) % past.before.shape[1]
@@ -227,16 +227,16 @@ def _by_trial(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def _root_mean_square(seen: Moments) -> Tensor:
+def _root_mean_square(seen: RunningStats) -> Tensor:
     """One where nothing but zeros was seen. The mean is left in, or a reward that is always the
     same would be divided by nothing."""
     square = seen.m2 / seen.count.clamp(min=1.0) + seen.mean.square()
     return torch.where(square > 0, square.sqrt(), 1.0)
 
 
-def _named(prefix: str, moments: Moments) -> Params:
+def _named(prefix: str, moments: RunningStats) -> Params:
     return {f"{prefix}{part}": x for part, x in moments._asdict().items()}
 
 
-def _read(state: Params, prefix: str) -> Moments:
-    return Moments(*(state[f"{prefix}{part}"] for part in Moments._fields))
+def _read(state: Params, prefix: str) -> RunningStats:
+    return RunningStats(*(state[f"{prefix}{part}"] for part in RunningStats._fields))

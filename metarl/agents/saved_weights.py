@@ -8,7 +8,7 @@ from metarl.agents.normalisation import normalised
 from metarl.types import Params
 
 
-def taken(state: Params, own: Params, device: torch.device) -> Params:
+def checked(state: Params, own: Params, device: torch.device) -> Params:
     """Copies of `state` for an agent whose own are `own`.
 
     Copies, since what a file was read into may lie at other addresses modulo a cache line, and

@@ -17,8 +17,8 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from metarl.agents.saved_weights import taken
-from metarl.config import AgentConfig, PolicyConfig, PpoStepsConfig
+from metarl.agents.saved_weights import checked
+from metarl.config.settings import AgentConfig, PolicyConfig, PpoStepsConfig
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
@@ -142,7 +142,7 @@ class Sb3Ppo:
         Raises:
             ValueError: where names or shapes are not this agent's.
         """
-        weights = taken(state, self._start.weights, CPU)
+        weights = checked(state, self._start.weights, CPU)
         self._start = self._start._replace(weights=weights)
 
     def _learned(self, learner: Learner, support: Trajectories, task: int, rounds: int) -> Learner:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from metarl.agents.normalisation import Normaliser
 from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
-from metarl.config import AgentConfig
-from metarl.equations.moments import Moments, deviation
+from metarl.config.settings import AgentConfig
+from metarl.equations.running_stats import RunningStats, deviation
 from metarl.errors import UserError
-from metarl.networks.mlp import MlpPolicy, of_tasks
+from metarl.networks.mlp import MlpPolicy, select_tasks
 from metarl.types import EnvSpec, Params
 
 
@@ -63,7 +63,7 @@ def export(
     arguments = {**policy_arguments(config.policy), **_normalisation(agent.normaliser)}
     ppo = PPO("MlpPolicy", env, policy_kwargs=arguments, **given)
     params = state.learners.params if hasattr(state, "learners") else state.params
-    own = _in_environment_units(of_tasks(params, task), agent)
+    own = _in_environment_units(select_tasks(params, task), agent)
     names = {**policy_names(policy), **value_names(policy)}
     weights = {theirs: own[ours].detach() for ours, theirs in names.items() if ours in own}
     ppo.policy.load_state_dict({**ppo.policy.state_dict(), **weights})
@@ -73,7 +73,7 @@ def export(
 class Normalised(BaseFeaturesExtractor):
     """Observations as `Normaliser.obs` has them, by statistics that stay as they are."""
 
-    def __init__(self, observation_space: Space, seen: Moments, clip: float):
+    def __init__(self, observation_space: Space, seen: RunningStats, clip: float):
         super().__init__(observation_space, len(seen.mean))
         self.clip = clip
         self.mean, self.deviation = nn.Buffer(seen.mean.clone()), nn.Buffer(deviation(seen))
@@ -88,7 +88,7 @@ def _normalisation(normaliser: Normaliser) -> dict[str, Any]:
     seen = normaliser.seen.get("obs")
     if seen is None or seen.count == 0:
         return {}
-    told = {"seen": Moments(*(x.cpu() for x in seen)), "clip": normaliser.config.clip}
+    told = {"seen": RunningStats(*(x.cpu() for x in seen)), "clip": normaliser.config.clip}
     return {"features_extractor_class": Normalised, "features_extractor_kwargs": told}
 
 

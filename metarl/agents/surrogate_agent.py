@@ -12,7 +12,7 @@ from metarl.agents.gradient_agent import GradientAgent, TaskState
 from metarl.agents.inner.differentiable import DifferentiableSgd, Round
 from metarl.agents.inner.learned import LearnedSteps
 from metarl.agents.outer.ppo import Ppo, SurrogateObjective
-from metarl.config import LEARNED, AgentConfig, PpoConfig, SgdConfig
+from metarl.config.settings import LEARNED, AgentConfig, PpoConfig, SgdConfig
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
 from metarl.equations.returns import standardize
 from metarl.errors import UserError
@@ -72,7 +72,7 @@ class SurrogateAgent(GradientAgent):
         """What `meta_update` maximises; nothing in it is drawn."""
         del rng
         returns = returns_of(query).mean(1)
-        outcomes = standardize(returns, torch.full_like(returns, 1.0 / len(returns)))
+        adapted_returns = standardize(returns, torch.full_like(returns, 1.0 / len(returns)))
         supports = cast("tuple[Round, ...]", state.supports)  # `adapt` keeps what `batch` makes
         return SurrogateObjective(
             self.policy,
@@ -80,7 +80,7 @@ class SurrogateAgent(GradientAgent):
             self.outer.config,
             supports,
             self.batch(query),
-            outcomes,
+            adapted_returns,
             self.fixed,
         )
 

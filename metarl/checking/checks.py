@@ -8,7 +8,7 @@ from metarl.checking import episodes, interface, repetition, tasks
 from metarl.checking.contract import contract
 from metarl.checking.findings import Check, Finding, run
 from metarl.checking.play import Subject
-from metarl.envs.gym_tasks import GymTasks
+from metarl.envs.gym.tasks import GymTasks
 
 
 def check(subject: Subject, tell: Callable[[str], object]) -> dict[str, Finding]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from metarl.checking.findings import Finding
 from metarl.checking.play import HERE, Subject
-from metarl.types import BatchedEnv, Step
+from metarl.types import BatchedEnv, StepResult
 
 Returned = dict[str, Any]
 """What a call returned, by name."""
@@ -46,7 +46,7 @@ def _faults(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> It
         copies = {name: array.copy() for name, array in returned.items()}
         step = env.step(actions[t - 1])
         yield from _overwritten(t, returned, copies)
-        returned = {name: getattr(step, name) for name in Step._fields}
+        returned = {name: getattr(step, name) for name in StepResult._fields}
         yield from _misfits(f"step {t}", returned, promised)
         for k, e in np.argwhere(alive & step.terminated & step.truncated).tolist():
             yield Finding(

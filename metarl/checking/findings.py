@@ -7,8 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from metarl.errors import UserError
-from metarl.types import DivergedError, EnvFaultError
+from metarl.errors import DivergedError, EnvFaultError, UserError
 
 Status = Literal["ok", "warning", "FAIL", "skipped"]
 STATUSES: tuple[Status, ...] = ("ok", "warning", "FAIL", "skipped")

@@ -14,7 +14,7 @@ from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from metarl.checking.findings import Finding
 from metarl.checking.play import Subject
-from metarl.envs.gym_tasks import GymTasks
+from metarl.envs.gym.tasks import GymTasks
 
 MADE_BY_GYMNASIUM = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
 """Wrappers that `gymnasium.make` puts around everything."""

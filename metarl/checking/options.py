@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from metarl.config import WorkerCount
-from metarl.ranges import Count, Natural, Positive, Range
+from metarl.config.ranges import Count, Natural, Positive, Range
+from metarl.config.settings import WorkerCount
 
 Several = Annotated[int, Range(least=2)]
 

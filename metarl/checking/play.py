@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl import keys
 from metarl.checking.options import CheckOptions
-from metarl.config import PolicyConfig
+from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy

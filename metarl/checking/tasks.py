@@ -123,14 +123,14 @@ def task_hidden(subject: Subject) -> Finding:
         subject.env.set_tasks(tasks[index * together : (index + 1) * together])
         obs.append(subject.env.reset(subject.draws(together, index).reset_seeds))
     features = np.concatenate(obs)  # [tasks, beside, obs_dim]
-    told = {name: r_squared(features, values) for name, values in parameters.items()}
-    best = max(told, key=lambda name: told[name])
+    scores = {name: r_squared(features, values) for name, values in parameters.items()}
+    best = max(scores, key=lambda name: scores[name])
     found = f"a linear probe of {len(tasks)} tasks' first observations finds "
-    if told[best] <= LEAKED:
+    if scores[best] <= LEAKED:
         return Finding(
-            "ok", f"{found}none of {len(told)} parameters (R^2 at most {told[best]:.2f})"
+            "ok", f"{found}none of {len(scores)} parameters (R^2 at most {scores[best]:.2f})"
         )
-    leaked = [f"{name} (R^2 {value:.2f})" for name, value in told.items() if value > LEAKED]
+    leaked = [f"{name} (R^2 {value:.2f})" for name, value in scores.items() if value > LEAKED]
     return Finding(
         "warning",
         f"{found}{', '.join(leaked)}",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from metarl.config import EnvConfig, EvaluationConfig, MetaWorldConfig
+from metarl.config.settings import EnvConfig, EvaluationConfig, MetaWorldConfig
 from metarl.envs.metaworld.classes import check_mujoco
 from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
@@ -49,13 +49,13 @@ _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
 FAMILIES = {
-    "half-cheetah-vel": Entry("metarl.envs.half_cheetah", "velocity", _CHEETAH),
-    "half-cheetah-dir": Entry("metarl.envs.half_cheetah", "direction", _CHEETAH),
-    "ant-vel": Entry("metarl.envs.ant", "velocity", _ANT),
-    "ant-dir": Entry("metarl.envs.ant", "direction", _ANT),
-    "point-goal": Entry("metarl.envs.point_goal", "PointGoal", {"": 100}),
-    "bandit": Entry("metarl.envs.bandit", "Bandit", {"5": 100, "10": 100}),
-    "tabular-mdp": Entry("metarl.envs.tabular", "TabularMdp", {"": 10}),
+    "half-cheetah-vel": Entry("metarl.envs.mujoco.half_cheetah", "velocity", _CHEETAH),
+    "half-cheetah-dir": Entry("metarl.envs.mujoco.half_cheetah", "direction", _CHEETAH),
+    "ant-vel": Entry("metarl.envs.mujoco.ant", "velocity", _ANT),
+    "ant-dir": Entry("metarl.envs.mujoco.ant", "direction", _ANT),
+    "point-goal": Entry("metarl.envs.arrays.point_goal", "PointGoal", {"": 100}),
+    "bandit": Entry("metarl.envs.arrays.bandit", "Bandit", {"5": 100, "10": 100}),
+    "tabular-mdp": Entry("metarl.envs.arrays.tabular", "TabularMdp", {"": 10}),
     "ml1": _metaworld("TASK"),
     "ml10": _metaworld(),
     "ml25": _metaworld(),

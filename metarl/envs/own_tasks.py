@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import gymnasium
 
-from metarl.envs.gym_tasks import class_tasks
+from metarl.envs.gym.tasks import class_tasks
 from metarl.errors import UserError, nearest
 from metarl.types import FewShotTasks, TaskDistribution
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metarl.config_few_shot import NetworkConfig
+from metarl.config.settings_few_shot import NetworkConfig
 from metarl.errors import UserError
-from metarl.networks.mlp import activated, initial_weight, is_adapted, linear, of_tasks
+from metarl.networks.mlp import activated, initial_weight, is_adapted, linear, select_tasks
 from metarl.types import Params
 
 SIDE = 3
@@ -77,7 +77,7 @@ class Conv:
     def __call__(self, params: Params, inputs: Tensor) -> Tensor:
         """[K, N, outputs] at images [K, N, channels, height, width]; `params` may hold more."""
         parts = [
-            self._together(of_tasks(params, rows), inputs[rows]) for rows in self._parts(inputs)
+            self._together(select_tasks(params, rows), inputs[rows]) for rows in self._parts(inputs)
         ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 

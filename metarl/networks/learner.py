@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from metarl.config_few_shot import NetworkConfig
+from metarl.config.settings_few_shot import NetworkConfig
 from metarl.errors import UserError
 from metarl.networks.mlp import Mlp
 from metarl.types import FewShotSpec, Params

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
-from metarl.config import PolicyConfig
+from metarl.config.settings import PolicyConfig
 from metarl.equations.categorical import Categorical
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
@@ -137,20 +137,20 @@ class MlpPolicy:
         return Gaussian(output, _over_samples(log_std, output))
 
 
-def of_tasks(params: Params, rows: slice | int) -> Params:
+def select_tasks(params: Params, rows: slice | int) -> Params:
     """The parameters of some tasks, or of one without K: rows of adapted ones, all of shared."""
     return {name: x[rows] if is_adapted(name, x) else x for name, x in params.items()}
 
 
-def joined(parts: Sequence[Params]) -> Params:
-    """The inverse of `of_tasks`, for neighbouring tasks' parameters in their order."""
+def concat_tasks(parts: Sequence[Params]) -> Params:
+    """The inverse of `select_tasks`, for neighbouring tasks' parameters in their order."""
     return {
         name: torch.cat([part[name] for part in parts]) if is_adapted(name, x) else x
         for name, x in parts[0].items()
     }
 
 
-def one_for_each(params: Params, names: Sequence[str], num_tasks: int) -> Params:
+def expand_to_tasks(params: Params, names: Sequence[str], num_tasks: int) -> Params:
     """Some parameters as [K, ...], that the sum of the tasks' losses have a gradient for each.
 
     What requires none is cut off from where it came from.

@@ -1,6 +1,6 @@
 """A policy with a memory, and a value function on the same memory, as functions of parameters.
 
-    told of a step -> encoder (an MLP) -> GRU or LSTM -> action distribution, value
+    inputs of a step -> encoder (an MLP) -> GRU or LSTM -> action distribution, value
 
 Sequences are [N, T, ...], one row for each trial; torch's own fused cells run over all of T.
 """
@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from metarl.config import PolicyConfig, TrialConfig
+from metarl.config.settings import PolicyConfig, TrialConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.action_inputs import ActionInputs
 from metarl.networks.mlp import MlpPolicy, initial_weight
@@ -28,7 +28,7 @@ Memory: TypeAlias = tuple[Tensor, ...]
 
 
 class RecurrentPolicy:
-    """Of each step the network is told the observation and what came before it: the action, its
+    """The inputs of a step are the observation and what came before it: the action, its
     reward, and whether that ended an episode."""
 
     def __init__(self, spec: EnvSpec, policy: PolicyConfig, trial: TrialConfig):
@@ -40,7 +40,7 @@ class RecurrentPolicy:
         self.sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
 
     def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
-        """What a step is told of the one before, [..., before_dim]: `actions` [..., act_dim],
+        """Inputs that describe the step before, [..., before_dim]: `actions` [..., act_dim],
         discrete ones one-hot, `rewards` [...] and whether an episode `ended` there, 0 or 1."""
         parts = (
             self.actions(actions),
@@ -73,26 +73,26 @@ class RecurrentPolicy:
         params["value.weight"], params["value.bias"] = weight(1, self.size), torch.zeros(1)
         return {**params, **self.head.init(rng)}
 
-    def nothing(self, *shape: int, like: Tensor) -> Memory:
+    def empty_memory(self, *shape: int, like: Tensor) -> Memory:
         """The memory before a trial, [*shape, size] each: zero."""
         zeros = like.new_zeros(*shape, self.size)
         return (zeros,) if self.cell == "gru" else (zeros, zeros)
 
-    def run(self, params: Params, told: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Over steps told [N, T, obs_dim + before_dim], from `memory` of [N, size]: what the cell
-        showed at each, [N, T, size], and the memory after the last."""
+    def run(self, params: Params, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+        """Runs the cell over inputs [N, T, obs_dim + before_dim] from `memory` of [N, size]: its output
+        at each step, [N, T, size], and the memory after the last."""
         hidden = [x[None] for x in memory]
-        weights, x = _cell(params), self._encoded(params, told)
+        weights, x = _cell(params), self._encoded(params, inputs)
         if self.cell == "gru":
             shown, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, True, False, True)
             return shown, (last[0],)
         shown, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, True, False, True)
         return shown, (h[0], c[0])
 
-    def after(self, params: Params, told: Tensor, lengths: Tensor, memory: Memory) -> Memory:
-        """The memory after the first `lengths` [N] (at least 1) of the steps told, as in `run`."""
+    def after(self, params: Params, inputs: Tensor, lengths: Tensor, memory: Memory) -> Memory:
+        """The memory after the first `lengths` [N] (at least 1) steps, as in `run`."""
         packed = pack_padded_sequence(
-            self._encoded(params, told), lengths.cpu(), batch_first=True, enforce_sorted=False
+            self._encoded(params, inputs), lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         x, sizes, order, back = packed
         assert order is not None  # of rows by length; and back again
@@ -112,11 +112,11 @@ class RecurrentPolicy:
         """[..., N], in the unit of whoever fits it."""
         return F.linear(shown, params["value.weight"], params["value.bias"]).squeeze(-1)
 
-    def _encoded(self, params: Params, told: Tensor) -> Tensor:
+    def _encoded(self, params: Params, inputs: Tensor) -> Tensor:
         for i in range(len(self.sizes) - 1):
-            told = F.linear(told, params[f"encoder{i}.weight"], params[f"encoder{i}.bias"])
-            told = self.head.activation(told)
-        return told
+            inputs = F.linear(inputs, params[f"encoder{i}.weight"], params[f"encoder{i}.bias"])
+            inputs = self.head.activation(inputs)
+        return inputs
 
 
 def _cell(params: Params) -> list[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metarl.config import PolicyConfig
+from metarl.config.settings import PolicyConfig
 from metarl.networks.mlp import Mlp
 from metarl.types import EnvSpec, Params
 

@@ -25,7 +25,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from metarl.errors import UserError
+from metarl.errors import CheckpointWarning, CorruptCheckpointError, UserError
 from metarl.runs.files import sync_folder, write_bytes
 
 FORMAT = 1
@@ -41,14 +41,6 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
     score: float  # higher is better; NaN where it was not finite
     path: Path
-
-
-class CorruptCheckpointError(UserError):
-    """A checkpoint whose files are not those that were saved."""
-
-
-class CheckpointWarning(UserWarning):
-    """An earlier checkpoint than the newest is used."""
 
 
 def save(

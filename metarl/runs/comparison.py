@@ -23,7 +23,7 @@ class PublishedCurve(Protocol):
 
 
 class Published(Protocol):
-    """What others reported for the same task distribution; `metarl.published` has such."""
+    """Figures that others reported for the same task distribution."""
 
     @property
     def source(self) -> str: ...

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from metarl.errors import EnvFaultError
 from metarl.runs.directory import RunDirectory
-from metarl.types import EnvFaultError
 
 
 @contextmanager

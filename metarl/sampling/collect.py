@@ -11,7 +11,8 @@ from torch import Tensor
 
 from metarl import keys
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.types import Actor, BatchedEnv, EnvFaultError, EnvSpec, Part, Step, Task, Trajectories
+from metarl.errors import EnvFaultError
+from metarl.types import Actor, BatchedEnv, EnvSpec, Part, StepResult, Task, Trajectories
 
 Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
 """obs [K, E, obs_dim], noise [K, E, n] -> actions [K, E, act_dim] and their distribution."""
@@ -70,7 +71,7 @@ def draw_no_noise(
     return Draws(seeds, torch.zeros(spec.horizon, num_tasks, episodes, noise[1]))
 
 
-class Outcomes(NamedTuple):
+class EpisodeBuffer(NamedTuple):
     """What K x E environments answered, step by step; numpy, filled as the steps come in."""
 
     obs: np.ndarray  # [K, T, E, obs_dim], zero beyond an episode's end
@@ -82,9 +83,9 @@ class Outcomes(NamedTuple):
     solved_at: np.ndarray  # [K, E]
 
     @staticmethod
-    def zeros(spec: EnvSpec, num_tasks: int, num_steps: int, episodes: int) -> Outcomes:
+    def zeros(spec: EnvSpec, num_tasks: int, num_steps: int, episodes: int) -> EpisodeBuffer:
         shape, width = (num_tasks, num_steps, episodes), (spec.obs_dim,)
-        return Outcomes(
+        return EpisodeBuffer(
             obs=np.zeros(shape + width, np.float32),
             rewards=np.zeros(shape, np.float32),
             terminated=np.zeros(shape, bool),
@@ -94,10 +95,10 @@ class Outcomes(NamedTuple):
             solved_at=np.zeros((num_tasks, episodes), np.int32),
         )
 
-    def of(self, episodes: slice) -> Outcomes:
+    def of(self, episodes: slice) -> EpisodeBuffer:
         """Views of some episodes."""
         timed = [x[:, :, episodes] for x in self[:5]]
-        return Outcomes._make([*timed, *(x[:, episodes] for x in self[5:])])
+        return EpisodeBuffer._make([*timed, *(x[:, episodes] for x in self[5:])])
 
 
 class Playing:
@@ -108,14 +109,14 @@ class Playing:
         part: Part,
         actor: Actor,
         noise: Tensor,
-        outcomes: Outcomes,
+        buffer: EpisodeBuffer,
         device: torch.device,
         fault: Fault,
     ):
         self.part, self._actor, self._noise, self._device = part, actor, noise, device
         self._fault = fault
-        self._outcomes = outcomes
-        self._alive = np.ones(outcomes.solved_at.shape, bool)
+        self._buffer = buffer
+        self._alive = np.ones(buffer.solved_at.shape, bool)
         self._ended = False
         self.actions: list[Tensor] = []
         self.distributions: list[ActionDistribution] = []
@@ -133,27 +134,27 @@ class Playing:
         """Takes up a step and, unless it was the last one, sends the next actions."""
         if not self.going_on:
             return
-        t, alive, outcomes = len(self.actions) - 1, self._alive, self._outcomes
+        t, alive, buffer = len(self.actions) - 1, self._alive, self._buffer
         step = self.part.receive()
         if not self.part.checked:
             self._check_finite("observation", step.obs, t + 1)
             self._check_finite("reward", step.rewards, t + 1)
-        outcomes.mask[:, t] = alive
-        outcomes.rewards[:, t] = np.where(alive, step.rewards, 0.0) if self._ended else step.rewards
+        buffer.mask[:, t] = alive
+        buffer.rewards[:, t] = np.where(alive, step.rewards, 0.0) if self._ended else step.rewards
         if step.success.any():
-            outcomes.solved_at[alive & step.success & (outcomes.solved_at == 0)] = t + 1
+            buffer.solved_at[alive & step.success & (buffer.solved_at == 0)] = t + 1
         ends = alive & (step.terminated | step.truncated)
         if ends.any():
-            outcomes.terminated[:, t] = alive & step.terminated
-            outcomes.truncated[:, t] = alive & step.truncated & ~step.terminated
-            outcomes.final_obs[ends] = step.obs[ends]
+            buffer.terminated[:, t] = alive & step.terminated
+            buffer.truncated[:, t] = alive & step.truncated & ~step.terminated
+            buffer.final_obs[ends] = step.obs[ends]
             alive &= ~ends
             self._ended, self.going_on = True, bool(alive.any())
         if t + 1 < len(self._noise) and self.going_on:
             # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
             living = alive[..., None]
             seen = np.where(living, step.obs, np.float32(0.0)) if self._ended else step.obs
-            self._send(seen, outcomes.rewards[:, t])
+            self._send(seen, buffer.rewards[:, t])
 
     def _check_finite(self, field: str, values: np.ndarray, step: int) -> None:
         """What a living episode is told must be numbers, or the policy would take the blame."""
@@ -169,7 +170,7 @@ class Playing:
     def _send(self, obs: np.ndarray, rewards: np.ndarray | None) -> None:
         """`rewards` [K, e] of the step that led to `obs`."""
         t = len(self.actions)
-        self._outcomes.obs[:, t] = obs
+        self._buffer.obs[:, t] = obs
         earned = None if rewards is None else torch.from_numpy(rewards).to(self._device)
         seen = torch.from_numpy(obs).to(self._device)
         action, distribution = self._actor(seen, earned, self._noise[t])
@@ -195,7 +196,7 @@ class Whole:
     def send(self, actions: np.ndarray) -> None:
         self._step = self._env.step(actions)
 
-    def receive(self) -> Step:
+    def receive(self) -> StepResult:
         return self._step
 
 
@@ -223,14 +224,14 @@ def collect(
 
     noise = draws.noise.to(device)
     num_steps, num_tasks, episodes, _ = noise.shape
-    outcomes = Outcomes.zeros(spec, num_tasks, num_steps, episodes)
+    buffer = EpisodeBuffer.zeros(spec, num_tasks, num_steps, episodes)
     parts: Sequence[Part] = getattr(env, "parts", None) or [Whole(env, episodes)]
     plays = [
         Playing(
             part,
             actor_of(part.episodes),
             noise[:, :, part.episodes],
-            outcomes.of(part.episodes),
+            buffer.of(part.episodes),
             device,
             fault,
         )
@@ -246,7 +247,7 @@ def collect(
         if not any(play.going_on for play in plays):
             break
     used = max(len(play.actions) for play in plays)
-    timed = [torch.from_numpy(x[:, :used]).to(device) for x in outcomes[:5]]
+    timed = [torch.from_numpy(x[:, :used]).to(device) for x in buffer[:5]]
     obs, rewards, terminated, truncated, mask = timed
     return Trajectories(
         obs,
@@ -255,8 +256,8 @@ def collect(
         terminated,
         truncated,
         mask,
-        torch.from_numpy(outcomes.final_obs).to(device),
-        torch.from_numpy(outcomes.solved_at).to(device),
+        torch.from_numpy(buffer.final_obs).to(device),
+        torch.from_numpy(buffer.solved_at).to(device),
         _joined([_over_time(_lasting(x.distributions, used), num_tasks) for x in plays], parts),
     )
 

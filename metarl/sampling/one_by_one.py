@@ -10,7 +10,7 @@ import numpy as np
 from metarl.sampling.rows import Rows, Share, faults_of, placed
 from metarl.types import Task
 
-Outcome = tuple[np.ndarray, float, bool, bool, bool]
+RowStep = tuple[np.ndarray, float, bool, bool, bool]
 """What a step of one environment gives: obs [obs_dim], reward, terminated, truncated, success."""
 
 
@@ -19,7 +19,7 @@ class RowEnv(Protocol):
 
     def set_task(self, task: Task) -> None: ...
     def reset(self, seed: int) -> np.ndarray: ...
-    def step(self, action: Any) -> Outcome: ...
+    def step(self, action: Any) -> RowStep: ...
     def close(self) -> None: ...
 
 

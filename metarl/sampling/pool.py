@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from metarl.sampling.crew import Crew, ThisProcess
+from metarl.errors import DivergedError, EnvFaultError
+from metarl.sampling.executor import Executor, InProcess
 from metarl.sampling.processes import Processes
 from metarl.sampling.rows import DIVERGED, Plan, RowError, ShareFactory
-from metarl.types import DivergedError, EnvFaultError, EnvSpec, Step, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers
 
 
 class Pool:
@@ -29,13 +30,13 @@ class Pool:
         num_tasks: int,
         episodes: int,
         workers: Workers,
-        told: Callable[[Task], Any] | None = None,
+        payload_of: Callable[[Task], Any] | None = None,
         terms: tuple[str, ...] = (),
         together: bool = False,
     ):
         """
         Args:
-            told: what travels of a task to whoever plays it; by itself the task.
+            payload_of: what travels of a task to whoever plays it; by itself the task.
             terms: names of what the factory's shares write to `Rows.terms`.
             together: a share steps its rows as arrays: they are not halved, and this process
                 plays a share as well as the workers.
@@ -43,12 +44,12 @@ class Pool:
         self.idle_while_acting = together
         """Whether all cores are the policy's while it acts."""
         plan = Plan.whole if together else Plan.halved
-        self.plan, self._told = plan(spec, num_tasks, episodes, terms), told
+        self.plan, self._payload_of = plan(spec, num_tasks, episodes, terms), payload_of
         count = min(workers.count, self.plan.size)
-        self.crew: Crew = (
+        self.executor: Executor = (
             Processes(factory, self.plan, workers._replace(count=count), together)
             if count > together
-            else ThisProcess(factory, self.plan)
+            else InProcess(factory, self.plan)
         )
         self.parts = tuple(PoolPart(self, index) for index in range(len(self.plan.parts)))
         self._tasks: Sequence[Task] = ()
@@ -59,10 +60,10 @@ class Pool:
                 f"{len(tasks)} tasks in an environment opened for {self.plan.num_tasks}"
             )
         self._tasks = tasks
-        told = tasks if self._told is None else [self._told(task) for task in tasks]
+        payloads = tasks if self._payload_of is None else [self._payload_of(task) for task in tasks]
         of_row = self.plan.tasks_of_rows()
         try:
-            self.crew.set_tasks([tasks[k] for k in of_row], [told[k] for k in of_row])
+            self.executor.set_tasks([tasks[k] for k in of_row], [payloads[k] for k in of_row])
         except RowError as error:
             raise self.fault(error) from None
 
@@ -71,23 +72,23 @@ class Pool:
             part.start(seeds[:, part.episodes])
         return np.concatenate([part.first_obs() for part in self.parts], axis=1)
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> StepResult:
         for part in self.parts:
             part.send(actions[:, part.episodes])
         steps = [part.receive() for part in self.parts]
-        return Step(*(np.concatenate(fields, axis=1) for fields in zip(*steps, strict=True)))
+        return StepResult(*(np.concatenate(fields, axis=1) for fields in zip(*steps, strict=True)))
 
     @property
     def info(self) -> dict[str, np.ndarray]:
         """The plan's terms as the last step left them, each [K, E]."""
-        terms, shape = self.crew.rows.terms, (self.plan.num_tasks, -1)
+        terms, shape = self.executor.rows.terms, (self.plan.num_tasks, -1)
         return {
             name: np.concatenate([terms[x, i].reshape(shape) for x in self.plan.parts], axis=1)
             for i, name in enumerate(self.plan.terms)
         }
 
     def close(self) -> None:
-        self.crew.close()
+        self.executor.close()
 
     def bad_action(self, actions: np.ndarray, first: int, step: int) -> FloatingPointError:
         """The error for actions [K, e, act_dim], of episodes from `first` on, with one that is no
@@ -114,19 +115,19 @@ class PoolPart:
     checked = True
 
     def __init__(self, pool: Pool, index: int):
-        self._pool, self._crew, self._index = pool, pool.crew, index
+        self._pool, self._executor, self._index = pool, pool.executor, index
         self.episodes, where = pool.plan.episodes[index], pool.plan.parts[index]
         shape = (pool.plan.num_tasks, self.episodes.stop - self.episodes.start)
-        rows = pool.crew.rows
+        rows = pool.executor.rows
         found = (rows.obs, rows.rewards, rows.terminated, rows.truncated, rows.success)
         # Views: every step is written to the same place.
-        self._step = Step(*(x[where].reshape(*shape, *x.shape[1:]) for x in found))
+        self._step = StepResult(*(x[where].reshape(*shape, *x.shape[1:]) for x in found))
         self._steps = 0
 
     def start(self, seeds: np.ndarray) -> None:
         self._steps = 0
         try:
-            self._crew.reset(self._index, seeds.reshape(-1))
+            self._executor.reset(self._index, seeds.reshape(-1))
         except RowError as error:
             raise self._pool.fault(error) from None
 
@@ -138,13 +139,13 @@ class PoolPart:
         if not np.isfinite(actions).all():
             raise self._pool.bad_action(actions, self.episodes.start, self._steps)
         try:
-            self._crew.step(self._index, actions.reshape(-1, actions.shape[-1]))
+            self._executor.step(self._index, actions.reshape(-1, actions.shape[-1]))
         except RowError as error:
             raise self._pool.fault(error) from None
 
-    def receive(self) -> Step:
+    def receive(self) -> StepResult:
         try:
-            self._crew.finish(self._index)
+            self._executor.finish(self._index)
         except RowError as error:
             raise self._pool.fault(error) from None
         return self._step

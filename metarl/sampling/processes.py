@@ -40,7 +40,7 @@ class WorkerWarning(UserWarning):
 
 
 class Processes:
-    """A Crew of worker processes, each with neighbouring rows of every part.
+    """A Executor of worker processes, each with neighbouring rows of every part.
 
     With `together` this process is one of them: it plays the last share itself, instead of waiting
     on a core that a worker could use; and the shares are cut anew with every meta-batch, so that
@@ -57,7 +57,7 @@ class Processes:
             for index in range(workers.count)
         ]
         self._tasks: Sequence[Task] = ()
-        self._told: Sequence[Any] = ()
+        self._payloads: Sequence[Any] = ()
         self._history: list[list[np.ndarray] | None] = [None] * len(plan.parts)
         """Actions of each part since its reset; None before the first."""
         self._seen = self.rows.obs.copy()
@@ -85,12 +85,12 @@ class Processes:
             self._factory, self._plan, self._memory, index, self._shares[index], self._settings
         )
 
-    def set_tasks(self, tasks: Sequence[Task], told: Sequence[Any]) -> None:
+    def set_tasks(self, tasks: Sequence[Task], payloads: Sequence[Any]) -> None:
         self._meta_batches += 1
         self._ready = False
         self._history = [None] * len(self._history)
         self._drain()
-        self._tasks, self._told = tasks, told
+        self._tasks, self._payloads = tasks, payloads
         if self._own is not None:
             self._shares = [[share] for share in self._balanced()]
         self._beats = self.rows.pulse[:, 0].copy()
@@ -136,7 +136,7 @@ class Processes:
 
     def _tasks_of(self, index: int) -> dict[int, Any]:
         rows = (row for share in self._shares[index] for row in range(share.start, share.stop))
-        return {row: self._told[row] for row in rows} if self._told else {}
+        return {row: self._payloads[row] for row in rows} if self._payloads else {}
 
     def reset(self, part: int, seeds: np.ndarray) -> None:
         if not self._ready:

@@ -47,7 +47,7 @@ def adaptation_rounds(
     return state, rounds
 
 
-def rounds_by_mode(
+def greedy_rounds(
     agent: Agent,
     env: BatchedEnv,
     mode_env: BatchedEnv,

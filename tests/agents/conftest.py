@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from metarl.agents.batch import Batch
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
-from metarl.config import PolicyConfig, SgdConfig
+from metarl.config.settings import PolicyConfig, SgdConfig
 from metarl.equations.distributions import each
 from metarl.equations.losses import score_function_loss, surrogate_gain
 from metarl.equations.returns import standardize

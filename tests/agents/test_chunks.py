@@ -15,7 +15,7 @@ TASKS = 5
 
 def test_chunks_cover_every_task_once(monkeypatch):
     from metarl.agents.batch import Batch
-    from metarl.config import PolicyConfig
+    from metarl.config.settings import PolicyConfig
     from metarl.networks.mlp import MlpPolicy
 
     policy = MlpPolicy(EnvSpec("any", Box(-1, 1, (3,)), Box(-1, 1, (2,)), 4), PolicyConfig((8,)))

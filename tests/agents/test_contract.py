@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from metarl.agents import catalogue
-from metarl.config import AgentConfig, TrialConfig, TrpoConfig
+from metarl.config.settings import AgentConfig, TrialConfig, TrpoConfig
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
-from metarl.envs.told import Told
+from metarl.envs.task_conditioned import TaskConditioned
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import Workers
@@ -41,7 +41,7 @@ class Subject:
     def __init__(self, name: str, env: str, config: AgentConfig | None = None):
         self.config = config or small(name)
         tasks = envs.make(env, HORIZON)
-        self.distribution = Told(tasks) if catalogue.told(self.config) else tasks
+        self.distribution = TaskConditioned(tasks) if catalogue.told(self.config) else tasks
         self.spec = self.distribution.spec
         self.env = self.distribution.open(TASKS, EPISODES, Workers(0))
         self.agent = self.built(0)

@@ -17,10 +17,10 @@ from metarl.agents import catalogue_few_shot as learners
 from metarl.agents import few_shot
 from metarl.agents.few_shot import FewShotLearner, samples_of
 from metarl.agents.few_shot_reptile import FewShotReptile
-from metarl.agents.inner.seen import MEMORY, RULE
+from metarl.agents.inner.rule import MEMORY, RULE
 from metarl.agents.outer.adam import AdamSteps
 from metarl.agents.prototypes import Prototypes
-from metarl.config import (
+from metarl.config.settings import (
     AdamConfig,
     DescentConfig,
     DirectionsConfig,
@@ -31,7 +31,7 @@ from metarl.config import (
     ReptileConfig,
     SgdConfig,
 )
-from metarl.config_few_shot import LearnerConfig, NetworkConfig
+from metarl.config.settings_few_shot import LearnerConfig, NetworkConfig
 from metarl.equations.adam import adam_start
 from metarl.errors import UserError
 from metarl.types import Examples, FewShotSpec, Params

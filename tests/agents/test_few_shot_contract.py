@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metarl.agents import catalogue_few_shot as learners
-from metarl.config import (
+from metarl.config.settings import (
     AdamConfig,
     DescentConfig,
     LearnedOptimizerConfig,
@@ -18,11 +18,11 @@ from metarl.config import (
     ReptileConfig,
     SgdConfig,
 )
-from metarl.config_few_shot import FewShotEnvConfig, LearnerConfig, NetworkConfig
+from metarl.config.settings_few_shot import FewShotEnvConfig, LearnerConfig, NetworkConfig
 from metarl.device import torch_device
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.few_shot import adaptation
+from metarl.loop.few_shot import adaptation
 from metarl.types import Examples, Params
 
 CPU = torch.device("cpu")

@@ -15,12 +15,12 @@ from metarl.agents import catalogue, chunks
 from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.outer.trpo import Trpo
-from metarl.config import AdvantageConfig, NormalisationConfig, SgdConfig, TrpoConfig
+from metarl.config.settings import AdvantageConfig, NormalisationConfig, SgdConfig, TrpoConfig
 from metarl.equations.baseline import fitted_values
 from metarl.equations.distributions import each
 from metarl.equations.vectors import ravel
 from metarl.errors import UserError
-from metarl.networks.mlp import of_tasks
+from metarl.networks.mlp import select_tasks
 from metarl.types import EnvSpec, Trajectories
 
 TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
@@ -158,7 +158,7 @@ def test_tasks_adapt_alike_in_one_group_or_each_alone(name, monkeypatch):
     for n, x in found[0].items():
         torch.testing.assert_close(found[1][n], x)
     for k in range(TASKS):
-        alone = agent.policy(of_tasks(found[0], k), obs[k])
+        alone = agent.policy(select_tasks(found[0], k), obs[k])
         for a, b in zip(together, alone, strict=True):
             torch.testing.assert_close(a.expand_as(together[0])[k], b.expand_as(alone[0]))
 

@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
 from metarl.agents.inner.ppo import Learners, PpoSteps, Samples
-from metarl.config import AdvantageConfig, PolicyConfig, PpoStepsConfig
+from metarl.config.settings import AdvantageConfig, PolicyConfig, PpoStepsConfig
 from metarl.equations.distributions import each
 from metarl.equations.returns import standardize
 from metarl.networks.mlp import MlpPolicy

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from metarl.agents.inner.sgd import Sgd
-from metarl.config import SgdConfig
+from metarl.config.settings import SgdConfig
 from metarl.equations.returns import standardize
 from metarl.equations.vectors import ravel
 from metarl.errors import UserError

@@ -13,11 +13,11 @@ from metarl.agents import catalogue
 from metarl.agents.inner.differentiable import Round
 from metarl.agents.inner.learned import LearnedSteps
 from metarl.agents.inner.mapping import ParameterMapping
-from metarl.agents.inner.seen import MEMORY, RULE
+from metarl.agents.inner.rule import MEMORY, RULE
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.ppo import SurrogateObjective
-from metarl.config import (
+from metarl.config.settings import (
     DirectionsConfig,
     LearnedOptimizerConfig,
     MappingConfig,

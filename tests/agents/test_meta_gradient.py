@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from metarl.agents.objective import AdaptationObjective
-from metarl.config import SgdConfig
+from metarl.config.settings import SgdConfig
 from metarl.equations.vectors import ravel, unravel
 
 LR = 0.3

@@ -9,10 +9,10 @@ import torch
 from gymnasium.spaces import Box, MultiDiscrete
 
 from metarl.agents.gradient_agent import GradientAgent
-from metarl.config import AgentConfig, PolicyConfig, SgdConfig, TrpoConfig
+from metarl.config.settings import AgentConfig, PolicyConfig, SgdConfig, TrpoConfig
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import EnvSpec, Step
+from metarl.types import EnvSpec, StepResult
 
 SPEC = EnvSpec("locks", Box(-1, 1, (1,)), MultiDiscrete([4, 3]), 5)
 TASKS = [{"left": 3, "right": right} for right in range(3)]
@@ -29,12 +29,12 @@ class Locks:
         self.t = 0
         return np.ones((*seeds.shape, 1), np.float32)
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> StepResult:
         self.t += 1
         rewards = (actions == self.key).sum(-1).astype(np.float32)
         no = np.zeros(rewards.shape, bool)
         obs = np.ones((*rewards.shape, 1), np.float32)
-        return Step(obs, rewards, no, no | (self.t == SPEC.horizon), no)
+        return StepResult(obs, rewards, no, no | (self.t == SPEC.horizon), no)
 
     def close(self) -> None: ...
 

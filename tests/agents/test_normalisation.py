@@ -10,9 +10,8 @@ import safetensors.torch
 import torch
 from gymnasium.spaces import Box
 
-from metarl import training
 from metarl.agents.gradient_agent import GradientAgent, TaskState
-from metarl.config import (
+from metarl.config.settings import (
     AgentConfig,
     Config,
     NormalisationConfig,
@@ -20,9 +19,10 @@ from metarl.config import (
     SgdConfig,
     TrpoConfig,
 )
-from metarl.envs.point_goal import PointEnv, PointGoal
+from metarl.envs.arrays.point_goal import PointEnv, PointGoal
 from metarl.errors import UserError
-from metarl.presets import preset
+from metarl.experiments.presets import preset
+from metarl.loop import episodes_training as training
 from metarl.runs import checkpoint
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.agents.reptile import Reptile, towards
-from metarl.config import (
+from metarl.config.settings import (
     AdvantageConfig,
     AgentConfig,
     NormalisationConfig,

@@ -1,4 +1,4 @@
-"""RL2: what the memory is told, back-propagation through a trial, and probes with known optima."""
+"""RL2: inputs, back-propagation through a trial, and probes with known optima."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.agents.outer.trial_ppo import Lessons, Steps
 from metarl.agents.rl2 import Rl2, Trials
-from metarl.config import (
+from metarl.config.settings import (
     AdvantageConfig,
     AgentConfig,
     NormalisationConfig,
@@ -21,11 +21,11 @@ from metarl.config import (
     TrialConfig,
     TrialPpoConfig,
 )
-from metarl.envs.bandit import Bandit
-from metarl.envs.point_goal import PointGoal
+from metarl.envs.arrays.bandit import Bandit
+from metarl.envs.arrays.point_goal import PointGoal
 from metarl.equations.distributions import each
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import EnvSpec, Step, Trajectories, Workers
+from metarl.types import EnvSpec, StepResult, Trajectories, Workers
 
 TASKS, STEPS, EPISODES, OBS = 3, 6, 5, 2
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ class Part:
     def send(self, actions: np.ndarray) -> None:
         self.t += 1
         last = self.t == self.lengths
-        self.step = Step(
+        self.step = StepResult(
             self.first_obs(),
             actions[..., 0].astype(np.float32) + self.chance[..., self.t],
             last & (self.lengths < STEPS),
@@ -64,7 +64,7 @@ class Part:
             last & False,
         )
 
-    def receive(self) -> Step:
+    def receive(self) -> StepResult:
         return self.step
 
 
@@ -105,7 +105,7 @@ def test_one_pass_gives_the_log_probabilities_of_acting(cell, space, parts):
     update(agent)
     state, rounds = played(agent, 1, parts)
     steps = agent.trial_steps(state, rounds[-1])
-    shown = torch.cat([x for _, x in agent.outer.passes(agent.meta, steps.told)], 1)
+    shown = torch.cat([x for _, x in agent.outer.passes(agent.meta, steps.inputs)], 1)
     found = agent.policy.distribution(agent.meta, shown).log_probs(steps.actions)
     assert 3 * STEPS > steps.mask.sum(1).max() > steps.mask.sum(1).min()
     torch.testing.assert_close(found[steps.mask], steps.log_probs[steps.mask], atol=1e-5, rtol=0)
@@ -120,18 +120,18 @@ def test_a_trial_is_told_what_came_before_each_of_its_steps():
     unit = float(agent.rewards.m2 / agent.rewards.count + agent.rewards.mean**2) ** 0.5
     for k in range(TASKS):
         for e in range(EPISODES):
-            row, told = k * EPISODES + e, []
+            row, inputs = k * EPISODES + e, []
             before = [0.0] * 5
             for episode in rounds:
                 for t in range(int(episode.mask[k, :, e].sum())):
                     obs = agent.normaliser.obs(episode.obs[k, t, e])
-                    told.append([*obs.tolist(), *before])
+                    inputs.append([*obs.tolist(), *before])
                     action, reward = int(episode.actions[k, t, e]), episode.rewards[k, t, e]
                     one_hot = [float(a == action) for a in range(3)]
                     before = [*one_hot, float(reward) / unit, 0.0]
                 before[-1] = 1.0
-            assert int(steps.mask[row].sum()) == len(told)
-            torch.testing.assert_close(steps.told[row, : len(told)], torch.tensor(told))
+            assert int(steps.mask[row].sum()) == len(inputs)
+            torch.testing.assert_close(steps.inputs[row, : len(inputs)], torch.tensor(inputs))
 
 
 @cells
@@ -165,7 +165,7 @@ def test_a_trial_begins_with_nothing_remembered():
     state, again = played(agent, 0)
     assert all(torch.equal(a.actions, b.actions) for a, b in zip(first, again, strict=True))
     assert all(x.any() for x in state.pasts[0].memory)
-    assert not any(x.any() for x in agent.nothing(TASKS, EPISODES).memory)
+    assert not any(x.any() for x in agent.empty_past(TASKS, EPISODES).memory)
     obs, noise = torch.ones(TASKS, EPISODES, OBS), torch.zeros(TASKS, EPISODES, 3)
     start, later = (
         agent.actor(known, slice(0, EPISODES))(obs, None, noise)[1][0]
@@ -206,11 +206,14 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
 
     def expected(cut: int) -> dict[str, Tensor]:
         leaves = {name: x.requires_grad_() for name, x in params.items()}
-        memory, loss = agent.policy.nothing(len(lessons.told), like=lessons.told), torch.zeros(())
-        for t in range(lessons.told.shape[1]):
+        memory, loss = (
+            agent.policy.empty_memory(len(lessons.inputs), like=lessons.inputs),
+            torch.zeros(()),
+        )
+        for t in range(lessons.inputs.shape[1]):
             if t % cut == 0:
                 memory = tuple(x.detach() for x in memory)
-            shown, memory = agent.policy.run(leaves, lessons.told[:, t : t + 1], memory)
+            shown, memory = agent.policy.run(leaves, lessons.inputs[:, t : t + 1], memory)
             policy = agent.policy.distribution(leaves, shown[:, 0])
             ratio = (policy.log_probs(lessons.actions[:, t]) - lessons.log_probs[:, t]).exp()
             advantage = lessons.advantages[:, t]
@@ -270,7 +273,7 @@ def test_advantages_go_on_over_the_ends_of_episodes():
     lessons, _ = agent.outer.lessons(agent.meta, steps, seen)
     mean, unit = float(seen.mean), float((seen.m2 / seen.count).sqrt())
     shown, _ = agent.policy.run(
-        agent.meta, steps.told, agent.policy.nothing(len(steps.told), like=steps.told)
+        agent.meta, steps.inputs, agent.policy.empty_memory(len(steps.inputs), like=steps.inputs)
     )
     values = mean + unit * agent.policy.value(agent.meta, shown).detach()
     advantages, returns = torch.zeros_like(values), torch.zeros_like(values)
@@ -292,7 +295,7 @@ def test_advantages_go_on_over_the_ends_of_episodes():
         torch.testing.assert_close(found[steps.mask], expected[steps.mask], atol=1e-4, rtol=1e-4)
     assert (lessons.weights > 0).equal(steps.mask)
     some = lessons.trials(torch.tensor([1, 4]))
-    assert torch.equal(some.told, lessons.told[[1, 4]])
+    assert torch.equal(some.inputs, lessons.inputs[[1, 4]])
     assert float(some.weights.sum()) == pytest.approx(1.0)
     first = agent.outer.returns(steps, agent_on("discrete").returns)
     assert float(first.mean) == pytest.approx(float(returns[steps.mask].mean()), rel=1e-5)

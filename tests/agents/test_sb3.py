@@ -16,11 +16,11 @@ from stable_baselines3.common.logger import Logger
 
 from metarl.agents.catalogue import default
 from metarl.agents.sb3 import Sb3Ppo, rollout
-from metarl.config import NormalisationConfig, PolicyConfig, PpoStepsConfig
+from metarl.config.settings import NormalisationConfig, PolicyConfig, PpoStepsConfig
 from metarl.envs import catalogue
-from metarl.envs.gym_tasks import gym_tasks
-from metarl.envs.parameters import Uniform
-from metarl.envs.task_vec_env import TaskVecEnv
+from metarl.envs.gym.parameters import Uniform
+from metarl.envs.gym.task_vec_env import TaskVecEnv
+from metarl.envs.gym.tasks import gym_tasks
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError
 from metarl.sampling.collect import returns_of

@@ -16,10 +16,10 @@ from stable_baselines3 import PPO
 from metarl.agents.catalogue import build, default
 from metarl.agents.gradient_agent import TaskState
 from metarl.agents.sb3_export import export
-from metarl.config import NormalisationConfig
-from metarl.equations.moments import Moments
+from metarl.config.settings import NormalisationConfig
+from metarl.equations.running_stats import RunningStats
 from metarl.errors import UserError
-from metarl.networks.mlp import of_tasks
+from metarl.networks.mlp import select_tasks
 from metarl.types import EnvSpec
 
 K, OBS = 3, 4
@@ -60,9 +60,9 @@ def agent_on(kind: str, name: str = "maml-trpo", normalised: bool = False, **pol
     agent: Any = build(spec, config, np.random.default_rng(0), torch.device("cpu"))
     if normalised:
 
-        def seen(*shape: int) -> Moments:
+        def seen(*shape: int) -> RunningStats:
             mean, m2 = (torch.rand(shape, dtype=torch.float64) for _ in range(2))
-            return Moments(torch.tensor(7.0, dtype=torch.float64), 2 * mean - 1, 20 * m2 + 5)
+            return RunningStats(torch.tensor(7.0, dtype=torch.float64), 2 * mean - 1, 20 * m2 + 5)
 
         statistics = {"obs": seen(OBS), "returns": seen()}
         agent.normaliser = agent.normaliser._replace(seen=statistics)
@@ -85,7 +85,7 @@ def observations(num: int = 200) -> torch.Tensor:
 def assert_predicts(ppo: PPO, agent, params, task: int):
     """The mode of the task's own distribution, clipped to the box as environments do."""
     obs = observations()
-    distribution = agent.policy(of_tasks(params, task), agent.normaliser.obs(obs))
+    distribution = agent.policy(select_tasks(params, task), agent.normaliser.obs(obs))
     mode = distribution.mode().detach().numpy()
     if isinstance(agent.spec.action_space, Box):
         mode = np.clip(mode, -1, 1)
@@ -150,7 +150,7 @@ def test_the_value_function_of_reptile_comes_along_in_units_of_raw_rewards():
     state = agent.begin()
     state = state._replace(learners=state.learners._replace(params=adapted(state.learners.params)))
     ppo = export(agent, state, 1, Noise(SPACES["box"]), SETTINGS)
-    params, obs = of_tasks(state.learners.params, 1), observations()
+    params, obs = select_tasks(state.learners.params, 1), observations()
     assert_predicts(ppo, agent, state.learners.params, 1)
     returns = agent.normaliser.seen["returns"]
     unit = math.sqrt(float(returns.m2 / returns.count))

@@ -17,7 +17,7 @@ from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
 from metarl.agents.outer.ppo import Ppo, Reading, SurrogateObjective
 from metarl.agents.surrogate_agent import SurrogateAgent
-from metarl.config import AgentConfig, PolicyConfig, PpoConfig, SgdConfig
+from metarl.config.settings import AgentConfig, PolicyConfig, PpoConfig, SgdConfig
 from metarl.equations.adam import adam_start
 from metarl.equations.distributions import each
 from metarl.equations.losses import clipped_gain, surrogate_gain
@@ -255,7 +255,7 @@ def test_the_exploration_term_credits_the_support(problem):
     params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
     _, actions, _, weights, _ = added.supports[0].batch
     log_probs = problem.policy(params, added.supports[0].obs).log_probs(actions)
-    credit = (added.outcomes[:, None] * weights * log_probs).sum(1).mean()
+    credit = (added.adapted_returns[:, None] * weights * log_probs).sum(1).mean()
     expected = torch.autograd.grad(credit, list(params.values()))
     a, b = (x.gradient(problem.params)[0] for x in (without, added))
     torch.testing.assert_close([a[name] - b[name] for name in a], list(expected))

@@ -14,7 +14,7 @@ from metarl.checking.findings import Finding, summary
 from metarl.checking.options import CheckOptions
 from metarl.checking.play import Subject
 from metarl.envs import catalogue
-from metarl.envs.gym_tasks import class_tasks
+from metarl.envs.gym.tasks import class_tasks
 
 QUICK = CheckOptions(tasks=6, episodes=4, workers=0)
 

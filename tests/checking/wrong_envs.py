@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, Text
 from gymnasium.wrappers import TransformReward
 
-from metarl import Choice, EnvSpec, Step, Task, Uniform, Workers, gym_tasks
+from metarl import Choice, EnvSpec, StepResult, Task, Uniform, Workers, gym_tasks
 
 HORIZON = 12
 GYMNASIUMS_SEEDS = (None, 123, 456)
@@ -298,7 +298,7 @@ class Points:
             return self.state.astype(np.float64)
         return self.state if self.fault == "overwrites" else self.state.copy()
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> StepResult:
         self.steps += 1
         self.state += 0.1 * np.clip(actions, -1.0, 1.0)
         obs = self.state.copy()
@@ -327,7 +327,7 @@ class Points:
                 obs[-1, -1] = np.nan
             case "raises":
                 raise OverflowError("too far")
-        return Step(obs, rewards, terminated, truncated, never.copy())  # pyright: ignore[reportArgumentType]
+        return StepResult(obs, rewards, terminated, truncated, never.copy())  # pyright: ignore[reportArgumentType]
 
     def close(self) -> None:
         if self.fault == "close":

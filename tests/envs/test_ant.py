@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metarl.envs.ant import VARIANTS, load_model
+from metarl.envs.mujoco.ant import VARIANTS, load_model
 
 
 def settle(data, qpos, qvel, control):

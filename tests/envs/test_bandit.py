@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metarl.envs import catalogue
-from metarl.envs.bandit import Bandit
+from metarl.envs.arrays.bandit import Bandit
 from metarl.envs.splits import held_out
 from metarl.types import Workers
 

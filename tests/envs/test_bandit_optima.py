@@ -8,7 +8,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from metarl.envs.bandit_optima import Policy, gittins, gittins_indices, informed, play, thompson
+from metarl.envs.arrays.bandit_optima import (
+    Policy,
+    gittins,
+    gittins_indices,
+    informed,
+    play,
+    thompson,
+)
 
 Counts = tuple[tuple[int, int], ...]
 """Successes and failures of each arm."""

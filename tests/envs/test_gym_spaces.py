@@ -17,7 +17,7 @@ from gymnasium.spaces import (
 )
 from gymnasium.spaces.utils import flatten, flatten_space
 
-from metarl.envs.gym_spaces import decoder, flat_actions, flat_observations, observer
+from metarl.envs.gym.spaces import decoder, flat_actions, flat_observations, observer
 from metarl.errors import UserError
 from metarl.sampling.rows import RowError
 

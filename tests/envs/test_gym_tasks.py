@@ -13,10 +13,10 @@ from gymnasium.spaces import Box
 
 from metarl import Choice, LogUniform, Uniform, gym_tasks
 from metarl.envs import own_tasks
-from metarl.envs.attribute_paths import attribute_path
-from metarl.errors import UserError
+from metarl.envs.gym.attribute_paths import attribute_path
+from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.rows import RowError
-from metarl.types import EnvFaultError, Workers
+from metarl.types import Workers
 
 GRAVITY = {"gravity": Uniform(5, 15)}
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from metarl.envs import catalogue
-from metarl.envs.half_cheetah import load_model
-from metarl.envs.planar import PlanarChain
+from metarl.envs.mujoco.half_cheetah import load_model
+from metarl.envs.mujoco.planar import PlanarChain
 from metarl.types import Workers
 
 

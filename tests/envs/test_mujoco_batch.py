@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from metarl.types import DivergedError
+from metarl.errors import DivergedError
 
 NAMES = ["half-cheetah-vel:maml2017", "half-cheetah-dir:varibad", "ant-vel:maml2017"]
 

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from metarl.envs.parameters import Choice, LogUniform, ParameterTasks, Uniform
-from metarl.envs.plain_tasks import FixedTasks
+from metarl.envs.gym.parameters import Choice, LogUniform, ParameterTasks, Uniform
+from metarl.envs.gym.plain_tasks import FixedTasks
 from metarl.envs.splits import held_out
 from metarl.errors import UserError
 

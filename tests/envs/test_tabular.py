@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarl.envs.tabular import TabularMdp, mdp_of
+from metarl.envs.arrays.tabular import TabularMdp, mdp_of
 from metarl.types import Workers
 
 TASKS = [{"mdp": 5}, {"mdp": 2**31 + 3}]

@@ -11,7 +11,7 @@ from stable_baselines3.common.env_checker import check_env
 
 from metarl import keys
 from metarl.envs import catalogue
-from metarl.envs.task_vec_env import TaskEnv, TaskVecEnv
+from metarl.envs.gym.task_vec_env import TaskEnv, TaskVecEnv
 from metarl.types import Workers
 
 NAMES = [

@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch.func import jvp, vjp, vmap
 
-from metarl.config import PolicyConfig
+from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import each
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError

@@ -8,7 +8,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
-from metarl.config import PolicyConfig, TrialConfig
+from metarl.config.settings import PolicyConfig, TrialConfig
 from metarl.device import torch_device
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import EnvSpec, Params
@@ -26,7 +26,7 @@ def policy_of(cell, space: str = "discrete", hidden: tuple[int, ...] = (6,)) -> 
 
 
 def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
-    """Parameters, what a few steps are told, and a memory; float64."""
+    """Parameters, what a few steps are inputs, and a memory; float64."""
     g = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -34,15 +34,15 @@ def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
 
     start = policy.init(np.random.default_rng(0))
     params = {name: x.double() + 0.1 * normal(*x.shape) for name, x in start.items()}
-    told = normal(TRIALS, STEPS, policy.sizes[0])
-    nothing = policy.nothing(TRIALS, like=told)
-    return params, told, tuple(x + normal(*x.shape).tanh() for x in nothing)
+    inputs = normal(TRIALS, STEPS, policy.sizes[0])
+    nothing = policy.empty_memory(TRIALS, like=inputs)
+    return params, inputs, tuple(x + normal(*x.shape).tanh() for x in nothing)
 
 
-def by_hand(params: Params, told: Tensor, memory: Memory) -> Memory:
+def by_hand(params: Params, inputs: Tensor, memory: Memory) -> Memory:
     """One step of one encoder layer and the cell: arXiv:1406.1078 with the reset gate on the
     product, or Hochreiter and Schmidhuber's with a forget gate."""
-    x = torch.tanh(told @ params["encoder0.weight"].mT + params["encoder0.bias"])
+    x = torch.tanh(inputs @ params["encoder0.weight"].mT + params["encoder0.bias"])
     own = x @ params["cell.weight_ih"].mT + params["cell.bias_ih"]
     past = memory[0] @ params["cell.weight_hh"].mT + params["cell.bias_hh"]
     if len(memory) == 1:
@@ -57,10 +57,10 @@ def by_hand(params: Params, told: Tensor, memory: Memory) -> Memory:
 @cells
 def test_a_run_is_the_cells_equations_step_by_step(cell):
     policy = policy_of(cell)
-    params, told, memory = problem(policy)
-    shown, last = policy.run(params, told, memory)
+    params, inputs, memory = problem(policy)
+    shown, last = policy.run(params, inputs, memory)
     for t in range(STEPS):
-        memory = by_hand(params, told[:, t], memory)
+        memory = by_hand(params, inputs[:, t], memory)
         torch.testing.assert_close(shown[:, t], memory[0])
     for found, expected in zip(last, memory, strict=True):
         torch.testing.assert_close(found, expected)
@@ -70,13 +70,13 @@ def test_a_run_is_the_cells_equations_step_by_step(cell):
 def test_memory_after_sequences_of_their_own_lengths(cell):
     """Each row's last valid step; what follows it may be anything."""
     policy = policy_of(cell)
-    params, told, memory = problem(policy)
+    params, inputs, memory = problem(policy)
     lengths = torch.tensor([3, 7, 1, 5])
-    padded = torch.where(torch.arange(STEPS)[None, :, None] < lengths[:, None, None], told, 1e6)
+    padded = torch.where(torch.arange(STEPS)[None, :, None] < lengths[:, None, None], inputs, 1e6)
     found = policy.after(params, padded, lengths, memory)
     for row, length in enumerate(lengths):
         own = slice(row, row + 1)
-        _, last = policy.run(params, told[own, :length], tuple(x[own] for x in memory))
+        _, last = policy.run(params, inputs[own, :length], tuple(x[own] for x in memory))
         for x, y in zip(found, last, strict=True):
             torch.testing.assert_close(x[own], y)
 
@@ -85,12 +85,12 @@ def test_memory_after_sequences_of_their_own_lengths(cell):
 @spaces
 def test_derivatives_of_policy_and_value_against_finite_differences(cell, space):
     policy = policy_of(cell, space)
-    params, told, memory = problem(policy)
+    params, inputs, memory = problem(policy)
     names = list(params)
 
     def outputs(*leaves: Tensor) -> tuple[Tensor, ...]:
         own = dict(zip(names, leaves, strict=True))
-        shown, _ = policy.run(own, told, memory)
+        shown, _ = policy.run(own, inputs, memory)
         return (*policy.distribution(own, shown), policy.value(own, shown))
 
     leaves = tuple(x.requires_grad_() for x in params.values())
@@ -134,11 +134,11 @@ def test_a_gpu_shows_the_same_and_derives_the_same(cell):
     policy, device = policy_of(cell), torch_device("cuda")
     found = []
     for where in (torch.device("cpu"), device):
-        params, told, memory = problem(policy)
+        params, inputs, memory = problem(policy)
         leaves = {k: v.float().to(where).requires_grad_() for k, v in params.items()}
-        told, memory = told.float().to(where), tuple(x.float().to(where) for x in memory)
-        shown, last = policy.run(leaves, told, memory)
-        some = policy.after(leaves, told, torch.tensor([3, 7, 1, 5]), memory)
+        inputs, memory = inputs.float().to(where), tuple(x.float().to(where) for x in memory)
+        shown, last = policy.run(leaves, inputs, memory)
+        some = policy.after(leaves, inputs, torch.tensor([3, 7, 1, 5]), memory)
         loss = policy.value(leaves, shown).square().mean() + sum(x.square().mean() for x in some)
         gradient = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
         found.append([x.cpu() for x in (shown, *last, *some, *gradient) if x is not None])

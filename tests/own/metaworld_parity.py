@@ -23,7 +23,7 @@ import mujoco
 import numpy as np
 from metaworld.policies import ENV_POLICY_MAP
 
-from metarl.config import MetaWorldConfig
+from metarl.config.settings import MetaWorldConfig
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.envs.metaworld.distribution import MetaWorld, benchmark
 from metarl.envs.metaworld.goals import goals_of

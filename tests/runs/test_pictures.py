@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import UserError
-from metarl.published import Curve, Published
+from metarl.experiments.published import Curve, Published
 from metarl.runs import directory, environment, plot_style
 from metarl.runs.adaptation import Adaptation, Outcome, write_json
 from metarl.runs.adaptation_plot import adaptation_figure

@@ -10,9 +10,10 @@ import torch
 from gymnasium.spaces import Box
 
 from metarl.equations.gaussian import Gaussian
+from metarl.errors import EnvFaultError
 from metarl.sampling.collect import collect, draw, memoryless, returns_of
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import EnvFaultError, EnvSpec, Step
+from metarl.types import EnvSpec, StepResult
 
 SPEC = EnvSpec("counter", Box(-np.inf, np.inf, (2,)), Box(-1, 1, (1,)), 6)
 
@@ -35,7 +36,7 @@ class Counter:
         episode = np.broadcast_to(np.arange(self.shape[1]), self.shape)
         return np.stack([np.full(self.shape, self.t), episode], -1).astype(np.float32)
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray) -> StepResult:
         assert actions.shape == (*self.shape, 1)
         self.t += 1
         ends = np.arange(self.shape[1]) + 2
@@ -47,7 +48,7 @@ class Counter:
         obs[:, (self.t > ends) & (ends < 5)] = (
             np.nan
         )  # what an environment says after its end is anything
-        return Step(obs, reward, terminated, truncated, solved)
+        return StepResult(obs, reward, terminated, truncated, solved)
 
     def close(self) -> None: ...
 
@@ -90,7 +91,7 @@ def test_what_is_no_number_is_named_while_its_episode_lasts(field):
     """Episode 0 is over when its observation becomes nan; the third is not."""
 
     class Broken(Counter):
-        def step(self, actions: np.ndarray) -> Step:
+        def step(self, actions: np.ndarray) -> StepResult:
             step = super().step(actions)
             if self.t == 4:
                 values = getattr(step, field)

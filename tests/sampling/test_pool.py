@@ -19,11 +19,11 @@ from family import left_in_shared_memory, workers_alive
 
 from metarl.envs import catalogue
 from metarl.equations.gaussian import Gaussian
-from metarl.errors import UserError, WorkersFailedError
+from metarl.errors import EnvFaultError, UserError, WorkersFailedError
 from metarl.sampling import worker
 from metarl.sampling.collect import collect, draw, memoryless
 from metarl.sampling.processes import WorkerWarning
-from metarl.types import EnvFaultError, Step, TaskDistribution, Trajectories, Workers
+from metarl.types import StepResult, TaskDistribution, Trajectories, Workers
 
 K, E = 3, 5
 CPU = torch.device("cpu")
@@ -119,7 +119,7 @@ def test_what_a_step_returned_is_the_callers(strange_envs):
     obs = env.reset(np.arange(K * E, dtype=np.uint64).reshape(K, E))
     kept = obs.copy()
     first = env.step(np.ones((K, E, 1), np.float32))
-    copies = Step(*(x.copy() for x in first))
+    copies = StepResult(*(x.copy() for x in first))
     env.step(np.ones((K, E, 1), np.float32))
     np.testing.assert_array_equal(obs, kept)
     for now, then in zip(first, copies, strict=True):

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from metarl.agents.inner.seen import Seen
-from metarl.config import SgdConfig
+from metarl.agents.inner.rule import Seen
+from metarl.config.settings import SgdConfig
 from metarl.types import Params
 
 SIZE = "lr."

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch
 from metarl.agents.inner.sgd import Sgd
-from metarl.config import SgdConfig
+from metarl.config.settings import SgdConfig
 from metarl.equations.dice import dice_loss
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.losses import score_function_loss, surrogate_gain
-from metarl.networks.mlp import MlpPolicy, one_for_each
+from metarl.networks.mlp import MlpPolicy, expand_to_tasks
 from metarl.types import Params, Trajectories
 
 
@@ -83,7 +83,7 @@ class DifferentiableSgd(Sgd):
         followed = any(x.requires_grad for x in params.values())
         num_tasks = support.obs.shape[0]
         with torch.enable_grad():
-            own = one_for_each(params, self.moved, num_tasks)
+            own = expand_to_tasks(params, self.moved, num_tasks)
             here = self.policy({**params, **own}, support.obs)
             gradient = torch.autograd.grad(
                 self.loss(here, support).sum(),

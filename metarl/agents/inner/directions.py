@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.inner.seen import RULE, Seen
-from metarl.config import DirectionsConfig
+from metarl.agents.inner.rule import RULE, Seen
+from metarl.config.settings import DirectionsConfig
 from metarl.networks.set_encoder import SetEncoder
 from metarl.types import Params
 

@@ -10,15 +10,15 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch
 from metarl.agents.inner.differentiable import Round, policy_loss
+from metarl.agents.inner.rule import MEMORY, Rule, Seen
 from metarl.agents.inner.rules import rule_of, shortened
-from metarl.agents.inner.seen import MEMORY, Rule, Seen
 from metarl.agents.inner.sgd import LossHessian, loss_cotangent
-from metarl.config import LearnedConfig
+from metarl.config.settings import LearnedConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.losses import score_function_loss
 from metarl.networks.action_inputs import ActionInputs
 from metarl.networks.linearised import LinearisedMlp
-from metarl.networks.mlp import MlpPolicy, one_for_each
+from metarl.networks.mlp import MlpPolicy, expand_to_tasks
 from metarl.types import EnvSpec, Params
 
 LOSS = "loss"
@@ -68,7 +68,7 @@ class LearnedSteps:
         followed = any(x.requires_grad for x in params.values())
         batch = support.batch
         with torch.enable_grad():
-            own = one_for_each(params, self.rule.moved, len(batch.obs))
+            own = expand_to_tasks(params, self.rule.moved, len(batch.obs))
             here = self.policy({**params, **own}, batch.obs)
             loss, gradient = policy_loss(here, support, "score", self.ratio), {}
             if self.rule.gradients:
@@ -124,7 +124,7 @@ class KeptStep:
     ):
         self.gradient, self.hessian = seen.gradient, hessian
         constants = {name: x.detach() for name, x in params.items()}
-        own = one_for_each(constants, rule.moved, len(seen.weights))
+        own = expand_to_tasks(constants, rule.moved, len(seen.weights))
         rest = {n: x.requires_grad_() for n, x in constants.items() if n not in own}
         self.leaves = {**rest, **own}
         self.shared = [n for n in rest if not n.startswith(MEMORY)]

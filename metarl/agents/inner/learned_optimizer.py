@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.inner.seen import MEMORY, RULE, Seen
-from metarl.config import LearnedOptimizerConfig
+from metarl.agents.inner.rule import MEMORY, RULE, Seen
+from metarl.config.settings import LearnedOptimizerConfig
 from metarl.equations.gates import log_and_sign, lstm_cell
 from metarl.networks.coordinates import Coordinates
 from metarl.networks.mlp import initial_weight

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import linear
 
-from metarl.agents.inner.seen import MEMORY, RULE, Seen
-from metarl.config import MetaLstmConfig
+from metarl.agents.inner.rule import MEMORY, RULE, Seen
+from metarl.config.settings import MetaLstmConfig
 from metarl.equations.gates import log_and_sign
 from metarl.networks.coordinates import Coordinates
 from metarl.networks.mlp import initial_weight

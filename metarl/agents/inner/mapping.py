@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.inner.seen import MEMORY, RULE, Seen
-from metarl.config import MappingConfig
+from metarl.agents.inner.rule import MEMORY, RULE, Seen
+from metarl.config.settings import MappingConfig
 from metarl.networks.mlp import Mlp
 from metarl.networks.set_encoder import SetEncoder
 from metarl.types import Params

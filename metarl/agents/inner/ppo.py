@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import AdvantageConfig, PpoStepsConfig
+from metarl.config.settings import AdvantageConfig, PpoStepsConfig
 from metarl.equations.adam import AdamState, adam_start, adam_step, clip_norm
 from metarl.equations.losses import clipped_gain
 from metarl.equations.ppo import following_values, value_loss

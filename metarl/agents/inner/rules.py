@@ -10,8 +10,8 @@ from metarl.agents.inner.directions import Directions
 from metarl.agents.inner.learned_optimizer import LearnedOptimizer
 from metarl.agents.inner.lstm import MetaLstm
 from metarl.agents.inner.mapping import ParameterMapping
-from metarl.agents.inner.seen import Rule
-from metarl.config import (
+from metarl.agents.inner.rule import Rule
+from metarl.config.settings import (
     DirectionsConfig,
     LearnedConfig,
     LearnedOptimizerConfig,

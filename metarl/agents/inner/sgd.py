@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agents.batch import Batch
 from metarl.agents.inner.descent import SIZE, Descent, StepSizes, all_of, descend, head_of
-from metarl.config import SgdConfig
+from metarl.config.settings import SgdConfig
 from metarl.equations.distributions import Curvature, each
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError

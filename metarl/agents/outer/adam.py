@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from metarl.config import AdamConfig
+from metarl.config.settings import AdamConfig
 from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict, adam_step, clip_norm
 from metarl.types import Metrics, Params
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.agents.chunks import chunks
 from metarl.agents.inner.differentiable import DifferentiableSgd, Round
 from metarl.agents.inner.learned import LearnedSteps
-from metarl.config import PpoConfig
+from metarl.config.settings import PpoConfig
 from metarl.equations.adam import AdamState, adam_step, clip_norm
 from metarl.equations.losses import clipped_gain
 from metarl.networks.mlp import MlpPolicy
@@ -64,13 +64,13 @@ class SurrogateObjective:
         config: PpoConfig,
         supports: Sequence[Round],
         query: Round,
-        outcomes: Tensor,
+        adapted_returns: Tensor,
         fixed: Params | None = None,
     ):
-        """`outcomes` [K]: each task's return after adaptation, standardised over tasks. `fixed`:
+        """`adapted_returns` [K]: mean returns after adaptation, standardised over tasks. `fixed`:
         what tasks start from besides the meta-parameters, where that is not learned."""
         self.policy, self.rule, self.config = policy, rule, config
-        self.supports, self.query, self.outcomes = supports, query, outcomes
+        self.supports, self.query, self.adapted_returns = supports, query, adapted_returns
         self.num_tasks, self.fixed = query.obs.shape[0], fixed or {}
 
     def gradient(self, meta: Params) -> tuple[Params, Reading]:
@@ -97,21 +97,21 @@ class SurrogateObjective:
 
     def _read(self, meta: Params, rows: slice) -> Reading:
         """The part of some tasks in the means over all."""
-        params, credit = self.policy.begin({**self.fixed, **meta}), self.outcomes[rows, None]
-        exploration = inner_kl = self.outcomes.new_zeros(())
+        params, credit = self.policy.begin({**self.fixed, **meta}), self.adapted_returns[rows, None]
+        exploration = inner_kl = self.adapted_returns.new_zeros(())
         for index, whole in enumerate(self.supports):
             support = whole.tasks(rows)
             params, here = self.rule.follow(params, support, index)
             _, actions, _, weights, _ = support.batch
-            taken, before = here.log_probs(actions), support.behaviour.log_probs(actions)
-            gain, _ = clipped_gain(taken, before, credit, weights, self.config.clip)
+            log_probs, before = here.log_probs(actions), support.behaviour.log_probs(actions)
+            gain, _ = clipped_gain(log_probs, before, credit, weights, self.config.clip)
             exploration = exploration + gain.sum()
             inner_kl = inner_kl + (weights * support.behaviour.kl(here)).sum()
         query = self.query.tasks(rows)
         obs, actions, advantages, weights, _ = query.batch
         new = self.policy(params, obs)
-        taken, before = new.log_probs(actions), query.behaviour.log_probs(actions)
-        gain, clipped = clipped_gain(taken, before, advantages, weights, self.config.clip)
+        log_probs, before = new.log_probs(actions), query.behaviour.log_probs(actions)
+        gain, clipped = clipped_gain(log_probs, before, advantages, weights, self.config.clip)
         entropy, kl = (weights * new.entropy()).sum(), (weights * query.behaviour.kl(new)).sum()
         inner_kl = inner_kl / max(1, len(self.supports))
         parts = (gain.sum(), exploration, entropy, inner_kl, kl, clipped.sum())

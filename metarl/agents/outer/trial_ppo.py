@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.config import AdvantageConfig, TrialPpoConfig
+from metarl.config.settings import AdvantageConfig, TrialPpoConfig
 from metarl.device import torch_threads
 from metarl.equations.adam import AdamState, adam_step, clip_norm
 from metarl.equations.losses import clipped_gain
-from metarl.equations.moments import Moments, deviation, merge, moments_of
 from metarl.equations.ppo import explained_variance, value_loss
 from metarl.equations.returns import discounted_returns, gae, standardize
+from metarl.equations.running_stats import RunningStats, deviation, merge, stats_of
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Metrics, Params
 
@@ -34,7 +34,7 @@ from metarl.types import Metrics, Params
 class Steps(NamedTuple):
     """The steps of N trials, what was played of them."""
 
-    told: Tensor  # [N, L, obs_dim + before_dim], the network's inputs
+    inputs: Tensor  # [N, L, obs_dim + before_dim], the network's inputs
     actions: Tensor  # [N, L, act_dim]
     log_probs: Tensor  # [N, L], of who acted
     rewards: Tensor  # [N, L]
@@ -56,7 +56,7 @@ class Steps(NamedTuple):
 class Lessons(NamedTuple):
     """What a gradient step reads of some trials."""
 
-    told: Tensor
+    inputs: Tensor
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor  # [N, L], standardised over all trials
@@ -97,10 +97,10 @@ class TrialPpo:
         self,
         meta: Params,
         adam: AdamState,
-        returns: Moments,
+        returns: RunningStats,
         steps: Steps,
         rng: np.random.Generator,
-    ) -> tuple[Params, AdamState, Moments, Metrics]:
+    ) -> tuple[Params, AdamState, RunningStats, Metrics]:
         """New parameters, moments of gradients and of returns, by a round of trials.
 
         All stays as it was, and `skipped` is 1, where a loss, gradient or KL is not finite.
@@ -125,16 +125,16 @@ class TrialPpo:
             return meta, adam, returns, {**found, "skipped": 1.0, **explained}
         return params, moments, seen, {**found, "skipped": 0.0, **explained}
 
-    def returns(self, steps: Steps, before: Moments) -> Moments:
+    def returns(self, steps: Steps, before: RunningStats) -> RunningStats:
         """What is known of discounted returns, from each step to its trial's end, with these."""
         rest = discounted_returns(steps.rewards.mT, steps.ended.mT, self.advantages.discount).mT
-        return merge(before, moments_of(rest, steps.mask))
+        return merge(before, stats_of(rest, steps.mask))
 
     @torch.no_grad()
-    def lessons(self, meta: Params, steps: Steps, seen: Moments) -> tuple[Lessons, Metrics]:
+    def lessons(self, meta: Params, steps: Steps, seen: RunningStats) -> tuple[Lessons, Metrics]:
         """Advantages by GAE over whole trials, and targets in deviations of the returns `seen`."""
         mean, unit = seen.mean.to(steps.rewards), deviation(seen).to(steps.rewards)
-        normal = [self.policy.value(meta, shown) for _, shown in self.passes(meta, steps.told)]
+        normal = [self.policy.value(meta, shown) for _, shown in self.passes(meta, steps.inputs)]
         values = mean + unit * torch.cat(normal, 1)
         beyond = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
         ended, config = steps.ended.mT, self.advantages
@@ -147,16 +147,16 @@ class TrialPpo:
         flat = [x.flatten() for x in (values, targets, weights)]
         standard = standardize(advantages.flatten(), flat[-1]).view_as(advantages)
         lessons = Lessons(
-            steps.told, steps.actions, steps.log_probs, standard, (targets - mean) / unit, weights
+            steps.inputs, steps.actions, steps.log_probs, standard, (targets - mean) / unit, weights
         )
         return lessons, {"value/explained_variance": float(explained_variance(*flat))}
 
-    def passes(self, params: Params, told: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """What the cell shows in each chunk of the steps told [N, L, ...]."""
-        memory = self.policy.nothing(len(told), like=told)
-        for start in range(0, told.shape[1], self.config.chunk):
+    def passes(self, params: Params, inputs: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yields each chunk of the steps and the cell's output over it, of inputs [N, L, ...]."""
+        memory = self.policy.empty_memory(len(inputs), like=inputs)
+        for start in range(0, inputs.shape[1], self.config.chunk):
             span = slice(start, start + self.config.chunk)
-            shown, memory = self.policy.run(params, told[:, span], memory)
+            shown, memory = self.policy.run(params, inputs[:, span], memory)
             memory = tuple(x.detach() for x in memory)
             yield span, shown
 
@@ -166,9 +166,9 @@ class TrialPpo:
         On a processor the two halves of the trials go side by side, since a recurrence keeps one
         core busy. There are two on any machine, so that sums have the same order.
         """
-        if lessons.told.is_cuda:
+        if lessons.inputs.is_cuda:
             return self._gradient(params, entropy, lessons)
-        halves = torch.arange(len(lessons.told)).tensor_split(2)
+        halves = torch.arange(len(lessons.inputs)).tensor_split(2)
         work = partial(self._gradient, params, entropy)
         one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
         with torch_threads(1), ThreadPoolExecutor(len(halves), **one_thread) as pool:
@@ -180,7 +180,7 @@ class TrialPpo:
     @torch.no_grad()
     def evaluate(self, params: Params, lessons: Lessons) -> Reading:
         """What the loss is made of, without its gradient."""
-        passes = self.passes(params, lessons.told)
+        passes = self.passes(params, lessons.inputs)
         return _sum([self.read(params, shown, lessons.span(span)) for span, shown in passes])
 
     def _gradient(self, params: Params, entropy: float, lessons: Lessons) -> tuple[Params, Reading]:
@@ -188,7 +188,7 @@ class TrialPpo:
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         total = {name: torch.zeros_like(x) for name, x in params.items()}
         found: list[Reading] = []
-        for span, shown in self.passes(leaves, lessons.told):
+        for span, shown in self.passes(leaves, lessons.inputs):
             reading = self.read(leaves, shown, lessons.span(span))
             gradients = torch.autograd.grad(self.loss(reading, entropy), list(leaves.values()))
             for name, x in zip(total, gradients, strict=True):
@@ -197,7 +197,7 @@ class TrialPpo:
         return total, _sum(found)
 
     def entropy(self, adam: AdamState, trials: int) -> float:
-        """The weight of the entropy in the update after the steps that Adam has taken."""
+        """The weight of the entropy in the update after the steps that Adam has log_probs."""
         config = self.config
         if not config.entropy_half_life:
             return config.entropy
@@ -211,12 +211,12 @@ class TrialPpo:
 
     def read(self, params: Params, shown: Tensor, lessons: Lessons) -> Reading:
         """Where the cell shows [N, T, size]. The KL of old from new is estimated by the ratio r of
-        the actions taken, as E[r - 1 - log r] (Schulman, "Approximating KL divergence", k3)."""
+        the actions log_probs, as E[r - 1 - log r] (Schulman, "Approximating KL divergence", k3)."""
         _, actions, before, advantages, targets, weights = lessons
         distribution = self.policy.distribution(params, shown)
-        taken = distribution.log_probs(actions)
-        gain, clipped = clipped_gain(taken, before, advantages, weights, self.config.clip)
-        log_ratio = (taken - before).detach()
+        log_probs = distribution.log_probs(actions)
+        gain, clipped = clipped_gain(log_probs, before, advantages, weights, self.config.clip)
+        log_ratio = (log_probs - before).detach()
         return Reading(
             gain.sum(),
             value_loss(self.policy.value(params, shown), targets, weights).sum(),

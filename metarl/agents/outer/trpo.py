@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from metarl.agents.objective import AdaptationObjective
-from metarl.config import TrpoConfig
+from metarl.config.settings import TrpoConfig
 from metarl.equations.trust_region import conjugate_gradient, trust_region_scale
 from metarl.equations.vectors import ravel, unravel
 from metarl.types import Metrics, Params

@@ -23,8 +23,8 @@ SPARE = 3
 """Models of other classes than those in play that a share keeps: its rows move to and fro."""
 
 
-class Told(NamedTuple):
-    """What a worker is told of a task."""
+class TaskPayload(NamedTuple):
+    """What travels to a worker of one task."""
 
     name: str
     """Its class."""
@@ -62,9 +62,9 @@ class ClassShare(Share):
         self.groups: list[Group] = []
         self._steps = 0
 
-    def set_tasks(self, tasks: Mapping[int, Told]) -> None:
+    def set_tasks(self, tasks: Mapping[int, TaskPayload]) -> None:
         """Any neighbouring rows: which ones are this worker's changes with their tasks."""
-        layout = sorted((row, told.name) for row, told in tasks.items())
+        layout = sorted((row, payload.name) for row, payload in tasks.items())
         if layout != self._layout:
             self._layout = []
             of_class: dict[str, list[int]] = {}

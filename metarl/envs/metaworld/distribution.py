@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from gymnasium.spaces import Box
 
-from metarl.config import MetaWorldConfig
-from metarl.envs.metaworld.batched import TERMS, ClassShares, Told
+from metarl.config.settings import MetaWorldConfig
+from metarl.envs.metaworld.batched import TERMS, ClassShares, TaskPayload
 from metarl.envs.metaworld.classes import Split, Splits, check_rules, splits_of
 from metarl.envs.metaworld.goals import GOALS, ClassGoals, goals_of
 from metarl.envs.metaworld.reference_rows import ReferenceRows
@@ -114,7 +114,7 @@ class MetaWorld:
             classes = (name for split in self.splits for name in split.classes)
             shares = ClassShares({name: model_path(name) for name in classes}, self.spec.horizon)
             shape = num_tasks, episodes_per_task
-            return Pool(shares, self.spec, *shape, workers, self._told, TERMS, together=True)
+            return Pool(shares, self.spec, *shape, workers, self._payload, TERMS, together=True)
         rand_vecs = {
             split: {name: goals.rand_vecs for name, goals in self._goals(split).items()}
             for split in Splits._fields
@@ -147,8 +147,8 @@ class MetaWorld:
             self._drawn[split] = goals_of(self._split(split))
         return self._drawn[split]
 
-    def _told(self, task: Task) -> Told:
-        return Told(task["class"], self.snapshot(task))
+    def _payload(self, task: Task) -> TaskPayload:
+        return TaskPayload(task["class"], self.snapshot(task))
 
     def _split(self, split: str) -> Split:
         return getattr(self.splits, check_split(split))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from metarl.sampling.one_by_one import Outcome, RowFactory
+from metarl.sampling.one_by_one import RowFactory, RowStep
 from metarl.sampling.rows import DIVERGED, RowError, faults_of
 from metarl.types import Task
 
@@ -59,7 +59,7 @@ class ReferenceRow:
             obs, _ = self._env.reset()
         return obs.astype(np.float32)
 
-    def step(self, action: np.ndarray) -> Outcome:
+    def step(self, action: np.ndarray) -> RowStep:
         assert self._env is not None
         self._steps += 1
         data, passing = self._env.data, self._env.dt

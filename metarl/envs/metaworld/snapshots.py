@@ -16,7 +16,7 @@ import numpy as np
 from metaworld.env_dict import ENV_CLS_MAP
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
-import metarl.envs.mujoco_warnings  # noqa: F401  no log where one works
+import metarl.envs.mujoco.warnings  # noqa: F401  no log where one works
 
 WHOLE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 """All that the next step depends on: what the solver starts from too, and the mocap body."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.config_few_shot import FewShotEnvConfig
+from metarl.config.settings_few_shot import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
 from metarl.envs.supervised.labelled import checked_labels, plain_classes
 from metarl.errors import UserError

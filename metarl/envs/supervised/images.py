@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from metarl.config_few_shot import FewShotEnvConfig
+from metarl.config.settings_few_shot import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
 from metarl.errors import UserError
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.polynomial.legendre import legval
 
-from metarl.config_few_shot import FewShotEnvConfig
+from metarl.config.settings_few_shot import FewShotEnvConfig
 from metarl.envs.splits import quantiles, shares
 from metarl.types import Examples, FewShotSpec, Task
 

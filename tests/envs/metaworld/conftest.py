@@ -14,7 +14,7 @@ NAME = "metaworld:basketball-v3,peg-insert-side-v3,push-v3|reach-v3"
 @pytest.fixture(scope="session")
 def make():
     """`make(config, horizon)` -> the distribution, opened by a user's name."""
-    from metarl.config import MetaWorldConfig
+    from metarl.config.settings import MetaWorldConfig
     from metarl.envs import catalogue
 
     def made(config: MetaWorldConfig | None = None, horizon: int = 500) -> MetaWorld:

@@ -11,9 +11,9 @@ from metarl.envs.metaworld.batched import SPARE
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.envs.metaworld.goals import goals_of
 from metarl.envs.metaworld.snapshots import reference, set_goal
+from metarl.errors import DivergedError, EnvFaultError
 from metarl.sampling.processes import WorkerWarning
 from metarl.sampling.rows import BUSY
-from metarl.types import DivergedError, EnvFaultError
 
 QVEL = mujoco.mjtState.mjSTATE_QVEL  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -39,13 +39,13 @@ def test_workers_do_not_change_a_bit(three, tasks, opened, played):
             env.set_tasks(tasks)
             np.testing.assert_array_equal(played(env, actions), alone)
             if count == 7:
-                shares.append(str(env.crew._shares))
+                shares.append(str(env.executor._shares))
     assert len(set(shares)) > 1
 
 
 def test_shares_are_cut_by_the_time_that_they_took(three, tasks, opened, played):
     env, actions = opened(three, tasks, 5, 3), actions_for(tasks, 5)
-    busy = env.crew.rows.pulse[:, BUSY]
+    busy = env.executor.rows.pulse[:, BUSY]
     for spent, edges in (
         ([1, 1, 1], [10, 20]),
         ([4, 1, 1], [5, 10]),  # the first 10 rows took 4 of 6: 2 of 6 are due to the first 5
@@ -56,7 +56,7 @@ def test_shares_are_cut_by_the_time_that_they_took(three, tasks, opened, played)
     ):
         busy[:] = spent
         env.set_tasks(tasks)
-        assert [share.start for (share,) in env.crew._shares] == [0, *edges]
+        assert [share.start for (share,) in env.executor._shares] == [0, *edges]
         assert not busy.any()
     assert played(env, actions).shape[:2] == (6, 5)
 
@@ -66,13 +66,13 @@ def test_a_worker_that_is_lost_is_replaced_to_the_bit(three, tasks, opened, play
     actions = actions_for(tasks)
     env = opened(three, tasks, 2, 2)
     expected = played(env, actions)
-    env.crew.rows.pulse[:, BUSY] = 1, 3
+    env.executor.rows.pulse[:, BUSY] = 1, 3
     env.set_tasks(tasks)
-    assert env.crew._shares == [[slice(0, 8)], [slice(8, 12)]]
+    assert env.executor._shares == [[slice(0, 8)], [slice(8, 12)]]
     shown = [env.reset(np.zeros((6, 2), np.uint64))]
     for t, action in enumerate(actions):
         if t == 4:
-            env.crew._workers[0].process.kill()
+            env.executor._workers[0].process.kill()
         with pytest.warns(WorkerWarning, match="SIGKILL") if t == 4 else nullcontext():
             step = env.step(action)
         shown += [step.obs.copy(), step.rewards[..., None], step.success[..., None]]
@@ -141,13 +141,13 @@ def test_an_episode_is_cut_at_the_horizon(make, opened):
 
 
 def test_an_error_leaves_nothing_behind(three, tasks, opened, played):
-    """Simulations of all three processes become unstable; one error is told."""
+    """Simulations of all three processes become unstable; one error is payload."""
     actions = actions_for(tasks)
     env = opened(three, tasks, 2, 3)
     expected = played(env, actions)
     env.reset(np.zeros((6, 2), np.uint64))
     far = np.full((6, 2, 4), 1e38, np.float32)
-    own = env.crew._own.groups[0].simulations
+    own = env.executor._own.groups[0].simulations
     own._part(QVEL)[:] = np.nan
     with pytest.raises(DivergedError):
         env.step(far)
@@ -162,7 +162,7 @@ def test_an_error_leaves_nothing_behind(three, tasks, opened, played):
 def test_a_reward_that_is_no_number_is_the_environments_fault(three, tasks, opened, monkeypatch):
     env, actions = opened(three, tasks, 2, 0), actions_for(tasks)
     env.reset(np.zeros((6, 2), np.uint64))
-    pushes = env.crew._share.groups[2].simulations.kind.rules
+    pushes = env.executor._share.groups[2].simulations.kind.rules
     right = type(pushes).judge
 
     def wrong(self, *given):
@@ -181,7 +181,7 @@ def test_models_that_are_not_needed_go(make, opened):
     names = [name for name in CLASSES if name.startswith(("push", "door", "drawer", "handle"))]
     several = catalogue.make(f"metaworld:{','.join(names)}|reach-v3", 500)
     env = opened(several, several.sample(len(names), np.random.default_rng(0))[:1], 1, 0)
-    kept = env.crew._share._models
+    kept = env.executor._share._models
     for name in names:
         env.set_tasks([{"class": name, "split": "train", "goal": 0}])
         assert name in kept
@@ -212,7 +212,7 @@ def test_an_unstable_simulation_is_named(
     env.reset(np.zeros((6, 2), np.uint64))
     for action in actions[:steps_before]:
         env.step(action)
-    pegs = env.crew._share.groups[1]
+    pegs = env.executor._share.groups[1]
     assert pegs.rows.tolist() == [4, 5, 6, 7]
     pegs.simulations._part(QVEL)[3] = value
     with pytest.raises(DivergedError) as caught:

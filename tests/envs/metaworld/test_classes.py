@@ -5,7 +5,7 @@ from importlib import metadata
 import pytest
 from metaworld import env_dict
 
-from metarl.config import EnvConfig, MetaWorldConfig
+from metarl.config.settings import EnvConfig, MetaWorldConfig
 from metarl.envs import catalogue
 from metarl.envs.metaworld.classes import Split, splits_of
 from metarl.envs.metaworld.distribution import MetaWorld

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from metaworld.env_dict import ML10_V3
 
-from metarl.config import MetaWorldConfig
+from metarl.config.settings import MetaWorldConfig
 from metarl.envs import catalogue
 from metarl.envs.metaworld.snapshots import reference
 from metarl.errors import UserError

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from metarl.config import MetaWorldConfig
+from metarl.config.settings import MetaWorldConfig
 from metarl.envs.metaworld.reference_rows import ReferenceRows
-from metarl.types import DivergedError, Workers
+from metarl.errors import DivergedError
+from metarl.types import Workers
 
 STEPS = 30
 
@@ -60,7 +61,7 @@ def test_an_unstable_simulation_is_named(make, opened, three, rng, value, tmp_pa
     env = opened(make(MetaWorldConfig(engine="reference"), STEPS), tasks, 1, 0)
     env.reset(np.zeros((3, 1), np.uint64))
     env.step(np.zeros((3, 1, 4), np.float32))
-    env.crew._share._envs[1]._env.data.qvel[0] = value
+    env.executor._share._envs[1]._env.data.qvel[0] = value
     with pytest.raises(DivergedError, match="peg-insert-side-v3") as caught:
         env.step(np.zeros((3, 1, 4), np.float32))
     error = caught.value

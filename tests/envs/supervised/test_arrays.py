@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarl.config_few_shot import FewShotEnvConfig
+from metarl.config.settings_few_shot import FewShotEnvConfig
 from metarl.envs.supervised.arrays import arrays, digits, episodes_from_arrays
 from metarl.errors import UserError
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.config_few_shot import FewShotEnvConfig
+from metarl.config.settings_few_shot import FewShotEnvConfig
 from metarl.envs.supervised import images
 from metarl.envs.supervised.images import folder, omniglot
 from metarl.errors import UserError

@@ -1,0 +1,215 @@
+"""Configs as YAML: written whole, read back key by key with an exact word on what is wrong.
+
+Reading starts from a config that is already complete (a preset's): its dataclass *instances*
+say which keys exist, so that a field holding one of several rules is checked against the one
+that it holds, and no file needs a tag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from metarl.config.ranges import Range
+from metarl.errors import UserError
+
+Record = TypeVar("Record")
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+}
+
+
+def field_types(record: object) -> dict[str, Any]:
+    """Field name -> annotation with its range, in the order of definition."""
+    hints = get_type_hints(type(record), include_extras=True)
+    return {field.name: hints[field.name] for field in fields(record)}  # pyright: ignore[reportArgumentType]
+
+
+def flatten(record: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every leaf of a config as (dotted key, annotation, value)."""
+    for name, annotation in field_types(record).items():
+        value = getattr(record, name)
+        if is_dataclass(value):
+            yield from flatten(value, f"{path}{name}.")
+        else:
+            yield path + name, annotation, value
+
+
+def keys(record: object) -> dict[str, Any]:
+    """Dotted key -> value."""
+    return {key: value for key, _, value in flatten(record)}
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted key -> value as mappings of mappings, as a file has them."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        place = found
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return found
+
+
+def plain(record: object) -> dict[str, Any]:
+    """A config as nested dicts of what YAML and JSON both write."""
+
+    def plain_value(value: Any) -> Any:
+        if is_dataclass(value):
+            return plain(value)
+        if isinstance(value, tuple):
+            return [plain_value(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {name: plain_value(getattr(record, name)) for name in field_types(record)}
+
+
+def dump(record: object) -> str:
+    """A config as YAML, every field of it."""
+    return yaml.safe_dump(plain(record), sort_keys=False)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, unchecked but for being a mapping.
+
+    Raises:
+        UserError: for a file that is missing, is no YAML, or holds something else.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is no YAML: {_one_line(error)}") from error
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"{path} holds {_shown(settings)}; expected keys and values, such as 'iterations: 100'"
+        )
+    return settings
+
+
+def overlay(base: Record, settings: Mapping[str, Any], source: str) -> Record:
+    """`base` with the settings of a file in it; `source` is named where one does not fit.
+
+    Raises:
+        UserError: key path, what was expected, and the nearest key.
+    """
+    return _overlay(base, settings, source, "", tuple(keys(base)))
+
+
+def _overlay(
+    base: Record, settings: Mapping[str, Any], source: str, path: str, known: tuple[str, ...]
+) -> Record:
+    changes: dict[str, Any] = {}
+    hints = field_types(base)
+    for name, value in settings.items():
+        key = f"{path}{name}"
+        if name not in hints:
+            near = " or ".join(near_keys(key, known))
+            instead = f"did you mean {near}?" if near else "`--help` lists the keys"
+            raise UserError(f"{source}: {key} is no config key; {instead}")
+        current = getattr(base, name)
+        if not is_dataclass(current):
+            changes[name] = _fitted(value, hints[name], f"{source}: {key}", current)
+        elif isinstance(value, Mapping):
+            changes[name] = _overlay(current, value, source, f"{key}.", known)
+        else:
+            inside = ", ".join(field_types(current))
+            raise UserError(f"{source}: {key} is {_shown(value)}; expected the keys {inside}")
+    return replace(base, **changes)  # pyright: ignore[reportArgumentType]
+
+
+def near_keys(key: str, known: Iterable[str]) -> list[str]:
+    """Keys that may have been meant: the same last word is nearer than a like spelling."""
+    known = list(known)
+    last = key.rpartition(".")[2]
+    same = [other for other in known if other.rpartition(".")[2] == last]
+    return same[:3] or get_close_matches(key, known, n=1)
+
+
+class _MisfitError(Exception):
+    """A value is none of what its annotation allows."""
+
+
+def _fitted(value: Any, annotation: Any, place: str, current: Any) -> Any:
+    try:
+        return fit(value, annotation)
+    except _MisfitError:
+        instead = f", such as {_shown(current)}" if current not in ("", ()) else ""
+        raise UserError(
+            f"{place} is {_shown(value)}; expected {expected(annotation)}{instead}"
+        ) from None
+
+
+def fit(value: Any, annotation: Any) -> Any:
+    """`value` as its annotation's type: YAML's lists become tuples, whole numbers floats."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return fit(value, arguments[0])
+    if origin is Literal:
+        if any(value == choice and type(value) is type(choice) for choice in arguments):
+            return value
+        raise _MisfitError
+    if origin in (Union, UnionType):
+        for alternative in arguments:
+            try:
+                return fit(value, alternative)
+            except _MisfitError:
+                continue
+        raise _MisfitError
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _MisfitError
+        return tuple(fit(item, arguments[0]) for item in value)
+    return _fit_scalar(value, annotation)
+
+
+def _fit_scalar(value: Any, kind: type) -> Any:
+    if kind is float and not isinstance(value, bool):
+        try:
+            return float(value)  # also of text: YAML 1.1 reads 1e-5, without a dot, as text
+        except (TypeError, ValueError, OverflowError):
+            raise _MisfitError from None
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(value, bool) is (kind is bool) and isinstance(value, kind):
+        return value
+    raise _MisfitError
+
+
+def expected(annotation: Any) -> str:
+    """An annotation in words: "a whole number or 'auto'"."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [str(extra) for extra in arguments[1:] if isinstance(extra, Range)]
+        return " ".join([expected(arguments[0]), *bounds])
+    if origin is Literal:
+        return " or ".join(repr(choice) for choice in arguments)
+    if origin in (Union, UnionType):
+        return " or ".join(expected(alternative) for alternative in arguments)
+    if origin is tuple:
+        return f"a list, each {expected(arguments[0])}"
+    return WORDS[annotation]
+
+
+def _shown(value: Any) -> str:
+    text = " ".join(repr(list(value) if isinstance(value, tuple) else value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

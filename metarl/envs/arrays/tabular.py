@@ -1,0 +1,141 @@
+"""Random MDPs with few states: what leads where, and what it pays, is the task.
+
+RL2's second experiment (arXiv:1611.02779, section 3.2): 10 states, 5 actions, transitions
+Dirichlet(1, ..., 1), mean rewards N(1, 1) for each state and action with N(0, 1) added at each
+step, episodes of 10 steps from state 0. The observation is the state, one-hot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split
+from metarl.types import EnvSpec, StepResult, Task, Workers
+
+STATES = 10
+ACTIONS = 5
+MDPS = 2**32
+"""Tasks are numbered below this."""
+_SALT = 1611
+"""Keeps an MDP's own draws apart from every other use of its number."""
+
+
+class Mdp(NamedTuple):
+    transitions: np.ndarray  # [S, A, S] probabilities of the next state
+    rewards: np.ndarray  # [S, A] means
+
+
+def mdp_of(task: Task) -> Mdp:
+    """The MDP with the task's number."""
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([_SALT, task["mdp"]])))
+    transitions = rng.dirichlet(np.ones(STATES), size=(STATES, ACTIONS))
+    return Mdp(transitions, rng.normal(1.0, 1.0, size=(STATES, ACTIONS)))
+
+
+class TabularEnv:
+    """K x E walks through the MDPs of K tasks."""
+
+    def __init__(self, spec: EnvSpec, num_tasks: int, episodes_per_task: int):
+        self.spec = spec
+        shape = (num_tasks, episodes_per_task)
+        self._reach = np.ones((num_tasks, STATES, ACTIONS, STATES))
+        """Probability of a next state up to and with this one."""
+        self._rewards = np.zeros((num_tasks, STATES, ACTIONS))
+        self._state = np.zeros(shape, dtype=np.int64)
+        self._shares = np.zeros((spec.horizon, *shape))
+        self._noise = np.zeros((spec.horizon, *shape))
+        self._steps = 0
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        if len(tasks) != len(self._rewards):
+            raise ValueError(
+                f"{len(tasks)} tasks in an environment opened for {len(self._rewards)}"
+            )
+        mdps = [mdp_of(task) for task in tasks]
+        self._rewards = np.stack([mdp.rewards for mdp in mdps])
+        self._reach = np.cumsum([mdp.transitions for mdp in mdps], axis=-1)
+        self._reach[..., -1] = 1.0  # what rounding left of it is nobody's
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Back to state 0; an episode's seed decides all its chance."""
+        for (task, episode), seed in np.ndenumerate(seeds):
+            rng = np.random.Generator(np.random.PCG64(int(seed)))
+            self._shares[:, task, episode] = rng.random(self.spec.horizon)
+            self._noise[:, task, episode] = rng.standard_normal(self.spec.horizon)
+        self._state[:] = 0
+        self._steps = 0
+        return self._observe()
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        now = min(self._steps, self.spec.horizon - 1)
+        visited = np.arange(len(self._state))[:, None], self._state, actions[..., 0]
+        rewards = self._rewards[visited] + self._noise[now]
+        self._state = (self._reach[visited] <= self._shares[now][..., None]).sum(axis=-1)
+        self._steps += 1
+        never = np.zeros(rewards.shape, dtype=bool)
+        return StepResult(
+            obs=self._observe(),
+            rewards=rewards.astype(np.float32),
+            terminated=never,
+            truncated=np.full_like(never, self._steps >= self.spec.horizon),
+            success=never.copy(),
+        )
+
+    def close(self) -> None:
+        pass
+
+    def _observe(self) -> np.ndarray:
+        return np.eye(STATES, dtype=np.float32)[self._state]
+
+
+class TabularMdp:
+    """Tasks {"mdp": number}; every fourth number is held out for testing."""
+
+    def __init__(self, name: str, variant: str, horizon: int):
+        del variant
+        self.spec = EnvSpec(name, Box(0.0, 1.0, (STATES,), np.float32), Discrete(ACTIONS), horizon)
+
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+    ) -> list[Task]:
+        """MDPs have no order to stratify: both ways to draw are one."""
+        check_draw(draw)
+        rows = rng.integers(MDPS // HELD_OUT_EVERY, size=num_tasks)
+        last = HELD_OUT_EVERY - 1
+        column = rng.integers(last, size=num_tasks) if check_split(split) == "train" else last
+        return [{"mdp": number} for number in (rows * HELD_OUT_EVERY + column).tolist()]
+
+    def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> TabularEnv:
+        del workers
+        return TabularEnv(self.spec, num_tasks, episodes_per_task)
+
+    def describe(self, task: Task) -> str:
+        return f"MDP {task['mdp']}"
+
+    def best_policy(self, task: Task) -> np.ndarray:
+        """The optimal action of every step, one-hot [T, S, A], by induction from the last."""
+        transitions, rewards = mdp_of(task)
+        values, actions = np.zeros(STATES), []
+        for _ in range(self.spec.horizon):
+            ahead = rewards + transitions @ values  # [S, A]
+            values = ahead.max(axis=-1)
+            actions.append(ahead.argmax(axis=-1))
+        return np.eye(ACTIONS)[actions[::-1]]
+
+    def expected_return(self, task: Task, policy: np.ndarray) -> float:
+        """That of a policy [S, A], or of one for each step, [T, S, A]; from the first step on."""
+        transitions, rewards = mdp_of(task)
+        total, present = 0.0, np.eye(STATES)[0]
+        for step in np.broadcast_to(policy, (self.spec.horizon, STATES, ACTIONS)):
+            joint = present[:, None] * step  # [S, A]
+            total += float((joint * rewards).sum())
+            present = np.einsum("sa,san->n", joint, transitions)
+        return total
+
+    def best_return(self, task: Task) -> float:
+        """The expected return of who knows the MDP."""
+        return self.expected_return(task, self.best_policy(task))

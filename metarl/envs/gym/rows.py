@@ -1,0 +1,180 @@
+"""One gymnasium environment as a row of arrays, with what it may do wrong looked at."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Space
+from gymnasium.spaces.utils import flatdim
+
+from metarl.envs.gym.spaces import decoder, observer
+from metarl.sampling.one_by_one import RowFactory, RowStep
+from metarl.sampling.rows import RowError, faults_of, raised
+from metarl.types import Task
+
+
+class Maker(Protocol):
+    """How environments come to play tasks."""
+
+    def arguments(self, task: Task) -> Mapping[str, Any]:
+        """What of a task an environment must be made with. Where it is the same, another task is
+        only applied."""
+        ...
+
+    def make(self, task: Task) -> gymnasium.Env: ...
+
+    def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
+        """What a fresh environment has where tasks change it."""
+        ...
+
+    def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
+        """Puts an environment into a task, whatever it played before."""
+        ...
+
+
+@dataclass(frozen=True)
+class GymRows(RowFactory):
+    """Makes the rows of a distribution of gymnasium tasks."""
+
+    maker: Maker
+    observation_space: Space
+    action_space: Space
+    horizon: int
+    success: str | None
+    """Key of `info` that says whether the task is solved."""
+
+    def make(self) -> GymRow:
+        return GymRow(self)
+
+    def decode(self, actions: np.ndarray) -> Sequence[Any] | np.ndarray:
+        return self._decoder(actions)
+
+    @cached_property
+    def _decoder(self) -> Callable[[np.ndarray], Sequence[Any] | np.ndarray]:
+        return decoder(self.action_space)
+
+
+class GymRow:
+    """The RowEnv. Its environment is reset with a seed each time and truncated at the horizon."""
+
+    def __init__(self, rows: GymRows):
+        self.rows = rows
+        self.env: gymnasium.Env | None = None
+        self._observe = observer(rows.observation_space)
+        self._arguments: Mapping[str, Any] = {}
+        self._originals: Mapping[str, Any] = {}
+        self._task: Task = {}
+        self._steps = 0
+
+    def set_task(self, task: Task) -> None:
+        arguments = self.rows.maker.arguments(task)
+        if self.env is None or arguments != self._arguments:
+            self.close()
+            with faults_of("constructor"):
+                env = self.rows.maker.make(task)
+            try:
+                self._check_spaces(env)
+                self._originals = self.rows.maker.originals(env)
+            except BaseException:
+                close(env)
+                raise
+            self.env, self._arguments = env, arguments
+        self._task = task
+
+    def _check_spaces(self, env: gymnasium.Env) -> None:
+        """One agent plays all tasks, so what it sees and does has one form."""
+        seen, acted = self.rows.observation_space, self.rows.action_space
+        if type(env.observation_space) is not type(seen) or (
+            flatdim(env.observation_space) != flatdim(seen)
+        ):
+            what = f"this task's observations are in {env.observation_space}, others' in {seen}"
+            raise RowError("observation_space", what)
+        if env.action_space != acted:
+            what = f"this task's actions are in {env.action_space}, others' in {acted}"
+            raise RowError("action_space", what)
+
+    def reset(self, seed: int) -> np.ndarray:
+        assert self.env is not None
+        self._steps = 0
+        with faults_of("apply"):  # each time: an episode may have changed what the task set
+            self.rows.maker.apply(self.env, self._originals, self._task)
+        with faults_of("reset"):
+            found: Any = self.env.reset(seed=seed % 2**31)  # as far as numpy's old seeds go
+        if not isinstance(found, tuple) or len(found) != 2:
+            raise RowError("reset", f"reset returned {_what(found)}, not (observation, info)")
+        return self._observe(found[0])
+
+    def step(self, action: Any) -> RowStep:
+        assert self.env is not None
+        self._steps += 1
+        try:
+            found: Any = self.env.step(action)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # without a context manager: this is the innermost loop
+            raise raised("step", error) from error
+        if type(found) is not tuple or len(found) != 5:
+            raise RowError(
+                "step",
+                f"step returned {_what(found)}, not "
+                "(observation, reward, terminated, truncated, info)",
+            )
+        obs, reward, terminated, truncated, info = found
+        if type(reward) is not float:
+            reward = _number(reward)
+        if type(terminated) is not bool:
+            terminated = _flag("terminated", terminated)
+        if type(truncated) is not bool:
+            truncated = _flag("truncated", truncated)
+        success = False
+        if self.rows.success is not None:
+            success = self._success(info)
+        over = truncated or self._steps >= self.rows.horizon
+        return self._observe(obs), reward, terminated, over and not terminated, success
+
+    def _success(self, info: Any) -> bool:
+        key = self.rows.success
+        if not isinstance(info, dict) or key not in info:
+            raise RowError("info", f"info has no {key!r}, which was to say whether it is solved")
+        return bool(np.all(info[key]))
+
+    def close(self) -> None:
+        if self.env is not None:
+            close(self.env)
+            self.env = None
+
+
+def close(env: gymnasium.Env) -> None:
+    """An environment that fails when it is closed has done its work: that is a warning."""
+    try:
+        env.close()
+    except Exception as error:
+        what = f"{type(env.unwrapped).__name__}.close raised {type(error).__name__}: {error}"
+        warnings.warn(what, stacklevel=2)
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple of {len(value)}"
+    return f"{type(value).__name__}"
+
+
+def _number(reward: Any) -> float:
+    if isinstance(reward, int | float | np.number | np.bool_) or (
+        isinstance(reward, np.ndarray) and reward.shape == () and reward.dtype.kind in "fiub"
+    ):
+        return float(reward)
+    shape = f" of shape {reward.shape}" if isinstance(reward, np.ndarray) else f" {reward!r:.40}"
+    raise RowError("reward", f"the reward is {type(reward).__name__}{shape}, not a number")
+
+
+def _flag(field: str, value: Any) -> bool:
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise RowError(field, f"{field} is {value!r:.40} ({type(value).__name__}), not a bool")

@@ -1,0 +1,231 @@
+"""Any gymnasium environment as a distribution of tasks.
+
+    gym_tasks("CartPole-v1", {"gravity": Uniform(5, 15), "force_mag": Uniform(5, 15)}, horizon=200)
+
+Environments step one at a time, on worker processes (`sampling/pool.py`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import load_env_creator
+
+from metarl.envs.gym.attribute_paths import attribute_path
+from metarl.envs.gym.makers import (
+    Apply,
+    Constructor,
+    OwnClass,
+    ParameterMaker,
+    Registered,
+    arguments_of,
+)
+from metarl.envs.gym.parameters import Parameter, ParameterTasks
+from metarl.envs.gym.plain_tasks import FixedTasks
+from metarl.envs.gym.rows import GymRows, Maker, close
+from metarl.envs.gym.spaces import flat_actions, flat_observations
+from metarl.errors import EnvFaultError, UserError
+from metarl.sampling.pool import Pool
+from metarl.sampling.rows import RowError, faults_of
+from metarl.types import EnvSpec, Task, Workers
+
+
+class Sampler(Protocol):
+    """Draws tasks of a split."""
+
+    def sample(
+        self, num: int, rng: np.random.Generator, split: str, draw: str
+    ) -> Sequence[Task]: ...
+
+
+@dataclass(frozen=True)
+class GymTasks:
+    """Tasks of one gymnasium environment: a TaskDistribution."""
+
+    name: str
+    maker: Maker
+    tasks: Sampler
+    horizon: int
+    success: str | None = None
+    deterministic: bool = True
+
+    @property
+    def spec(self) -> EnvSpec:
+        """Makes an environment, the first time, to see its spaces.
+
+        Raises:
+            EnvFaultError: where its constructor raises.
+            UserError: for spaces that no agent can serve.
+        """
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> EnvSpec:
+        return EnvSpec(
+            self.name,
+            flat_observations(self.rows.observation_space, self.name),
+            flat_actions(self.rows.action_space, self.name),
+            self.horizon,
+            has_success=self.success is not None,
+            deterministic=self.deterministic,
+        )
+
+    def sample(
+        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+    ) -> Sequence[Task]:
+        return self.tasks.sample(num_tasks, rng, split, draw)
+
+    def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> Pool:
+        return Pool(self.rows, self.spec, num_tasks, episodes_per_task, workers)
+
+    @cached_property
+    def rows(self) -> GymRows:
+        """What makes the environments, in whatever process."""
+        env = self._one()
+        for space in ("observation_space", "action_space"):
+            if getattr(env, space, None) is None:
+                raise UserError(f"{self.name} has no {space}; set it in __init__")
+        spaces = env.observation_space, env.action_space
+        close(env)
+        return GymRows(self.maker, *spaces, self.horizon, self.success)
+
+    def with_horizon(self, horizon: int) -> GymTasks:
+        """The same tasks in episodes of another length."""
+        return self if horizon == self.horizon else replace(self, horizon=horizon)
+
+    def describe(self, task: Task) -> str:
+        return ", ".join(f"{_last_word(key)}={_short(value)}" for key, value in task.items())
+
+    def _one(self) -> gymnasium.Env:
+        task = self.sample(1, np.random.default_rng(0))[0]
+        try:
+            with faults_of("constructor"):
+                env = self.maker.make(task)
+            self.maker.originals(env)  # every place that a parameter names is there
+        except RowError as error:
+            raise EnvFaultError(
+                self.name, task, 0, 0, error.field, error.what, error.trace
+            ) from None
+        return env
+
+
+def _last_word(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def gym_tasks(
+    env: str | Constructor,
+    parameters: Mapping[str, Parameter] | None = None,
+    *,
+    horizon: int,
+    train: Sequence[Task] | None = None,
+    test: Sequence[Task] | None = None,
+    apply: Apply | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    success: str | None = None,
+    name: str | None = None,
+    deterministic: bool = True,
+) -> GymTasks:
+    """Tasks of one gymnasium environment that differ in parameters.
+
+    A parameter reaches the environment as an argument of its constructor, where that has one of
+    this name; else as an attribute of the unwrapped environment, `a`, `a.b` or `a.b[2]`, set
+    before every reset. A field of a MuJoCo model (`model.body_mass[2]`) is such an attribute;
+    the constants that MuJoCo derives from it follow.
+
+    Args:
+        env: a registered environment's id, or what makes one: a class or a function.
+        parameters: name -> Uniform, LogUniform or Choice.
+        horizon: steps after which an episode is truncated, instead of a registered limit.
+        train, test: explicit lists of tasks, in place of `parameters`.
+        apply: `apply(env, task)` puts an environment into a task, in place of the above; before
+            every reset.
+        kwargs: the constructor's other arguments.
+        success: the key of `info` that says whether the task is solved.
+        name: what errors and reports call it; the id or the constructor's name by default.
+        deterministic: False for an environment that its seed and actions don't decide.
+
+    Raises:
+        UserError: for what does not fit together, an unknown id or a parameter without a place.
+    """
+    if not isinstance(horizon, int) or horizon < 1:
+        raise UserError(f"horizon={horizon} leaves nothing to play; give a whole number of steps")
+    tasks = _sampler(parameters, train, test)
+    spec = _registered(env) if isinstance(env, str) else None
+    constructor = _entry_point(spec) if spec else env
+    if not callable(constructor):
+        kind = type(constructor).__name__
+        raise UserError(f"env is one {kind}; give the class {kind}, or a function that makes one")
+    given = dict(kwargs or {})
+    if twice := given.keys() & set(tasks.names):
+        raise UserError(f"{min(twice)!r} is in kwargs and differs by task; leave it out of kwargs")
+    if apply is None:
+        taken = arguments_of(constructor)
+        arguments = frozenset(key for key in tasks.names if key in taken)
+        paths = tuple(attribute_path(key) for key in tasks.names if key not in arguments)
+    else:
+        arguments, paths = frozenset(), ()
+    if stuck := tasks.relative - {path.name for path in paths}:
+        raise UserError(
+            f"{min(stuck)} is relative to the environment's own value, so it must be an attribute; "
+            "an argument of the constructor, or a task for `apply`, has none"
+        )
+    make = Registered(spec) if spec else constructor
+    maker = ParameterMaker(make, given, arguments, paths, tasks.relative, apply)
+    title = name or (env if isinstance(env, str) else getattr(env, "__name__", "environment"))
+    return GymTasks(title, maker, tasks, horizon, success, deterministic)
+
+
+def _sampler(
+    parameters: Mapping[str, Parameter] | None,
+    train: Sequence[Task] | None,
+    test: Sequence[Task] | None,
+) -> ParameterTasks | FixedTasks:
+    if parameters is not None and train is None and test is None:
+        return ParameterTasks(parameters)
+    if parameters is None and train is not None and test is not None:
+        return FixedTasks(train, test)
+    raise UserError(
+        "tasks are either parameters={name: distribution} or train=[...] and test=[...]"
+    )
+
+
+def _registered(env_id: str) -> Any:
+    module, _, inner_id = env_id.rpartition(":")
+    try:
+        if module:  # as gymnasium.make has it: the module registers the id
+            importlib.import_module(module)
+        return gymnasium.spec(inner_id)
+    except (gymnasium.error.Error, ModuleNotFoundError) as error:
+        raise UserError(f"{env_id!r} is no gymnasium environment: {error}") from None
+
+
+def _entry_point(spec: Any) -> Constructor:
+    point: Any = spec.entry_point
+    if isinstance(point, str):
+        point = load_env_creator(point)
+    return point
+
+
+def class_tasks(tasks: Any, name: str) -> GymTasks:
+    """The distribution of an object with `sample(num_tasks, rng, split)`, `make(task)`, `horizon`.
+
+    `apply(env, task)`, where it has one, puts an environment into another task; else each task
+    has environments made for it. `success` and `deterministic` are as for `gym_tasks`.
+    """
+    horizon = getattr(tasks, "horizon", None)
+    if not isinstance(horizon, int) or horizon < 1:
+        raise UserError(f"{name} has no horizon; give it the number of steps of an episode")
+    own = OwnClass(tasks, name)
+    success = getattr(tasks, "success", None)
+    return GymTasks(name, own, own, horizon, success, getattr(tasks, "deterministic", True))

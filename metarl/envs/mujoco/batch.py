@@ -1,0 +1,152 @@
+"""Many copies of one MuJoCo model, stepped in one call on a pool of threads.
+
+`mujoco.rollout` carries a simulation from one state to the next in C++, without the GIL and
+with one MjData per *thread*: hundreds of MjData would thrash the cache. It starts every call
+with a zero warmstart, so a step is a function of state and control alone: results depend
+neither on the number of threads nor on which other simulations share the batch.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+from mujoco.rollout import Rollout
+
+import metarl.envs.mujoco.warnings  # noqa: F401  no log where one works
+
+CHUNKS_PER_THREAD = 4
+"""Jobs per thread and call: few, as each costs a hand-over, but enough to even out the load."""
+
+_NONE = np.empty(0, dtype=np.intp)
+
+
+class MujocoBatch:
+    """The physics states of `size` simulations of `model`, all advanced together.
+
+    Attributes:
+        qpos: [size, nq] float64, positions; a view of the state, valid for the object's life.
+        qvel: [size, nv] float64, velocities; likewise.
+        seconds_per_step: simulated time of one step, s.
+    """
+
+    def __init__(self, model: mujoco.MjModel, size: int, frame_skip: int, threads: int):
+        width = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
+        if width != 1 + model.nq + model.nv:
+            raise ValueError("MujocoBatch serves models without activations and plugins")
+        self.model, self.size, self.frame_skip = model, size, frame_skip
+        self.seconds_per_step = frame_skip * float(model.opt.timestep)
+        # Without a pool the calling thread does the work, and no hand-over is paid.
+        pooled = threads > 1 and size > 1
+        self._rollout = Rollout(nthread=threads if pooled else 0)
+        self._workers = threads if pooled else 1
+        self._data = self.data_per_thread(model)
+        self._chunk = max(1, -(-size // (CHUNKS_PER_THREAD * self._workers)))
+        self._models = [model] * size
+
+        self._state = np.zeros((size, width))
+        self._substates = np.zeros((size, frame_skip, width))
+        self._control = np.zeros((size, frame_skip, model.nu))
+        self.qpos = self._state[:, 1 : 1 + model.nq]
+        self.qvel = self._state[:, 1 + model.nq :]
+        # MuJoCo answers an unstable state by starting over at time zero. Our clock starts
+        # later than any single call can bring it from zero, so the jump always shows.
+        self._start_time = (frame_skip + 1) * float(model.opt.timestep)
+        self._time = self._start_time
+
+    def data_per_thread(self, model: mujoco.MjModel) -> list[mujoco.MjData]:
+        """Scratch space for `sense`."""
+        return [mujoco.MjData(model) for _ in range(self._workers)]
+
+    def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
+        """Puts all simulations at `qpos` [size, nq], `qvel` [size, nv], and the clock back."""
+        self._state[:, 0] = self._time = self._start_time
+        self.qpos[:] = qpos
+        self.qvel[:] = qvel
+
+    def step(self, control: np.ndarray, live: np.ndarray | None = None) -> np.ndarray:
+        """Advances by `frame_skip` substeps under a constant control.
+
+        Args:
+            control: [size, nu], within the model's control range.
+            live: row numbers to step; the others stay where they are. None: all.
+
+        Returns:
+            Rows whose simulation became unstable, usually none: [n] int.
+        """
+        if live is not None and not len(live):
+            return _NONE
+        self._time += self.seconds_per_step
+        self._control[:] = control[:, None]
+        if live is None:
+            before, controls, substates = self._state, self._control, self._substates
+        else:
+            before, controls = self._state[live], self._control[live]
+            substates = self._substates[: len(live)]
+        self._rollout.rollout(
+            self._models,
+            self._data,
+            before,
+            controls,
+            skip_checks=True,
+            nstep=self.frame_skip,
+            state=substates,
+            chunk_size=self._chunk,
+        )
+        after = substates[:, -1]
+        unstable = self._unstable(after)
+        if live is None:
+            self._state[:] = after
+            return unstable
+        self._state[live] = after
+        return live[unstable]
+
+    def sense(
+        self,
+        model: mujoco.MjModel,
+        data: list[mujoco.MjData],
+        live: np.ndarray | None,
+        out: np.ndarray,
+    ) -> np.ndarray:
+        """What the sensors of a like model read at the present states, under the last controls.
+
+        Sensors are evaluated before the one step that `model` is advanced by; its state is
+        thrown away. `model` has the coordinates of the batch's own and no other integrator
+        than MuJoCo's Euler if it is to be cheap.
+
+        Args:
+            data: of `data_per_thread(model)`.
+            live: as in `step`.
+            out: [size, 1, nsensordata], overwritten.
+
+        Returns:
+            [N, nsensordata], a view of `out`; N counts the rows `live`.
+        """
+        rows = slice(None) if live is None else live
+        states = np.ascontiguousarray(self._state[rows])
+        controls = np.ascontiguousarray(self._control[rows, :1])
+        readings = out[: len(states)]
+        if len(states):
+            self._rollout.rollout(
+                [model] * len(states),
+                data,
+                states,
+                controls,
+                skip_checks=True,
+                nstep=1,
+                sensordata=readings,
+                chunk_size=self._chunk,
+            )
+        return readings[:, 0]
+
+    def _unstable(self, state: np.ndarray) -> np.ndarray:
+        lost_time = np.abs(state[:, 0] - self._time) > 0.5 * float(self.model.opt.timestep)
+        if not lost_time.any() and np.isfinite(state).all():
+            return _NONE
+        return np.flatnonzero(lost_time | ~np.isfinite(state).all(axis=1))
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._rollout.close()

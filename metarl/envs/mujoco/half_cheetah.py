@@ -1,0 +1,145 @@
+"""HalfCheetah: run at a given velocity, or in a given direction.
+
+Published results come from several benchmarks of these names. A variant is one of them:
+
+    variant   target     horizon  substeps  velocity v      obs  start
+    maml2017  U(0, 2)    200      1         centre of mass  20   qpos + 0.01 N(0, 1)
+    promp     U(0, 3)    100      5         change of x     17   qpos + U(-0.1, 0.1)
+    varibad   U(0, 3)    200      5         change of x     17   qpos + U(-0.1, 0.1)
+
+and qvel + 0.1 N(0, 1). A substep is 0.01 s. Reward: -|v - v*| - 0.05 ||a||^2 (velocity) or
+d v - 0.05 ||a||^2 (direction), the action clipped to the box and the velocity that of the state
+after the step (for "change of x": over the step).
+
+`maml2017` is the MAML paper's own code (arXiv:1703.03400; cbfinn/maml_rl
+half_cheetah_env_rand.py): observations are qpos[1:], qvel and the centre of mass. `promp`
+(arXiv:1810.06784) shows the policy the box [-10, 10]^6 and divides by 10: a policy's unit
+standard deviation is 0.1 of the simulator's box. `varibad` (arXiv:1910.08348) keeps gymnasium's
+frame skip and observations (PEARL's own has the torso's place besides, 20 numbers).
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from gymnasium.spaces import Box
+
+from metarl.envs.mujoco.batch import MujocoBatch
+from metarl.envs.mujoco.models import model_path
+from metarl.envs.mujoco.planar import PlanarChain
+from metarl.envs.mujoco.run_tasks import Direction, Runs, RunTask, Velocity
+from metarl.envs.mujoco.tasks import MujocoTasks
+from metarl.types import EnvSpec, Task, Workers
+
+CONTROL_COST = 0.05
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes the benchmarks that share the name."""
+
+    max_velocity: float
+    """Targets are U(0, this), m/s."""
+    frame_skip: int
+    centre_of_mass: bool
+    """Reward the centre of mass's velocity and observe its position; else the root's x."""
+    action_scale: float
+    """The policy's box is [-scale, scale]; the simulator's is [-1, 1]."""
+    position_noise: float
+    """Scale of the noise on qpos at the start: normal with `centre_of_mass`, else uniform."""
+
+
+VARIANTS = {
+    "maml2017": Variant(2.0, 1, True, 1.0, 0.01),
+    "promp": Variant(3.0, 5, False, 10.0, 0.1),
+    "varibad": Variant(3.0, 5, False, 1.0, 0.1),
+}
+
+
+def velocity(name: str, variant: str, horizon: int) -> Runs:
+    """Tasks {"velocity": v*}, in m/s."""
+    return _runs(name, VARIANTS[variant], horizon, Velocity(VARIANTS[variant].max_velocity))
+
+
+def direction(name: str, variant: str, horizon: int) -> Runs:
+    """Tasks {"direction": +1 or -1}."""
+    return _runs(name, VARIANTS[variant], horizon, Direction())
+
+
+class HalfCheetahEnv(MujocoTasks):
+    """K x E half-cheetahs."""
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        variant: Variant,
+        family: RunTask,
+        num_tasks: int,
+        episodes: int,
+        workers: Workers,
+    ):
+        model = load_model()
+        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, max(1, workers.count))
+        super().__init__(spec, batch, num_tasks, episodes, variant.action_scale)
+        self.variant, self.family = variant, family
+        self._chain = PlanarChain(model)
+        self._goal = np.zeros(batch.size)
+        self._x_before = np.zeros(batch.size)
+        self._velocity = np.zeros(batch.size)
+
+    def assign(self, tasks: Sequence[Task]) -> None:
+        self._goal = np.repeat(self.family.goals(tasks), self.shape[1])
+
+    def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        scale, nq = self.variant.position_noise, self.batch.model.nq
+        if self.variant.centre_of_mass:
+            qpos = scale * rng.standard_normal(nq)
+        else:
+            qpos = rng.uniform(-scale, scale, nq)
+        return qpos, 0.1 * rng.standard_normal(self.batch.model.nv)
+
+    def before_step(self) -> None:
+        self._x_before[:] = self.batch.qpos[:, 0]
+
+    def observe(self) -> np.ndarray:
+        qpos, qvel = self.batch.qpos, self.batch.qvel
+        obs = np.empty((self.batch.size, self.spec.obs_dim), dtype=np.float32)
+        obs[:, :8], obs[:, 8:17] = qpos[:, 1:], qvel
+        if self.variant.centre_of_mass:
+            centre, self._velocity = self._chain.centre_of_mass(qpos, qvel)
+            obs[:, 17:] = centre.T
+        else:
+            self._velocity = (qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
+        return obs
+
+    def reward(self, control: np.ndarray) -> np.ndarray:
+        """Of the velocity that `observe` found."""
+        cost = np.einsum("ni,ni->n", control, control)
+        return self.family.progress(self._velocity, self._goal) - CONTROL_COST * cost
+
+
+def load_model() -> mujoco.MjModel:
+    """gymnasium's half_cheetah.xml; the 2017 file holds the same numbers."""
+    return mujoco.MjModel.from_xml_path(model_path("half_cheetah.xml"))
+
+
+def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
+    width = 20 if variant.centre_of_mass else 17
+    scale = variant.action_scale
+    spec = EnvSpec(
+        name,
+        Box(-np.inf, np.inf, (width,), np.float32),
+        Box(-scale, scale, (6,), np.float32),
+        horizon,
+    )
+
+    def open_env(num_tasks: int, episodes_per_task: int, workers: Workers) -> HalfCheetahEnv:
+        return HalfCheetahEnv(spec, variant, family, num_tasks, episodes_per_task, workers)
+
+    return Runs(spec, family, open_env)

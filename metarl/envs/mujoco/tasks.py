@@ -1,0 +1,158 @@
+"""A BatchedEnv over `MujocoBatch`: seeds, tasks, time limit, endings, divergence.
+
+A family (half_cheetah.py, ant.py) subclasses `MujocoTasks` and says what is observed, what is
+rewarded, where an episode starts and when it ends.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import mujoco
+import numpy as np
+
+from metarl.envs.mujoco.batch import MujocoBatch
+from metarl.errors import DivergedError
+from metarl.types import EnvSpec, StepResult, Task
+
+
+class MujocoTasks(ABC):
+    """K x E episodes of one MuJoCo model. Inside, rows are K*E, task by task."""
+
+    def __init__(
+        self,
+        spec: EnvSpec,
+        batch: MujocoBatch,
+        num_tasks: int,
+        episodes_per_task: int,
+        action_scale: float = 1.0,
+    ):
+        self.spec = spec
+        self.batch = batch
+        self.shape = (num_tasks, episodes_per_task)
+        self.tasks: list[Task] = []
+        self._low, self._high = batch.model.actuator_ctrlrange.T.copy()
+        self._action_scale = action_scale
+        self._control = np.zeros((batch.size, batch.model.nu))
+        self._steps = 0
+        self._ended = np.zeros(batch.size, dtype=bool)
+        self.live: np.ndarray | None = None
+        """Rows that the last step moved; None: all."""
+        self._renderer: mujoco.Renderer | None = None
+        self._frame_size = (0, 0)
+
+    # What a family says of itself.
+
+    @abstractmethod
+    def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """The first state of an episode: qpos [nq], qvel [nv]."""
+
+    @abstractmethod
+    def observe(self) -> np.ndarray:
+        """What the policy sees of the present state, [K*E, obs_dim] float32."""
+
+    @abstractmethod
+    def reward(self, control: np.ndarray) -> np.ndarray:
+        """The reward of the step just taken with `control` [K*E, nu], [K*E]."""
+
+    def before_step(self) -> None:  # noqa: B027 (a family may need nothing)
+        """Called with the state that the step starts from."""
+
+    def fell(self) -> np.ndarray | None:
+        """Rows whose episode terminates in the present state, [K*E] bool; None: none can."""
+        return None
+
+    @abstractmethod
+    def assign(self, tasks: Sequence[Task]) -> None:
+        """Turns tasks into whatever `reward` reads."""
+
+    # The contract.
+
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
+        if len(tasks) != self.shape[0]:
+            raise ValueError(f"{len(tasks)} tasks in an environment opened for {self.shape[0]}")
+        self.tasks = list(tasks)
+        self.assign(self.tasks)
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        model, size = self.batch.model, self.batch.size
+        qpos, qvel = np.empty((size, model.nq)), np.empty((size, model.nv))
+        for row, seed in enumerate(np.asarray(seeds, dtype=np.uint64).reshape(size).tolist()):
+            qpos[row], qvel[row] = self.start(np.random.Generator(np.random.PCG64(seed)))
+        self.batch.reset(qpos, qvel)
+        self._steps = 0
+        self._ended[:] = False
+        return self._grid(self.observe())
+
+    def step(self, actions: np.ndarray) -> StepResult:
+        control = self._control
+        np.divide(actions.reshape(control.shape), self._action_scale, out=control, dtype=np.float64)
+        np.clip(control, self._low, self._high, out=control)
+        if not np.isfinite(control).all():
+            self._raise_bad_action(actions)
+        self.before_step()
+        self.live = np.flatnonzero(~self._ended) if self._ended.any() else None
+        diverged = self.batch.step(control, self.live)
+        self._steps += 1
+        if len(diverged):
+            self._raise_diverged(int(diverged[0]))
+        obs, rewards = self._grid(self.observe()), self._grid(self.reward(control))
+        terminated, truncated = self._endings()
+        success = np.zeros(self.shape, dtype=bool)
+        return StepResult(obs, rewards.astype(np.float32), terminated, truncated, success)
+
+    def close(self) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+        self.batch.close()
+
+    def frame(self, task: int, episode: int, width: int = 320, height: int = 240) -> np.ndarray:
+        """A picture of one simulation as it stands, [height, width, 3] uint8."""
+        model = self.batch.model
+        if self._renderer is not None and (height, width) != self._frame_size:
+            self._renderer.close()
+            self._renderer = None
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(model, height, width)
+            self._frame_size = (height, width)
+        data = mujoco.MjData(model)
+        row = task * self.shape[1] + episode
+        data.qpos[:], data.qvel[:] = self.batch.qpos[row], self.batch.qvel[row]
+        mujoco.mj_forward(model, data)
+        self._renderer.update_scene(data, camera="track")
+        return self._renderer.render()
+
+    def _endings(self) -> tuple[np.ndarray, np.ndarray]:
+        """`terminated` and `truncated` of this step, each [K, E] and true once an episode."""
+        terminated = np.zeros(self.batch.size, dtype=bool)
+        fell = self.fell()
+        if fell is not None:
+            np.logical_and(fell, ~self._ended, out=terminated)
+            self._ended |= fell
+        if self._steps < self.spec.horizon:
+            truncated = np.zeros(self.batch.size, dtype=bool)
+        else:
+            truncated = ~self._ended
+            self._ended[:] = True
+        return self._grid(terminated), self._grid(truncated)
+
+    def _grid(self, rows: np.ndarray) -> np.ndarray:
+        return rows.reshape(*self.shape, *rows.shape[1:])
+
+    def _raise_bad_action(self, actions: np.ndarray) -> None:
+        # MuJoCo would put zero in its place, and a policy broken for good would play on.
+        bad = ~np.isfinite(actions).all(axis=-1)
+        task, episode = np.argwhere(bad)[0].tolist()
+        raise FloatingPointError(
+            f"{self.spec.name}: action {actions[task, episode]} of the policy, task "
+            f"{dict(self.tasks[task])}, episode {episode}, step {self._steps + 1}"
+        )
+
+    def _raise_diverged(self, row: int) -> None:
+        task, episode = divmod(row, self.shape[1])
+        raise DivergedError(self.spec.name, self.tasks[task], episode, self._steps)
