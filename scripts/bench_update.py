@@ -36,7 +36,7 @@ from metarl.config.settings import AgentConfig, NoUpdateConfig, TrpoConfig
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
-from metarl.equations.vectors import ravel
+from metarl.equations.trust_region import ravel
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Params, Trajectories, Workers
 

@@ -30,10 +30,15 @@ from metarl.agents.surrogate_agent import SurrogateAgent
 from metarl.config.settings import PpoConfig, SgdConfig
 from metarl.equations.adam import adam_step, clip_norm
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.equations.losses import clipped_gain, surrogate_gain
+from metarl.equations.losses import clipped_gain
 from metarl.equations.returns import standardize
-from metarl.equations.trust_region import conjugate_gradient, trust_region_scale
-from metarl.equations.vectors import ravel, unravel
+from metarl.equations.trust_region import (
+    conjugate_gradient,
+    ravel,
+    surrogate_gain,
+    trust_region_scale,
+    unravel,
+)
 from metarl.sampling.collect import returns_of
 from metarl.types import Params, Trajectories
 

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarl.config.settings import AdvantageConfig
-from metarl.equations.baseline import fitted_values
-from metarl.equations.returns import discounted_returns, gae, standardize
+from metarl.equations.returns import discounted_returns, fitted_values, gae, standardize
 from metarl.types import Trajectories
 
 

@@ -13,7 +13,7 @@ from metarl.agents.chunks import chunks
 from metarl.agents.inner.learned import KeptStep, LearnedSteps
 from metarl.agents.inner.sgd import LinearisedStep, Sgd
 from metarl.equations.distributions import ActionDistribution
-from metarl.equations.losses import surrogate_gain
+from metarl.equations.trust_region import surrogate_gain
 from metarl.networks.linearised import LinearisedMlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import Params

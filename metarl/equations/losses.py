@@ -18,18 +18,6 @@ def score_function_loss(
     return -(weights * advantages * policy.log_probs(actions)).sum(-1)
 
 
-def surrogate_gain(
-    policy: ActionDistribution,
-    behaviour: ActionDistribution,
-    actions: Tensor,
-    advantages: Tensor,
-    weights: Tensor,
-) -> Tensor:
-    """E[pi(a|s) / behaviour(a|s) A], to be maximised (arXiv:1502.05477, Eq. 14). Result [...]."""
-    ratio = torch.exp(policy.log_probs(actions) - behaviour.log_probs(actions))
-    return (weights * ratio * advantages).sum(-1)
-
-
 def clipped_gain(
     log_probs: Tensor, behaviour: Tensor, advantages: Tensor, weights: Tensor, clip: float
 ) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Conjugate gradient, and the step length that a KL bound allows."""
+"""The trust-region step: surrogate, parameters as one vector, conjugate gradient, step length."""
 
 from __future__ import annotations
 
@@ -8,6 +8,35 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from metarl.equations.distributions import ActionDistribution
+
+
+def surrogate_gain(
+    policy: ActionDistribution,
+    behaviour: ActionDistribution,
+    actions: Tensor,
+    advantages: Tensor,
+    weights: Tensor,
+) -> Tensor:
+    """E[pi(a|s) / behaviour(a|s) A], to be maximised (arXiv:1502.05477, Eq. 14). Result [...]."""
+    ratio = torch.exp(policy.log_probs(actions) - behaviour.log_probs(actions))
+    return (weights * ratio * advantages).sum(-1)
+
+
+def ravel(params: dict[str, Tensor]) -> Tensor:
+    """All entries in the dictionary's order, one float64 vector."""
+    return torch.cat([p.reshape(-1).double() for p in params.values()])
+
+
+def unravel(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `ravel`, in the shapes and dtypes of `like`."""
+    sizes = [p.numel() for p in like.values()]
+    parts = vector.split(sizes)
+    return {
+        name: part.reshape(p.shape).to(p.dtype)
+        for (name, p), part in zip(like.items(), parts, strict=True)
+    }
 
 
 class Solution(NamedTuple):

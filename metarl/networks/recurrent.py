@@ -79,8 +79,10 @@ class RecurrentPolicy:
         return (zeros,) if self.cell == "gru" else (zeros, zeros)
 
     def run(self, params: Params, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Runs the cell over inputs [N, T, obs_dim + before_dim] from `memory` of [N, size]: its output
-        at each step, [N, T, size], and the memory after the last."""
+        """Runs the cell over inputs [N, T, obs_dim + before_dim], from `memory` of [N, size].
+
+        Returns its output at each step, [N, T, size], and the memory after the last.
+        """
         hidden = [x[None] for x in memory]
         weights, x = _cell(params), self._encoded(params, inputs)
         if self.cell == "gru":

@@ -15,8 +15,9 @@ from metarl.agents.inner.sgd import Sgd
 from metarl.agents.objective import AdaptationObjective
 from metarl.config.settings import PolicyConfig, SgdConfig
 from metarl.equations.distributions import each
-from metarl.equations.losses import score_function_loss, surrogate_gain
+from metarl.equations.losses import score_function_loss
 from metarl.equations.returns import standardize
+from metarl.equations.trust_region import surrogate_gain
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Params
 

@@ -16,9 +16,9 @@ from metarl.agents.batch import learning_batch
 from metarl.agents.gradient_agent import GradientAgent
 from metarl.agents.outer.trpo import Trpo
 from metarl.config.settings import AdvantageConfig, NormalisationConfig, SgdConfig, TrpoConfig
-from metarl.equations.baseline import fitted_values
 from metarl.equations.distributions import each
-from metarl.equations.vectors import ravel
+from metarl.equations.returns import fitted_values
+from metarl.equations.trust_region import ravel
 from metarl.errors import UserError
 from metarl.networks.mlp import select_tasks
 from metarl.types import EnvSpec, Trajectories

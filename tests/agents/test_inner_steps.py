@@ -15,7 +15,7 @@ import torch
 from metarl.agents.inner.sgd import Sgd
 from metarl.config.settings import SgdConfig
 from metarl.equations.returns import standardize
-from metarl.equations.vectors import ravel
+from metarl.equations.trust_region import ravel
 from metarl.errors import UserError
 
 LR = 0.3

@@ -12,7 +12,7 @@ import torch
 
 from metarl.agents.objective import AdaptationObjective
 from metarl.config.settings import SgdConfig
-from metarl.equations.vectors import ravel, unravel
+from metarl.equations.trust_region import ravel, unravel
 
 LR = 0.3
 

@@ -20,8 +20,8 @@ from metarl.agents.surrogate_agent import SurrogateAgent
 from metarl.config.settings import AgentConfig, PolicyConfig, PpoConfig, SgdConfig
 from metarl.equations.adam import adam_start
 from metarl.equations.distributions import each
-from metarl.equations.losses import clipped_gain, surrogate_gain
-from metarl.equations.vectors import ravel, unravel
+from metarl.equations.losses import clipped_gain
+from metarl.equations.trust_region import ravel, surrogate_gain, unravel
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Trajectories

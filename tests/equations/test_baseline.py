@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from metarl.equations.baseline import baseline_features, fitted_values
+from metarl.equations.returns import baseline_features, fitted_values
 
 
 def test_features_are_the_published_ones():

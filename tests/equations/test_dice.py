@@ -13,7 +13,8 @@ from torch.func import jacrev
 
 from metarl.equations.categorical import Categorical
 from metarl.equations.dice import dice_loss, magic_box
-from metarl.equations.losses import score_function_loss, surrogate_gain
+from metarl.equations.losses import score_function_loss
+from metarl.equations.trust_region import surrogate_gain
 
 DISCOUNT = 0.9
 

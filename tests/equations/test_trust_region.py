@@ -7,8 +7,7 @@ import math
 import pytest
 import torch
 
-from metarl.equations.trust_region import conjugate_gradient, trust_region_scale
-from metarl.equations.vectors import ravel, unravel
+from metarl.equations.trust_region import conjugate_gradient, ravel, trust_region_scale, unravel
 
 
 def matrix(n=6, seed=0):

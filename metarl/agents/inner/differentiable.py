@@ -12,7 +12,8 @@ from metarl.agents.inner.sgd import Sgd
 from metarl.config.settings import SgdConfig
 from metarl.equations.dice import dice_loss
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.equations.losses import score_function_loss, surrogate_gain
+from metarl.equations.losses import score_function_loss
+from metarl.equations.trust_region import surrogate_gain
 from metarl.networks.mlp import MlpPolicy, expand_to_tasks
 from metarl.types import Params, Trajectories
 

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from metarl.agents.objective import AdaptationObjective
 from metarl.config.settings import TrpoConfig
-from metarl.equations.trust_region import conjugate_gradient, trust_region_scale
-from metarl.equations.vectors import ravel, unravel
+from metarl.equations.trust_region import conjugate_gradient, ravel, trust_region_scale, unravel
 from metarl.types import Metrics, Params
 
 
