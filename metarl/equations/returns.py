@@ -20,7 +20,7 @@ def discounted_returns(rewards: Tensor, ended: Tensor, discount: float) -> Tenso
 
 
 def baseline_features(obs: Tensor) -> Tensor:
-    """Features obs, obs^2, t/100, (t/100)^2, (t/100)^3, 1: [T, E, obs_dim] -> [T, E, 2 obs_dim + 4].
+    """Features obs, obs^2, t/100, its square and cube, 1: [T, E, obs_dim] -> [T, E, 2 obs_dim + 4].
 
     The linear feature baseline of arXiv:1604.06778, section 5. Float64,
     observations clipped to [-10, 10] as in the published code.
