@@ -6,6 +6,8 @@ PRESET := halfcheetah-vel-quick
 RUN := runs/$(PRESET)
 PY := .venv/bin/python
 STAMP := .venv/installed
+# A process for each core, up to four; who runs out of tests takes some of another's.
+PYTEST := $(PY) -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 # The first Python on the path that the project supports; `make PYTHON=... train` names another.
 SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
@@ -24,17 +26,17 @@ train: venv
 	@echo "numbers  $(RUN)/evaluation/adaptation.csv (.json with every episode)"
 
 test: venv
-	$(PY) -m pytest
+	$(PYTEST)
 
 # What `make check` leaves out.
 slow: venv
-	$(PY) -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: venv
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright --pythonpath $(PY)
-	$(PY) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 venv: $(STAMP)
 

@@ -18,44 +18,14 @@ if "torch" not in sys.modules:
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "PRESETS",
-    "AgentConfig",
-    "BatchedEnv",
-    "Choice",
-    "Config",
-    "DivergedError",
-    "EnvConfig",
-    "EnvFaultError",
-    "EnvSpec",
-    "EvaluateFewShotOptions",
-    "EvaluateOptions",
-    "Examples",
-    "FewShotConfig",
-    "FewShotEnvConfig",
-    "FewShotSpec",
-    "FewShotTasks",
-    "LogUniform",
-    "Params",
-    "StepResult",
-    "Task",
-    "TaskDistribution",
-    "Trajectories",
-    "Uniform",
-    "UserError",
-    "Workers",
-    "WorkersFailedError",
-    "__version__",
-    "episodes_from_arrays",
-    "gym_tasks",
-    "load_config",
-    "preset",
-]
-
 if TYPE_CHECKING:
-    from metarl.config.settings import AgentConfig, Config, EnvConfig, EvaluateOptions
-    from metarl.config.settings_few_shot import (
+    from metarl.checking.agents import check_agent
+    from metarl.config.settings import (
+        AgentConfig,
+        Config,
+        EnvConfig,
         EvaluateFewShotOptions,
+        EvaluateOptions,
         FewShotConfig,
         FewShotEnvConfig,
     )
@@ -80,9 +50,13 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "metarl.config.settings": ("AgentConfig", "Config", "EnvConfig", "EvaluateOptions"),
-    "metarl.config.settings_few_shot": (
+    "metarl.checking.agents": ("check_agent",),
+    "metarl.config.settings": (
+        "AgentConfig",
+        "Config",
+        "EnvConfig",
         "EvaluateFewShotOptions",
+        "EvaluateOptions",
         "FewShotConfig",
         "FewShotEnvConfig",
     ),
@@ -106,6 +80,9 @@ _HOMES = {
         "Workers",
     ),
 }
+
+
+__all__ = ["__version__", *(name for names in _HOMES.values() for name in names)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

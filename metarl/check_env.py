@@ -1,4 +1,4 @@
-"""`python -m metarl.check_env TASKS`: looks for what would spoil learning from a distribution."""
+"""`python -m metarl.check_env TASKS`: checks a task distribution before training on it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from metarl.errors import UserError
 if TYPE_CHECKING:
     from metarl.checking.play import Subject
 
-DESCRIPTION = """Checks a task distribution before anything learns from it: faults, repetition,
-splits, and whether tasks differ. Exits 1 if a check fails.
+DESCRIPTION = """Checks a task distribution before training on it: faults, repetition, splits, and
+whether tasks differ. Exits with 1 if a check fails.
 
-TASKS is a name of the catalogue, or the place of your own, package.module:attribute."""
+TASKS is a name in the catalogue, or your own package.module:attribute."""
 
 
 def main(argv: Sequence[str]) -> None:
     name, options = read(argv)
-    from metarl.checking.checks import check  # torch and the simulators: only once needed
+    from metarl.checking.checks import check  # imports torch and simulators, too slow for --help
     from metarl.checking.findings import summary
     from metarl.checking.play import Subject
 
@@ -48,10 +48,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _plot(subject: Subject, name: str, file: str, played: bool) -> str:
-    """Draws the returns, if there are any; says where they are."""
+    """Draws the returns, if there are any; returns the file's name or why there is none."""
     if not played:
         return f"{file} is not drawn: there are no returns"
-    from metarl.checking.returns_plot import returns_figure  # matplotlib: only once needed
+    from metarl.checking.returns_plot import returns_figure  # imports matplotlib
     from metarl.runs.plot_style import save
 
     returns = subject.returns
@@ -63,10 +63,10 @@ def _plot(subject: Subject, name: str, file: str, played: bool) -> str:
 
 
 def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
-    """The tasks that a command line names, and the options.
+    """Returns the name of the tasks and the options on a command line.
 
     Raises:
-        UserError: for anything in it that does not fit.
+        UserError: for an argument that is wrong or missing.
     """
     argv = list(argv)
     name = take_positional(argv)
@@ -74,21 +74,21 @@ def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
         print_help(CheckOptions(), "metarl.check_env TASKS", DESCRIPTION)
     if name is None:
         raise UserError(
-            f"no tasks given: they come first; there are {', '.join(catalogue.names())}, "
-            "and your own, package.module:attribute"
+            f"no tasks given; the first argument is one of {', '.join(catalogue.names())}, "
+            "or your own package.module:attribute"
         )
     if re.search(r"-v\d+$", name) and name.partition(":")[0] not in catalogue.FAMILIES:
         raise UserError(
-            f"{name!r} is one environment; tasks are made of it in a file of yours, my_tasks.py:\n"
+            f"{name!r} is one environment; write a file my_tasks.py that makes tasks of it:\n"
             f"  from metarl import Uniform, gym_tasks; tasks = gym_tasks({name!r}, "
             '{"gravity": Uniform(5, 15)}, horizon=200)\n'
-            "with what differs from task to task; then check my_tasks:tasks"
+            "with the parameters that differ between tasks; then check my_tasks:tasks"
         )
     options = read_flags(argv, CheckOptions())
     if options.plot and (
         Path(options.plot).suffix != ".png" or not Path(options.plot).parent.is_dir()
     ):
-        raise UserError(f"--plot is {options.plot!r}; give a .png in a folder that there is")
+        raise UserError(f"--plot is {options.plot!r}; give a .png file in an existing folder")
     return name, options
 
 

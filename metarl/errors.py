@@ -1,4 +1,4 @@
-"""What a user can put right: said in at most three lines, without a traceback."""
+"""Errors that a user can fix, with messages of at most three lines."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """The message names the value, the place and the way out; the doors print nothing else."""
+    """Error whose message names the value, the place and the remedy; printed without traceback."""
 
     exit_code = 2
 
 
 class WorkersFailedError(UserError):
-    """Worker processes died or hung too often to go on."""
+    """Worker processes died or hung too often."""
 
     exit_code = 3
 
 
 class DivergedError(RuntimeError):
-    """A simulation became unstable: its episode cannot be learned from.
+    """A simulation became unstable, so that its episode is useless for learning.
 
-    The meta-iteration that it belongs to is thrown away, counted and drawn anew.
+    Training discards the meta-iteration, counts it and draws a new one.
     """
 
     def __init__(self, env: str, task: Mapping[str, Any], episode: int, step: int):
@@ -46,24 +46,24 @@ class EnvFaultError(UserError):
         what: str,
         trace: str = "",
     ):
-        """`step` counts from 1, and 0 is the reset or before. `field` is what was wrong:
-        observation, reward, ..., or reset, step, constructor where that raised. `trace` is the
-        environment's own traceback."""
+        """Names the place and the fault. `step` counts from 1; 0 is the reset or before. `field` is
+        the wrong value (observation, reward, ...) or the call that raised (reset, step,
+        constructor). `trace` is the environment's own traceback."""
         self.env, self.task, self.episode, self.step = env, dict(task), episode, step
         self.field, self.trace = field, trace
         super().__init__(f"{env}: {what}; task {self.task}, episode {episode}, step {step}")
 
 
 class CorruptCheckpointError(UserError):
-    """A checkpoint whose files are not those that were saved."""
+    """A checkpoint's file is missing or differs from the saved one."""
 
 
 class CheckpointWarning(UserWarning):
-    """An earlier checkpoint than the newest is used."""
+    """The newest checkpoint is corrupt, so an earlier one is used."""
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
-    """A "; did you mean ...?" to end a message with; the choices themselves if nothing is near.
+    """Returns "; did you mean ...?" to end a message with, or all choices if none is near.
 
     >>> nearest("point-gaol", ["point-goal", "ant-dir"])
     "; did you mean 'point-goal'?"

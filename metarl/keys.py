@@ -1,7 +1,7 @@
-"""Every random draw comes from a key, so no generator's state is ever stored.
+"""Random generators and seeds from keys, so that no generator's state is ever stored.
 
-A key is (seed, purpose, counters...): iteration, adaptation step, task, episode. A run that
-resumes, and one with another number of workers, therefore draws the same numbers.
+A key is (seed, purpose, counters...). Counters are the iteration, adaptation step, task, episode.
+A resumed run, and a run with another number of workers, therefore draw the same numbers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a draw is for. Values are part of every run's meaning: never renumber."""
+    """Purpose of a draw. Never renumber: all draws of existing runs would change."""
 
     INIT = 1
     TASKS = 2
@@ -30,12 +30,12 @@ def sequence(seed: int, purpose: Purpose, *counters: int) -> np.random.SeedSeque
 
 
 def generator(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:
-    """A fresh generator for one key; equal keys give equal draws."""
+    """Returns a new generator for one key; equal keys give equal draws."""
     return np.random.Generator(np.random.PCG64(sequence(seed, purpose, *counters)))
 
 
 def seeds(num_tasks: int, episodes: int, seed: int, purpose: Purpose, *counters: int) -> np.ndarray:
-    """A seed for each episode, [K, E] uint64; one of them needs none of the others."""
+    """Returns a seed for each episode, [K, E] uint64; each depends on its own key alone."""
     words = [
         [
             sequence(seed, purpose, *counters, k, e).generate_state(1, np.uint64)

@@ -1,4 +1,4 @@
-"""`python -m metarl.report RUN_DIR`: a run as one HTML page."""
+"""`python -m metarl.report RUN_DIR`: writes a run's report as one HTML page."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ USAGE = "usage: python -m metarl.report RUN_DIR"
 
 def main(argv: Sequence[str]) -> None:
     run_dir = read(argv)
-    from metarl.runs.report import write_report  # matplotlib: only once it is needed
+    from metarl.runs.report import write_report  # imports matplotlib, which is slow
 
     config = run_config(run_dir)
     print(write_report(run_dir, published(config) if isinstance(config, Config) else None))
 
 
 def read(argv: Sequence[str]) -> Path:
-    """The run that a command line names.
+    """Returns the run directory that the command line names.
 
     Raises:
-        UserError: for a folder that is no run, and anything more than it.
+        UserError: if it is missing or no run directory, or further arguments follow.
     """
     if wants_help(argv):
         print(f"{USAGE}\n\nWrites RUN_DIR/report.html: a run's settings, curves and evaluation.")

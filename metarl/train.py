@@ -9,23 +9,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from metarl.agents import catalogue as agents
-from metarl.agents import catalogue_few_shot as learners
 from metarl.config.command_line import (
     open_door,
     print_help,
     read_flags,
     take,
+    take_agent,
     take_env,
     take_positional,
     wants_help,
 )
-from metarl.config.settings import Config
-from metarl.config.settings_few_shot import FewShotConfig
+from metarl.config.settings import AnyConfig, EnvConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiments import assembly
-from metarl.experiments.presets import PRESETS, preset
+from metarl.experiments.assembly import base_of, load_config, with_agent, with_env
+from metarl.experiments.presets import PRESETS, blank, preset
 
 MAX_NAME = 80
 """Characters of a folder that is named after an experiment."""
@@ -33,23 +32,16 @@ MAX_NAME = 80
 
 def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
-    named = take_env(list(argv))
-    # torch and the simulators: once the command line is right
-    if isinstance(config, FewShotConfig):
-        from metarl.loop import few_shot
+    from metarl.loop.training import train  # torch: once the command line is right
 
-        few_shot.train(config, name, families.configured(config.env, named))
-        return
-    from metarl.loop.episodes_training import train
-
-    train(config, name, envs.configured(config.env, named))
+    train(config, name, named=take_env(list(argv)), named_agent=take_agent(list(argv)))
 
 
-def read(argv: Sequence[str]) -> tuple[Config | FewShotConfig, str]:
-    """The config that a command line asks for, complete and checked, and its preset's name
-    (the run's, where only a file was given).
+def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
+    """Returns the config that a command line asks for, checked, and the name of its preset.
 
-    The preset comes first, then --agent and --env in its place, then --config, then flags.
+    Where only a file is given the name is the run's. The preset comes first, then --agent and
+    --env in its place, then --config, then flags.
 
     Raises:
         UserError: for anything in it that does not fit.
@@ -57,22 +49,23 @@ def read(argv: Sequence[str]) -> tuple[Config | FewShotConfig, str]:
     argv = list(argv)
     # These stand for whole sections; what is left are the flags of single fields.
     file = take(argv, "--config")
-    agent = take(argv, "--agent.name") or take(argv, "--agent")
+    agent = take_agent(argv)
     env = take_env(argv)
     name = take_positional(argv)
-    config: Config | FewShotConfig = assembly.blank(file, env) if file is not None else Config()
     if name is not None:
         config = preset(name)
+    else:
+        config = blank("maml-trpo", EnvConfig.name) if file is None else base_of(file, env)
     if agent is not None:
-        config = assembly.with_agent(config, agent)
+        config = with_agent(config, agent)
     if env is not None:
-        config = assembly.with_env(config, env)
+        config = with_env(config, env)
     if wants_help(argv):
         print_help(config, "metarl.train PRESET", _description())
     if name is None and file is None:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
-        config = assembly.load_config(file, config)
+        config = load_config(file, config)
         _refuse_two_names("--agent", agent, file, config.agent.name)
         _refuse_two_names("--env", env, file, config.env.name)
     config = read_flags(argv, config)
@@ -106,10 +99,11 @@ def _description() -> str:
             *(f"  {name:<{width}}{entry.summary}" for name, entry in PRESETS.items()),
             "",
             "in a preset's place, or over it:",
-            f"  --agent NAME   another agent with its defaults: {', '.join(agents.names())}",
+            "  --agent NAME   another agent with its defaults: "
+            f"{', '.join(agents.names('episodes'))}",
             f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())};",
             "                 or your own, package.module:attribute",
-            f"  of the few-shot presets, --agent: {', '.join(learners.names())};",
+            f"  of the few-shot presets, --agent: {', '.join(agents.names('examples'))};",
             f"                           --env: {', '.join(families.names())}",
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
         ]

@@ -263,52 +263,58 @@ class Actor(Protocol):
         ...
 
 
-class Agent(Protocol):
-    """What the doors know of an agent. Only meta_update and load_state_dict change it.
+class MetaLearner(Protocol):
+    """What training and evaluation know of an agent, whatever it learns from.
 
-    The state of K tasks on their way is the agent's own business; `begin` makes it.
+    Only `meta_update` and `load_state_dict` change it. The state of K tasks on their way is the
+    agent's own business: `begin` makes it, `adapt` returns another.
     """
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps before a meta-update of training."""
+        ...
+
+    def begin(self) -> Any:
+        """Returns the state in which every task is at the meta-parameters."""
+        ...
+
+    def adapt(self, state: Any, support: Any) -> Any:
+        """Returns the state after a step of every task on its own support. It changes nothing."""
+        ...
+
+    def meta_update(self, state: Any, query: Any, rng: np.random.Generator) -> Metrics:
+        """Takes one outer step, from tasks in `state` and data drawn after it.
+
+        `skipped` is 1 in the metrics where the update was not finite; then nothing has changed.
+        """
+        ...
+
+    def state_dict(self) -> Params:
+        """Returns everything that a resumed run needs, optimizers' states too."""
+        ...
+
+    def load_state_dict(self, state: Params) -> None:
+        """Takes back what `state_dict` returned; raises ValueError for another agent's."""
+        ...
+
+
+class Agent(MetaLearner, Protocol):
+    """An agent that learns from episodes: a support is `Trajectories`, and it acts."""
 
     @property
     def noise(self) -> tuple[str, int]:
         """The kind of noise that an actor takes ("normal" or "gumbel"), and its width."""
         ...
 
-    @property
-    def steps(self) -> int:
-        """Adaptation steps in a meta-iteration of training, each from a round of episodes."""
-        ...
-
-    def begin(self) -> Any: ...
     def actor(self, state: Any, episodes: slice) -> Actor:
-        """Who acts in these episodes of every task, after the steps that `state` has behind it."""
+        """Returns who acts in these episodes of every task, after the steps behind `state`."""
         ...
 
-    def adapt(self, state: Any, support: Trajectories) -> Any: ...
-    def meta_update(self, state: Any, query: Trajectories, rng: np.random.Generator) -> Metrics: ...
-    def state_dict(self) -> Params: ...
-    def load_state_dict(self, state: Params) -> None: ...
 
+class SupervisedAgent(MetaLearner, Protocol):
+    """An agent that learns from examples: a support is `Examples`, and it predicts."""
 
-class Learner(Protocol):
-    """An agent of supervised tasks: it predicts where the other acts. `begin`, `adapt` and
-    `meta_update` are the same verbs, and the last alone changes it."""
-
-    @property
-    def steps(self) -> int:
-        """Adaptation steps in a meta-update, all on the same support."""
-        ...
-
-    def begin(self) -> Any: ...
     def predict(self, state: Any, inputs: Tensor) -> Tensor:
-        """[K, N, outputs] at inputs [K, N, *input_shape]: numbers, or logits of classes."""
+        """Returns numbers, or logits of classes, [K, N, outputs] at inputs [K, N, ...]."""
         ...
-
-    def adapt(self, state: Any, support: Examples) -> Any: ...
-    def meta_update(self, support: Examples, query: Examples) -> Metrics:
-        """One outer step from new tasks. Nothing has to be collected between adaptation and
-        query, so it takes both."""
-        ...
-
-    def state_dict(self) -> Params: ...
-    def load_state_dict(self, state: Params) -> None: ...

@@ -24,6 +24,7 @@ import copy
 import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ import numpy as np
 import torch
 from mujoco.rollout import Rollout
 
-from metarl.agents.gradient_agent import GradientAgent
-from metarl.config.settings import AgentConfig, PolicyConfig
+from metarl.agents import catalogue as agents
+from metarl.agents.policy_gradient import PolicyGradientAgent
+from metarl.config.settings import PolicyConfig
 from metarl.device import torch_threads
 from metarl.envs import catalogue
 from metarl.envs.metaworld.batched import ClassShare
@@ -73,7 +75,8 @@ class Ours:
         self.start_s = time.perf_counter() - started
         policy = PolicyConfig(hidden=tuple(args.hidden), activation="tanh")
         spec = self.distribution.spec
-        self.agent = GradientAgent(spec, AgentConfig(policy=policy), rng, torch.device("cpu"))
+        config = replace(agents.default("maml-trpo"), policy=policy)
+        self.agent = PolicyGradientAgent(spec, config, rng, torch.device("cpu"))
         self.draws = draw(spec, args.tasks, args.episodes, self.agent.noise, args.seed)
         self.before: Any = self.agent.begin()
         self.played = self._collect(self.before)

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from mujoco.rollout import Rollout
 
-from metarl.agents.gradient_agent import GradientAgent
-from metarl.config.settings import AgentConfig
+from metarl.agents.catalogue import default
+from metarl.agents.policy_gradient import PolicyGradientAgent
 from metarl.envs import catalogue
 from metarl.envs.gym.parameters import Uniform
 from metarl.envs.gym.tasks import gym_tasks
@@ -72,7 +72,7 @@ class Ours:
         spec = self.distribution.spec
         rng = np.random.default_rng(args.seed)
         self.env.set_tasks(self.distribution.sample(args.tasks, rng))
-        self.agent = GradientAgent(spec, AgentConfig(), rng, torch.device("cpu"))
+        self.agent = PolicyGradientAgent(spec, default("maml-trpo"), rng, torch.device("cpu"))
         self.draws = draw(spec, args.tasks, args.episodes, self.agent.noise, args.seed)
         self.state = self.agent.begin()
         self.first = self.controls = np.empty(0)
@@ -182,7 +182,7 @@ class Pooled:
         rng, spec = np.random.default_rng(args.seed), self.distribution.spec
         self.env = self.distribution.open(8, args.pool_envs // 8, Workers(args.workers))
         self.env.set_tasks(self.distribution.sample(8, rng))
-        self.agent = GradientAgent(spec, AgentConfig(), rng, torch.device("cpu"))
+        self.agent = PolicyGradientAgent(spec, default("maml-trpo"), rng, torch.device("cpu"))
         self.draws = draw(spec, 8, args.pool_envs // 8, self.agent.noise, args.seed)
 
     def play(self) -> float:

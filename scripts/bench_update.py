@@ -29,10 +29,11 @@ from torch import Tensor
 from update_loops import Learner, WholeTasks, looped
 
 from metarl.agents import catalogue as agents
-from metarl.agents.gradient_agent import GradientAgent
-from metarl.agents.reptile import Reptile
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.policy_gradient import PolicyGradientAgent
+from metarl.agents.reptile import ReptilePpo
 from metarl.agents.rl2 import Rl2
-from metarl.config.settings import AgentConfig, NoUpdateConfig, TrpoConfig
+from metarl.config.settings import AgentConfig
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
@@ -40,7 +41,7 @@ from metarl.equations.trust_region import ravel
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Params, Trajectories, Workers
 
-NAMES = [n for n in agents.names() if not isinstance(agents.default(n).outer, NoUpdateConfig)]
+NAMES = [n for n in agents.names("episodes") if agents.default(n).outer.learns]
 
 SHORTCUTS = {
     f"  {share}, {dtype}": TrpoConfig(query_fraction=fraction, product_dtype=dtype)
@@ -55,7 +56,7 @@ PATIENCE_S = 300.0
 
 def build(spec: EnvSpec, config: AgentConfig, device: torch.device) -> Learner:
     agent = agents.build(spec, config, np.random.default_rng(0), device)
-    assert isinstance(agent, GradientAgent | Reptile | Rl2)
+    assert isinstance(agent, PolicyGradientAgent | ReptilePpo | Rl2)
     return agent
 
 
@@ -64,7 +65,7 @@ def data(name: str, args: argparse.Namespace) -> tuple[Learner, list[Trajectorie
     config, device = agents.default(name), torch_device(args.device)
     policy = replace(config.policy, hidden=(64, 64), activation=args.activation)
     distribution = envs.make("half-cheetah-vel:promp", args.steps)
-    if agents.told(config):
+    if agents.observes_task(config):
         distribution = TaskConditioned(distribution)
     agent = build(distribution.spec, replace(config, policy=policy), device)
     env = distribution.open(args.tasks, args.episodes, Workers(2))

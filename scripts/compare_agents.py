@@ -18,7 +18,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metarl.agents import catalogue
 from metarl.runs import plot_style as look
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.metrics import read
@@ -191,7 +190,7 @@ def main() -> None:
         return
     runs = runs_in(args.folder)
     print(table(runs))
-    missing = [name for name in catalogue.names() if name not in runs]
+    missing = [name for name in SETTINGS if name not in runs]
     if missing:
         print(f"\nnot there: {', '.join(missing)}")
     look.save(args.folder / "agents.png", picture(runs))

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metarl.agents import catalogue_few_shot as catalogue
+from metarl.agents import catalogue
 from metarl.experiments.presets import PRESETS
 from metarl.runs import plot_style as look
 from metarl.runs.adaptation import Adaptation, read_json
@@ -55,7 +55,7 @@ class Run(NamedTuple):
 def runs_in(folder: Path, family: str) -> dict[str, Run]:
     """The evaluated runs on tasks of a family, by learner."""
     found = {}
-    for name in catalogue.names():
+    for name in catalogue.names("examples"):
         run = folder / f"{family}-{name}"
         if (evaluation := run / "evaluation" / "adaptation.json").exists():
             last = read(run / "metrics.jsonl")[-1]
@@ -105,7 +105,7 @@ def picture(families: dict[str, dict[str, Run]]) -> Figure:
 
 
 def _curves(axes: Axes, family: str, runs: dict[str, Run]) -> None:
-    looks = dict(zip(catalogue.names(), zip(COLORS, MARKERS, strict=True), strict=True))
+    looks = dict(zip(catalogue.names("examples"), zip(COLORS, MARKERS, strict=True), strict=True))
     for name, run in runs.items():
         values, (color, marker) = run.by_task, looks[name]
         error = values.std(0, ddof=1) / len(values) ** 0.5

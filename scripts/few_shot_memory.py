@@ -22,22 +22,23 @@ def measured(preset_name: str, steps: int, kept: bool) -> float:
     import numpy as np
     import torch
 
-    from metarl.agents import catalogue_few_shot as learners
-    from metarl.agents import few_shot
-    from metarl.config.settings_few_shot import FewShotConfig
+    from metarl.agents import catalogue, supervised
+    from metarl.config.settings import FewShotConfig
     from metarl.envs.supervised import families
     from metarl.experiments.presets import preset
 
     config = preset(preset_name)
     assert isinstance(config, FewShotConfig), preset_name
-    few_shot.KEPT_STEPS = steps if kept else 0
+    supervised.KEPT_STEPS = steps if kept else 0
     agent = replace(config.agent, inner=replace(config.agent.inner, steps=steps))
     tasks, env, rng = families.build(config.env), config.env, np.random.default_rng(0)
-    learner = learners.build(tasks.spec, agent, rng, torch.device("cpu"))
+    learner = catalogue.build(tasks.spec, agent, rng, torch.device("cpu"))
     sampled = tasks.sample(config.sampling.tasks, rng)
     support, query = tasks.draw(sampled, env.shots, env.queries, rng)
-    before = peak()
-    learner.meta_update(support, query)
+    before, state = peak(), learner.begin()
+    for _ in range(learner.steps):
+        state = learner.adapt(state, support)
+    learner.meta_update(state, query, rng)
     return peak() - before
 
 

@@ -3,9 +3,11 @@
 Every loop starts from the same episodes as its agent, makes advantages of one task's at a time,
 and comes to the same meta-parameters:
 
-* TRPO outside: autograd with create_graph through the inner step, and Hessian-vector products of
-  the KL by a second backward pass over its retained graph, on all data, as most public code does.
+* TRPO outside: `metarl/agents/reference.py`, autograd with create_graph through the inner step, and
+  Hessian-vector products of the KL by a second backward pass over its retained graph, on all data,
+  as most public code does.
 * PPO outside: in each epoch one task's gradient after the other, by plain autograd.
+* Learned inner rules: the agent's own differentiable step on one task, under either outer rule.
 * Reptile: the inner PPO of one task after the other.
 * RL2: the trials of one task after the other, whose gradients are summed over a minibatch.
 """
@@ -14,35 +16,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.batch import Batch, learning_batch
-from metarl.agents.gradient_agent import GradientAgent
-from metarl.agents.inner.differentiable import DifferentiableSgd, Round
+from metarl.agents import reference
+from metarl.agents.batch import Batch, CollectedBatch
+from metarl.agents.derivatives.autograd import Autograd
+from metarl.agents.inner.sgd import Sgd
+from metarl.agents.outer.ppo import Ppo
 from metarl.agents.outer.trial_ppo import Steps
-from metarl.agents.reptile import Reptile, towards
+from metarl.agents.outer.trpo import Trpo
+from metarl.agents.policy_gradient import PolicyGradientAgent
+from metarl.agents.reptile import Adapted, ReptilePpo
 from metarl.agents.rl2 import Rl2
-from metarl.agents.surrogate_agent import SurrogateAgent
-from metarl.config.settings import PpoConfig, SgdConfig
 from metarl.equations.adam import adam_step, clip_norm
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.losses import clipped_gain
 from metarl.equations.returns import standardize
-from metarl.equations.trust_region import (
-    conjugate_gradient,
-    ravel,
-    surrogate_gain,
-    trust_region_scale,
-    unravel,
-)
+from metarl.networks.mlp import select_tasks
 from metarl.sampling.collect import returns_of
 from metarl.types import Params, Trajectories
 
-Learner: TypeAlias = GradientAgent | Reptile | Rl2
+Learner: TypeAlias = PolicyGradientAgent | ReptilePpo | Rl2
 """Whatever is meta-trained here."""
 
 
@@ -51,12 +50,12 @@ def looped(agent: Learner, rounds: Sequence[Trajectories]) -> Params:
     match agent:
         case Rl2():
             return rl2(agent, rounds)
-        case Reptile():
+        case ReptilePpo():
             return reptile(agent, rounds)
-        case SurrogateAgent():
+        case PolicyGradientAgent():
+            if isinstance(agent.outer, Trpo):
+                return trpo(agent, rounds)
             return PpoLoop(agent, rounds).update()
-        case GradientAgent():
-            return TrpoLoop(agent, rounds).update()
 
 
 class WholeTasks(np.random.Generator):
@@ -71,101 +70,80 @@ class WholeTasks(np.random.Generator):
         return (tasks[:, None] * self.episodes + np.arange(self.episodes)).ravel()
 
 
-class Task(NamedTuple):
-    """What an update learns of one task, without K."""
+def trpo(agent: PolicyGradientAgent, rounds: Sequence[Trajectories]) -> Params:
+    """By `reference.py`."""
+    assert isinstance(agent.outer, Trpo)
+    tasks = []
+    for own in by_task(rounds):
+        *supports, query = (Batch(*(x[0] for x in agent.batch(played))) for played in own)
+        tasks.append(reference.TaskBatches(supports, query))
+    meta, _ = reference.meta_update(
+        agent.policy, inner_rule(agent), agent.meta, tasks, agent.outer.config
+    )
+    return meta
 
-    supports: list[Round]
-    query: Round
+
+def inner_rule(agent: PolicyGradientAgent) -> reference.Adapt:
+    """Gradient steps by autograd; another rule is the agent's own, on one task."""
+    rule, loss = agent.rule, agent.inner.loss
+    if isinstance(rule, Sgd):
+        inner = rule.config
+        return partial(
+            reference.adapt,
+            agent.policy,
+            lr=inner.lr,
+            names=rule.adapted,
+            first_order=inner.first_order,
+        )
+    steps = Autograd(rule, loss)
+
+    def adapt(meta: Params, supports: Sequence[Batch]) -> Params:
+        params = {**agent.fixed, **meta}
+        followed = any(x.requires_grad for x in meta.values())
+        for index, batch in enumerate(supports):
+            whole = Batch(*(x[None] for x in batch))
+            unread = cast(Any, None)  # the score-function loss reads no behaviour
+            support = CollectedBatch(whole, unread, 1, unread)
+            params, _ = steps.follow(params, support, index, followed)
+        return select_tasks(params, 0)
+
+    return adapt
+
+
+class Task(NamedTuple):
+    """What an update by PPO learns of one task, K = 1."""
+
+    supports: list[CollectedBatch]
+    query: CollectedBatch
     outcome: Tensor
     """[], the return after adaptation, standardised over tasks."""
 
 
-class Loop:
-    """Of agents that adapt by gradient steps."""
+class PpoLoop:
+    """Plain autograd, a task's gradient after the other's."""
 
-    def __init__(self, agent: GradientAgent, rounds: Sequence[Trajectories]):
-        inner, outer = agent.config.inner, agent.config.outer
-        assert isinstance(inner, SgdConfig)
-        self.agent, self.policy, self.first_order = agent, agent.policy, inner.first_order
-        ratio = isinstance(outer, PpoConfig) and outer.inner_ratio
-        self.rule = DifferentiableSgd(agent.policy, inner, ratio)
+    def __init__(self, agent: PolicyGradientAgent, rounds: Sequence[Trajectories]):
+        self.agent, self.policy = agent, agent.policy
+        assert isinstance(agent.outer, Ppo)
+        self.config, self.adam = agent.outer.config, agent.outer_state
+        assert isinstance(agent.inner, Autograd)
+        self.steps = agent.inner
         returns = returns_of(rounds[-1]).mean(1)
         outcomes = standardize(returns, torch.full_like(returns, 1.0 / len(returns)))
         self.tasks = []
         for own, outcome in zip(by_task(rounds), outcomes, strict=True):
-            *supports, query = map(self._round, own)
+            *supports, query = map(agent.batch, own)
             self.tasks.append(Task(supports, query, outcome))
             self.adapted(agent.meta, self.tasks[-1])  # who collected the query
 
-    def _round(self, episodes: Trajectories) -> Round:
-        normal = self.agent.normaliser.trajectories(episodes)
-        found = Round.of(learning_batch(normal, self.agent.config.advantages), episodes)
-        behaviour = each(lambda x: x[0], found.behaviour)
-        return Round(Batch(*(x[0] for x in found.batch)), behaviour, found.num_steps)
-
     def adapted(self, meta: Params, task: Task) -> tuple[Params, list[ActionDistribution]]:
         """Parameters after the inner steps, and the policies before each of them."""
-        followed = any(x.requires_grad for x in meta.values()) and not self.first_order
-        params, before = self.policy.begin(meta), []
+        followed = any(x.requires_grad for x in meta.values())
+        params, before = self.policy.begin({**self.agent.fixed, **meta}), []
         for index, support in enumerate(task.supports):
-            moved = {name: params[name] for name in self.rule.moved}
-            moved = {
-                n: x if x.requires_grad else x.clone().requires_grad_() for n, x in moved.items()
-            }
-            before.append(self.policy({**params, **moved}, support.obs))
-            loss = self.rule.loss(before[-1], support)
-            found = torch.autograd.grad(loss, list(moved.values()), create_graph=followed)
-            params = self.rule.descended(params, dict(zip(moved, found, strict=True)), index)
+            params, here = self.steps.follow(params, support, index, followed)
+            before.append(here)
         return params, before
-
-
-class TrpoLoop(Loop):
-    """The usual way: double backward."""
-
-    def gain_and_kl(self, meta: Params) -> tuple[Tensor, Tensor]:
-        gains, kls = [], []
-        for task in self.tasks:
-            obs, actions, advantages, weights = task.query.batch
-            old, new = task.query.behaviour, self.policy(self.adapted(meta, task)[0], obs)
-            gains.append(surrogate_gain(new, old, actions, advantages, weights))
-            kls.append((weights * old.kl(new)).sum())
-        return torch.stack(gains).mean(), torch.stack(kls).mean()
-
-    def direction(self) -> tuple[Tensor, float]:
-        meta, config = leaf(self.agent.meta), self.agent.outer.config
-        leaves = list(meta.values())
-        gain, kl = self.gain_and_kl(meta)
-        gradient = torch.autograd.grad(gain, leaves, retain_graph=True)
-        slopes = torch.autograd.grad(kl, leaves, create_graph=True)
-
-        def product(vector: Tensor) -> Tensor:
-            tangent = unravel(vector, meta).values()
-            along = torch.stack([(s * v).sum() for s, v in zip(slopes, tangent, strict=True)]).sum()
-            second = torch.autograd.grad(along, leaves, retain_graph=True, materialize_grads=True)
-            return ravel(dict(zip(meta, second, strict=True))) + config.damping * vector
-
-        flat = ravel(dict(zip(meta, gradient, strict=True)))
-        solution = conjugate_gradient(product, flat, config.cg_iterations)
-        return trust_region_scale(solution, flat, config.max_kl) * solution.x, gain.item()
-
-    def update(self) -> Params:
-        direction, before = self.direction()
-        start, config = ravel(self.agent.meta), self.agent.outer.config
-        for tries in range(config.backtracks):
-            step = config.backtrack_ratio**tries * direction
-            candidate = unravel(start + step, self.agent.meta)
-            gain, kl = self.gain_and_kl(candidate)
-            if gain.item() > before and kl.item() <= config.max_kl:
-                return candidate
-        return self.agent.meta
-
-
-class PpoLoop(Loop):
-    """Plain autograd, a task's gradient after the other's."""
-
-    def __init__(self, agent: SurrogateAgent, rounds: Sequence[Trajectories]):
-        super().__init__(agent, rounds)
-        self.config, self.adam = agent.outer.config, agent.adam
 
     def loss(self, meta: Params, task: Task) -> Tensor:
         params, before = self.adapted(meta, task)
@@ -178,11 +156,13 @@ class PpoLoop(Loop):
                 loss = loss + self.config.inner_kl / len(task.supports) * kl
         return loss
 
-    def gain(self, here: ActionDistribution, of: Round, credit: Tensor | None = None) -> Tensor:
+    def gain(
+        self, here: ActionDistribution, of: CollectedBatch, credit: Tensor | None = None
+    ) -> Tensor:
         _, actions, advantages, weights, _ = of.batch
         credit = advantages if credit is None else credit
         log_probs, old = here.log_probs(actions), of.behaviour.log_probs(actions)
-        return clipped_gain(log_probs, old, credit, weights, self.config.clip)[0]
+        return clipped_gain(log_probs, old, credit, weights, self.config.clip)[0].sum()
 
     def update(self) -> Params:
         params, moments = self.agent.meta, self.adam
@@ -204,16 +184,17 @@ class PpoLoop(Loop):
         return params if math.isfinite(after) else self.agent.meta
 
 
-def reptile(agent: Reptile, rounds: Sequence[Trajectories]) -> Params:
+def reptile(agent: ReptilePpo, rounds: Sequence[Trajectories]) -> Params:
     found = []
     for own in by_task(rounds):
         state = agent.begin()
         for episodes in own:
             state, *_ = agent.learn(state, episodes)
         agent.divergence(state, own[-1])
-        found.append(state.learners.params)
+        found.append(state.ppo.params)
     adapted = {name: torch.cat([x[name] for x in found]) for name in agent.meta}
-    return towards(agent.meta, adapted, agent.moments, agent.outer)[0]
+    rng = np.random.default_rng(0)
+    return agent.outer.step(agent.meta, agent.outer_state, Adapted(adapted), rng)[0]
 
 
 def rl2(agent: Rl2, rounds: Sequence[Trajectories]) -> Params:
@@ -225,10 +206,11 @@ def rl2(agent: Rl2, rounds: Sequence[Trajectories]) -> Params:
             state = agent.adapt(state, episodes)
         played.append(agent.trial_steps(state, own[-1]))
     steps = Steps(*(torch.cat(x) for x in zip(*played, strict=True)))
-    lessons, _ = outer.lessons(agent.meta, steps, outer.returns(steps, agent.returns))
+    before = agent.outer_state
+    lessons, _ = outer.lessons(agent.meta, steps, outer.returns_stats(steps, before.returns))
     task_of = torch.arange(len(played)).repeat_interleave(len(played[0].mask))
-    params, moments, rng = agent.meta, agent.adam, WholeTasks(len(played[0].mask))
-    entropy = outer.entropy(agent.adam, len(task_of))
+    params, moments, rng = agent.meta, before.adam, WholeTasks(len(played[0].mask))
+    entropy = outer.entropy_weight(before.adam, len(task_of))
     for _ in range(config.epochs):
         for part in np.array_split(rng.permutation(len(task_of)), config.minibatches):
             rows = torch.from_numpy(part)

@@ -61,14 +61,14 @@ def test_faulty_tasks_exit_1(tmp_path: Path):
     assert done.stderr == ""
     assert "\nFAIL     faults        Breaking: step raised ZeroDivisionError: " in done.stdout
     assert f"\n{' ' * 25}Traceback (most recent call last):\n" in done.stdout
-    assert "\nskipped  endings       for want of faults\n" in done.stdout
+    assert "\nskipped  endings       it needs faults\n" in done.stdout
     assert done.stdout.endswith(f"{picture} is not drawn: there are no returns\n")
     assert not picture.exists()
 
 
 BAD = {
-    "": "no tasks given: they come first; there are half-cheetah-vel:maml2017, ",
-    "CartPole-v1": "'CartPole-v1' is one environment; tasks are made of it",
+    "": "no tasks given; the first argument is one of half-cheetah-vel:maml2017, ",
+    "CartPole-v1": "'CartPole-v1' is one environment; write a file my_tasks.py",
     "ALE/Pong-v5": "gym_tasks('ALE/Pong-v5', ",
     "point-gaol": "'point-gaol' is no task distribution; did you mean 'point-goal'?",
     "nothing.here:tasks": "there is no module 'nothing'",
@@ -76,7 +76,7 @@ BAD = {
     "point-goal --task 4": "--task is no flag; did you mean --tasks?",
     "point-goal --horizon long": "--horizon is 'long'; expected a whole number at least 1",
     "point-goal --plot returns.pdf": "--plot is 'returns.pdf'; give a .png",
-    "point-goal --plot no/folder/returns.png": "give a .png in a folder that there is",
+    "point-goal --plot no/folder/returns.png": "give a .png file in an existing folder",
 }
 
 

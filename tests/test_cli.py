@@ -13,20 +13,23 @@ from pathlib import Path
 import pytest
 
 from metarl import evaluate, report, train
+from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.command_line import open_door
 from metarl.config.files import dump, keys
 from metarl.config.settings import (
     Config,
+    EnvConfig,
     EvaluateOptions,
     EvaluationConfig,
-    LearnedOptimizerConfig,
-    SgdConfig,
-    TrpoConfig,
+    FewShotConfig,
+    FewShotEnvConfig,
 )
-from metarl.config.settings_few_shot import FewShotConfig, FewShotEnvConfig
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
-from metarl.experiments.presets import PRESETS, preset
+from metarl.experiments.assembly import run_config
+from metarl.experiments.presets import PRESETS, blank, preset
 
 HEAVY = (
     "torch", "mujoco", "gymnasium", "scipy", "matplotlib", "stable_baselines3", "numpy", "sklearn",
@@ -88,7 +91,7 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     for name in PRESETS:
         assert name in text
-    for key in keys(Config()):
+    for key in keys(blank("maml-trpo", EnvConfig.name)):
         assert f"--{key.replace('_', '-')}" in text
     for flag in ("--config", "--agent NAME", "--env NAME"):
         assert flag in text
@@ -196,11 +199,12 @@ def test_a_few_shot_preset_and_its_flags():
 
 
 def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
-    options = evaluate.read([str(run_dir)])
+    options, config = evaluate.read([str(run_dir)])
+    assert config == run_config(run_dir)
     assert isinstance(options, EvaluateOptions)
     assert (options.tasks, options.episodes, options.split) == (40, 40, "test")
     line = "--tasks 5 --steps 2 --episodes 3 --controls random --split train --seed 4"
-    options = evaluate.read([str(run_dir), *line.split(), "--against", "a", "b"])
+    options, _ = evaluate.read([str(run_dir), *line.split(), "--against", "a", "b"])
     assert isinstance(options, EvaluateOptions)
     assert (options.tasks, options.steps, options.episodes, options.seed) == (5, 2, 3, 4)
     assert (options.controls, options.split) == (("random",), "train")
@@ -234,7 +238,7 @@ BAD_TRAIN = {
     "point-goal --agent protonet": "'protonet' learns supervised tasks, and 'point-goal' is for",
     "point-goal --env sinusoid": "begin with a preset of theirs, as in `python -m metarl.train sin",
     "sinusoid-maml --agent promp": "'promp' learns from reinforcement, and 'sinusoid' are superv",
-    "sinusoid-maml --agent mamll": "'mamll' is no learner of supervised tasks; did you mean 'maml'",
+    "sinusoid-maml --agent mamll": "'mamll' is no agent on supervised tasks; did you mean 'maml'",
     "sinusoid-maml --env point-goal": "begin with a preset of its own, as in `python -m metarl.tra",
     "sinusoid-maml --env sinsoid": "supervised tasks; did you mean 'sinusoid'?",
     "sinusoid-maml --env polynomial:4": "supervised tasks; did you mean 'polynomial:",

@@ -12,25 +12,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarl import train
-from metarl.agents import catalogue_few_shot as learners
-from metarl.agents.catalogue import default
+from metarl.agents.catalogue import default, names
+from metarl.agents.inner.directions import DirectionsConfig
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.inner.training import TrainingConfig
+from metarl.agents.inner.trial import TrialConfig
+from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.checks import check_continues, check_ranges, differences
 from metarl.config.files import dump, field_types, keys, overlay
 from metarl.config.ranges import Range
 from metarl.config.settings import (
-    AdamConfig,
     Config,
-    DescentConfig,
-    DirectionsConfig,
     EnvConfig,
-    SgdConfig,
-    TrialConfig,
-    TrpoConfig,
+    FewShotAgentConfig,
+    FewShotConfig,
+    FewShotEnvConfig,
+    NetworkConfig,
 )
-from metarl.config.settings_few_shot import FewShotConfig, FewShotEnvConfig, NetworkConfig
 from metarl.errors import UserError
 from metarl.experiments.assembly import labelled, load_config, run_config, with_agent, with_env
-from metarl.experiments.presets import PRESETS, preset
+from metarl.experiments.presets import PRESETS, blank, preset
 from metarl.experiments.published import PUBLISHED, published
 
 
@@ -79,11 +81,19 @@ def configs(record: object, **fixed: Any) -> st.SearchStrategy[Any]:
     return st.builds(type(record), **drawn, **{k: st.just(v) for k, v in fixed.items()})
 
 
-@settings(max_examples=60, deadline=None)
-@given(config=st.one_of(configs(Config()), configs(FewShotConfig())))
+BASE, FEW_SHOT_BASE = blank("maml-trpo", EnvConfig.name), blank("maml", FewShotEnvConfig.name)
+BASES = [
+    *(blank(name, EnvConfig.name) for name in names("episodes")),
+    *(blank(name, FewShotEnvConfig.name) for name in names("examples")),
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(config=st.sampled_from(BASES).flatmap(configs))
 def test_there_and_back_through_yaml(config: Config | FewShotConfig):
     check_ranges(config)
-    assert overlay(type(config)(), yaml.safe_load(dump(config)), "text") == config
+    base = blank(config.agent.name, config.env.name)
+    assert overlay(base, yaml.safe_load(dump(config)), "text") == config
 
 
 def test_there_and_back_through_a_file(tmp_path: Path):
@@ -180,13 +190,15 @@ def test_only_keys_that_change_no_iteration_may_differ_in_a_continued_run(tmp_pa
     check_continues(longer, stored, tmp_path)
     other = replace(longer, seed=2, agent=replace(stored.agent, inner=SgdConfig(lr=0.2)))
     assert differences(other, stored) == {"seed": (2, 1), "agent.inner.lr": (0.2, 0.5)}
-    with pytest.raises(UserError, match=r"agent\.inner\.lr 0\.5 \(asked for: 0\.2\), seed 1 "):
+    with pytest.raises(
+        UserError, match=r"seed 1 \(asked for: 2\), agent\.inner\.lr 0\.5 \(asked for: 0\.2\)"
+    ):
         check_continues(other, stored, tmp_path)
 
 
 def test_every_key_counts_when_a_run_is_continued():
     """A new field is compared unless somebody says that it changes nothing."""
-    stored = Config()
+    stored = BASE
     for key, value in keys(stored).items():
         if isinstance(value, float):
             section: dict[str, Any] = {}
@@ -233,24 +245,24 @@ def test_ends_of_a_range():
 @pytest.mark.parametrize("place", ["\x85", "läufe/eins", "a: b", "#1", "\u2028x", "yes"])
 def test_any_text_comes_back_from_yaml(place: str):
     """Next-line and line-separator characters too, which YAML takes for line breaks."""
-    config = replace(Config(), run_dir=place)
-    assert overlay(Config(), yaml.safe_load(dump(config)), "text") == config
+    config = replace(BASE, run_dir=place)
+    assert overlay(BASE, yaml.safe_load(dump(config)), "text") == config
 
 
 def test_another_agent_takes_what_a_preset_sets_where_their_defaults_agree():
     """The navigation task's step of 0.5 instead of 0.1, but not over CAVIA's own."""
     config = preset("point-goal")
     anil, cavia = (with_agent(config, name).agent for name in ("anil-trpo", "cavia-trpo"))
-    assert anil == replace(default("anil-trpo"), inner=SgdConfig(lr=0.5, moved="head"))
+    assert anil == replace(default("anil-trpo"), inner=SgdConfig(lr=0.5, adapted="head"))
     assert cavia == default("cavia-trpo")
     assert with_agent(config, "maml-trpo") is config
 
 
 def test_another_learner_takes_what_a_preset_sets_where_their_defaults_agree():
     """A step of 0.4 instead of 0.01 and a wider network, but not over Reptile's own step."""
-    base = learners.default("maml")
+    base = default("maml", "examples")
     config = replace(
-        FewShotConfig(),
+        FEW_SHOT_BASE,
         agent=replace(
             base,
             inner=SgdConfig(lr=0.4, extra_step_scale=1.0),
@@ -259,20 +271,25 @@ def test_another_learner_takes_what_a_preset_sets_where_their_defaults_agree():
         ),
     )
     anil, gbml, reptile = (with_agent(config, name).agent for name in ("anil", "gbml", "reptile"))
-    assert anil.inner == SgdConfig(lr=0.4, moved="head", extra_step_scale=1.0)
-    inner = learners.default("gbml").inner
+    assert anil.inner == SgdConfig(lr=0.4, adapted="head", extra_step_scale=1.0)
+    inner = default("gbml", "examples").inner
     assert isinstance(inner, DirectionsConfig)
     assert gbml.inner == replace(inner, lr=0.4)
     assert gbml.outer == AdamConfig(lr=0.01)
-    assert (reptile.inner, reptile.outer) == (DescentConfig(), learners.default("reptile").outer)
-    assert all(agent.network.hidden == (80,) for agent in (anil, gbml, reptile))
+    assert (reptile.inner, reptile.outer) == (
+        TrainingConfig(),
+        default("reptile", "examples").outer,
+    )
+    for agent in (anil, gbml, reptile):
+        assert isinstance(agent, FewShotAgentConfig)
+        assert agent.network.hidden == (80,)
     assert with_agent(config, "maml") is config
 
 
 def test_other_supervised_tasks_keep_the_settings_that_they_heed():
     """But whether turned images are classes of their own: that is for the data to say."""
     env = FewShotEnvConfig("digits", shots=3, queries=4, ways=2, rotations="train")
-    config = replace(FewShotConfig(), env=env)
+    config = replace(FEW_SHOT_BASE, env=env)
     polynomials, arrays = (with_env(config, name).env for name in ("polynomial", "arrays"))
     assert polynomials == FewShotEnvConfig("polynomial:2", shots=3, queries=4)
     assert arrays == FewShotEnvConfig("arrays", shots=3, queries=4, ways=2)

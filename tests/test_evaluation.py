@@ -19,6 +19,7 @@ from metarl.loop import evaluation
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.class_success import class_success
 from metarl.sampling.collect import memoryless
+from metarl.sources import episodes
 from metarl.types import EnvSpec, StepResult, Task, Trajectories, Workers
 
 HORIZON = 6
@@ -97,7 +98,7 @@ class CountingAgent:
 
 
 def adapted(tasks_at_once: int, monkeypatch: pytest.MonkeyPatch, **options: Any):
-    monkeypatch.setattr(evaluation, "CLASS_TASKS_AT_ONCE", tasks_at_once)
+    monkeypatch.setattr(episodes, "CLASS_TASKS_AT_ONCE", tasks_at_once)
     asked = EvaluateOptions(
         run_dir=None,  # pyright: ignore[reportArgumentType]
         tasks=4,
@@ -106,9 +107,9 @@ def adapted(tasks_at_once: int, monkeypatch: pytest.MonkeyPatch, **options: Any)
         device="cpu",
         **options,
     )
-    held = evaluation._held_out(TwoClasses(), asked)
+    held = episodes.HeldOutEpisodes.open(TwoClasses(), asked, torch.device("cpu"))
     agent: Any = CountingAgent()
-    return held, evaluation._adapt(agent, held, "counting")
+    return held, held.adapt(agent, "counting")
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7, 8])  # the last batch is filled up
@@ -152,7 +153,7 @@ def test_the_official_count_is_of_the_official_protocol(change, followed, capsys
     evaluated = {k: v for k, v in change.items() if k not in ("horizon", "metaworld")}
     options = EvaluateOptions(run_dir=Path(), **{**asdict(ml10.evaluation), **evaluated})
     found = evaluation._protocol(replace(ml10, env=env), options)
-    assert found == ("metaworld" if followed else None)
+    assert found == {"protocol": "metaworld" if followed else None}
     assert ("left out" in capsys.readouterr().out) != followed
 
 
@@ -160,7 +161,7 @@ def test_other_tasks_have_no_protocol(capsys):
     options = EvaluateOptions(run_dir=Path(), mode_episodes=3)
     config = preset("point-goal")
     assert isinstance(config, Config)
-    assert evaluation._protocol(config, options) is None
+    assert evaluation._protocol(config, options) == {"protocol": None}
     assert not capsys.readouterr().out
 
 

@@ -15,10 +15,10 @@ from whole_runs import door
 
 from metarl import evaluate as evaluate_door
 from metarl import keys, report, train
-from metarl.agents import catalogue_few_shot as learners
+from metarl.agents import catalogue
+from metarl.agents.outer.adam import AdamConfig
 from metarl.config.files import dump
-from metarl.config.settings import AdamConfig
-from metarl.config.settings_few_shot import (
+from metarl.config.settings import (
     EvaluateFewShotOptions,
     FewShotConfig,
     FewShotEnvConfig,
@@ -29,12 +29,15 @@ from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.equations.few_shot import accuracy, mean_squared_error
 from metarl.errors import UserError
-from metarl.experiments.assembly import few_shot_run, meta_rl_run
+from metarl.experiments.assembly import check_same_tasks, run_config
 from metarl.experiments.presets import preset
-from metarl.loop import few_shot, few_shot_evaluation
-from metarl.loop.few_shot_evaluation import evaluate
+from metarl.loop.evaluation import evaluate
+from metarl.loop.evaluation import trained as saved_agent
+from metarl.loop.training import train as meta_train
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import Adaptation, read_json
+from metarl.sources import examples
+from metarl.sources.examples import HeldOutExamples
 from metarl.types import Curves, Examples
 
 CPU = torch.device("cpu")
@@ -47,7 +50,7 @@ SHOWN = {"sinusoid": 4, "digits": 8}
 
 
 def config_of(env: str, run_dir: Path, agent: str = "maml", iterations: int = 1) -> FewShotConfig:
-    config = replace(learners.default(agent), network=NetworkConfig(hidden=(6,)))
+    config = replace(catalogue.default(agent, "examples"), network=NetworkConfig(hidden=(6,)))
     return FewShotConfig(
         env=ENVS[env],
         sampling=FewShotSamplingConfig(tasks=3, updates=2),
@@ -63,9 +66,9 @@ def config_of(env: str, run_dir: Path, agent: str = "maml", iterations: int = 1)
 def trained(tmp_path_factory) -> Path:
     """A run of every kind: sinusoid, digits, and other learners of them."""
     folder = tmp_path_factory.mktemp("trained")
-    few_shot.train(config_of("sinusoid", folder / "sinusoid"), "x")
-    few_shot.train(config_of("sinusoid", folder / "rival", "from-scratch"), "x")
-    few_shot.train(config_of("digits", folder / "digits", "protonet"), "x")
+    meta_train(config_of("sinusoid", folder / "sinusoid"), "x")
+    meta_train(config_of("sinusoid", folder / "rival", "from-scratch"), "x")
+    meta_train(config_of("digits", folder / "digits", "protonet"), "x")
     return folder
 
 
@@ -85,12 +88,16 @@ def evaluated(run_dir: Path, **options) -> Adaptation:
 
 def numbers(run_dir: Path, **options):
     """An evaluation's tasks and values, without its files and pictures."""
-    config, asked = few_shot_run(run_dir), options_of(run_dir, **options)
-    known = families.build(config.env)
-    held = few_shot_evaluation._held_out(known, config, asked, CPU)
-    learner, _ = few_shot_evaluation._trained(run_dir, config, known, asked, CPU)
-    outcome = few_shot_evaluation._adapt(learner, known, held, asked.steps, "x")
-    return held, outcome.values
+    config, asked = config_in(run_dir), options_of(run_dir, **options)
+    held = HeldOutExamples(families.build(config.env), config, asked, CPU)
+    learner, _ = saved_agent(run_dir, config, held, asked, CPU)
+    return held, held.adapt(learner, "x").values
+
+
+def config_in(run_dir: Path) -> FewShotConfig:
+    config = run_config(run_dir)
+    assert isinstance(config, FewShotConfig)
+    return config
 
 
 @pytest.mark.parametrize("env", ENVS)
@@ -123,10 +130,10 @@ def test_what_an_evaluation_leaves_behind(runs, env, capfd):
 @pytest.mark.parametrize("env", ENVS)
 def test_the_numbers_are_those_by_hand(trained, env):
     """Of the saved weights, on tasks drawn in batches of 50, each learned by itself."""
-    run, config = trained / env, few_shot_run(trained / env)
+    run, config = trained / env, config_in(trained / env)
     held, values = numbers(run, tasks=53)
     known = families.build(config.env)
-    learner = learners.build(known.spec, config.agent, np.random.default_rng(8), CPU)
+    learner = catalogue.build(known.spec, config.agent, np.random.default_rng(8), CPU)
     saved = checkpoint.load_latest(run / "checkpoints")
     assert saved is not None
     learner.load_state_dict(saved.tensors)
@@ -192,7 +199,7 @@ def test_runs_are_compared_on_the_same_tasks(runs):
     the CSV too; one trained with other shots sees as many as this run."""
     shutil.copytree(runs / "sinusoid", runs / "maml")
     other = config_of("sinusoid", runs / "five")
-    few_shot.train(replace(other, env=replace(other.env, shots=5, queries=2)), "x")
+    meta_train(replace(other, env=replace(other.env, shots=5, queries=2)), "x")
     against = tuple(runs / name for name in ("maml", "rival", "five"))
     found = evaluated(runs / "sinusoid", against=against)
     label = "runs/maml"
@@ -210,7 +217,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs):
     reinforced.mkdir()
     (reinforced / "config.yaml").write_text(dump(preset("point-goal")))
     said = {
-        "reinforced": "learned from reinforcement on 'point-goal'; compare runs on the same",
+        "reinforced": "reinforced learned from reinforcement, 'point-goal'; compare runs of the",
         "digits": "digits learned with env.name digits, this run with sinusoid; compare runs of",
         "nothing": "is no run: it has no config.yaml",
     }
@@ -220,15 +227,16 @@ def test_runs_that_cannot_be_compared_are_refused(runs):
         assert words in str(caught.value)
     with pytest.raises(UserError, match="names a run twice"):
         evaluate(options_of(runs / "sinusoid", against=(runs / "rival", runs / "rival")))
-    with pytest.raises(UserError, match="learned the supervised tasks 'sinusoid'"):
-        meta_rl_run(runs / "sinusoid")
+    ours, theirs = run_config(runs / "sinusoid"), run_config(reinforced)
+    with pytest.raises(UserError, match="X learned supervised tasks, 'sinusoid'; compare runs of"):
+        check_same_tasks("X", ours, theirs)
     assert not (runs / "sinusoid" / "evaluation" / "adaptation.json").exists()
 
 
 def test_the_best_checkpoint_may_be_taken(tmp_path):
     """Of a run that gets worse and worse, the first."""
     config = config_of("sinusoid", tmp_path, iterations=4)
-    few_shot.train(replace(config, agent=replace(config.agent, outer=AdamConfig(lr=3.0))), "x")
+    meta_train(replace(config, agent=replace(config.agent, outer=AdamConfig(lr=3.0))), "x")
     found = evaluated(tmp_path, checkpoint="best")
     assert found.made_from["iteration"] == 1
     (_, best), (_, latest) = (numbers(tmp_path, checkpoint=which) for which in ("best", "latest"))
@@ -238,7 +246,7 @@ def test_the_best_checkpoint_may_be_taken(tmp_path):
 
 def test_a_learner_that_diverges_is_shown_as_not_finite(tmp_path, capfd, recwarn):
     config = config_of("sinusoid", tmp_path)
-    few_shot.train(config, "x")
+    meta_train(config, "x")
     inner = replace(config.agent.inner, lr=1e30)
     (tmp_path / "config.yaml").write_text(
         dump(replace(config, agent=replace(config.agent, inner=inner)))
@@ -260,11 +268,11 @@ def test_a_picture_shows_each_task_with_its_own_examples(runs):
     config = config_of("sinusoid", runs / "sinusoid")
     known, options = families.build(config.env), options_of(runs / "sinusoid")
     assert isinstance(known, Curves)
-    held = few_shot_evaluation._held_out(known, config, options, CPU)
-    learner = learners.build(known.spec, config.agent, np.random.default_rng(0), CPU)
-    panels, steps = few_shot_evaluation._predictions(learner, known, held, 3)
+    held = HeldOutExamples(known, config, replace(options, steps=3), CPU)
+    learner = catalogue.build(known.spec, config.agent, np.random.default_rng(0), CPU)
+    panels, steps = held._predictions(learner, known)
     assert steps == [0, 1, 3]
-    assert len(panels) == few_shot_evaluation.SHOWN
+    assert len(panels) == examples.SHOWN
     support = held.parts[0][0]
     for i, panel in enumerate(panels):
         truth = np.interp(panel.support_x, panel.xs, panel.truth)
@@ -279,7 +287,8 @@ def test_a_picture_shows_each_task_with_its_own_examples(runs):
                 )
             state = learner.adapt(state, own)
     for last, shown in ((0, [0]), (1, [0, 1])):
-        assert few_shot_evaluation._predictions(learner, known, held, last)[1] == shown
+        fewer = HeldOutExamples(known, config, replace(options, steps=last), CPU)
+        assert fewer._predictions(learner, known)[1] == shown
 
 
 def test_from_a_shell_to_a_report(tmp_path):
@@ -304,11 +313,11 @@ def test_from_a_shell_to_a_report(tmp_path):
 
 def test_defaults_are_the_runs_own(trained):
     runs, config = trained, config_of("sinusoid", trained / "sinusoid")
-    read = evaluate_door.read([str(runs / "sinusoid")])
+    read, _ = evaluate_door.read([str(runs / "sinusoid")])
     assert isinstance(read, EvaluateFewShotOptions)
     assert (read.tasks, read.steps) == (config.evaluation.tasks, config.evaluation.steps)
     line = "--tasks 5 --steps 2 --shots 3 --controls random --split train --checkpoint best"
-    read = evaluate_door.read([str(runs / "sinusoid"), *line.split(), "--against", "a", "b"])
+    read, _ = evaluate_door.read([str(runs / "sinusoid"), *line.split(), "--against", "a", "b"])
     assert isinstance(read, EvaluateFewShotOptions)
     assert (read.tasks, read.steps, read.shots, read.seed) == (5, 2, 3, 1)
     assert (read.controls, read.split, read.checkpoint) == (("random",), "train", "best")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.config.settings_few_shot import (
+from metarl.agents import catalogue
+from metarl.config.settings import (
     EvaluateFewShotOptions,
     FewShotConfig,
     FewShotEnvConfig,
@@ -17,10 +18,10 @@ from metarl.config.settings_few_shot import (
 )
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiments.assembly import blank, load_config, with_agent, with_env
+from metarl.experiments.assembly import base_of, load_config, with_agent, with_env
 from metarl.experiments.presets import preset
-from metarl.loop import few_shot
-from metarl.loop.few_shot_evaluation import evaluate
+from metarl.loop.evaluation import evaluate
+from metarl.loop.training import train
 from metarl.types import Examples, FewShotSpec
 
 OWN = "some_module:doubling"
@@ -67,14 +68,14 @@ def small(folder, env=OWN):
     return FewShotConfig(
         env=FewShotEnvConfig(env, shots=3, queries=3),
         sampling=FewShotSamplingConfig(tasks=3, updates=2),
-        agent=replace(FewShotConfig().agent, network=NetworkConfig(hidden=(4,))),
+        agent=replace(catalogue.default("maml", "examples"), network=NetworkConfig(hidden=(4,))),
         iterations=2,
         run_dir=str(folder),
     )
 
 
 def test_they_are_trained_on_and_evaluated(tmp_path):
-    run = few_shot.train(small(tmp_path / "run"), "x", Doubling())
+    run = train(small(tmp_path / "run"), "x", Doubling())
     evaluate(EvaluateFewShotOptions(run_dir=run, tasks=4, steps=1), Doubling())
     assert (run / "evaluation" / "adaptation.json").exists()
     assert (run / "report.html").exists()
@@ -96,8 +97,8 @@ def test_they_are_trained_on_and_evaluated(tmp_path):
 def test_what_they_draw_is_looked_at(tmp_path, tasks, spoil, said):
     """Broadcast with [K, N, 1], targets [K, N] would be another loss, and no error."""
     with pytest.raises(UserError, match=said):
-        few_shot.train(small(tmp_path / "bad"), "x", tasks(spoil))
-    run = few_shot.train(small(tmp_path / "good"), "x", tasks())
+        train(small(tmp_path / "bad"), "x", tasks(spoil))
+    run = train(small(tmp_path / "good"), "x", tasks())
     with pytest.raises(UserError, match=said.replace("3, 3", "4, 3").replace("(3, 0", "(4, 0")):
         evaluate(
             EvaluateFewShotOptions(run_dir=run, tasks=4 if "2, 3" not in said else 3), tasks(spoil)
@@ -107,7 +108,7 @@ def test_what_they_draw_is_looked_at(tmp_path, tasks, spoil, said):
 def test_a_config_names_the_tasks_given(tmp_path):
     """Else an evaluation would take others, and say nothing."""
     with pytest.raises(UserError, match=r"config.env is 'sinusoid', and the tasks given are doub"):
-        few_shot.train(small(tmp_path, "sinusoid"), "x", Doubling())
+        train(small(tmp_path, "sinusoid"), "x", Doubling())
     assert not tmp_path.joinpath("config.yaml").exists()
 
 
@@ -141,11 +142,11 @@ def test_settings_that_own_tasks_do_not_heed_are_refused(tmp_path, monkeypatch):
 def test_a_file_says_what_kind_of_run_it_is_of(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("agent: {name: protonet}\n")
-    assert isinstance(blank(file), FewShotConfig)
+    assert isinstance(base_of(file), FewShotConfig)
     file.write_text("agent: {name: lomaml}\n")  # of both kinds: the tasks decide
-    assert isinstance(blank(file, "sinusoid"), FewShotConfig)
-    assert not isinstance(blank(file), FewShotConfig)
-    assert not isinstance(blank(file, "point-goal"), FewShotConfig)
+    assert isinstance(base_of(file, "sinusoid"), FewShotConfig)
+    assert not isinstance(base_of(file), FewShotConfig)
+    assert not isinstance(base_of(file, "point-goal"), FewShotConfig)
     file.write_text("env: {name: polynomial}\n")
     assert load_config(file).env.name == "polynomial:2"
 

@@ -17,18 +17,19 @@ from safetensors.torch import load_file
 from whole_runs import door, rows, weights
 
 from metarl import evaluate, keys, train
-from metarl.agents import catalogue_few_shot as learners
+from metarl.agents import catalogue
 from metarl.config.files import dump
-from metarl.config.settings_few_shot import FewShotConfig, FewShotSamplingConfig
+from metarl.config.settings import FewShotConfig, FewShotSamplingConfig
 from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.envs.supervised.regression import Sinusoid
 from metarl.equations.few_shot import accuracy, cross_entropy
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
-from metarl.loop import few_shot
+from metarl.loop.training import train as meta_train
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import read_json
+from metarl.sources.examples import adaptation
 
 CPU = torch.device("cpu")
 SMALL = [
@@ -65,13 +66,13 @@ NAMES = ("sinusoid-lomaml", "sinusoid-reptile", "digits-maml", "digits-protonet"
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     """Weights and metrics bit for bit."""
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    few_shot.train(small(whole, name=name), "x")
-    few_shot.train(small(parts, 3, name=name), "x")
-    few_shot.train(small(parts, name=name), "x")
+    meta_train(small(whole, name=name), "x")
+    meta_train(small(parts, 3, name=name), "x")
+    meta_train(small(parts, name=name), "x")
     assert rows(whole) == rows(parts)
     assert weights(whole, 4) == weights(parts, 4)
     assert len(rows(whole)) == 4
-    few_shot.train(small(parts, name=name), "x")  # done already: changes nothing
+    meta_train(small(parts, name=name), "x")  # done already: changes nothing
     assert len(rows(parts)) == 4
 
 
@@ -79,10 +80,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
 def test_a_row_is_the_mean_over_the_updates(tmp_path, name):
     """Drawn, looked at and learned from anew, one update after another."""
     config = replace(small(tmp_path, 2, name), sampling=FewShotSamplingConfig(tasks=4, updates=13))
-    few_shot.train(config, "x")
+    meta_train(config, "x")
     known = families.build(config.env)
     rng = keys.generator(config.seed, keys.Purpose.INIT)
-    learner = learners.build(known.spec, config.agent, rng, CPU)
+    learner = catalogue.build(known.spec, config.agent, rng, CPU)
     for iteration, row in enumerate(rows(tmp_path)):
         losses, hits, norms = [], [], []
         for update in range(13):
@@ -97,7 +98,7 @@ def test_a_row_is_the_mean_over_the_updates(tmp_path, name):
                 losses.append([float(measures[0](x, query.targets).mean()) for x in logits])
                 if known.spec.classes:
                     hits.append([float(accuracy(x, query.targets).mean()) for x in logits])
-            norms.append(learner.meta_update(support, query)["gradient_norm"])
+            norms.append(learner.meta_update(state, query, rng)["gradient_norm"])
         assert row["gradient_norm"] == pytest.approx(np.mean(norms))
         assert [row["loss/step0"], row["loss/step1"]] == pytest.approx(np.mean(losses, axis=0))
         if hits:
@@ -156,11 +157,11 @@ def test_a_stopped_run_keeps_every_complete_iteration(tmp_path):
 
 
 def test_other_settings_are_refused_by_key(tmp_path):
-    few_shot.train(small(tmp_path, 2), "x")
+    meta_train(small(tmp_path, 2), "x")
     other = small(tmp_path, 2)
-    said = r"env\.shots 3 \(asked for: 4\), seed 1 \(asked for: 2\)"
+    said = r"seed 1 \(asked for: 2\), env\.shots 3 \(asked for: 4\)"
     with pytest.raises(UserError, match=said):
-        few_shot.train(replace(other, seed=2, env=replace(other.env, shots=4)), "x")
+        meta_train(replace(other, seed=2, env=replace(other.env, shots=4)), "x")
     with pytest.raises(UserError, match=r"agent\.name maml \(asked for: anil\)"):
         train.main(["sinusoid-maml", "--agent", "anil", *SMALL, "--run-dir", str(tmp_path)])
     with pytest.raises(UserError, match="holds a run with other settings"):
@@ -170,7 +171,7 @@ def test_other_settings_are_refused_by_key(tmp_path):
 def test_a_runs_own_config_continues_it(tmp_path):
     """Without a preset; and so does one of a part of the settings over the defaults."""
     config = small(tmp_path / "run", 2, "digits-gbml")
-    few_shot.train(config, "x")
+    meta_train(config, "x")
     stored = tmp_path / "run" / "config.yaml"
     assert train.read(["--config", str(stored)])[0] == config
     train.main(["--config", str(stored), "--iterations", "3"])
@@ -204,7 +205,7 @@ class Recorded(Sinusoid):
 
 def test_training_meets_no_held_out_task(tmp_path):
     tasks = Recorded()
-    few_shot.train(small(tmp_path), "x", tasks)
+    meta_train(small(tmp_path), "x", tasks)
     amplitudes = np.array([task["amplitude"] for task in tasks.met])
     assert len(amplitudes) == 4 * 3 * 4
     assert not held_out((amplitudes - 0.1) / 4.9).any()
@@ -215,7 +216,7 @@ def test_training_meets_no_held_out_task(tmp_path):
 )
 def test_a_part_of_every_iteration_may_be_lost(tmp_path, name, key, capfd):
     """The first of three updates: the others count, and the run goes on."""
-    few_shot.train(small(tmp_path, 6, name), "x", Recorded(*range(0, 18, 3)))
+    meta_train(small(tmp_path, 6, name), "x", Recorded(*range(0, 18, 3)))
     found = rows(tmp_path)
     assert [row["skipped"] for row in found] == pytest.approx([1 / 3] * 6)
     assert all(np.isfinite(row[key]) for row in found)
@@ -230,19 +231,19 @@ def test_five_iterations_without_a_finite_update_end_the_run(tmp_path, name):
     config = diverging(small(tmp_path, 20, name))
     said = r"iteration 5: 5 updates in a row.*\n.*\(--agent\.inner\.lr, --agent\.outer\.lr\)"
     with pytest.raises(UserError, match=said) as caught:
-        few_shot.train(config, "x")
+        meta_train(config, "x")
     assert "normalisation" not in str(caught.value)
     assert [row["skipped"] for row in rows(tmp_path)] == [1.0] * 5
     saved = load_file(tmp_path / "checkpoints" / "000005" / "agent.safetensors")
     assert all(bool(x.isfinite().all()) for x in saved.values())
     with pytest.raises(UserError, match="6 updates in a row"):
-        few_shot.train(config, "x")
+        meta_train(config, "x")
     assert len(rows(tmp_path)) == 6
 
 
 REFUSED = {
-    "sinusoid-maml --agent protonet": "'protonet' tells classes apart, and targets of sinusoid",
-    "digits-protonet --env sinusoid": "'protonet' tells classes apart, and targets of sinusoid",
+    "sinusoid-maml --agent protonet": "prototypes tell classes apart, and targets of sinusoid",
+    "digits-protonet --env sinusoid": "prototypes tell classes apart, and targets of sinusoid",
     "sinusoid-maml --agent.network.kind conv": "an input of sinusoid has the shape (1,), no image",
     "digits-maml --agent.network.kind mlp": "or --agent.network.no-batch-norm",
     "sinusoid-maml --agent.network.batch-norm": "an mlp has no channels to normalise",
@@ -281,7 +282,7 @@ def test_arrays_of_a_users_own_from_a_file(tmp_path):
     )
     assert isinstance(config, FewShotConfig)
     assert (config.env.name, config.env.rotations) == ("arrays", "none")
-    few_shot.train(config, "x")
+    meta_train(config, "x")
     (chance, after), (_, untrained) = held_out_curves(config)
     assert chance == pytest.approx(0.2)
     assert after > 0.9 > 0.5 > untrained
@@ -320,7 +321,7 @@ def test_tasks_of_a_users_own_by_the_place_of_their_code(tmp_path, monkeypatch):
 def test_cuda_where_there_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="--device cuda"):
-        few_shot.train(replace(small(tmp_path), device="cuda"), "x")
+        meta_train(replace(small(tmp_path), device="cuda"), "x")
 
 
 def held_out_curves(config: FewShotConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -333,10 +334,10 @@ def held_out_curves(config: FewShotConfig) -> tuple[np.ndarray, np.ndarray]:
     assert found is not None
     curves = []
     for state in (found.tensors, None):
-        learner = learners.build(known.spec, config.agent, np.random.default_rng(3), CPU)
+        learner = catalogue.build(known.spec, config.agent, np.random.default_rng(3), CPU)
         if state is not None:
             learner.load_state_dict(state)
-        curve = few_shot.adaptation(learner, known.spec, support, query, 1)
+        curve = adaptation(learner, known.spec, support, query, 1)
         curves.append(curve[-1].mean(-1).numpy())
     return curves[0], curves[1]
 
@@ -354,7 +355,7 @@ def test_maml_learns_to_learn_sinusoids(tmp_path):
         device="cpu",
         run_dir=str(tmp_path),
     )
-    few_shot.train(config, "x")
+    meta_train(config, "x")
     (before, after), (_, untrained) = held_out_curves(config)
     assert after < 0.4 * min(before, untrained)
 
@@ -369,7 +370,7 @@ def test_prototypes_tell_unseen_digits_apart(tmp_path):
         agent=replace(config.agent, network=network),
         sampling=FewShotSamplingConfig(tasks=8, updates=10),
     )
-    few_shot.train(config, "x")
+    meta_train(config, "x")
     (chance, after), _ = held_out_curves(config)
     assert chance == pytest.approx(0.2)
     assert after > 0.75

@@ -6,15 +6,17 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from metarl.device import torch_sleeps
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "metarl").rglob("*.py"))
 
-GROUND = {"errors", "config", "keys", "device"}
+GROUND = {"errors", "config", "keys", "device", "lazy"}
 LOWER = GROUND | {"equations", "types", "networks", "sampling", "runs"}
 MAY_IMPORT = {
     "equations": {"equations"},
@@ -25,6 +27,7 @@ MAY_IMPORT = {
     "agents": LOWER | {"agents"},
     "envs": LOWER | {"envs"},
     "checking": LOWER | {"envs", "checking"},
+    "sources": LOWER | {"envs", "sources"},
     **dict.fromkeys(GROUND, GROUND),
     "device": GROUND | {"types"},
 }
@@ -38,32 +41,72 @@ def room(source: Path) -> str:
     return source.relative_to(ROOT / "metarl").parts[0].removesuffix(".py")
 
 
-def imported(source: Path, at_top_only: bool = False) -> Iterator[str]:
-    """Dotted names of the modules that a file imports."""
+def imported(source: Path, when_loaded: bool = False) -> Iterator[str]:
+    """Dotted names of the modules that a file imports.
+
+    All of them, those of `lazy("...")` and of `if TYPE_CHECKING:` too; or `when_loaded`, those
+    that are imported together with the file.
+    """
     tree = ast.parse(source.read_text(encoding="utf-8"))
-    for node in tree.body if at_top_only else ast.walk(tree):
+    for node in _loaded(tree.body) if when_loaded else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source}: relative import"
             # Of `from metarl import keys` the imported name is a module, and counts as one.
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and not when_loaded and _name(node.func) == "lazy":
+            (module,) = node.args
+            assert isinstance(module, ast.Constant), f"{source}: lazy() of what is no literal"
+            yield str(module.value)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(ROOT)))
-def test_rooms_import_only_lower_rooms(source: Path):
-    allowed = MAY_IMPORT.get(room(source))
-    for name in imported(source):
-        parts = name.split(".")
-        if parts[0] == "metarl" and allowed is not None:
-            assert parts[1] in allowed, f"{room(source)} may not import {name}"
+def _loaded(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """Statements that run when a module is imported, but for those inside functions' bodies."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        yield node
+        blocks = [getattr(node, block, []) for block in ("body", "orelse", "finalbody")]
+        if isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
+            blocks[0] = []
+        blocks += [handler.body for handler in getattr(node, "handlers", [])]
+        for block in blocks:
+            yield from _loaded(block)
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: str(source.relative_to(ROOT)))
-def test_only_the_doors_import_the_catalogues(source: Path):
-    for name in imported(source):
-        if name.startswith(("metarl.agents.catalogue", "metarl.envs.catalogue")):
-            assert room(source) not in MAY_IMPORT, f"{room(source)} may not import {name}"
+def _name(node: ast.expr) -> str | None:
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def test_what_is_loaded_with_a_module(tmp_path: Path):
+    source = tmp_path / "module.py"
+    source.write_text(
+        "import a\n"
+        "from b import c\n"
+        "if TYPE_CHECKING:\n    import d\nelse:\n    d, e = lazy('d'), lazy('e.f')\n    import g\n"
+        "try:\n    import h\nexcept ImportError:\n    import i\n"
+        "class A:\n    import j\n    def f(self):\n        import k\n"
+        "def f():\n    import m\n"
+    )
+    assert set(imported(source, when_loaded=True)) == {"a", "b.c", "g", "h", "i", "j"}
+    assert set(imported(source)) == {"a", "b.c", "d", "e.f", "g", "h", "i", "j", "k", "m"}
+
+
+def test_rooms_import_only_lower_rooms():
+    for source in SOURCES:
+        allowed = MAY_IMPORT.get(room(source))
+        for name in imported(source):
+            parts = name.split(".")
+            if parts[0] == "metarl" and allowed is not None:
+                assert parts[1] in allowed, f"{source}: {room(source)} may not import {name}"
+
+
+def test_only_the_doors_import_the_catalogues():
+    for source in SOURCES:
+        for name in imported(source):
+            if name.startswith(("metarl.agents.catalogue", "metarl.envs.catalogue")):
+                assert room(source) not in MAY_IMPORT, f"{source} may not import {name}"
 
 
 def test_equations_are_pure_torch():
@@ -80,7 +123,7 @@ def test_nobody_imports_the_links_the_scripts_or_the_tests():
 
 
 def test_command_lines_are_light():
-    """Everything that a door loads before its work: the closure of top-level imports."""
+    """Everything that a door loads before its work: the closure of imports at once."""
     waiting = [
         ROOT / "metarl" / f"{door}.py" for door in ("train", "evaluate", "report", "check_env")
     ]
@@ -90,24 +133,30 @@ def test_command_lines_are_light():
         if source in seen:
             continue
         seen.add(source)
-        for name in imported(source, at_top_only=True):
+        for name in imported(source, when_loaded=True):
             parts = name.split(".")
             if parts[0] != "metarl":
                 assert parts[0] in LIGHT | set(sys.stdlib_module_names), f"{source} loads {name}"
             for depth in range(2, len(parts) + 1):
-                module = ROOT.joinpath(*parts[:depth]).with_suffix(".py")
-                waiting += [module] if module.exists() else []
+                module = ROOT.joinpath(*parts[:depth])
+                files = module.with_suffix(".py"), module / "__init__.py"
+                waiting += [file for file in files if file.exists()]
+    assert {"catalogue.py", "sgd.py", "trpo.py"} <= {source.name for source in seen}
 
 
 @pytest.mark.parametrize(
-    ("imports", "sleeps"),
-    [("import metarl, torch", True), ("import torch, metarl", False)],
+    ("before", "sleeps"), [("", True), ("sys.modules['torch'] = object()", False)]
 )
-def test_torchs_threads_sleep_where_metarl_comes_first(imports: str, sleeps: bool):
-    """Read by torch when it is imported; with threads that spin it gets one while they play."""
-    code = f"{imports}; from metarl.device import torch_sleeps; print(torch_sleeps())"
+def test_torchs_threads_sleep_where_metarl_comes_first(before: str, sleeps: bool):
+    """Read by torch when it is imported, here by a stand-in that is there at once."""
+    code = f"import os, sys\n{before}\nimport metarl\nprint('GOMP_SPINCOUNT' in os.environ)"
     clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     found = subprocess.run(
         [sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == str(sleeps)
+
+
+def test_torchs_threads_sleep_in_these_tests():
+    """tests/conftest.py imports metarl before anything imports torch; else all tests are slow."""
+    assert torch_sleeps()

@@ -19,10 +19,11 @@ from safetensors.torch import load_file
 
 from metarl import evaluate, train
 from metarl.config.settings import Config, EnvConfig
+from metarl.device import torch_threads
 from metarl.envs import catalogue
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
-from metarl.loop import episodes_training as training
+from metarl.loop import training
 from metarl.runs import checkpoint
 
 OWN = Path(__file__).resolve().parent / "own"
@@ -70,14 +71,9 @@ def test_a_run_on_tasks_of_ones_own(tmp_path):
     code, said = run("train", command(target, tmp_path / "a", "--iterations", "2"))
     assert code == 0, said
     assert f"evaluate {tmp_path / 'a'} --env {target}" in said
-    code, said = run(
-        "train", command(target, tmp_path / "a", "--iterations", "3", "--workers", "1")
-    )
-    assert code == 0, said
-    code, said = run(
-        "train", command(target, tmp_path / "b", "--iterations", "3", "--workers", "0")
-    )
-    assert code == 0, said
+    with torch_threads(1):  # as in the processes that `start` starts
+        train.main(command(target, tmp_path / "a", "--iterations", "3", "--workers", "1"))
+        train.main(command(target, tmp_path / "b", "--iterations", "3", "--workers", "0"))
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     code, said = run("evaluate", [str(tmp_path / "a"), "--env", target])
     assert code == 0, said
@@ -159,8 +155,14 @@ AT_RESET = {
 }
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("fault", [*FAULTS, *AT_RESET])
+BY_A_WORKER = ("nan_observation", "reward_shape", "4_tuple", "step_raises", *AT_RESET)
+"""Whatever a worker's share finds it also finds here; these have to come back from it."""
+
+
+@pytest.mark.parametrize(
+    ("fault", "workers"),
+    [*((fault, "0") for fault in (*FAULTS, *AT_RESET)), *((fault, "2") for fault in BY_A_WORKER)],
+)
 def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, fault, workers):
     """Environment, task, episode, step and field; the traceback in the run's errors.log."""
     argv = command(f"strange_envs:fault_{fault}", tmp_path, "--workers", workers)
@@ -176,7 +178,7 @@ def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, faul
         assert f"its traceback is in {log}" in said
         assert "strange_envs.py" in log.read_text()
     else:
-        assert f"`python -m metarl.check_env strange_envs:fault_{fault}` plays" in said
+        assert f"`python -m metarl.check_env strange_envs:fault_{fault}` tests" in said
     assert "Traceback" not in capfd.readouterr().err
     assert not workers_alive()
 
@@ -216,10 +218,19 @@ def test_a_fault_after_some_iterations_keeps_the_last_checkpoint(strange_envs, t
     assert weights(tmp_path) == before
 
 
+def test_a_fault_at_evaluation_has_its_traceback_in_the_runs_folder_too(strange_envs, tmp_path):
+    """Also where it is in the constructor, which the spaces are asked of."""
+    train.main(command("strange_envs:walk", tmp_path, "--iterations", "1", "--workers", "0"))
+    config = (tmp_path / "config.yaml").read_text().replace(":walk", ":fault_constructor")
+    (tmp_path / "config.yaml").write_text(config)
+    with pytest.raises(UserError, match=f"no licence.*\nits traceback is in {tmp_path}"):
+        evaluate.main([str(tmp_path), "--env", "strange_envs:fault_constructor"])
+    assert "strange_envs.py" in (tmp_path / "errors.log").read_text()
+
+
 def test_a_worker_that_always_dies_ends_the_run_with_code_3(tmp_path):
     """After a checkpoint; what was learned stays."""
-    good = command("strange_envs:walk", tmp_path, "--iterations", "1")
-    assert run("train", good)[0] == 0
+    train.main(command("strange_envs:walk", tmp_path, "--iterations", "1", "--workers", "0"))
     config = (tmp_path / "config.yaml").read_text().replace(":walk", ":fault_exits")
     (tmp_path / "config.yaml").write_text(config)
     code, said = run("train", command("strange_envs:fault_exits", tmp_path, "--iterations", "3"))

@@ -20,10 +20,11 @@ from metarl.envs.splits import held_out
 from metarl.errors import CheckpointWarning, DivergedError, UserError
 from metarl.experiments.assembly import with_agent
 from metarl.experiments.presets import preset
-from metarl.loop import episodes_training as training
+from metarl.loop import training
 from metarl.loop.evaluation import evaluate
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import read_json
+from metarl.sources import episodes
 
 SMALL = [
     "--sampling.tasks", "4", "--sampling.episodes", "5", "--env.horizon", "20",
@@ -135,14 +136,15 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
 
 def test_a_diverged_draw_is_thrown_away_counted_and_drawn_anew(tmp_path, monkeypatch, capfd):
     """Nothing of it is learned: the run differs only in that iteration's draw."""
-    sample = training.Trainer._sample
+    play = episodes.adaptation_rounds
 
-    def diverging(self, attempt):
-        if self.iteration == 1 and attempt == 0:
+    def diverging(*args):
+        *_, (_, iteration, attempt), _ = args
+        if iteration == 1 and attempt == 0:
             raise DivergedError("point-goal", {"goal": [1, 2]}, episode=3, step=7)
-        return sample(self, attempt)
+        return play(*args)
 
-    monkeypatch.setattr(training.Trainer, "_sample", diverging)
+    monkeypatch.setattr(episodes, "adaptation_rounds", diverging)
     training.train(small(tmp_path), "x")
     assert [row["resampled"] for row in rows(tmp_path)] == [0, 1, 1, 1]
     said = capfd.readouterr().out
@@ -152,10 +154,10 @@ def test_a_diverged_draw_is_thrown_away_counted_and_drawn_anew(tmp_path, monkeyp
 
 
 def test_a_run_that_always_diverges_ends_with_a_reason(tmp_path, monkeypatch):
-    def diverging(self, attempt):
+    def diverging(*args):
         raise DivergedError("point-goal", {}, 0, 0)
 
-    monkeypatch.setattr(training.Trainer, "_sample", diverging)
+    monkeypatch.setattr(episodes, "adaptation_rounds", diverging)
     with pytest.raises(UserError, match="10 draws in a row diverged"):
         training.train(small(tmp_path), "x")
 

@@ -1,7 +1,8 @@
-"""From collected episodes to what a gradient step reads: flat samples with advantages."""
+"""Collected episodes as gradient steps read them: flat samples with advantages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,8 +12,15 @@ from torch import Tensor
 from torch.func import vmap
 
 from metarl.config.settings import AdvantageConfig
+from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.returns import discounted_returns, fitted_values, gae, standardize
+from metarl.networks.mlp import MlpPolicy
+from metarl.sampling.collect import returns_of
 from metarl.types import Trajectories
+
+CACHE_BYTES = 6 << 20
+"""Size of one layer's activations that is worked on at a time. Larger ones leave the processor's
+cache, and an elementwise pass then costs as much as the matrix product before it."""
 
 
 class Batch(NamedTuple):
@@ -25,11 +33,11 @@ class Batch(NamedTuple):
     rewards: Tensor  # [K, N], zero on padding
 
     def tasks(self, rows: slice) -> Batch:
-        """The batch of some of the tasks."""
+        """Returns the batch of some of the tasks."""
         return Batch(*(x[rows] for x in self))
 
     def thinned(self, fraction: float, rng: np.random.Generator) -> Batch:
-        """A random `fraction` of N samples for each task, valid ones first; weights sum to one."""
+        """Returns a random `fraction` of each task's samples, valid ones first, [K, n]."""
         tasks, samples = self.weights.shape
         kept = max(1, round(fraction * samples))
         if kept == samples:
@@ -42,8 +50,50 @@ class Batch(NamedTuple):
         return part._replace(weights=part.weights / part.weights.sum(1, keepdim=True))
 
 
+class CollectedBatch(NamedTuple):
+    """A batch, the policy that collected it, and the order of its samples."""
+
+    batch: Batch
+    behaviour: ActionDistribution
+    """Of the actions, [K, N, ...]."""
+    num_steps: int
+    """T of N = T E: time goes before episodes."""
+    returns: Tensor
+    """[K] mean undiscounted returns."""
+
+    @classmethod
+    def of(cls, batch: Batch, trajectories: Trajectories) -> CollectedBatch:
+        shape = trajectories.mask.shape
+
+        def flat(x: Tensor) -> Tensor:
+            return x.expand(*shape, x.shape[-1]).flatten(1, 2)
+
+        returns = returns_of(trajectories).mean(1)
+        return cls(batch, each(flat, trajectories.behaviour), shape[1], returns)
+
+    @property
+    def obs(self) -> Tensor:
+        return self.batch.obs
+
+    def tasks(self, rows: slice) -> CollectedBatch:
+        """Returns the batch of some of the tasks."""
+        behaviour = each(lambda x: x[rows], self.behaviour)
+        return CollectedBatch(self.batch.tasks(rows), behaviour, self.num_steps, self.returns[rows])
+
+
+def chunks(batches: Sequence[Batch], policy: MlpPolicy) -> Iterator[slice]:
+    """Yields neighbouring tasks of batches [K, ...] to work on together; all of them on a GPU."""
+    num_tasks, samples = batches[0].obs.shape[0], max(x.obs.shape[1] for x in batches)
+    row_bytes = samples * max(policy.sizes) * batches[0].obs.element_size()
+    size = max(1, round(CACHE_BYTES / row_bytes))
+    if batches[0].obs.device.type != "cpu":
+        size = num_tasks
+    for start in range(0, num_tasks, size):
+        yield slice(start, min(start + size, num_tasks))
+
+
 def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:
-    """Advantages by the linear baseline, fit to each task's own episodes.
+    """Returns samples with advantages by the linear baseline, fit to each task's episodes.
 
     The baseline knows the time, and its targets are the returns up to the horizon, so the value
     beyond the last step is zero at either ending: the published, finite-horizon objective.

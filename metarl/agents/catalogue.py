@@ -1,314 +1,342 @@
-"""The agents by name: an inner rule, an outer rule and the settings they start from.
+"""The agents by name: inner rules, outer rules, and agents with settings of their own.
+
+A name is `INNER` or `INNER-OUTER`, as in `maml-trpo`: any inner rule goes with any outer rule that
+serves the same source, episodes or examples. Without an outer rule's name it is the source's usual
+one. Agents that are more than that have a row of their own. A new rule is one file under `inner/`
+or `outer/` and one row here.
 
 Importing this imports no torch, so that a command line can be read before.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from metarl.agents.inner.directions import DirectionsConfig
+from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
+from metarl.agents.inner.lstm import MetaLstmConfig
+from metarl.agents.inner.mapping import MappingConfig
+from metarl.agents.inner.ppo import PpoStepsConfig
+from metarl.agents.inner.prototypes import PrototypesConfig
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.inner.training import TrainingConfig
+from metarl.agents.inner.trial import TrialConfig
+from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.none import NoUpdateConfig
+from metarl.agents.outer.ppo import PpoConfig
+from metarl.agents.outer.reptile import ReptileConfig
+from metarl.agents.outer.trial_ppo import TrialPpoConfig
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.config import own_code
 from metarl.config.settings import (
-    LEARNED,
     AdvantageConfig,
     AgentConfig,
-    DirectionsConfig,
-    LearnedConfig,
-    LearnedOptimizerConfig,
-    MappingConfig,
-    MetaLstmConfig,
+    AnyAgentConfig,
+    FewShotAgentConfig,
+    InnerSettings,
     NormalisationConfig,
-    NoUpdateConfig,
+    OuterSettings,
+    OwnAgentConfig,
     PolicyConfig,
-    PpoConfig,
-    PpoStepsConfig,
-    ReptileConfig,
-    SgdConfig,
-    TrialConfig,
-    TrialPpoConfig,
-    TrpoConfig,
-    unheeded_by_rule,
+    Source,
 )
 from metarl.errors import UserError, nearest
+from metarl.lazy import load_postponed
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from metarl.types import Agent, EnvSpec
 
-
-class Entry(NamedTuple):
-    """One row of the table of agents."""
+class Inner(NamedTuple):
+    """An inner rule: its settings for each source that it serves."""
 
     summary: str
-    config: AgentConfig
-    """Complete settings; their classes are the rules whose keys a file or flag may set."""
-    told: bool = False
-    """Whether it observes the numbers of its task: no learner, but what to hope for."""
+    episodes: InnerSettings | None = None
+    examples: InnerSettings | None = None
+    parts: dict[str, Any] = {}  # noqa: RUF012  # nobody changes it
+    """Other settings that an agent on episodes has by it: policy, normalisation."""
 
 
-def _entry(
-    name: str,
-    summary: str,
-    inner: SgdConfig | LearnedConfig | PpoStepsConfig | TrialConfig,
-    outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig,
-    policy: PolicyConfig | None = None,
-    advantages: AdvantageConfig | None = None,
-    normalisation: NormalisationConfig | None = None,
-    told: bool = False,
-) -> Entry:
-    parts = (
-        policy or PolicyConfig(),
-        advantages or AdvantageConfig(),
-        normalisation or NormalisationConfig(),
-    )
-    return Entry(summary, AgentConfig(name, inner, outer, *parts), told)
+class Row(NamedTuple):
+    """An agent with settings of its own."""
+
+    summary: str
+    inner: InnerSettings
+    outer: OuterSettings
+    source: Source = "episodes"
+    parts: dict[str, Any] = {}  # noqa: RUF012
+    """Other settings: policy, advantages, normalisation."""
+    observes_task: bool = False
+    """Whether the numbers of its task are part of its observations."""
+    agent: str = ""
+    """`module:class` of an agent other than the inner rule's."""
 
 
+_REWARDS = NormalisationConfig(rewards=True)
+"""Of agents that have rewards as an input."""
 _VALUED = AdvantageConfig(gae_lambda=0.95)
 """Of agents that learn a value function."""
 
-AGENTS = {
-    entry.config.name: entry
-    for entry in (
-        _entry(
-            "maml-trpo",
-            "MAML: policy-gradient steps inside, a trust-region step outside (arXiv:1703.03400)",
-            SgdConfig(),
-            TrpoConfig(),
-        ),
-        _entry(
-            "maml-ppo",
-            "MAML with PPO outside: several epochs on each meta-batch",
-            SgdConfig(),
-            PpoConfig(),
-        ),
-        _entry(
-            "promp",
-            "ProMP: the low-variance curvature surrogate, and a KL penalty (arXiv:1810.06784)",
-            SgdConfig(),
-            PpoConfig(inner_ratio=True, inner_kl=5e-4),
-        ),
-        _entry(
-            "e-maml",
-            "E-MAML: exploration credited for what comes after adaptation (arXiv:1803.01118)",
-            SgdConfig(),
-            PpoConfig(exploration=True),
-        ),
-        _entry(
-            "dice-maml",
-            "MAML through the DiCE estimator (arXiv:1802.05098)",
-            SgdConfig(estimator="dice"),
-            PpoConfig(lr=3e-3, epochs=1),  # after it the gradient no longer fits these episodes
-        ),
-        _entry(
-            "fomaml-trpo",
-            "first-order MAML: the inner step's derivative left out (arXiv:1703.03400)",
-            SgdConfig(first_order=True),
-            TrpoConfig(),
-        ),
-        _entry(
-            "anil-trpo",
-            "ANIL: inner steps move the last layer alone (arXiv:1909.09157)",
-            SgdConfig(moved="head"),
-            TrpoConfig(),
-        ),
-        _entry(
-            "meta-sgd-trpo",
-            "Meta-SGD: a learned step size for every parameter (arXiv:1707.09835)",
-            SgdConfig(learn_lr=True),
-            TrpoConfig(),
-        ),
-        _entry(
-            "cavia-trpo",
-            "CAVIA: inner steps move context inputs alone (arXiv:1810.03642)",
-            SgdConfig(lr=1.0, moved="context"),
-            TrpoConfig(),
-            PolicyConfig(context=10),
-        ),
-        _entry(
-            "lomaml",
-            "LOMAML: a recurrent network makes the inner steps of gradients (arXiv:1606.04474)",
-            LearnedOptimizerConfig(),
-            TrpoConfig(),
-        ),
-        _entry(
-            "meta-lstm",
-            "Meta-LSTM: parameters are an LSTM's cell, its gates learned (Ravi, Larochelle 2017)",
-            MetaLstmConfig(),
-            TrpoConfig(),
-        ),
-        _entry(
-            "gbml",
-            "GBML: the direction is predicted from gradients and samples",
-            DirectionsConfig(),
-            TrpoConfig(),
-        ),
-        _entry(
-            "mapping",
-            "model-based: a set encoder and a hypernetwork map samples to parameters",
-            MappingConfig(deltas="head"),
-            TrpoConfig(),
-            normalisation=NormalisationConfig(rewards=True),  # an input here
-        ),
-        *(
-            _entry(
-                f"{name}-ppo", f"`{name}` with PPO outside", inner, PpoConfig(), None, None, units
-            )
-            for name, inner, units in (
-                ("lomaml", LearnedOptimizerConfig(), None),
-                ("meta-lstm", MetaLstmConfig(), None),
-                ("gbml", DirectionsConfig(), None),
-                ("mapping", MappingConfig(deltas="head"), NormalisationConfig(rewards=True)),
-            )
-        ),
-        _entry(
-            "reptile-ppo",
-            "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",
-            PpoStepsConfig(steps=2),
-            ReptileConfig(),
-            advantages=_VALUED,
-        ),
-        _entry(
-            "rl2",
-            "RL2: a recurrent policy that remembers a task's episodes (arXiv:1611.02779)",
-            TrialConfig(),
-            TrialPpoConfig(),
-            advantages=_VALUED,
-            normalisation=NormalisationConfig(rewards=True),  # an input here
-        ),
-        _entry(
-            "joint-trpo",
-            "control: TRPO on all tasks at once, adapted at evaluation only",
-            SgdConfig(steps=0),
-            TrpoConfig(),
-        ),
-        _entry(
-            "joint-ppo",
-            "control: PPO on all tasks at once, adapted at evaluation only",
-            SgdConfig(steps=0),
-            PpoConfig(),
-        ),
-        _entry(
-            "oracle-trpo",
-            "control: TRPO on all tasks at once, told the numbers of its task",
-            SgdConfig(steps=0),
-            TrpoConfig(),
-            told=True,
-        ),
-        _entry(
-            "random",
-            "control: initial parameters, never meta-trained, adapted by policy-gradient steps",
-            SgdConfig(),
-            NoUpdateConfig(),
-        ),
-        _entry(
-            "sb3-ppo",
-            "control: Stable-Baselines3's PPO from scratch on each task",
-            PpoStepsConfig(lr=3e-4, epochs=10),
-            NoUpdateConfig(),
-            PolicyConfig(hidden=(64, 64), activation="tanh", init="orthogonal"),
-            _VALUED,
-        ),
-    )
+INNER = {
+    "maml": Inner(
+        "MAML: gradient steps on each task (arXiv:1703.03400)",
+        SgdConfig(),
+        SgdConfig(lr=0.01, extra_step_scale=1.0),
+    ),
+    "fomaml": Inner(
+        "first-order MAML: the inner step's derivative left out (arXiv:1703.03400)",
+        SgdConfig(first_order=True),
+        SgdConfig(first_order=True, lr=0.01, extra_step_scale=1.0),
+    ),
+    "anil": Inner(
+        "ANIL: inner steps adapt the last layer alone (arXiv:1909.09157)",
+        SgdConfig(adapted="head"),
+        SgdConfig(adapted="head", lr=0.01, extra_step_scale=1.0),
+    ),
+    "meta-sgd": Inner(
+        "Meta-SGD: a learned step size for every parameter (arXiv:1707.09835)",
+        SgdConfig(learn_lr=True),
+        # Sizes learned for one step are too large for a second of that size.
+        SgdConfig(learn_lr=True, lr=0.01, extra_step_scale=0.05),
+    ),
+    "cavia": Inner(
+        "CAVIA: inner steps adapt context inputs alone (arXiv:1810.03642)",
+        SgdConfig(lr=1.0, adapted="context"),
+        parts={"policy": PolicyConfig(context=10)},
+    ),
+    "lomaml": Inner(
+        "LOMAML: a recurrent network makes the inner steps of gradients (arXiv:1606.04474)",
+        LearnedOptimizerConfig(),
+        LearnedOptimizerConfig(lr=0.01, extra_step_scale=0.1),
+    ),
+    "meta-lstm": Inner(
+        "Meta-LSTM: parameters are an LSTM's cell, its gates learned (Ravi, Larochelle 2017)",
+        MetaLstmConfig(),
+        MetaLstmConfig(lr=0.01, extra_step_scale=1.0),
+    ),
+    "gbml": Inner(
+        "GBML: the direction is predicted from gradients and samples",
+        DirectionsConfig(),
+        DirectionsConfig(lr=0.01),
+    ),
+    "mapping": Inner(
+        "model-based: a set encoder and a hypernetwork map samples to parameters",
+        MappingConfig(deltas="head"),
+        MappingConfig(),
+        {"normalisation": _REWARDS},
+    ),
+    "joint": Inner(
+        "control: all tasks at once, adapted by gradient steps at evaluation only",
+        SgdConfig(steps=0),
+    ),
+    "protonet": Inner(
+        "prototypical networks: nearest class mean in a learned space (arXiv:1703.05175)",
+        examples=PrototypesConfig(),
+    ),
 }
+"""Inner rules that go with several outer rules."""
+
+OUTER = {
+    "trpo": ("a trust-region step outside (arXiv:1502.05477)", TrpoConfig()),
+    "ppo": ("PPO outside: several epochs on each meta-batch (arXiv:1707.06347)", PpoConfig()),
+    "adam": ("Adam outside, on the loss of the query (arXiv:1412.6980)", AdamConfig()),
+}
+"""Outer rules that go with several inner rules; the first of a source is its usual one."""
+
+NAMED = {
+    "promp": Row(
+        "ProMP: the low-variance curvature surrogate, and a KL penalty (arXiv:1810.06784)",
+        SgdConfig(),
+        PpoConfig(inner_ratio=True, inner_kl=5e-4),
+    ),
+    "e-maml": Row(
+        "E-MAML: exploration credited for the return after adaptation (arXiv:1803.01118)",
+        SgdConfig(),
+        PpoConfig(exploration=True),
+    ),
+    "dice-maml": Row(
+        "MAML through the DiCE estimator (arXiv:1802.05098)",
+        SgdConfig(estimator="dice"),
+        PpoConfig(lr=3e-3, epochs=1),  # after it the gradient no longer fits these episodes
+    ),
+    "reptile-ppo": Row(
+        "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",
+        PpoStepsConfig(steps=2),
+        ReptileConfig(),
+        parts={"advantages": _VALUED},
+    ),
+    "rl2": Row(
+        "RL2: a recurrent policy that remembers a task's episodes (arXiv:1611.02779)",
+        TrialConfig(),
+        TrialPpoConfig(),
+        parts={"advantages": _VALUED, "normalisation": _REWARDS},
+    ),
+    "oracle-trpo": Row(
+        "control: TRPO on all tasks at once, which observes the numbers of its task",
+        SgdConfig(steps=0),
+        TrpoConfig(),
+        observes_task=True,
+    ),
+    "random": Row(
+        "control: initial parameters, never meta-trained, adapted by policy-gradient steps",
+        SgdConfig(),
+        NoUpdateConfig(),
+    ),
+    "sb3-ppo": Row(
+        "control: Stable-Baselines3's PPO from scratch on each task",
+        PpoStepsConfig(lr=3e-4, epochs=10),
+        NoUpdateConfig(),
+        parts={
+            "policy": PolicyConfig(hidden=(64, 64), activation="tanh", init="orthogonal"),
+            "advantages": _VALUED,
+        },
+        agent="metarl.agents.sb3:Sb3Ppo",
+    ),
+    "reptile": Row(
+        "Reptile: towards where plain training of each task led (arXiv:1803.02999)",
+        TrainingConfig(),
+        ReptileConfig(),
+        "examples",
+    ),
+    "from-scratch": Row(
+        "control: each task by Adam from initial parameters, never meta-trained",
+        TrainingConfig(lr=0.01, optimizer="adam"),
+        NoUpdateConfig(),
+        "examples",
+    ),
+}
+"""Agents by one name."""
 
 
-def names() -> tuple[str, ...]:
-    return tuple(AGENTS)
+def outer_names(source: Source) -> tuple[str, ...]:
+    """Returns the names of the outer rules that go with every inner rule of a source."""
+    return tuple(name for name, (_, settings) in OUTER.items() if source in settings.sources)
 
 
-def default(name: str) -> AgentConfig:
-    """The settings that an agent starts from.
+def _row(name: str, source: Source) -> Row | None:
+    """Returns the agent called `name` on a source, if there is one."""
+    if (row := NAMED.get(name)) and row.source == source:
+        return row
+    inner_name, outer_name = name, outer_names(source)[0]
+    for other in outer_names(source):
+        if name.endswith(f"-{other}"):
+            inner_name, outer_name = name.removesuffix(f"-{other}"), other
+    inner = INNER.get(inner_name)
+    settings = getattr(inner, source, None)
+    if inner is None or settings is None:
+        return None
+    summary, outer = OUTER[outer_name]
+    parts = inner.parts if source == "episodes" else {}
+    return Row(f"{inner.summary}; {summary}", settings, outer, source, parts)
+
+
+def names(source: Source) -> tuple[str, ...]:
+    """Returns the names of all agents on a source, each once."""
+    usual, *others = outer_names(source)
+    endings = [f"-{usual}" if source == "episodes" else "", *(f"-{other}" for other in others)]
+    inner = [name for name, rule in INNER.items() if getattr(rule, source) is not None]
+    composed = [name + ending for name in inner for ending in endings]
+    return (*composed, *(name for name, row in NAMED.items() if row.source == source))
+
+
+def is_one(name: str, source: Source) -> bool:
+    """Returns whether an agent on that source is called `name`."""
+    return _row(name, source) is not None
+
+
+@overload
+def default(name: str, source: Literal["episodes"] = "episodes") -> AgentConfig: ...
+@overload
+def default(name: str, source: Literal["examples"]) -> FewShotAgentConfig: ...
+def default(name: str, source: Source = "episodes") -> AnyAgentConfig:
+    """Returns the settings that an agent starts from.
 
     Raises:
         UserError: for a name that is not in the catalogue.
     """
-    if name not in AGENTS:
-        raise UserError(f"{name!r} is no agent{nearest(name, AGENTS)}")
-    return AGENTS[name].config
+    row = _row(name, source)
+    if row is None:
+        kind = "agent" if source == "episodes" else "agent on supervised tasks"
+        raise UserError(f"{name!r} is no {kind}{nearest(name, names(source))}")
+    if source == "examples":
+        return FewShotAgentConfig(name=name, inner=row.inner, outer=row.outer)
+    return AgentConfig(name=name, inner=row.inner, outer=row.outer, **row.parts)
 
 
 def table() -> str:
-    """The agents as the README shows them."""
-    rows = [f"| `{name}` | {entry.summary} |" for name, entry in AGENTS.items()]
-    return "\n".join(["| `--agent` | what it is |", "|---|---|", *rows])
+    """Returns the agents as the README shows them."""
+    rules = [f"| `{name}` | {_marks(inner)} | {inner.summary} |" for name, inner in INNER.items()]
+    outside = [
+        f"| `-{name}` | {_source_marks(settings.sources)} | {summary} |"
+        for name, (summary, settings) in OUTER.items()
+    ]
+    named = [
+        f"| `{name}` | {_source_marks((row.source,))} | {row.summary} |"
+        for name, row in NAMED.items()
+    ]
+    head = "| `--agent` | learns from | what it is |", "|---|---|---|"
+    return "\n".join([*head, *rules, *outside, *named])
 
 
-def told(config: AgentConfig) -> bool:
-    """Whether the agent observes the numbers of its task."""
-    return config.name in AGENTS and AGENTS[config.name].told
+def _marks(inner: Inner) -> str:
+    found: list[Source] = []
+    if inner.episodes is not None:
+        found.append("episodes")
+    if inner.examples is not None:
+        found.append("examples")
+    return _source_marks(found)
 
 
-def without_effect(config: AgentConfig) -> dict[str, str]:
-    """Settings otherwise than by default that this agent would not heed, and why."""
-    inner, outer = config.inner, config.outer
-    found = {}
-    if isinstance(inner, LEARNED):
-        found = unheeded_by_rule(inner)
-        if config.policy.context:
-            found["agent.policy.context"] = "no inner step moves it alone"
-        no_gradient = isinstance(inner, MappingConfig)
-        if no_gradient and isinstance(outer, PpoConfig) and outer.inner_ratio:
-            found["agent.outer.inner_ratio"] = "it takes no inner gradient"
-        return found
-    if not isinstance(inner, SgdConfig):
-        if config.policy.context:
-            found["agent.policy.context"] = "no inner step moves it alone"
-        if config.advantages.baseline_ridge != AdvantageConfig.baseline_ridge:
-            found["agent.advantages.baseline_ridge"] = "it learns a value function"
-        return found
-    learns = inner.steps > 0 and not isinstance(outer, NoUpdateConfig)
-    if inner.first_order and not learns:
-        found["agent.inner.first_order"] = "nothing is learned through an inner step"
-    elif inner.first_order and inner.estimator == "dice":
-        found["agent.inner.first_order"] = "without its second order DiCE is the score function"
-    if inner.learn_lr and not learns:
-        found["agent.inner.learn_lr"] = "nothing is learned through an inner step"
-    if isinstance(outer, PpoConfig) and not learns:
-        ways = {
-            "agent.inner.estimator": inner.estimator == "dice",
-            "agent.outer.inner_kl": outer.inner_kl > 0,
-            "agent.outer.inner_ratio": outer.inner_ratio,
-            "agent.outer.exploration": outer.exploration,
-        }
-        found |= {key: "it does not adapt in training" for key, asked in ways.items() if asked}
-    return found
+def _source_marks(sources: Sequence[Source]) -> str:
+    return ", ".join(sources)
+
+
+def observes_task(config: AnyAgentConfig | OwnAgentConfig) -> bool:
+    """Returns whether the agent observes the numbers of its task."""
+    row = NAMED.get(config.name)
+    return row is not None and row.observes_task
+
+
+def without_effect(config: AnyAgentConfig) -> dict[str, str]:
+    """Returns keys whose settings differ from the default in vain -> the reason."""
+    return {**config.inner.without_effect(config), **config.outer.without_effect(config)}
 
 
 def build(
-    spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
-) -> Agent:
-    """The agent that `config` describes, before its first update.
+    spec: Any,
+    config: AnyAgentConfig | OwnAgentConfig,
+    rng: np.random.Generator,
+    device: torch.device,
+    named: str | None = None,
+) -> Any:
+    """Returns the agent that `config` describes, before its first update.
+
+    A user's code is run only if it is `named`: what the command line gave.
 
     Raises:
-        UserError: where its rules do not serve the space, or not each other.
+        UserError: where its rules do not serve the tasks, or not each other.
     """
+    if isinstance(config, OwnAgentConfig):
+        own_code.check_named("agent is", config.name, named, "--agent")
+        return own_code.at(config.name)(spec, rng, device)
     if unused := without_effect(config):
         raise UserError(
             f"agent {config.name!r} makes no use of {' and '.join(unused)}: "
             f"{next(iter(unused.values()))}\n  leave it out, or take another --agent"
         )
-    # torch: once an agent is built
-    if config.name == "sb3-ppo":
-        from metarl.agents.sb3 import Sb3Ppo
-
-        return Sb3Ppo(spec, config, rng, device)
-    match config.inner, config.outer:
-        case TrialConfig(), TrialPpoConfig():
-            from metarl.agents.rl2 import Rl2
-
-            return Rl2(spec, config, rng, device)
-        case PpoStepsConfig(), ReptileConfig():
-            from metarl.agents.reptile import Reptile
-
-            return Reptile(spec, config, rng, device)
-        case inner, PpoConfig() if isinstance(inner, (SgdConfig, *LEARNED)):
-            from metarl.agents.surrogate_agent import SurrogateAgent
-
-            return SurrogateAgent(spec, config, rng, device)
-        case inner, TrpoConfig() | NoUpdateConfig() if isinstance(inner, (SgdConfig, *LEARNED)):
-            from metarl.agents.gradient_agent import GradientAgent
-
-            return GradientAgent(spec, config, rng, device)
-    raise UserError(f"agent {config.name!r} has rules that do not go together")
+    inner, outer = config.inner, config.outer
+    row = NAMED.get(config.name)
+    place = (row and row.agent) or inner.agents.get(config.source)
+    if place is None or inner.family not in outer.fits or config.source not in outer.sources:
+        raise UserError(
+            f"agent {config.name!r} has rules that do not go together: {type(inner).__name__} "
+            f"inside, {type(outer).__name__} outside, learning from {config.source}"
+        )
+    inner.check(config)
+    outer.check(config)
+    load_postponed()
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)(spec, config, rng, device)  # torch: only now

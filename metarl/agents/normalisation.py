@@ -34,37 +34,38 @@ Statistics = dict[str, RunningStats]
 
 
 class Normaliser(NamedTuple):
-    """Normalises by `seen`. It never changes: `after` more was seen there is another."""
+    """Normalises by statistics. It never changes: `after` returns another."""
 
     config: NormalisationConfig
     discount: float
-    seen: Statistics
+    stats: Statistics
 
     @classmethod
     def before_anything(
         cls, config: NormalisationConfig, discount: float, obs_dim: int, device: torch.device
     ) -> Normaliser:
-        seen: Statistics = {}
+        """Returns a normaliser without any samples; one that does nothing where it is off."""
+        stats: Statistics = {}
         if config.observations:
-            seen["obs"] = no_stats(obs_dim, device=device)
+            stats["obs"] = no_stats(obs_dim, device=device)
         if config.rewards:
-            seen["returns"] = no_stats(device=device)
-        return cls(config, discount, seen)
+            stats["returns"] = no_stats(device=device)
+        return (cls if stats else NoNormaliser)(config, discount, stats)
 
     def obs(self, obs: Tensor) -> Tensor:
         """Observations [..., obs_dim] in deviations from their mean, clipped."""
         if not self.config.observations:
             return obs
-        seen, clip = self.seen["obs"], self.config.clip
-        normal = ((obs - seen.mean) / deviation(seen)).clamp(-clip, clip)
-        return torch.where(seen.count > 0, normal, obs).to(obs.dtype)
+        stats, clip = self.stats["obs"], self.config.clip
+        normal = ((obs - stats.mean) / deviation(stats)).clamp(-clip, clip)
+        return torch.where(stats.count > 0, normal, obs).to(obs.dtype)
 
     def trajectories(self, raw: Trajectories) -> Trajectories:
         """The episodes as an agent learns from them."""
         if self.config.observations:
             raw = raw._replace(obs=self.obs(raw.obs), final_obs=self.obs(raw.final_obs))
         if self.config.rewards:
-            raw = raw._replace(rewards=raw.rewards / deviation(self.seen["returns"]))
+            raw = raw._replace(rewards=raw.rewards / deviation(self.stats["returns"]))
         return raw
 
     def statistics(self, raw: Trajectories) -> Statistics:
@@ -81,8 +82,8 @@ class Normaliser(NamedTuple):
             ended = raw.terminated | raw.truncated
             returns = discounted_returns(rewards, ended, self.discount)
             found["returns"] = stats_of(returns, raw.mask)
-        for name, moments in found.items():
-            if not moments.m2.isfinite().all():
+        for name, one in found.items():
+            if not one.m2.isfinite().all():
                 raise UserError(
                     f"the environment gave {name} that are not finite, which would stay in the "
                     "statistics; mend it, or switch agent.normalisation off"
@@ -91,16 +92,16 @@ class Normaliser(NamedTuple):
 
     def after(self, *rounds: Statistics) -> Normaliser:
         """By these episodes' statistics too."""
-        seen = self.seen
+        stats = self.stats
         for found in rounds:
-            seen = {name: merge(seen[name], found[name]) for name in seen}
-        return self._replace(seen=seen)
+            stats = {name: merge(stats[name], found[name]) for name in stats}
+        return self._replace(stats=stats)
 
     def state_dict(self) -> Params:
         return {
             f"{PREFIX}{name}.{part}": x
-            for name, moments in self.seen.items()
-            for part, x in moments._asdict().items()
+            for name, one in self.stats.items()
+            for part, x in one._asdict().items()
         }
 
     def loaded(self, state: Params) -> Normaliser:
@@ -109,7 +110,22 @@ class Normaliser(NamedTuple):
         def read(name: str) -> RunningStats:
             return RunningStats(*(state[f"{PREFIX}{name}.{part}"] for part in RunningStats._fields))
 
-        return self._replace(seen={name: read(name) for name in self.seen})
+        return self._replace(stats={name: read(name) for name in self.stats})
+
+
+class NoNormaliser(Normaliser):
+    """Leaves observations and rewards as they are, and needs no statistics."""
+
+    __slots__ = ()
+
+    def trajectories(self, raw: Trajectories) -> Trajectories:
+        return raw
+
+    def statistics(self, raw: Trajectories) -> Statistics:
+        return {}
+
+    def after(self, *rounds: Statistics) -> Normaliser:
+        return self
 
 
 def normalised(state: Params) -> str:

@@ -20,19 +20,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.agents.inner.trial import TrialConfig
+from metarl.agents.meta_parameters import MetaParameters
 from metarl.agents.normalisation import Normaliser
-from metarl.agents.outer.trial_ppo import Steps, TrialPpo
-from metarl.agents.saved_weights import checked
-from metarl.config.settings import AgentConfig, TrialConfig, TrialPpoConfig
+from metarl.agents.outer.trial_ppo import Steps, TrialPpo, TrialPpoConfig
+from metarl.config.settings import AgentConfig
 from metarl.device import torch_threads
-from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
-ADAM, RETURNS, REWARDS = "adam.", "returns.", "rewards."
-"""What names in saved weights begin with, beside those of parameters and of normalisation."""
+REWARDS = "rewards."
+"""Prefix of the names of the rewards' statistics in saved weights."""
 
 
 class Past(NamedTuple):
@@ -50,9 +50,10 @@ class Trials(NamedTuple):
     """After each round."""
 
 
-class Rl2:
+class Rl2(MetaParameters):
     """RL2: begin, actor, adapt, meta_update."""
 
+    outer: TrialPpo
     episodes_per_step = 1
     """Episodes of a task that an adaptation step learns from, whatever the number played together:
     each belongs to another trial."""
@@ -62,11 +63,12 @@ class Rl2:
     ):
         assert isinstance(config.inner, TrialConfig)  # the catalogue sees to both
         assert isinstance(config.outer, TrialPpoConfig)
-        self.spec, self.config, self.device = spec, config, device
-        self.policy = RecurrentPolicy(spec, config.policy, config.inner)
-        self.outer = TrialPpo(self.policy, config.outer, config.advantages)
-        self.meta: Params = {k: v.to(device) for k, v in self.policy.init(rng).items()}
-        self.adam = adam_start(self.meta)
+        self.spec, self.config = spec, config
+        self.trial = config.inner
+        self.policy = RecurrentPolicy(spec, config.policy, config.inner.cell, config.inner.size)
+        meta = {name: x.to(device) for name, x in self.policy.init(rng).items()}
+        outer = TrialPpo(self.policy, config.outer, config.advantages)
+        super().__init__(meta, outer, device)
         self.normaliser = Normaliser.before_anything(
             replace(config.normalisation, rewards=False),
             config.advantages.discount,
@@ -75,8 +77,6 @@ class Rl2:
         )
         self.rewards = no_stats(device=device)
         """Statistics of single rewards; rewards among the inputs are in units of them."""
-        self.returns = no_stats(device=device)
-        """Of what trials still have before them: what the value function's unit is."""
 
     @property
     def noise(self) -> tuple[str, int]:
@@ -86,7 +86,7 @@ class Rl2:
     @property
     def steps(self) -> int:
         """Episodes of a trial but the last one."""
-        return self.config.inner.steps
+        return self.trial.steps
 
     def begin(self) -> Trials:
         """Nothing is remembered."""
@@ -124,12 +124,10 @@ class Rl2:
         Only after it do the statistics change that observations and rewards are normalised by.
         """
         steps = self.trial_steps(state, query)
-        seen = [self.normaliser.statistics(played) for played in (*state.rounds, query)]
-        self.meta, self.adam, self.returns, metrics = self.outer.step(
-            self.meta, self.adam, self.returns, steps, rng
-        )
+        stats = [self.normaliser.statistics(played) for played in (*state.rounds, query)]
+        metrics = self.outer_step(steps, rng)
         if not metrics["skipped"]:
-            self.normaliser = self.normaliser.after(*seen)
+            self.normaliser = self.normaliser.after(*stats)
             self.rewards = merge(self.rewards, stats_of(steps.rewards, steps.mask))
         return metrics
 
@@ -167,26 +165,14 @@ class Rl2:
             rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
         return self.policy.before(actions, rewards, ended)
 
-    def state_dict(self) -> Params:
-        return {
-            **self.meta,
-            **adam_state_dict(self.adam, ADAM),
-            **self.normaliser.state_dict(),
-            **_named(RETURNS, self.returns),
-            **_named(REWARDS, self.rewards),
-        }
+    def other_state(self) -> Params:
+        rewards = {f"{REWARDS}{part}": x for part, x in self.rewards._asdict().items()}
+        return {**self.normaliser.state_dict(), **rewards}
 
-    def load_state_dict(self, state: Params) -> None:
-        """Takes what `state_dict` saved.
-
-        Raises:
-            ValueError: where names or shapes are not this agent's.
-        """
-        copies = checked(state, self.state_dict(), self.device)
-        self.meta = {name: copies[name] for name in self.meta}
-        self.adam = adam_loaded(self.adam, copies, ADAM)
-        self.normaliser = self.normaliser.loaded(copies)
-        self.returns, self.rewards = (_read(copies, name) for name in (RETURNS, REWARDS))
+    def load_other_state(self, state: Params) -> None:
+        self.normaliser = self.normaliser.loaded(state)
+        rewards = {part: state[f"{REWARDS}{part}"] for part in RunningStats._fields}
+        self.rewards = RunningStats(**rewards)
 
 
 class Remembering:
@@ -206,10 +192,10 @@ class Remembering:
         else:
             before = agent.before(self._action, rewards, ended=False)
         inputs = torch.cat([agent.normaliser.obs(obs), before], -1)
-        shown, self._memory = agent.policy.run(
+        output, self._memory = agent.policy.run(
             agent.meta, inputs.flatten(0, 1)[:, None], self._memory
         )
-        distribution = agent.policy.distribution(agent.meta, shown.unflatten(0, shape)[:, :, 0])
+        distribution = agent.policy.distribution(agent.meta, output.unflatten(0, shape)[:, :, 0])
         self._action = distribution.sample(noise)
         return self._action, distribution
 
@@ -217,7 +203,7 @@ class Remembering:
         if not self._state.pasts:
             return self._agent.empty_past(num_tasks, episodes)
         past = self._state.pasts[-1]
-        # Where more episodes are shown than trials are under way, several go on from one trial.
+        # Where more episodes are output than trials are under way, several go on from one trial.
         slots = torch.arange(self._episodes.start, self._episodes.stop) % past.before.shape[1]
         return Past(tuple(x[:, slots] for x in past.memory), past.before[:, slots])
 
@@ -227,16 +213,8 @@ def _by_trial(x: Tensor) -> Tensor:
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def _root_mean_square(seen: RunningStats) -> Tensor:
-    """One where nothing but zeros was seen. The mean is left in, or a reward that is always the
+def _root_mean_square(stats: RunningStats) -> Tensor:
+    """One where nothing but zeros was stats. The mean is left in, or a reward that is always the
     same would be divided by nothing."""
-    square = seen.m2 / seen.count.clamp(min=1.0) + seen.mean.square()
+    square = stats.m2 / stats.count.clamp(min=1.0) + stats.mean.square()
     return torch.where(square > 0, square.sqrt(), 1.0)
-
-
-def _named(prefix: str, moments: RunningStats) -> Params:
-    return {f"{prefix}{part}": x for part, x in moments._asdict().items()}
-
-
-def _read(state: Params, prefix: str) -> RunningStats:
-    return RunningStats(*(state[f"{prefix}{part}"] for part in RunningStats._fields))

@@ -17,8 +17,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from metarl.agents.saved_weights import checked
-from metarl.config.settings import AgentConfig, PolicyConfig, PpoStepsConfig
+from metarl.agents.inner.ppo import PpoStepsConfig
+from metarl.agents.meta_parameters import checked
+from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
@@ -31,15 +32,15 @@ CPU = torch.device("cpu")
 """Where Stable-Baselines3 itself recommends its PPO to run, with an MLP."""
 
 
-class Learner(NamedTuple):
+class PpoSnapshot(NamedTuple):
     """What one task's PPO consists of, between its rounds; the copy is its own."""
 
     weights: dict[str, Any]
     optimizer: dict[str, Any]
 
     @staticmethod
-    def of(policy: ActorCriticPolicy) -> Learner:
-        return Learner(deepcopy(policy.state_dict()), deepcopy(policy.optimizer.state_dict()))
+    def of(policy: ActorCriticPolicy) -> PpoSnapshot:
+        return PpoSnapshot(deepcopy(policy.state_dict()), deepcopy(policy.optimizer.state_dict()))
 
     def put_into(self, policy: ActorCriticPolicy) -> None:
         policy.load_state_dict(self.weights)
@@ -47,12 +48,12 @@ class Learner(NamedTuple):
         policy.optimizer.load_state_dict(deepcopy(self.optimizer))
 
 
-class Learners(NamedTuple):
+class Sb3Tasks(NamedTuple):
     """K tasks on their way from the same initial weights."""
 
     params: Params
     """Of their policies, by our names; shared before the first round, then [K, ...]."""
-    of_tasks: tuple[Learner, ...]
+    snapshots: tuple[PpoSnapshot, ...]
     """Empty before the first round."""
     rounds: int
 
@@ -78,7 +79,7 @@ class Sb3Ppo:
         self.policy = MlpPolicy(spec, config.policy)
         with _global_draws(int(rng.integers(2**32))):
             self._ppo = _ppo_without_env(spec, config, config.inner)
-        self._start = Learner.of(self._ppo.policy)
+        self._start = PpoSnapshot.of(self._ppo.policy)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -98,12 +99,12 @@ class Sb3Ppo:
         """PPO updates of each task in an iteration."""
         return self.inner.steps
 
-    def begin(self) -> Learners:
+    def begin(self) -> Sb3Tasks:
         """Every task starts at the same initial weights."""
         params = _params([self._start], self.policy)
-        return Learners({n: x[0].to(self.device) for n, x in params.items()}, (), 0)
+        return Sb3Tasks({n: x[0].to(self.device) for n, x in params.items()}, (), 0)
 
-    def actor(self, state: Learners, episodes: slice) -> Actor:
+    def actor(self, state: Sb3Tasks, episodes: slice) -> Actor:
         """Acts by the tasks' policies, all in one call; which episodes it is does not matter."""
 
         def act(obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
@@ -112,23 +113,23 @@ class Sb3Ppo:
 
         return memoryless(act)(episodes)
 
-    def adapt(self, state: Learners, support: Trajectories) -> Learners:
+    def adapt(self, state: Sb3Tasks, support: Trajectories) -> Sb3Tasks:
         """One PPO update of every task on its own episodes. Changes nothing here.
 
         Raises:
             UserError: where a policy's output is not finite any more.
         """
-        before = state.of_tasks or (self._start,) * len(support.obs)
+        before = state.snapshots or (self._start,) * len(support.obs)
         with torch_threads(1):
             after = tuple(
                 self._learned(learner, support, task, state.rounds)
                 for task, learner in enumerate(before)
             )
         params = {n: x.to(self.device) for n, x in _params(after, self.policy).items()}
-        return Learners(params, after, state.rounds + 1)
+        return Sb3Tasks(params, after, state.rounds + 1)
 
     def meta_update(
-        self, state: Learners, query: Trajectories, rng: np.random.Generator
+        self, state: Sb3Tasks, query: Trajectories, rng: np.random.Generator
     ) -> Metrics:
         """Nothing: a control learns each task alone."""
         return {"skipped": 0.0}
@@ -145,7 +146,9 @@ class Sb3Ppo:
         weights = checked(state, self._start.weights, CPU)
         self._start = self._start._replace(weights=weights)
 
-    def _learned(self, learner: Learner, support: Trajectories, task: int, rounds: int) -> Learner:
+    def _learned(
+        self, learner: PpoSnapshot, support: Trajectories, task: int, rounds: int
+    ) -> PpoSnapshot:
         ppo = self._ppo
         learner.put_into(ppo.policy)
         ppo.rollout_buffer = rollout(ppo, support, task)
@@ -158,7 +161,7 @@ class Sb3Ppo:
                 f"{self.config.name}: in round {rounds + 1} of task {task} the policy came to give "
                 "numbers that are not finite\nlower the learning rate, --agent.inner.lr"
             ) from error
-        return Learner.of(ppo.policy)
+        return PpoSnapshot.of(ppo.policy)
 
 
 def rollout(ppo: PPO, support: Trajectories, task: int) -> RolloutBuffer:
@@ -220,7 +223,7 @@ def _layer_names(prefix: str, layers: int, net: str, head: str) -> dict[str, str
     }
 
 
-def _params(learners: Sequence[Learner], policy: MlpPolicy) -> Params:
+def _params(learners: Sequence[PpoSnapshot], policy: MlpPolicy) -> Params:
     """The policies' parameters by our names, [K, ...]."""
     return {
         ours: torch.stack([learner.weights[theirs] for learner in learners])

@@ -62,7 +62,7 @@ def export(
     given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
     arguments = {**policy_arguments(config.policy), **_normalisation(agent.normaliser)}
     ppo = PPO("MlpPolicy", env, policy_kwargs=arguments, **given)
-    params = state.learners.params if hasattr(state, "learners") else state.params
+    params = state.ppo.params if hasattr(state, "ppo") else state.params
     own = _in_environment_units(select_tasks(params, task), agent)
     names = {**policy_names(policy), **value_names(policy)}
     weights = {theirs: own[ours].detach() for ours, theirs in names.items() if ours in own}
@@ -73,10 +73,10 @@ def export(
 class Normalised(BaseFeaturesExtractor):
     """Observations as `Normaliser.obs` has them, by statistics that stay as they are."""
 
-    def __init__(self, observation_space: Space, seen: RunningStats, clip: float):
-        super().__init__(observation_space, len(seen.mean))
+    def __init__(self, observation_space: Space, stats: RunningStats, clip: float):
+        super().__init__(observation_space, len(stats.mean))
         self.clip = clip
-        self.mean, self.deviation = nn.Buffer(seen.mean.clone()), nn.Buffer(deviation(seen))
+        self.mean, self.deviation = nn.Buffer(stats.mean.clone()), nn.Buffer(deviation(stats))
 
     def forward(self, obs: Tensor) -> Tensor:
         normal = (obs - self.mean) / self.deviation
@@ -85,11 +85,11 @@ class Normalised(BaseFeaturesExtractor):
 
 def _normalisation(normaliser: Normaliser) -> dict[str, Any]:
     """What a policy is to be made with so that it sees what the agent saw."""
-    seen = normaliser.seen.get("obs")
-    if seen is None or seen.count == 0:
+    stats = normaliser.stats.get("obs")
+    if stats is None or stats.count == 0:
         return {}
-    told = {"seen": RunningStats(*(x.cpu() for x in seen)), "clip": normaliser.config.clip}
-    return {"features_extractor_class": Normalised, "features_extractor_kwargs": told}
+    arguments = {"stats": RunningStats(*(x.cpu() for x in stats)), "clip": normaliser.config.clip}
+    return {"features_extractor_class": Normalised, "features_extractor_kwargs": arguments}
 
 
 def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
@@ -103,8 +103,8 @@ def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
         own["layer0.weight"] = observed
     if "log_std" in own:
         own["log_std"] = own["log_std"].clamp(min=math.log(agent.config.policy.min_std))
-    if "returns" in agent.normaliser.seen:
-        unit = deviation(agent.normaliser.seen["returns"])
+    if "returns" in agent.normaliser.stats:
+        unit = deviation(agent.normaliser.stats["returns"])
         last = f"value.layer{agent.policy.layers - 1}."
         own.update({name: (x * unit).float() for name, x in own.items() if name.startswith(last)})
     return own

@@ -1,4 +1,4 @@
-"""All checks of a task distribution, in their order."""
+"""Runs all checks of a task distribution in order."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from metarl.envs.gym.tasks import GymTasks
 
 
 def check(subject: Subject, tell: Callable[[str], object]) -> dict[str, Finding]:
-    """Runs them all; `tell` is called with every line at once."""
+    """Runs all checks and calls `tell` with each line as soon as it is known."""
     played = ("faults",)
     opened: tuple[str, ...] = ("opens",)
     if isinstance(subject.distribution, GymTasks):
         rules = Check("gymnasium", interface.gymnasium_rules, opened)
     else:
         rules = Check("contract", contract, opened)
-        opened = ("contract",)  # whatever comes as other arrays can't be collected
+        opened = ("contract",)  # episodes can't be collected from arrays of other shapes or types
     return run(
         [
             Check("opens", interface.opens),

@@ -1,4 +1,4 @@
-"""Checks that a BatchedEnv's arrays are what types.py promises."""
+"""Checks that the arrays of a BatchedEnv keep the contract in types.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.checking.play import HERE, Subject
 from metarl.types import BatchedEnv, StepResult
 
 Returned = dict[str, Any]
-"""What a call returned, by name."""
+"""The arrays that a call returned, by name."""
 
 
 class Promise(NamedTuple):
@@ -22,44 +22,46 @@ class Promise(NamedTuple):
 
 
 def contract(subject: Subject) -> Finding:
-    """Shapes, types and ownership of the arrays, and how episodes may end."""
+    """Checks shapes, types and ownership of the arrays, and the flags that end an episode."""
     tasks = subject.tasks[:2]
-    steps = subject.steps_of(len(tasks) * subject.beside, 0.1)
-    with closing(subject.distribution.open(len(tasks), subject.beside, HERE)) as env:
+    steps = subject.steps_of(len(tasks) * subject.parallel, 0.1)
+    with closing(subject.distribution.open(len(tasks), subject.parallel, HERE)) as env:
         env.set_tasks(tasks)
         fault = next(_faults(subject, env, len(tasks), steps), None)
-    return fault or Finding("ok", "shapes, types and ownership of arrays are as promised")
+    return fault or Finding("ok", "shapes, types and ownership of arrays keep the contract")
 
 
 def _faults(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> Iterator[Finding]:
-    """What is wrong in episodes with random actions."""
-    shape, draws = (num_tasks, subject.beside), subject.draws(num_tasks)
+    """Plays episodes with random actions and yields every fault."""
+    shape, draws = (num_tasks, subject.parallel), subject.draws(num_tasks)
     actions = subject.policy.act(draws.noise, draws.noise)[0].numpy()
     flags = dict.fromkeys(("terminated", "truncated", "success"), Promise(shape, np.bool_))
     obs = Promise((*shape, subject.spec.obs_dim), np.float32)
     promised = {"obs": obs, "rewards": Promise(shape, np.float32), **flags}
 
     returned: Returned = {"obs": env.reset(draws.reset_seeds)}
-    yield from _misfits("reset", returned, {"obs": obs})
+    yield from _wrong_arrays("reset", returned, {"obs": obs})
     alive = np.ones(shape, dtype=bool)
     for t in range(1, steps + 1):
         copies = {name: array.copy() for name, array in returned.items()}
         step = env.step(actions[t - 1])
         yield from _overwritten(t, returned, copies)
         returned = {name: getattr(step, name) for name in StepResult._fields}
-        yield from _misfits(f"step {t}", returned, promised)
+        yield from _wrong_arrays(f"step {t}", returned, promised)
         for k, e in np.argwhere(alive & step.terminated & step.truncated).tolist():
             yield Finding(
                 "FAIL",
                 f"step {t} of task {k}, episode {e} is both terminated and truncated",
-                "say truncated only where it is not terminated",
+                "set truncated only if the episode is not terminated",
             )
         alive &= ~(step.terminated | step.truncated)
         if not alive.any():
             return
 
 
-def _misfits(place: str, returned: Returned, promised: dict[str, Promise]) -> Iterator[Finding]:
+def _wrong_arrays(
+    place: str, returned: Returned, promised: dict[str, Promise]
+) -> Iterator[Finding]:
     for name, (shape, dtype) in promised.items():
         found = returned[name]
         is_what = f"a {type(found).__name__}"
@@ -76,6 +78,6 @@ def _overwritten(t: int, returned: Returned, copies: Returned) -> Iterator[Findi
         if array.tobytes() != copies[name].tobytes():
             yield Finding(
                 "FAIL",
-                f"step {t} wrote into the {name} that were returned before it",
+                f"step {t} wrote into the {name} that an earlier call returned",
                 "return arrays that are not written to again, such as copies",
             )

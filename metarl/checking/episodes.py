@@ -1,4 +1,4 @@
-"""Checks of episodes: what goes wrong in them, how they end, how fast they are played."""
+"""Checks of episodes: their faults, their endings and their speed."""
 
 from __future__ import annotations
 
@@ -18,51 +18,51 @@ from metarl.types import Trajectories, Workers
 LARGE = 10.0
 """Root mean square of an observation's component above which a policy learns badly."""
 TIMED_S = 0.5
-"""Steps are counted for as long as this, in seconds, and until the episodes are over."""
+"""Shortest time over which steps are counted, s; episodes that began are played to their end."""
 
 
 def faults(subject: Subject) -> Finding:
-    """Plays all episodes; playing raises for what an environment does wrong."""
+    """Plays all episodes; a fault of the environment raises an exception."""
     returns = subject.returns
     cut = "" if subject.whole else f", cut short at step {subject.steps} (--max-steps)"
     return Finding(
         "ok",
-        f"{len(returns)} tasks x {returns.shape[1]} episodes go well{cut}; "
+        f"{len(returns)} tasks x {returns.shape[1]} episodes without a fault{cut}; "
         f"returns from {returns.min():.4g} to {returns.max():.4g}",
     )
 
 
 def units(subject: Subject) -> Finding:
-    """How large the observations are, of living episodes."""
+    """Checks the size of the observations of running episodes."""
     seen = [one.obs.transpose(1, 2)[one.mask.transpose(1, 2)] for one in subject.rounds]
     size = torch.cat(seen).double().square().mean(0).sqrt()  # [obs_dim]
     largest = int(size.argmax())
-    found = f"observation[{largest}] is the largest, {float(size[largest]):.3g} on average"
+    found = f"observation[{largest}] is the largest, with an RMS of {float(size[largest]):.3g}"
     if float(size[largest]) <= LARGE:
         return Finding("ok", found)
     return Finding(
         "warning",
         found,
-        "networks learn little from large numbers: --agent.normalisation.observations",
+        "networks learn badly from large numbers; use --agent.normalisation.observations",
     )
 
 
 def speed(subject: Subject) -> Finding:
-    """Environment steps per second, the random policy's time included."""
+    """Measures environment steps per second, including the time of the random policy."""
     asked = subject.options.workers
     count = cores() if asked == "auto" else int(asked)
     said = f"{short(_steps_per_second(subject, HERE))} steps/s in this process"
     if count:
         rate = _steps_per_second(subject, Workers(count))
         said += f", {short(rate)} with {count} worker{'s' if count > 1 else ''}"
-    return Finding("ok", f"{said} ({len(subject.tasks) * subject.beside} environments)")
+    return Finding("ok", f"{said} ({len(subject.tasks) * subject.parallel} environments)")
 
 
 def _steps_per_second(subject: Subject, workers: Workers) -> float:
     tasks = subject.tasks
-    steps = subject.steps_of(len(tasks) * subject.beside, 0.1)
-    with closing(subject.distribution.open(len(tasks), subject.beside, workers)) as env:
-        subject.play(env, tasks, 1)  # whatever is only done once
+    steps = subject.steps_of(len(tasks) * subject.parallel, 0.1)
+    with closing(subject.distribution.open(len(tasks), subject.parallel, workers)) as env:
+        subject.play(env, tasks, 1)  # excludes work that is done once
         draws, played = subject.draws(len(tasks)), 0
         started = time.perf_counter()
         while (seconds := time.perf_counter() - started) < TIMED_S:
@@ -71,22 +71,22 @@ def _steps_per_second(subject: Subject, workers: Workers) -> float:
 
 
 def endings(subject: Subject) -> Finding:
-    """How whole episodes end."""
+    """Checks how whole episodes end."""
     horizon = subject.spec.horizon
     rounds = subject.rounds
     if not subject.whole:
-        if horizon * subject.beside > subject.options.max_steps:
+        if horizon * subject.parallel > subject.options.max_steps:
             return Finding(
                 "warning",
                 f"episodes of {horizon} steps were not played to their end",
-                f"--max-steps {horizon * subject.beside} does",
+                f"to play them, give --max-steps {horizon * subject.parallel}",
             )
-        with closing(subject.distribution.open(1, subject.beside, HERE)) as env:
+        with closing(subject.distribution.open(1, subject.parallel, HERE)) as env:
             rounds = [subject.play(env, subject.tasks[:1], horizon)]
-    return _judged(rounds, horizon)
+    return _judge(rounds, horizon)
 
 
-def _judged(rounds: Sequence[Trajectories], horizon: int) -> Finding:
+def _judge(rounds: Sequence[Trajectories], horizon: int) -> Finding:
     lengths, terminated, truncated = (
         np.concatenate([getattr(one, field).sum(1).numpy().ravel() for one in rounds])
         for field in ("mask", "terminated", "truncated")
@@ -95,12 +95,12 @@ def _judged(rounds: Sequence[Trajectories], horizon: int) -> Finding:
     if endless := int((terminated + truncated == 0).sum()):
         return Finding(
             "FAIL", f"{endless} {count} are not over after the horizon's {horizon} steps",
-            "let step say truncated at spec.horizon steps",
+            "let step set truncated after spec.horizon steps",
         )  # fmt: skip
     if horizon > 1 and (lengths == 1).all():
         return Finding(
             "FAIL", f"every one {count} is over after its first step",
-            "look at what step returns as terminated and truncated",
+            "check terminated and truncated in the result of step",
         )  # fmt: skip
     shortest, mean, longest = lengths.min(), lengths.mean(), lengths.max()
     if early := int((truncated & (lengths < horizon)).sum()):
@@ -108,7 +108,7 @@ def _judged(rounds: Sequence[Trajectories], horizon: int) -> Finding:
         return Finding(
             "warning",
             f"{early} {count} are truncated before the horizon of {horizon}, first at step {first}",
-            f"make the environment without a limit of its own, or give horizon={first}",
+            f"make the environment without its own limit, or give horizon={first}",
         )
     return Finding(
         "ok",

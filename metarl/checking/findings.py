@@ -1,4 +1,4 @@
-"""What a check found, and how it is told."""
+"""Results of checks, and how they are printed."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ REMEDIES = {
     "reward": "return float(reward), a finite number",
     "terminated": "return bool(terminated)",
     "truncated": "return bool(truncated)",
-    "info": "put it into the info of every step, or leave out success=",
+    "info": "put the key into the info of every step, or leave out success=",
     "reset": "reset(*, seed=None, options=None) must return (observation, info)",
     "step": "step(action) must return (observation, reward, terminated, truncated, info)",
     "apply": "apply(env, task) is called before every reset, the first one too",
 }
-"""By what was wrong: `EnvFaultError.field`."""
+"""Remedies by `EnvFaultError.field`."""
 
 
 class Finding(NamedTuple):
     status: Status
     what: str
-    """With numbers."""
+    """The result in words and numbers."""
     remedy: str = ""
     trace: str = ""
-    """The traceback of an exception in code that is not ours."""
+    """The traceback of an exception in the user's code."""
 
     def lines(self, name: str) -> Iterator[str]:
-        """As it is printed."""
+        """Yields the printed lines."""
         first, *more = self.what.splitlines() or [""]
         yield f"{self.status:<8} {name:<13} {first}"
         yield from (f"{'':23}{line}" for line in (*more, *self.remedy.splitlines()))
@@ -51,18 +51,18 @@ class Check(NamedTuple, Generic[Subject]):
     name: str
     look: Callable[[Subject], Finding]
     needs: tuple[str, ...] = ()
-    """Checks without which this one can't run."""
+    """Names of the checks that must pass before this one runs."""
 
 
 def run(
     checks: Sequence[Check[Subject]], subject: Subject, tell: Callable[[str], object]
 ) -> dict[str, Finding]:
-    """Every check by its name, in their order; `tell` is called with each line at once."""
+    """Runs the checks in order and returns their findings by name; calls `tell` with each line."""
     found: dict[str, Finding] = {}
     for check in checks:
         missing = [name for name in check.needs if found[name].status in ("FAIL", "skipped")]
         if missing:
-            found[check.name] = Finding("skipped", f"for want of {', '.join(missing)}")
+            found[check.name] = Finding("skipped", f"it needs {', '.join(missing)}")
         else:
             found[check.name] = attempt(check.look, subject)
         for line in found[check.name].lines(check.name):
@@ -71,7 +71,7 @@ def run(
 
 
 def attempt(look: Callable[[Subject], Finding], subject: Subject) -> Finding:
-    """What `look` finds; an exception is a finding too."""
+    """Runs one check; an exception becomes a finding."""
     try:
         return look(subject)
     except EnvFaultError as fault:

@@ -1,4 +1,4 @@
-"""Checks of one environment: that it can be made, and keeps to its interface."""
+"""Checks that an environment can be made and follows its interface."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from metarl.checking.play import Subject
 from metarl.envs.gym.tasks import GymTasks
 
 MADE_BY_GYMNASIUM = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
-"""Wrappers that `gymnasium.make` puts around everything."""
+"""Wrappers that `gymnasium.make` adds to every environment."""
 
 
 def opens(subject: Subject) -> Finding:
-    """Samples tasks and, for its spaces, makes one environment."""
+    """Samples tasks, and makes one environment to read its spaces."""
     tasks, spec = subject.tasks, subject.spec
-    _ = subject.policy  # there is one for these actions
+    _ = subject.policy  # raises if no policy can act in the action space
     if spec.horizon < 1:
         return Finding("FAIL", f"the horizon is {spec.horizon}", "give at least 1 step")
     return Finding(
@@ -34,7 +34,7 @@ def opens(subject: Subject) -> Finding:
 
 
 def gymnasium_rules(subject: Subject) -> Finding:
-    """gymnasium's own checker, on the first task's environment."""
+    """Runs gymnasium's own checker on the first task's environment."""
     distribution = subject.distribution
     assert isinstance(distribution, GymTasks)
     task, maker = subject.tasks[0], distribution.maker
@@ -43,26 +43,26 @@ def gymnasium_rules(subject: Subject) -> Finding:
         maker.apply(env, maker.originals(env), task)
         env.action_space.seed(subject.options.seed)
         try:
-            env_checker.check_env(_bare(env), skip_render_check=True)
+            env_checker.check_env(_unwrapped(env), skip_render_check=True)
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
-            return Finding("FAIL", found, "make the environment keep to it", _trace(error))
+            return Finding("FAIL", found, "make the environment follow this rule", _trace(error))
     said = [_text(one) for one in caught]
     said = list(dict.fromkeys(one for one in said if "unwrapped version" not in one))
     if said:
         count = f"{len(said)} warning{'s' if len(said) > 1 else ''} of gymnasium's checker"
         return Finding("warning", count, "\n".join(said))
-    return Finding("ok", "gymnasium's checker has nothing to say")
+    return Finding("ok", "gymnasium's checker found nothing")
 
 
-def _bare(env: gymnasium.Env) -> gymnasium.Env:
+def _unwrapped(env: gymnasium.Env) -> gymnasium.Env:
     while isinstance(env, MADE_BY_GYMNASIUM):
         env = env.env
     return env
 
 
 def _trace(error: Exception) -> str:
-    """Its traceback, if it was not the checker itself that raised it."""
+    """Returns the error's traceback, or nothing if the checker itself raised it."""
     raised = traceback.extract_tb(error.__traceback__)[-1].filename
     if Path(raised).parent == Path(env_checker.__file__).parent:
         return ""

@@ -1,4 +1,4 @@
-"""What `python -m metarl.check_env` is asked; imports nothing heavy."""
+"""Options of `python -m metarl.check_env`; imports neither torch nor a simulator."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Several = Annotated[int, Range(least=2)]
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """How much is played."""
+    """How much the checks play."""
 
     tasks: Several = 12
-    """Different training tasks, or all if there are fewer."""
+    """Different training tasks to play, or all if there are fewer."""
     episodes: Several = 10
-    """Episodes of each, with random actions."""
+    """Episodes of each task, with random actions."""
     horizon: Count | Literal["auto"] = "auto"
     """Steps after which an episode is truncated; `auto` is the distribution's own."""
     seed: Natural = 1
-    """Draws tasks, starts and actions."""
+    """Seed of tasks, starts and actions."""
     workers: WorkerCount = "auto"
-    """Processes (or threads) whose speed is measured; `auto` is one for each core."""
+    """Worker processes (or threads) whose speed is measured; `auto` is one for each core."""
     worker_timeout: Positive = 60.0
-    """Seconds that a step, a reset or a construction may take."""
+    """Longest time of a step, a reset or a constructor, in seconds."""
     max_steps: Count = 25_000
-    """Environment steps of the longest check: episodes are cut short for it, all at the same
-    step. The others take at most as many, most of them a tenth."""
+    """Most environment steps of a check; most checks take a tenth. Longer episodes are all cut
+    short at the same step."""
     plot: str = ""
-    """A PNG to draw the returns of random actions to, task by task; empty: none."""
+    """PNG file for a plot of the returns of random actions by task; empty: no plot."""

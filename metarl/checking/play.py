@@ -1,4 +1,4 @@
-"""A distribution as the checks see it: some of its tasks, played with random actions."""
+"""Plays some tasks of a distribution with random actions, for the checks."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from metarl.sampling.collect import Draws, collect, draw, memoryless, returns_of
 from metarl.types import BatchedEnv, Classes, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
 MANY = 1000
-"""Tasks that are drawn to see how many different ones there are."""
+"""Number of tasks drawn to find different ones."""
 HERE = Workers(0)
-"""This process alone."""
+"""Steps environments in this process alone."""
 CPU = torch.device("cpu")
 
 
 class RandomPolicy:
-    """Actions N(0, 1) in a Box, which the environment clips, and uniform ones elsewhere."""
+    """Random actions: N(0, 1) in a Box, clipped by the environment, and uniform in other spaces."""
 
     def __init__(self, spec: EnvSpec):
         policy = MlpPolicy(spec, PolicyConfig())
@@ -37,19 +37,19 @@ class RandomPolicy:
         self.noise = policy.kind.noise, policy.noise_dim
 
     def act(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
-        """The distribution's parameters are all zero, whatever is observed."""
+        """Samples from the distribution whose parameters are all zero, whatever `obs` is."""
         distribution = self._kind(*[torch.zeros_like(noise)] * len(self._kind._fields))
         return distribution.sample(noise), distribution
 
 
 class Subject:
-    """What is checked. `close` it when done."""
+    """The distribution to check and the episodes played in it; `close` it when done."""
 
     def __init__(self, distribution: TaskDistribution, options: CheckOptions):
         self.distribution, self.options = distribution, options
-        self.beside = 2 - options.episodes % 2
-        """Episodes of a task side by side. Few: an environment may take a second to make, and one
-        that is used again shows whether its reset is one."""
+        self.parallel = 2 - options.episodes % 2
+        """Parallel episodes of a task. Few: an environment may take a second to make, and using it
+        again tests its reset."""
 
     @cached_property
     def spec(self) -> EnvSpec:
@@ -57,14 +57,15 @@ class Subject:
 
     @cached_property
     def policy(self) -> RandomPolicy:
-        """
+        """The random policy.
+
         Raises:
-            UserError: for a space that no agent acts in.
+            UserError: for an action space that no agent supports.
         """
         return RandomPolicy(self.spec)
 
     def sample(self, split: str, num: int = MANY) -> list[Task]:
-        """Tasks of a split, from the same generator for either."""
+        """Draws tasks of a split; both splits use the same generator."""
         rng = keys.generator(self.options.seed, keys.Purpose.TRIAL)
         if isinstance(self.distribution, Classes):
             many = self.distribution.spread(split)
@@ -72,65 +73,65 @@ class Subject:
         tasks = list(self.distribution.sample(num, rng, split))
         if len(tasks) != num:
             raise UserError(
-                f"sample({num}, rng, {split!r}) returned {len(tasks)} tasks; return as many as "
-                "are asked for, some of them again where there are fewer"
+                f"sample({num}, rng, {split!r}) returned {len(tasks)} tasks; return {num}, and "
+                "repeat some if there are fewer"
             )
         return tasks
 
     @cached_property
     def different(self) -> list[Task]:
-        """Training tasks, no two alike."""
+        """The different training tasks among those drawn."""
         return distinct(self.sample("train"))
 
     @property
     def tasks(self) -> list[Task]:
-        """Those that are played."""
+        """The tasks that are played."""
         return self.different[: self.options.tasks]
 
     @cached_property
     def env(self) -> BatchedEnv:
-        """The tasks side by side on a worker, which may die or hang; what cannot travel to one,
-        in this process."""
+        """The environment of all tasks: on a worker, which may die or hang, if it can be sent to
+        one, else in this process."""
         alone = Workers(1, self.options.worker_timeout, max_failures=0)
         try:
-            return self.distribution.open(len(self.tasks), self.beside, alone)
+            return self.distribution.open(len(self.tasks), self.parallel, alone)
         except UserError:
-            return self.distribution.open(len(self.tasks), self.beside, HERE)
+            return self.distribution.open(len(self.tasks), self.parallel, HERE)
 
     @cached_property
     def rounds(self) -> list[Trajectories]:
-        """All episodes of all tasks, `beside` at a time, none longer than `steps`."""
-        indices = range(self.options.episodes // self.beside)
+        """All episodes of all tasks, `parallel` of each task at a time, at most `steps` long."""
+        indices = range(self.options.episodes // self.parallel)
         return [self.play(self.env, self.tasks, self.steps, index) for index in indices]
 
     @property
     def returns(self) -> np.ndarray:
-        """[K, E] of random actions, undiscounted."""
+        """The undiscounted returns of random actions, [K, E]."""
         return np.concatenate([returns_of(one).numpy() for one in self.rounds], axis=1)
 
     @property
     def steps(self) -> int:
-        """Steps of an episode when all are played."""
+        """The most steps of an episode when all episodes are played."""
         return self.steps_of(len(self.tasks) * self.options.episodes)
 
     @property
     def whole(self) -> bool:
-        """Whether `rounds` hold all that there was to play."""
+        """Whether no episode in `rounds` was cut short."""
         ended = (bool((one.terminated | one.truncated).any(1).all()) for one in self.rounds)
         return self.steps == self.spec.horizon or all(ended)
 
     def steps_of(self, episodes: int, share: float = 1.0) -> int:
-        """Steps that so many episodes can have in a share of `max_steps`."""
+        """Returns the most steps of each of `episodes` within a share of `max_steps`."""
         return max(1, min(self.spec.horizon, int(share * self.options.max_steps) // episodes))
 
     def draws(self, num_tasks: int, *counters: int) -> Draws:
         seed = self.options.seed
-        return draw(self.spec, num_tasks, self.beside, self.policy.noise, seed, *counters)
+        return draw(self.spec, num_tasks, self.parallel, self.policy.noise, seed, *counters)
 
     def play(
         self, env: BatchedEnv, tasks: Sequence[Task], steps: int, *counters: int
     ) -> Trajectories:
-        """An episode in each of the environments, `steps` long at most."""
+        """Plays an episode in each of the environments, at most `steps` long."""
         return self.play_draws(env, tasks, steps, self.draws(len(tasks), *counters))
 
     def play_draws(
@@ -142,17 +143,17 @@ class Subject:
 
     def close(self) -> None:
         if "env" in self.__dict__:
-            with suppress(Exception):  # the checks close environments of their own, and tell
+            with suppress(Exception):  # other checks report a failing close
                 self.env.close()
 
 
 def key_of(task: Task) -> str:
-    """Equal for equal tasks, whatever they hold."""
+    """Returns a string that is equal for equal tasks, whatever values they hold."""
     return json.dumps(dict(task), sort_keys=True, default=repr)
 
 
 def distinct(tasks: Iterable[Task]) -> list[Task]:
-    """The tasks without repetitions, in their order."""
+    """Returns the tasks in order, without repetitions."""
     found: dict[str, Task] = {}
     for task in tasks:
         found.setdefault(key_of(task), task)

@@ -1,4 +1,4 @@
-"""Checks that an episode is decided by its task, its seed and its actions, and by nothing else."""
+"""Checks that task, seed and actions decide an episode, and nothing else does."""
 
 from __future__ import annotations
 
@@ -12,67 +12,73 @@ from metarl.checking.play import HERE, Subject
 from metarl.types import Task, Trajectories, Workers
 
 ELSEWHERE = Workers(2, max_failures=0)
-"""Other processes, on Meta-World one beside this one; threads where a simulator has its own."""
+"""Two workers; for Meta-World this process and another, for MuJoCo two threads."""
 
 
 def same_seed(subject: Subject) -> Finding:
-    """Episodes again from the same seeds and actions, here and by a worker."""
+    """Checks that the same seeds and actions repeat an episode, here and on a worker."""
     tasks = subject.tasks[:2]
-    first, again = _anew(subject, tasks, HERE), _anew(subject, tasks, HERE)
-    parts = parting(first, again, tasks, "the second time")
+    first, again = _play_new(subject, tasks, HERE), _play_new(subject, tasks, HERE)
+    difference = first_difference(first, again, tasks, "the second time")
     remedy = (
-        "draw all chance from self.np_random, which super().reset(seed=seed) makes; "
-        "where that cannot be, give deterministic=False"
+        "draw all random numbers from self.np_random, which super().reset(seed=seed) makes; "
+        "if that is impossible, give deterministic=False"
     )
-    if not parts:
-        parts = parting(first, _anew(subject, tasks, ELSEWHERE), tasks, "in another process")
-        remedy = (
-            "use nothing that differs from process to process: hash(), the order of a set, id(), "
-            "what a module counts"
+    if not difference:
+        difference = first_difference(
+            first, _play_new(subject, tasks, ELSEWHERE), tasks, "in another process"
         )
-    if not parts:
+        remedy = (
+            "use nothing that differs between processes: hash(), the order of a set, id(), "
+            "counters in a module"
+        )
+    if not difference:
         steps = int(first.mask.sum())
-        return Finding("ok", f"{steps} steps come again bit by bit, here and by a worker")
+        return Finding("ok", f"{steps} steps repeat bit for bit, here and on a worker")
     if not subject.spec.deterministic:
-        return Finding("warning", parts, "deterministic=False says so: no run can be repeated")
-    return Finding("FAIL", parts, remedy)
+        return Finding(
+            "warning", difference, "deterministic=False allows this: no run can be repeated"
+        )
+    return Finding("FAIL", difference, remedy)
 
 
 def no_memory(subject: Subject) -> Finding:
-    """A task alone, and after other episodes in the same environments."""
+    """Checks that a task plays the same alone and after other episodes in its environments."""
     if not subject.spec.deterministic:
-        return Finding("skipped", "where nothing comes again there is nothing to compare")
+        return Finding("skipped", "deterministic=False: episodes do not repeat")
     task, other = [subject.different[0]], [subject.different[-1]]
-    alone = _anew(subject, task, HERE)
-    with closing(subject.distribution.open(1, subject.beside, HERE)) as env:
-        # Where a task is an argument of the constructor, another one makes another environment:
-        # only an episode of the same task is then played in the same one.
+    alone = _play_new(subject, task, HERE)
+    with closing(subject.distribution.open(1, subject.parallel, HERE)) as env:
+        # If a task is an argument of the constructor, another task makes a new environment, so only
+        # an episode of the same task is played in the same environment.
         for index, before in enumerate((other, task), 1):
             subject.play(env, before, _steps(subject, 1), index)
         after = subject.play(env, task, _steps(subject, 1))
-    if parts := parting(alone, after, task, "after other episodes"):
+    if difference := first_difference(alone, after, task, "after other episodes"):
         return Finding(
             "FAIL",
-            parts,
-            "let reset put back all that an episode changes, and each task set all that another "
-            "one does",
+            difference,
+            "let reset restore everything that an episode changes, and let each task set "
+            "everything that other tasks set",
         )
     steps = int(alone.mask.sum())
-    return Finding("ok", f"{steps} steps come again bit by bit after episodes of another task")
+    return Finding("ok", f"{steps} steps repeat bit for bit after episodes of another task")
 
 
-def _anew(subject: Subject, tasks: Sequence[Task], workers: Workers) -> Trajectories:
-    """Episodes in environments that have played none."""
-    with closing(subject.distribution.open(len(tasks), subject.beside, workers)) as env:
+def _play_new(subject: Subject, tasks: Sequence[Task], workers: Workers) -> Trajectories:
+    """Plays episodes in new environments."""
+    with closing(subject.distribution.open(len(tasks), subject.parallel, workers)) as env:
         return subject.play(env, tasks, _steps(subject, len(tasks)))
 
 
 def _steps(subject: Subject, num_tasks: int) -> int:
-    return subject.steps_of(num_tasks * subject.beside, 0.1)
+    return subject.steps_of(num_tasks * subject.parallel, 0.1)
 
 
-def parting(one: Trajectories, other: Trajectories, tasks: Sequence[Task], when: str) -> str:
-    """Where two plays of the same episodes first differ by a bit; empty if nowhere."""
+def first_difference(
+    one: Trajectories, other: Trajectories, tasks: Sequence[Task], when: str
+) -> str:
+    """Describes the first difference between two plays of the same episodes; empty if none."""
     last = min(one.mask.shape[1], other.mask.shape[1])
     found = []
     for field, name, after in (
@@ -83,7 +89,7 @@ def parting(one: Trajectories, other: Trajectories, tasks: Sequence[Task], when:
         ("final_obs", "observation", last),
         ("solved_at", "the first step solved", last),
     ):
-        a, b = (_timed(getattr(x, field).numpy(), field)[:, :last] for x in (one, other))
+        a, b = (_with_time(getattr(x, field).numpy(), field)[:, :last] for x in (one, other))
         places = np.argwhere(_bits(a) != _bits(b))
         if len(places):
             k, t, e, *index = place = places[places[:, 1].argmin()].tolist()
@@ -95,8 +101,8 @@ def parting(one: Trajectories, other: Trajectories, tasks: Sequence[Task], when:
     return min(found, default=(0, ""))[1]
 
 
-def _timed(values: np.ndarray, field: str) -> np.ndarray:
-    """[K, T, E, ...], T = 1 for what an episode has once."""
+def _with_time(values: np.ndarray, field: str) -> np.ndarray:
+    """Returns the values as [K, T, E, ...], with T = 1 for fields without a time axis."""
     return values[:, None] if field in ("final_obs", "solved_at") else values
 
 

@@ -1,4 +1,4 @@
-"""The returns of random actions, task by task: do the tasks differ, and how?"""
+"""Plots the returns of random actions by task, to show how the tasks differ."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ PALE = "#DCEBF5"
 
 
 def returns_figure(returns: np.ndarray, labels: Sequence[str], title: str) -> Figure:
-    """Every episode of each task, their median and middle half; the highest median on top.
+    """Draws each task's episodes, median and quartiles, with the highest median on top.
 
     Args:
         returns: [K, E].
-        labels: of the tasks.
+        labels: K names of tasks.
     """
     order = np.argsort(np.median(returns, axis=1), kind="stable")
     low, median, high = np.quantile(returns[order], [0.25, 0.5, 0.75], axis=1)
     row = np.arange(len(labels))
-    # The dots go up by turns over a bar's height, so that equal returns are seen apart.
+    # Dots are spread over the bar's height, so that equal returns can be told apart.
     dots = row[:, None] + np.linspace(-0.22, 0.22, returns.shape[1])
     with look.style():
         figure = Figure(figsize=(9.0, 1.5 + 0.36 * max(4, len(labels))), layout="constrained")

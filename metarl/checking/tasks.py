@@ -1,4 +1,4 @@
-"""Checks of the tasks: held apart, different from each other, and not told to the agent."""
+"""Checks that the splits share no task, that tasks differ, and that observations hide them."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from metarl.sampling.collect import Draws
 from metarl.types import Task, Trajectories
 
 FEW = 100
-"""Tasks, below which there may be no more of them than were drawn."""
+"""If both splits hold the same tasks and fewer than this, they may be all there are."""
 SIGNIFICANT = 0.01
+"""p-value below which returns differ between tasks."""
 FOLDS = 5
+"""Folds of the probe's cross-validation."""
 PROBED = 8
-"""Rounds of tasks whose first observations the probe reads."""
+"""The most rounds of tasks whose first observations the probe reads."""
 LEAKED = 0.5
-"""Share of a parameter's variance that the first observation must not tell."""
+"""R^2 above which the first observation reveals a parameter."""
 
 
 def splits(subject: Subject) -> Finding:
-    """Draws of both splits, from equal generators."""
+    """Checks the tasks of both splits, drawn from equal generators."""
     train, test = subject.sample("train"), subject.sample("test")
     if [*map(key_of, train)] != [*map(key_of, subject.sample("train"))]:
         return Finding(
             "FAIL",
             "the same generator draws other tasks a second time",
-            "let sample draw from the generator that it is given, and nothing else",
+            "let sample draw from the given generator only",
         )
     for task in (*train, *test):
         try:
             json.dumps(dict(task), allow_nan=False)
         except (TypeError, ValueError) as error:
             return Finding(
-                "FAIL", f"task {task} is no plain data: {error}",
+                "FAIL", f"task {task} is not plain data: {error}",
                 "a task is {name: value} of finite numbers, strings, lists: float(x), x.tolist()",
             )  # fmt: skip
     ours, theirs = ({*map(key_of, tasks)} for tasks in (train, test))
@@ -50,31 +52,31 @@ def splits(subject: Subject) -> Finding:
         return Finding(
             "warning",
             f"both splits hold the same {len(ours)} tasks",
-            "if they are all there are, so be it; results on test tasks say nothing of new ones",
+            "fine if there are no other tasks; results on test tasks then say nothing of new ones",
         )
     if [*map(key_of, train)] == [*map(key_of, test)]:
         return Finding(
             "FAIL",
-            "both splits are the same tasks: sample does not look at `split`",
-            'draw other tasks where split is "test" than where it is "train"',
+            "both splits are the same tasks: sample ignores `split`",
+            'draw other tasks if split is "test" than if it is "train"',
         )
-    return Finding("FAIL", f"{drawn}, {shared} in both", "hold the test tasks out of training")
+    return Finding("FAIL", f"{drawn}, {shared} in both", "leave the test tasks out of training")
 
 
 def tasks_differ(subject: Subject) -> Finding:
-    """The same seeds and actions in all tasks, then the returns of all episodes."""
+    """Checks that the same seeds and actions, and then random episodes, differ between tasks."""
     tasks = subject.tasks
     if len(tasks) == 1:
         return Finding(
             "FAIL", f"all draws are {dict(tasks[0])}", "there is nothing to adapt to: widen a range"
         )
-    steps = subject.steps_of(len(tasks) * subject.beside)
-    draws = _alike(subject.draws(1), len(tasks))
-    if _all_alike(subject.play_draws(subject.env, tasks, steps, draws)):
+    steps = subject.steps_of(len(tasks) * subject.parallel)
+    draws = _repeated(subject.draws(1), len(tasks))
+    if _all_equal(subject.play_draws(subject.env, tasks, steps, draws)):
         found = f"the same seeds and actions give the same {steps} steps in all {len(tasks)} tasks"
         remedy = (
-            "see that the task reaches the environment and changes what it does; where random "
-            "actions do not get to it, reward the way there"
+            "make sure that the task changes what the environment does; if random actions never "
+            "get that far, reward progress"
         )
         return Finding("FAIL" if steps == subject.spec.horizon else "warning", found, remedy)
     returns = subject.returns
@@ -89,40 +91,40 @@ def tasks_differ(subject: Subject) -> Finding:
     return Finding(
         "warning",
         found,
-        "returns of random actions do not tell the tasks apart: look with --plot and more "
+        "returns of random actions do not tell the tasks apart; look with --plot and more "
         "--episodes, or widen the ranges",
     )
 
 
 def separation(returns: np.ndarray) -> float:
-    """How likely returns [K, E] are to differ as much if tasks don't matter."""
+    """Returns the Kruskal-Wallis p-value of equal distributions of returns [K, E] in all tasks."""
     return 1.0 if (returns == returns.flat[0]).all() else float(kruskal(*returns).pvalue)
 
 
-def _alike(one: Draws, num_tasks: int) -> Draws:
-    """The draws of one task for all."""
+def _repeated(one: Draws, num_tasks: int) -> Draws:
+    """Repeats the draws of one task for all tasks."""
     return Draws(one.reset_seeds.repeat(num_tasks, 0), one.noise.expand(-1, num_tasks, -1, -1))
 
 
-def _all_alike(found: Trajectories) -> bool:
+def _all_equal(found: Trajectories) -> bool:
     return all(bool((x == x[:1]).all()) for x in (found.obs, found.rewards, found.final_obs))
 
 
 def task_hidden(subject: Subject) -> Finding:
-    """What a linear probe reads of the task in the first observations."""
+    """Checks that a linear probe cannot read a task's parameters from its first observations."""
     together = len(subject.tasks)
     rounds = min(PROBED, len(subject.different) // together)
     tasks = subject.different[: rounds * together]
     if len(tasks) < 2 * FOLDS:
-        return Finding("skipped", f"{len(tasks)} tasks are too few to learn from")
+        return Finding("skipped", f"{len(tasks)} tasks are too few for a probe")
     parameters = _varied(tasks)
     if not parameters:
-        return Finding("skipped", "no number differs from task to task")
+        return Finding("skipped", "no number differs between tasks")
     obs = []
     for index in range(rounds):
         subject.env.set_tasks(tasks[index * together : (index + 1) * together])
         obs.append(subject.env.reset(subject.draws(together, index).reset_seeds))
-    features = np.concatenate(obs)  # [tasks, beside, obs_dim]
+    features = np.concatenate(obs)  # [tasks, parallel, obs_dim]
     scores = {name: r_squared(features, values) for name, values in parameters.items()}
     best = max(scores, key=lambda name: scores[name])
     found = f"a linear probe of {len(tasks)} tasks' first observations finds "
@@ -134,12 +136,12 @@ def task_hidden(subject: Subject) -> Finding:
     return Finding(
         "warning",
         f"{found}{', '.join(leaked)}",
-        "if an agent is to find out the task, leave it out of what it observes",
+        "if the agent is meant to find out the task, leave it out of the observation",
     )
 
 
 def _varied(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    """The numbers of the tasks by name, [tasks] each, where all have one and they differ."""
+    """Returns the numbers by name, [tasks] each, that all tasks have and that differ."""
     flat = [dict(_numbers(task)) for task in tasks]
     shared = [name for name in flat[0] if all(name in one for one in flat)]
     columns = {name: np.array([one[name] for one in flat]) for name in shared}
@@ -158,16 +160,16 @@ def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, float]]:
 
 
 def r_squared(features: np.ndarray, values: np.ndarray) -> float:
-    """Share of the variance of `values` [N] that ridge regression tells of unseen tasks.
+    """Returns the cross-validated R^2 of ridge regression of `values` [N] on `features`.
 
     Args:
-        features: [N, E, width], E looks at each task; standardised, with a penalty of 1.
+        features: [N, E, width], E observations of each task; standardised, with a penalty of 1.
     """
-    num, looks, width = features.shape
+    num, episodes, width = features.shape
     x = features.astype(np.float64) - features.mean((0, 1), dtype=np.float64)
     spread = x.std((0, 1))
     x = np.where(spread > 0, x / np.where(spread > 0, spread, 1.0), 0.0)
-    y = np.repeat((values - values.mean())[:, None], looks, axis=1)
+    y = np.repeat((values - values.mean())[:, None], episodes, axis=1)
     fold = np.arange(num) % FOLDS
     predicted = np.zeros_like(y)
     for index in range(FOLDS):
@@ -175,7 +177,7 @@ def r_squared(features: np.ndarray, values: np.ndarray) -> float:
         kept, targets = x[~out].reshape(-1, width), y[~out].ravel()
         centre, mean = kept.mean(0), targets.mean()
         kept = kept - centre
-        # The dual: observations may be wider than there are tasks.
+        # The dual form, since an observation may have more numbers than there are tasks.
         weights = kept.T @ np.linalg.solve(kept @ kept.T + np.eye(len(kept)), targets - mean)
         predicted[out] = (x[out] - centre) @ weights + mean
     return 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())

@@ -1,4 +1,4 @@
-"""What a config must satisfy beyond its types: ranges, and agreement with the run it continues."""
+"""Checks of a config beyond its types: ranges, and agreement with the run that it continues."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from metarl.config.files import flatten, keys
 from metarl.config.ranges import Range
-from metarl.config.settings import Config
-from metarl.config.settings_few_shot import FewShotConfig
+from metarl.config.settings import AnyConfig
 from metarl.errors import UserError
 
 FREE_TO_CHANGE = (
@@ -21,12 +20,12 @@ FREE_TO_CHANGE = (
     "run_dir",
     "evaluation.",
 )
-"""Keys that may differ when a run goes on. None changes what an iteration computes; another
-device, like another machine, may round it differently."""
+"""Keys that may change when a run is continued. None changes what an iteration computes, except
+that another device, like another machine, may round differently."""
 
 
 def check_ranges(record: object, source: str = "") -> None:
-    """Raises a UserError for the first number that is outside the range at its field."""
+    """Raises a UserError for the first number outside its field's range."""
     for key, annotation, value in flatten(record):
         for item, allowed in _ranged(value, annotation):
             if item not in allowed:
@@ -35,7 +34,7 @@ def check_ranges(record: object, source: str = "") -> None:
 
 
 def _ranged(value: Any, annotation: Any) -> Iterator[tuple[Any, Range]]:
-    """Every number in `value` with the range that its annotation states."""
+    """Yields every number in `value` with the range in its annotation."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated and not isinstance(value, str):
         yield from ((value, extra) for extra in arguments[1:] if isinstance(extra, Range))
@@ -47,10 +46,8 @@ def _ranged(value: Any, annotation: Any) -> Iterator[tuple[Any, Range]]:
             yield from _ranged(item, arguments[0])
 
 
-def differences(
-    config: Config | FewShotConfig, stored: Config | FewShotConfig
-) -> dict[str, tuple[Any, Any]]:
-    """Keys that may not differ in a continued run, and do: key -> (asked for, stored)."""
+def differences(config: AnyConfig, stored: AnyConfig) -> dict[str, tuple[Any, Any]]:
+    """Returns the changed keys that a continued run may not change: key -> (asked for, stored)."""
     asked, kept = keys(config), keys(stored)
     return {
         key: (asked.get(key), kept.get(key))
@@ -59,10 +56,8 @@ def differences(
     }
 
 
-def check_continues(
-    config: Config | FewShotConfig, stored: Config | FewShotConfig, run_dir: Path
-) -> None:
-    """Raises a UserError that lists the keys in which `config` is not the run in `run_dir`."""
+def check_continues(config: AnyConfig, stored: AnyConfig, run_dir: Path) -> None:
+    """Raises a UserError that lists the keys in which `config` differs from the stored run."""
     changed = differences(config, stored)
     if not changed:
         return

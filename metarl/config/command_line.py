@@ -1,7 +1,7 @@
-"""Command lines, read into typed options before torch is imported.
+"""Reads command lines into typed options, before torch is imported.
 
-tyro makes the flags and their help out of a dataclass. Around it: arguments that it does not
-know, and errors of one line.
+tyro makes the flags and their help from a dataclass. This module adds errors of one line, the
+check for unknown flags, and arguments that belong to no dataclass.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Options = TypeVar("Options")
 
 
 def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
-    """Runs a door on the command line: what a user can put right is said in a few lines."""
+    """Runs a command's `main` on the command line and prints a user's errors without traceback."""
     warnings.showwarning = _one_line
-    warnings.filterwarnings("always", module=r"metarl\.")  # a second lost worker is news too
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way of saying Ctrl-C
+    warnings.filterwarnings("always", module=r"metarl\.")  # repeated ones too, as for lost workers
+    signal.signal(signal.SIGTERM, _interrupt)  # schedulers send SIGTERM: handled like Ctrl-C
     try:
         door(sys.argv[1:])
     except UserError as error:
@@ -40,10 +40,10 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
     except KeyboardInterrupt:
         print("\nstopped" + (f": {when_stopped}" if when_stopped else ""), file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+    except BrokenPipeError:  # the reader of our output ended, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except OSError as error:  # a full disk, a folder that is read-only, a file that went away
+    except OSError as error:  # such as a full disk, a read-only folder or a deleted file
         print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
 
@@ -60,33 +60,33 @@ def _one_line(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning as a user reads it: what was found, without our source line."""
+    """Prints a warning in one line, without the source line that raised it."""
     print(f"warning: {message}", file=file or sys.stderr)
 
 
 def read_flags(argv: list[str], defaults: Options) -> Options:
-    """`defaults` with the flags of `argv` in it, ranges checked.
+    """Returns `defaults` with the flags of `argv` put in, after a check of their ranges.
 
     Raises:
-        UserError: for a flag that there is not, and a value of another type or out of range.
+        UserError: for an unknown flag, and a value of another type or out of range.
     """
     known = flags(defaults)
     _refuse_unknown(argv, known)
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             options = _tyro(argv, defaults)
     except SystemExit as stopped:
-        if not stopped.code:  # completion scripts: tyro's own answer
-            print(said.getvalue(), end="")
+        if not stopped.code:  # tyro printed a completion script
+            print(printed.getvalue(), end="")
             raise
-        raise UserError(_diagnosis(said.getvalue(), argv, known)) from None
+        raise UserError(_diagnosis(printed.getvalue(), argv, known)) from None
     check_ranges(options)
     return options
 
 
 def print_help(defaults: object, usage: str, description: str) -> None:
-    """Every flag with its default and what its field says of itself; then exits."""
+    """Prints every flag with its default and its field's docstring, then exits."""
     _tyro(["--help"], defaults, f"python -m {usage}", description)
 
 
@@ -103,13 +103,13 @@ def _tyro(
         default=defaults,
         prog=prog,
         description=description,
-        # A field that may hold several rules has the flags of the one it holds.
+        # A field that may hold several rules gets the flags of the rule that it holds.
         config=(tyro.conf.AvoidSubcommands,),
     )
 
 
 def flags(options: object) -> dict[str, object]:
-    """Flag -> annotation of what it takes."""
+    """Returns flag -> annotation of its value."""
     named: dict[str, object] = {}
     for key, annotation, _ in flatten(options):
         section, dot, last = key.replace("_", "-").rpartition(".")
@@ -132,9 +132,9 @@ def _refuse_unknown(argv: list[str], known: dict[str, object]) -> None:
             raise UserError(f"{flag} is no flag; {instead}")
 
 
-def _diagnosis(said: str, argv: list[str], known: dict[str, object]) -> str:
-    """tyro's boxed account of a misfit, in one line of our own."""
-    text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", said).split())
+def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
+    """Turns tyro's boxed error message into one line."""
+    text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", printed).split())
     if stray := re.search(r"Unrecognized options: ([^\s,]+)", text):
         return f"{stray[1]!r} belongs to no flag; --help lists the flags"
     named = re.search(r"--[\w.-]*\w", text)
@@ -147,7 +147,7 @@ def _diagnosis(said: str, argv: list[str], known: dict[str, object]) -> str:
 
 
 def _given(argv: list[str], flag: str) -> str:
-    """What the last `flag` on the line is followed by."""
+    """Returns the text that follows the last `flag` in `argv`."""
     at = max(index for index, token in enumerate(argv) if _flag(token) == flag)
     if "=" in argv[at]:
         return argv[at].partition("=")[2]
@@ -155,7 +155,7 @@ def _given(argv: list[str], flag: str) -> str:
 
 
 def take(argv: list[str], flag: str) -> str | None:
-    """Removes every `flag VALUE` and `flag=VALUE` from `argv`; the last one counts."""
+    """Removes every `flag VALUE` and `flag=VALUE` from `argv`; returns the last value."""
     value, index = None, 0
     while index < len(argv):
         name, equals, inline = argv[index].partition("=")
@@ -171,12 +171,18 @@ def take(argv: list[str], flag: str) -> str | None:
 
 
 def take_env(argv: list[str]) -> str | None:
-    """Removes `--env NAME` (or `--env.name`): the tasks whose code may be run."""
+    """Removes `--env NAME` or `--env.name NAME` from `argv`; returns the name."""
     long, short = take(argv, "--env.name"), take(argv, "--env")
     return long or short
 
 
+def take_agent(argv: list[str]) -> str | None:
+    """Removes `--agent NAME` (or `--agent.name`); returns the agent, whose code may be run."""
+    long, short = take(argv, "--agent.name"), take(argv, "--agent")
+    return long or short
+
+
 def take_positional(argv: list[str]) -> str | None:
-    """Removes the argument that has no flag. It comes first: elsewhere it could as well be one
-    more value of a flag that takes several."""
+    """Removes the argument without a flag from `argv`, where it must come first: elsewhere it
+    could be one more value of a flag that takes several."""
     return argv.pop(0) if argv and not argv[0].startswith("-") else None

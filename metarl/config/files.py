@@ -1,8 +1,7 @@
-"""Configs as YAML: written whole, read back key by key with an exact word on what is wrong.
+"""Configs as YAML files: written whole, read key by key with an error that names the wrong key.
 
-Reading starts from a config that is already complete (a preset's): its dataclass *instances*
-say which keys exist, so that a field holding one of several rules is checked against the one
-that it holds, and no file needs a tag.
+Reading starts from a complete config, such as a preset's, whose dataclass *instances* define the
+keys. So a field that may hold several rules is checked against its present one, without a tag.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from metarl.errors import UserError
 
 Record = TypeVar("Record")
 
+RENAMED = {"agent.inner.moved": "adapted"}
+"""Keys as older files have them -> their present last word."""
+
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -31,13 +33,13 @@ WORDS = {
 
 
 def field_types(record: object) -> dict[str, Any]:
-    """Field name -> annotation with its range, in the order of definition."""
+    """Returns field name -> annotation with its range, in the order of definition."""
     hints = get_type_hints(type(record), include_extras=True)
     return {field.name: hints[field.name] for field in fields(record)}  # pyright: ignore[reportArgumentType]
 
 
 def flatten(record: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every leaf of a config as (dotted key, annotation, value)."""
+    """Yields every leaf of a config as (dotted key, annotation, value)."""
     for name, annotation in field_types(record).items():
         value = getattr(record, name)
         if is_dataclass(value):
@@ -47,12 +49,12 @@ def flatten(record: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
 
 
 def keys(record: object) -> dict[str, Any]:
-    """Dotted key -> value."""
+    """Returns a config as dotted key -> value."""
     return {key: value for key, _, value in flatten(record)}
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted key -> value as mappings of mappings, as a file has them."""
+    """Converts dotted key -> value to nested mappings, as in a file."""
     found: dict[str, Any] = {}
     for key, value in settings.items():
         *path, last = key.split(".")
@@ -64,7 +66,7 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain(record: object) -> dict[str, Any]:
-    """A config as nested dicts of what YAML and JSON both write."""
+    """Returns a config as nested dicts that YAML and JSON can write."""
 
     def plain_value(value: Any) -> Any:
         if is_dataclass(value):
@@ -77,15 +79,15 @@ def plain(record: object) -> dict[str, Any]:
 
 
 def dump(record: object) -> str:
-    """A config as YAML, every field of it."""
+    """Returns all fields of a config as YAML."""
     return yaml.safe_dump(plain(record), sort_keys=False)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The settings in a YAML file, unchecked but for being a mapping.
+    """Reads the settings in a YAML file; checks only that they are a mapping.
 
     Raises:
-        UserError: for a file that is missing, is no YAML, or holds something else.
+        UserError: if the file is missing, is no YAML or holds no mapping.
     """
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -103,10 +105,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def overlay(base: Record, settings: Mapping[str, Any], source: str) -> Record:
-    """`base` with the settings of a file in it; `source` is named where one does not fit.
+    """Returns `base` with a file's settings put in; errors name the file as `source`.
 
     Raises:
-        UserError: key path, what was expected, and the nearest key.
+        UserError: for an unknown key, with the nearest one, or a value of another type.
     """
     return _overlay(base, settings, source, "", tuple(keys(base)))
 
@@ -116,7 +118,8 @@ def _overlay(
 ) -> Record:
     changes: dict[str, Any] = {}
     hints = field_types(base)
-    for name, value in settings.items():
+    for given, value in settings.items():
+        name = given if given in hints else RENAMED.get(f"{path}{given}", given)
         key = f"{path}{name}"
         if name not in hints:
             near = " or ".join(near_keys(key, known))
@@ -134,7 +137,7 @@ def _overlay(
 
 
 def near_keys(key: str, known: Iterable[str]) -> list[str]:
-    """Keys that may have been meant: the same last word is nearer than a like spelling."""
+    """Returns likely intended keys: those with the same last part, else the closest spelling."""
     known = list(known)
     last = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == last]
@@ -142,7 +145,7 @@ def near_keys(key: str, known: Iterable[str]) -> list[str]:
 
 
 class _MisfitError(Exception):
-    """A value is none of what its annotation allows."""
+    """A value does not have a type that its annotation allows."""
 
 
 def _fitted(value: Any, annotation: Any, place: str, current: Any) -> Any:
@@ -156,7 +159,7 @@ def _fitted(value: Any, annotation: Any, place: str, current: Any) -> Any:
 
 
 def fit(value: Any, annotation: Any) -> Any:
-    """`value` as its annotation's type: YAML's lists become tuples, whole numbers floats."""
+    """Converts `value` to its annotation's type (list to tuple, int to float) or raises."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return fit(value, arguments[0])
@@ -181,7 +184,7 @@ def fit(value: Any, annotation: Any) -> Any:
 def _fit_scalar(value: Any, kind: type) -> Any:
     if kind is float and not isinstance(value, bool):
         try:
-            return float(value)  # also of text: YAML 1.1 reads 1e-5, without a dot, as text
+            return float(value)  # text too: YAML 1.1 reads 1e-5, which has no dot, as text
         except (TypeError, ValueError, OverflowError):
             raise _MisfitError from None
     if kind is Path and isinstance(value, str):
@@ -192,7 +195,7 @@ def _fit_scalar(value: Any, kind: type) -> Any:
 
 
 def expected(annotation: Any) -> str:
-    """An annotation in words: "a whole number or 'auto'"."""
+    """Returns an annotation in words, such as "a whole number or 'auto'"."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         bounds = [str(extra) for extra in arguments[1:] if isinstance(extra, Range)]

@@ -1,4 +1,4 @@
-"""Numbers with their ranges, as annotations: the range stands where the field is defined."""
+"""Types of numbers with a range, for the annotations of config fields."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 
 class Range(NamedTuple):
-    """The finite numbers between two ends; the ends themselves belong to it or not."""
+    """Finite numbers from `least` to `most`; an open end excludes its bound."""
 
     least: float = -math.inf
     most: float = math.inf

@@ -1,28 +1,25 @@
-"""The typed configuration of a run: frozen dataclasses, one per reader.
+"""The typed settings of a run: frozen dataclasses, one for each reader.
 
-Imports neither torch nor a simulator, so that `--help` answers within a second. An agent's inner
-and outer rule are unions of dataclasses; which of them a name stands for is in its catalogue entry,
-and the keys of a file are read against that.
+Imports neither torch nor a simulator, so that `--help` answers within a second. The settings of an
+inner or outer rule stand in the rule's own file under `agents/`; here are their base classes and
+everything that does not depend on the rule. Which rules an agent has is its row in
+`agents/catalogue.py`, and the keys of a file are checked against the settings of that row.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from metarl.config.ranges import (
-    Count,
-    Fraction,
-    Natural,
-    NonNegative,
-    Positive,
-    Shrinking,
-    UnitInterval,
-)
+from metarl.config.ranges import Count, Fraction, Natural, Positive, UnitInterval
+from metarl.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
 WorkerCount = Natural | Literal["auto"]
+Source = Literal["episodes", "examples"]
+"""Kind of data that a task is learned from: episodes of reinforcement, or labelled examples."""
 
 
 @dataclass(frozen=True)
@@ -98,269 +95,6 @@ class NormalisationConfig:
 
 
 @dataclass(frozen=True)
-class SgdConfig:
-    """Inner rule: gradient steps on the score-function loss."""
-
-    lr: Positive = 0.1
-    steps: Natural = 1
-    """In training; with 0 of them tasks are trained on jointly."""
-    first_order: bool = False
-    """Ignore how the inner gradient depends on the meta-parameters (FOMAML)."""
-    moved: Literal["all", "head", "context"] = "all"
-    """What inner steps move: all parameters, those of the last layer (ANIL), or the context
-    inputs of the policy (CAVIA)."""
-    learn_lr: bool = False
-    """Meta-learn a step size for every parameter, `lr` at first (Meta-SGD)."""
-    estimator: Literal["score", "dice"] = "score"
-    """What the inner loss is differentiated through: `dice` has right derivatives of any order
-    (DiCE)."""
-    extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
-
-
-@dataclass(frozen=True)
-class TrpoConfig:
-    """Outer rule: a natural-gradient step inside a trust region, with a line search."""
-
-    max_kl: Positive = 0.01
-    cg_iterations: Count = 10
-    damping: NonNegative = 1e-5
-    backtracks: Count = 15
-    backtrack_ratio: Shrinking = 0.8
-    query_fraction: Fraction = 0.1
-    """Share of the query data in the Gauss-Newton products; the support is taken whole."""
-    product_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Precision of the support's Hessian in the products; the gradient keeps its own. `auto` is
-    bfloat16 on a processor with instructions for it, else float32."""
-
-
-@dataclass(frozen=True)
-class PpoStepsConfig:
-    """Inner rule: PPO on each round of fresh episodes."""
-
-    lr: Positive = 1e-3
-    steps: Natural = 1
-    """Rounds of episodes in a meta-iteration before its last one, with an update after each; the
-    last one is learned from too."""
-    epochs: Count = 5
-    minibatches: Count = 4
-    clip: Positive = 0.2
-    entropy: NonNegative = 0.0
-    """Weight of the policy's entropy in the loss."""
-    value_weight: NonNegative = 0.5
-    max_grad_norm: Positive = 0.5
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """Its state begins anew with each task."""
-
-
-@dataclass(frozen=True)
-class TrialConfig:
-    """Inner rule of a recurrent policy: to remember the episodes of a trial."""
-
-    cell: Literal["gru", "lstm"] = "gru"
-    size: Count = 128
-    """Of the hidden state."""
-    steps: Natural = 9
-    """Episodes of a trial but the last one."""
-
-
-@dataclass(frozen=True)
-class LearnedOptimizerConfig:
-    """Inner rule: a recurrent network makes each coordinate's step of its gradient (LOMAML)."""
-
-    lr: Positive = 0.1
-    """alpha, the size of a step."""
-    steps: Count = 1
-    """In training."""
-    cell: Literal["lstm", "linear"] = "lstm"
-    """`linear` is a learned multiple of the gradient, 1 at first: gradient descent."""
-    size: Count = 8
-    """Hidden units for each coordinate."""
-    learn_lr: bool = True
-    """Meta-learn alpha, one for each layer's weights and biases."""
-    learn_start: bool = True
-    """Meta-learn where a task starts too; else that stays as it was drawn."""
-    first_order: bool = False
-    """Ignore how the gradients that the network sees depend on the parameters."""
-    extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` go this share of their way."""
-
-
-@dataclass(frozen=True)
-class MetaLstmConfig:
-    """Inner rule: the parameters are an LSTM's cell, its gates are learned (Meta-LSTM)."""
-
-    lr: Shrinking = 0.1
-    """The input gate at first: what a gradient is multiplied by."""
-    forget: Shrinking = 0.9999
-    """The forget gate at first: what a parameter is multiplied by."""
-    steps: Count = 1
-    """In training."""
-    hidden: Natural = 20
-    """Units between what the gates see and the gates; 0: the published, linear gates."""
-    first_order: bool = False
-    """Ignore how the gradients and losses that the gates see depend on the parameters."""
-    extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` go this share of their way."""
-
-
-@dataclass(frozen=True)
-class DirectionsConfig:
-    """Inner rule: a network predicts the direction from gradients and samples (GBML)."""
-
-    lr: Positive = 0.1
-    steps: Count = 1
-    """In training."""
-    embedding: Count = 32
-    """Numbers that say what the task's samples are like, and modulate the transformation."""
-    hidden: Count = 64
-    """Units of the samples' encoder."""
-    first_order: bool = False
-    """Ignore how the gradients depend on the parameters."""
-    extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` go this share of their way."""
-
-
-@dataclass(frozen=True)
-class MappingConfig:
-    """Inner rule: a set encoder and a hypernetwork map samples to parameters; no gradient."""
-
-    deltas: Literal["full", "head", "low-rank"] = "full"
-    """What is added to the shared parameters: to each of them, to those of the last layer, or a
-    matrix of `rank` to each layer's weights and a vector to its biases."""
-    rank: Count = 2
-    steps: Count = 1
-    """In training; each takes in further samples, where they are fresh."""
-    embedding: Count = 64
-    """Numbers that say what the task's samples are like: a mean over them."""
-    hidden: Count = 64
-    """Units of each layer of encoder and hypernetwork."""
-
-
-LearnedConfig: TypeAlias = (
-    "LearnedOptimizerConfig | MetaLstmConfig | DirectionsConfig | MappingConfig"
-)
-"""Inner rules that are learned."""
-
-LEARNED = (LearnedOptimizerConfig, MetaLstmConfig, DirectionsConfig, MappingConfig)
-"""Their classes."""
-
-
-def unheeded_by_rule(inner: LearnedConfig) -> dict[str, str]:
-    """Settings otherwise than by default that a learned rule would not heed, and why."""
-    found = {}
-    match inner:
-        case LearnedOptimizerConfig(cell="linear") if inner.size != LearnedOptimizerConfig.size:
-            found["agent.inner.size"] = "a linear cell has no hidden units"
-        case MappingConfig(deltas="full" | "head") if inner.rank != MappingConfig.rank:
-            found["agent.inner.rank"] = f"its deltas are {inner.deltas!r}"
-    return found
-
-
-@dataclass(frozen=True)
-class DescentConfig:
-    """Inner rule of Reptile on supervised tasks, and of learning from scratch: plain training."""
-
-    lr: Positive = 0.02
-    steps: Count = 5
-    """In training: on the support, and as many on the query."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    """Its state begins anew with each task."""
-    minibatch: Natural = 0
-    """Examples in a step; 0: all there are. The same places in every task, in fixed random orders,
-    so that adaptation is a function of the examples alone."""
-
-
-@dataclass(frozen=True)
-class PrototypesConfig:
-    """Inner rule: a class is the mean of its examples' embeddings (prototypical networks)."""
-
-    embedding: Count = 64
-
-
-@dataclass(frozen=True)
-class AdamConfig:
-    """Outer rule of supervised learning: Adam on the loss of the query, after adaptation."""
-
-    lr: Positive = 1e-3
-    max_grad_norm: Positive = 10.0
-
-
-@dataclass(frozen=True)
-class PpoConfig:
-    """Outer rule: several epochs on a clipped surrogate through the adaptation, by Adam."""
-
-    lr: Positive = 1e-3
-    epochs: Count = 5
-    clip: Positive = 0.2
-    inner_kl: NonNegative = 0.0
-    """Weight of the KL between the policies before the update and after it, that collected the
-    support (ProMP: 5e-4)."""
-    inner_ratio: bool = False
-    """Adapt by importance-weighted inner steps, which stay right in later epochs (ProMP)."""
-    exploration: bool = False
-    """Credit the support's actions for what comes of them after adaptation (E-MAML)."""
-    entropy: NonNegative = 0.0
-    max_grad_norm: Positive = 10.0
-
-
-@dataclass(frozen=True)
-class ReptileConfig:
-    """Outer rule: towards the parameters that tasks adapted to."""
-
-    lr: Positive = 1.0
-    """beta in theta + beta mean_i(phi_i - theta); with Adam, its step size."""
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    serial: bool = False
-    """Towards one task after the other. Supervised tasks set out from where the one before had
-    led; in reinforcement learning all learned from the same parameters, so the last weigh most."""
-
-
-@dataclass(frozen=True)
-class TrialPpoConfig:
-    """Outer rule of a recurrent policy: PPO with truncated back-propagation through time."""
-
-    lr: Positive = 5e-4
-    epochs: Count = 8
-    minibatches: Count = 4
-    clip: Positive = 0.2
-    entropy: NonNegative = 0.005
-    entropy_half_life: NonNegative = 0.0
-    """Updates after which the weight of the entropy is half of that; 0: it stays."""
-    value_weight: NonNegative = 0.5
-    max_grad_norm: Positive = 0.5
-    chunk: Count = 256
-    """Steps after which gradients are cut."""
-
-
-@dataclass(frozen=True)
-class NoUpdateConfig:
-    """No outer rule: the initial parameters stay."""
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    """An agent: an inner rule, an outer rule, a policy."""
-
-    name: str = "maml-trpo"
-    inner: (
-        SgdConfig
-        | LearnedOptimizerConfig
-        | MetaLstmConfig
-        | DirectionsConfig
-        | MappingConfig
-        | PpoStepsConfig
-        | TrialConfig
-    ) = field(default_factory=SgdConfig)
-    outer: TrpoConfig | PpoConfig | ReptileConfig | TrialPpoConfig | NoUpdateConfig = field(
-        default_factory=TrpoConfig
-    )
-    policy: PolicyConfig = field(default_factory=PolicyConfig)
-    advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
-    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
-
-
-@dataclass(frozen=True)
 class EvaluationConfig:
     """Adaptation on held-out tasks. `python -m metarl.evaluate` takes these as defaults."""
 
@@ -376,44 +110,242 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class Config:
-    """A whole run."""
+class FewShotEnvConfig:
+    """Which distribution of supervised tasks, and how many examples one shows."""
 
-    env: EnvConfig = field(default_factory=EnvConfig)
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    agent: AgentConfig = field(default_factory=AgentConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    iterations: Count = 475
-    """Meta-iterations."""
+    name: str = "sinusoid"
+    """Catalogue name, with its variant after a colon where it has several."""
+    shots: Count = 10
+    """Examples to learn a task from: of each class, where there are classes."""
+    queries: Count = 10
+    """Examples that the adapted learner is judged by: of each class, where there are classes."""
+    ways: Count = 5
+    """Classes in a task; regression has none."""
+    path: str = ""
+    """Folder or file of the data, where it does not ship."""
+    image_size: Count = 28
+    """Pixels along each side, to which images from a folder are brought."""
+    rotations: Literal["none", "train", "all"] = "none"
+    """Images turned by 90, 180 and 270 degrees are further classes: of training, or everywhere."""
+
+
+@dataclass(frozen=True)
+class FewShotSamplingConfig:
+    """How many tasks are learned from."""
+
+    tasks: Count = 25
+    """K: tasks in a meta-batch."""
+    updates: Count = 100
+    """Meta-updates in an iteration: a line of metrics.jsonl is their mean."""
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The learner's network."""
+
+    kind: Literal["mlp", "conv"] = "mlp"
+    """`conv` takes images: blocks of a 3x3 convolution, an activation and a 2x2 maximum."""
+    hidden: tuple[Count, ...] = (40, 40)
+    """Units of each hidden layer, channels of each block."""
+    activation: Literal["relu", "tanh"] = "relu"
+    init: Literal["xavier", "orthogonal"] = "xavier"
+    batch_norm: bool = False
+    """Each block normalises its channels over the examples at hand, the query's among themselves,
+    as published for convolutions: a prediction then depends on the other queries beside it."""
+
+
+@dataclass(frozen=True)
+class FewShotEvaluationConfig:
+    """Adaptation to held-out tasks. `python -m metarl.evaluate` takes these as defaults."""
+
+    tasks: Count = 600
+    """Held-out tasks."""
+    steps: Natural = 10
+    """Adaptation steps, all on the same examples."""
+
+
+@dataclass(frozen=True)
+class InnerSettings:
+    """Base class of the settings of an inner rule, which stand in the rule's file."""
+
+    family: ClassVar[str] = ""
+    """Which outer rules fit: those whose `fits` names it."""
+    agents: ClassVar[Mapping[str, str]] = {}
+    """Source -> `module:class` of the agent that adapts by the rule."""
+
+    @property
+    def training_steps(self) -> int:
+        """Inner steps in a meta-update of training."""
+        return getattr(self, "steps", 1)
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
+        del agent
+        return {}
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        """Raises a UserError for settings of `agent` that contradict each other."""
+
+
+@dataclass(frozen=True)
+class OuterSettings:
+    """Base class of the settings of an outer rule, which stand in the rule's file."""
+
+    fits: ClassVar[tuple[str, ...]] = ()
+    """Families of inner rules that it can be outside of."""
+    sources: ClassVar[tuple[Source, ...]] = ("episodes", "examples")
+    derivatives: ClassVar[Literal["by_hand", "autograd"]] = "autograd"
+    """How inner steps on episodes are differentiated for it."""
+    learns: ClassVar[bool] = True
+    """Whether it changes the meta-parameters."""
+
+    def build(self) -> Any:
+        """Returns the outer rule."""
+        raise UserError(f"{type(self).__name__} is no outer rule of its own")
+
+    def importance_weighted(self) -> bool:
+        """Returns whether inner steps on episodes use the importance-weighted loss (ProMP)."""
+        return False
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
+        del agent
+        return {}
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        """Raises a UserError for settings of `agent` that contradict each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """An agent that learns from episodes: an inner rule, an outer rule, a policy."""
+
+    source: ClassVar[Source] = "episodes"
+
+    name: str
+    inner: InnerSettings
+    outer: OuterSettings
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
+    normalisation: NormalisationConfig = field(default_factory=NormalisationConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotAgentConfig:
+    """An agent that learns from examples: an inner rule, an outer rule, a network."""
+
+    source: ClassVar[Source] = "examples"
+
+    name: str
+    inner: InnerSettings
+    outer: OuterSettings
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+
+AnyAgentConfig: TypeAlias = "AgentConfig | FewShotAgentConfig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnAgentConfig:
+    """An agent of a user's own, by the place of its code; its settings are in that code."""
+
+    name: str
+    """`package.module:attribute`, called with (spec, rng, device)."""
+
+
+if TYPE_CHECKING:  # an agent of a user's own is rare, and met where its name is looked at
+    EpisodesAgent: TypeAlias = AgentConfig
+    ExamplesAgent: TypeAlias = FewShotAgentConfig
+else:
+    EpisodesAgent = AgentConfig | OwnAgentConfig
+    ExamplesAgent = FewShotAgentConfig | OwnAgentConfig
+
+
+def unused_policy_parts(agent: AnyAgentConfig) -> dict[str, str]:
+    """Returns the settings that agents with a value function of their own have no use for."""
+    found = {}
+    if isinstance(agent, AgentConfig):
+        if agent.policy.context:
+            found["agent.policy.context"] = "no inner step adapts it alone"
+        if agent.advantages.baseline_ridge != AdvantageConfig.baseline_ridge:
+            found["agent.advantages.baseline_ridge"] = "it learns a value function"
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Settings that every run has."""
+
+    iterations: Count
+    """Meta-iterations; on supervised tasks each is `sampling.updates` meta-updates."""
     checkpoint_every: Count = 10
     """Meta-iterations between checkpoints."""
     seed: Natural = 1
     device: Device = "auto"
-    """Where the policy and the updates live; environments stay on the CPU."""
-    workers: WorkerCount = "auto"
-    """Processes that step environments, threads where a simulator has its own; 0 is this process
-    alone, `auto` one for each core. The results do not depend on it."""
-    worker_timeout: Positive = 60.0
-    """Seconds that a step, a reset or a construction may take before its worker is replaced."""
+    """Where parameters and updates live; environments stay on the CPU."""
     run_dir: str = ""
     """Where the run is kept; empty: runs/PRESET."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(EvaluationConfig):
-    """What `python -m metarl.evaluate RUN_DIR` is asked; its defaults are the run's own."""
+class Config(RunConfig):
+    """A whole run that learns from episodes."""
+
+    env: EnvConfig = field(default_factory=EnvConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    agent: EpisodesAgent
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    iterations: Count = 475
+    workers: WorkerCount = "auto"
+    """Processes that step environments, threads where a simulator has its own; 0 is this process
+    alone, `auto` one for each core. The results do not depend on it."""
+    worker_timeout: Positive = 60.0
+    """Seconds that a step, a reset or a construction may take before its worker is replaced."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotConfig(RunConfig):
+    """A whole run that learns from examples."""
+
+    env: FewShotEnvConfig = field(default_factory=FewShotEnvConfig)
+    sampling: FewShotSamplingConfig = field(default_factory=FewShotSamplingConfig)
+    agent: ExamplesAgent
+    evaluation: FewShotEvaluationConfig = field(default_factory=FewShotEvaluationConfig)
+    iterations: Count = 100
+
+
+AnyConfig: TypeAlias = "Config | FewShotConfig"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRun:
+    """Options that every `python -m metarl.evaluate RUN_DIR` has; defaults are the run's own."""
 
     run_dir: Path
     """The run whose meta-parameters adapt."""
     split: Literal["train", "test"] = "test"
     controls: tuple[Literal["random"], ...] = ()
-    """Curves to set beside the run's: `random`, a policy that was never trained."""
+    """Curves to set beside the run's: `random`, the run's agent without any training."""
     checkpoint: Literal["latest", "best"] = "latest"
-    """Which of the run's saved weights: the newest, or those of the highest training return."""
+    """Which of the run's saved weights: the newest, or those with the best result in training."""
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
+    seed: Natural = 1
+    """Draws tasks and all chance in them; the same seed compares runs on the same tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluationConfig, EvaluateRun):
+    """Options of evaluating a run that learned from episodes."""
+
     workers: WorkerCount = "auto"
     worker_timeout: Positive = 60.0
-    seed: Natural = 1
-    """Draws tasks, starts and actions; the same seed compares runs on the same tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFewShotOptions(FewShotEvaluationConfig, EvaluateRun):
+    """Options of evaluating a run that learned from examples."""
+
+    shots: Natural = 0
+    """Examples to learn a task from; 0: as many as in training."""

@@ -6,18 +6,22 @@ tasks are named by the place of their code, `package.module:attribute`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
-from metarl.config.settings import EnvConfig, EvaluationConfig, MetaWorldConfig
+from metarl.config import own_code
+from metarl.config.settings import (
+    EnvConfig,
+    EvaluationConfig,
+    FewShotEnvConfig,
+    MetaWorldConfig,
+)
 from metarl.envs.metaworld.classes import check_mujoco
 from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from metarl.types import TaskDistribution
+    from metarl.types import FewShotTasks, TaskDistribution
 
 
 class Entry(NamedTuple):
@@ -89,9 +93,8 @@ def refuse_file(name: str) -> None:
 
 
 def is_own(name: str) -> bool:
-    """Whether a name is the place of a user's code."""
-    place = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name)
-    return place is not None and name.partition(":")[0] not in FAMILIES
+    """Returns whether a name is the place of a user's code."""
+    return own_code.is_place(name) and name.partition(":")[0] not in FAMILIES
 
 
 def default_horizon(name: str) -> int:
@@ -108,12 +111,25 @@ def default_horizon(name: str) -> int:
     return entry.variants[variant]
 
 
-def configured(env: EnvConfig, named: str | None = None) -> TaskDistribution:
-    """What a run's config asks for; see `make`.
+def is_supervised(name: str) -> bool:
+    """Returns whether a name of the catalogue is that of supervised tasks."""
+    return families.is_one(name)
+
+
+@overload
+def configured(env: FewShotEnvConfig, named: str | None = None) -> FewShotTasks: ...
+@overload
+def configured(env: EnvConfig, named: str | None = None) -> TaskDistribution: ...
+def configured(
+    env: EnvConfig | FewShotEnvConfig, named: str | None = None
+) -> TaskDistribution | FewShotTasks:
+    """Returns the tasks that a run's config asks for; see `make`.
 
     Raises:
-        UserError: as `make`, and for settings of Meta-World where other tasks are played.
+        UserError: as `make`, and for settings that those tasks have no use for.
     """
+    if isinstance(env, FewShotEnvConfig):
+        return families.configured(env, named)
     entry = FAMILIES.get(env.name.partition(":")[0])
     if env.metaworld != MetaWorldConfig() and not (entry and entry.metaworld):
         raise UserError(
@@ -138,48 +154,56 @@ def make(
         UserError: for an unknown name, a horizon below 1, and code that was not named.
     """
     if is_own(name):
-        if name != named:
-            raise UserError(
-                f"the tasks are {name}, code of your own: it is run only where the command line "
-                f"names it\nadd --env {name}"
-            )
-        from metarl.envs import own_tasks
-
-        return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
+        return _own(name, horizon, named)
+    entry, variant = _find(name)
     if horizon < 1:
         raise UserError(
             f"a horizon of {horizon} steps leaves nothing to play; "
             f"that of {name!r} is {default_horizon(name)} by default"
         )
-    entry, variant = _find(name)
-    if entry.metaworld:
-        check_mujoco()  # before any of it is imported: another MuJoCo may fail there
-    builder: Callable[..., TaskDistribution] = getattr(import_module(entry.module), entry.builder)
-    if entry.metaworld:
-        asked = name.partition(":")[2]
-        return builder(name, asked, horizon, metaworld or MetaWorldConfig())
-    return builder(name, variant, horizon)
+    if not entry.metaworld:
+        return getattr(import_module(entry.module), entry.builder)(name, variant, horizon)
+    check_mujoco()  # before any of it is imported: another MuJoCo may fail there
+    builder = getattr(import_module(entry.module), entry.builder)
+    return builder(name, name.partition(":")[2], horizon, metaworld or MetaWorldConfig())
+
+
+def _own(name: str, horizon: int, named: str | None) -> TaskDistribution:
+    """Returns a user's own distribution, where the command line named it."""
+    own_code.check_named("tasks are", name, named, "--env")
+    from metarl.envs import own_tasks
+
+    return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
 
 
 def _find(name: str) -> tuple[Entry, str]:
+    """Returns a name's entry and variant; of a placeholder the entry's only one."""
     family, _, variant = name.partition(":")
     entry = FAMILIES.get(family)
-    if entry is not None:
-        if entry.example and variant:
-            return entry, next(iter(entry.variants))  # which there are, the family itself knows
-        if entry.example:
-            named = next(full for full in names() if full.startswith(f"{family}:"))
-            raise UserError(f"{name!r} alone is none: {named}, as in '{family}:{entry.example}'")
-        variant = variant or next(iter(entry.variants))
-        if variant in entry.variants:
-            return entry, variant
+    if entry is None or (not variant and entry.example):
+        raise _unknown(name)
+    first = next(iter(entry.variants))
+    if not variant or entry.example:
+        return entry, first
+    if variant not in entry.variants:
+        raise _unknown(name)
+    return entry, variant
+
+
+def _unknown(name: str) -> UserError:
+    """Returns the error for a name that is none, with the nearest ones."""
+    family = name.partition(":")[0]
+    entry = FAMILIES.get(family)
+    if entry and entry.example:
+        named = next(full for full in names() if full.startswith(f"{family}:"))
+        return UserError(f"{name!r} alone is none: {named}, as in '{family}:{entry.example}'")
     if families.is_one(name):
-        raise UserError(
+        return UserError(
             f"{name!r} are supervised tasks, none to be played; `python -m metarl.train` learns "
             "them by the presets sinusoid-* and digits-*"
         )
     near = [full for full in names() if entry or full in _first_of_each()]
-    raise UserError(
+    return UserError(
         f"{name!r} is no task distribution{nearest(name.lower(), near, count=1)}\n"
         "your own are package.module:attribute, see docs/custom_environments.md"
     )

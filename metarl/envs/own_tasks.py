@@ -7,15 +7,14 @@ tasks, `supervised.families.configured` do, for a name that the user gave on the
 from __future__ import annotations
 
 import functools
-import importlib
-import re
 import traceback
 from typing import Any, cast
 
 import gymnasium
 
+from metarl.config import own_code
 from metarl.envs.gym.tasks import class_tasks
-from metarl.errors import UserError, nearest
+from metarl.errors import UserError
 from metarl.types import FewShotTasks, TaskDistribution
 
 DISTRIBUTION = ("spec", "sample", "open", "describe")
@@ -68,8 +67,7 @@ def load_supervised(name: str) -> FewShotTasks:
 
 def _made(name: str) -> Any:
     """The object at that place, or what it makes."""
-    module_name, _, attribute = name.partition(":")
-    found: Any = _attribute(_module(module_name, name), attribute, name)
+    found: Any = own_code.at(name)
     if not callable(found) or hasattr(type(found), "sample"):
         return found
     try:
@@ -104,30 +102,3 @@ def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution
 def horizon_of(distribution: Any) -> int:
     """Without asking a spec, which may make an environment to see its spaces."""
     return getattr(distribution, "horizon", None) or distribution.spec.horizon
-
-
-def _module(module_name: str, name: str) -> Any:
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", module_name):
-        raise UserError(f"{name!r}: {module_name!r} is no module's name")
-    try:
-        return importlib.import_module(module_name)
-    except UserError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name and f"{module_name}.".startswith(f"{error.name}."):
-            raise UserError(
-                f"{name!r}: there is no module {error.name!r}, here or among what is installed"
-            ) from None
-        raise UserError(f"{name!r}: its module needs {error.name!r}: pip install it") from error
-    except Exception as error:
-        traceback.print_exc()
-        raise UserError(
-            f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}"
-        ) from error
-
-
-def _attribute(module: Any, attribute: str, name: str) -> Any:
-    if not hasattr(module, attribute):
-        own = [key for key in vars(module) if not key.startswith("_")]
-        raise UserError(f"{name!r}: its module has no {attribute!r}{nearest(attribute, own)}")
-    return getattr(module, attribute)

@@ -1,4 +1,4 @@
-"""Tasks whose numbers can be seen: what an oracle learns from."""
+"""Tasks whose parameters are part of the observation; oracle agents train on them."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from metarl.errors import UserError
 from metarl.types import BatchedEnv, Classes, StepResult, Task, TaskDistribution, Workers
 
 MAX_INTEGER = 2**24
-"""Beyond it float32 takes neighbouring integers for one."""
+"""The largest integer up to which float32 holds every integer exactly."""
 
 
 class TaskConditioned:
-    """The tasks of another distribution, every observation followed by its task's numbers.
+    """Wraps a distribution: each observation is followed by its task's numbers.
 
-    The numbers are all that the task holds, lists and arrays flattened, in the order of their
-    names, as they are.
+    These are all numbers of the task, unscaled, in the order of their names; lists and arrays are
+    flattened.
     """
 
     def __init__(self, distribution: TaskDistribution):
         """
         Raises:
-            UserError: for tasks that numbers do not tell: of classes, with text, or numbered.
+            UserError: for tasks that their numbers do not describe: classes, text, task indices.
         """
         spec = distribution.spec
         if isinstance(distribution, Classes):
             raise UserError(
                 f"{spec.name}: a task is a class and the index of a goal, which tell an oracle "
-                "nothing\nchoose tasks that are quantities, as point-goal's or half-cheetah-vel's"
+                "nothing\nchoose tasks made of quantities, such as point-goal or half-cheetah-vel"
             )
         self._distribution = distribution
         self.width = len(numbers_of(distribution.sample(1, np.random.default_rng(0))[0]))
-        """Numbers in a task."""
+        """The count of numbers in a task."""
         seen, anything = spec.observation_space, np.full(self.width, np.inf, np.float32)
         low, high = np.append(seen.low, -anything), np.append(seen.high, anything)
         self.spec = spec._replace(observation_space=Box(low, high, dtype=np.float32))
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user is to know before it starts."""
+        """Lines to print before a run starts."""
         return (
             *getattr(self._distribution, "notes", ()),
             f"{self.spec.name}: observations end with the task's numbers ({self.width}), "
@@ -59,7 +59,7 @@ class TaskConditioned:
         return self.around(env, num_tasks, episodes_per_task)
 
     def around(self, env: BatchedEnv, num_tasks: int, episodes: int) -> TaskConditionedEnv:
-        """An environment of the other distribution, told. It is still its owner's to close."""
+        """Wraps an open environment of the inner distribution; its owner still closes it."""
         return TaskConditionedEnv(env, (num_tasks, episodes, self.width))
 
     def describe(self, task: Task) -> str:
@@ -67,16 +67,16 @@ class TaskConditioned:
 
 
 class TaskConditionedEnv:
-    """K x E environments that show their tasks' numbers. Its steps are not halved into parts."""
+    """K x E environments that append their tasks' numbers to observations, stepped in one part."""
 
     def __init__(self, env: BatchedEnv, shape: tuple[int, int, int]):
-        """`shape` is K, E and the numbers in a task."""
+        """`shape` is (K, E, numbers in a task)."""
         self._env, self._numbers = env, np.zeros(shape, np.float32)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """
         Raises:
-            UserError: for a task with more or fewer numbers than others.
+            UserError: for a task with more or fewer numbers than the first.
         """
         self._env.set_tasks(tasks)
         width = self._numbers.shape[-1]
@@ -85,29 +85,29 @@ class TaskConditionedEnv:
             if len(numbers) != width:
                 raise UserError(
                     f"the task {dict(task)} has {len(numbers)} numbers, another had {width}\n"
-                    "an oracle's observations have one width: give lists of one length"
+                    "an oracle's observations have a fixed width: give lists of the same length"
                 )
             own[:] = numbers
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        return self._told(self._env.reset(seeds))
+        return self._with_numbers(self._env.reset(seeds))
 
     def step(self, actions: np.ndarray) -> StepResult:
         step = self._env.step(actions)
-        return step._replace(obs=self._told(step.obs))
+        return step._replace(obs=self._with_numbers(step.obs))
 
     def close(self) -> None:
         self._env.close()
 
-    def _told(self, obs: np.ndarray) -> np.ndarray:
+    def _with_numbers(self, obs: np.ndarray) -> np.ndarray:
         return np.concatenate([obs, self._numbers], axis=-1)
 
 
 def numbers_of(task: Task) -> list[float]:
-    """Every number in a task, by the order of its names.
+    """Returns every number in a task, in the order of its names.
 
     Raises:
-        UserError: for one that tells nothing: text, or an integer that float32 does not hold.
+        UserError: for text, and for an integer too large for float32.
     """
     return [number for name in sorted(task) for number in _numbers(task[name], name)]
 
@@ -123,13 +123,13 @@ def _numbers(value: Any, place: str) -> Iterator[float]:
             yield from _numbers(item, place)
     elif not isinstance(value, int | float | np.number | np.bool_):
         raise UserError(
-            f"the task's {place} is {value!r}, no number that an oracle could be told\n"
-            "give it as a number or a list of them, or choose another agent"
+            f"the task's {place} is {value!r}, not a number that an oracle can observe\n"
+            "give it as a number or a list of numbers, or choose another agent"
         )
     elif isinstance(value, int | np.integer) and abs(value) > MAX_INTEGER:
         raise UserError(
-            f"the task's {place} is {value}: it numbers tasks, and tells an oracle nothing\n"
-            "give what the task consists of, or choose another agent"
+            f"the task's {place} is {value}: an index of tasks, which tells an oracle nothing\n"
+            "give the quantities that the task consists of, or choose another agent"
         )
     else:
         yield float(value)

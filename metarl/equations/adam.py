@@ -1,4 +1,4 @@
-"""Adam as a function of its state, and the clipping of gradients before it."""
+"""Adam as a function of parameters, gradient and state; clipping of gradients by their norm."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class AdamState(NamedTuple):
-    """What Adam remembers between steps. Every entry stands alone, so a leading K is free."""
+    """State of Adam between steps; Adam is elementwise, so parameters may have a leading K."""
 
     count: Tensor  # [] float64: steps so far
-    mean: dict[str, Tensor]  # of gradients, as the parameters
-    square: dict[str, Tensor]  # of gradients squared
+    mean: dict[str, Tensor]  # first moment of the gradients, in the parameters' shapes
+    square: dict[str, Tensor]  # second moment of the gradients, in the parameters' shapes
 
 
 def adam_start(params: dict[str, Tensor]) -> AdamState:
-    """The state before the first step."""
+    """Returns Adam's state before the first step: zero."""
     device = next(iter(params.values())).device
     zeros = {name: torch.zeros_like(x) for name, x in params.items()}
     return AdamState(torch.zeros((), dtype=torch.float64, device=device), zeros, dict(zeros))
@@ -26,17 +26,17 @@ def adam_start(params: dict[str, Tensor]) -> AdamState:
 def adam_step(
     params: dict[str, Tensor],
     gradient: dict[str, Tensor],
-    state: AdamState,
+    adam_state: AdamState,
     lr: float,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> tuple[dict[str, Tensor], AdamState]:
-    """One step downhill, arXiv:1412.6980, Algorithm 1: new parameters and the new state."""
-    count = state.count + 1.0
-    mean = {n: torch.lerp(m, gradient[n], 1.0 - betas[0]) for n, m in state.mean.items()}
+    """Returns parameters and state after one descent step (arXiv:1412.6980, Algorithm 1)."""
+    count = adam_state.count + 1.0
+    mean = {n: torch.lerp(m, gradient[n], 1.0 - betas[0]) for n, m in adam_state.mean.items()}
     square = {
         n: (betas[1] * v).addcmul(gradient[n], gradient[n], value=1.0 - betas[1])
-        for n, v in state.square.items()
+        for n, v in adam_state.square.items()
     }
     step = lr / (1.0 - betas[0] ** count)
     scale = (1.0 - betas[1] ** count).sqrt()
@@ -45,31 +45,31 @@ def adam_step(
 
 
 def clip_norm(
-    gradient: dict[str, Tensor], most: float, tasks: bool = False
+    gradient: dict[str, Tensor], max_norm: float, tasks: bool = False
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """`gradient` at a Euclidean norm of at most `most`, and the norm that it had, [].
+    """Returns `gradient` scaled to a Euclidean norm of at most `max_norm`, and its norm before, [].
 
-    With `tasks` each task's gradient [K, ...] has its own norm, [K]. As
-    `torch.nn.utils.clip_grad_norm_`: the factor is most / (norm + 1e-6), where that is below one.
+    With `tasks` each task's gradient [K, ...] has its own norm, [K]. The factor is
+    min(1, max_norm / (norm + 1e-6)), which equals `torch.nn.utils.clip_grad_norm_`.
     """
     squares = [x.square().flatten(int(tasks)).sum(-1) for x in gradient.values()]
     norm = torch.stack(squares).sum(0).sqrt()
-    factor = (most / (norm + 1e-6)).clamp(max=1.0)
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     clipped = {n: factor.view(-1, *[1] * (x.dim() - 1)) * x for n, x in gradient.items()}
     return {n: x.view_as(gradient[n]) for n, x in clipped.items()}, norm
 
 
-def adam_state_dict(state: AdamState, prefix: str) -> dict[str, Tensor]:
-    """The state as named tensors: PREFIXcount, PREFIXmean.NAME, PREFIXsquare.NAME."""
-    mean = {f"{prefix}mean.{name}": x for name, x in state.mean.items()}
-    square = {f"{prefix}square.{name}": x for name, x in state.square.items()}
-    return {f"{prefix}count": state.count, **mean, **square}
+def adam_state_dict(adam_state: AdamState, prefix: str) -> dict[str, Tensor]:
+    """Returns the state as named tensors: PREFIXcount, PREFIXmean.NAME, PREFIXsquare.NAME."""
+    mean = {f"{prefix}mean.{name}": x for name, x in adam_state.mean.items()}
+    square = {f"{prefix}square.{name}": x for name, x in adam_state.square.items()}
+    return {f"{prefix}count": adam_state.count, **mean, **square}
 
 
-def adam_loaded(state: AdamState, saved: dict[str, Tensor], prefix: str) -> AdamState:
-    """What `adam_state_dict` saved, of the parameters that `state` knows; `saved` may hold more."""
+def adam_loaded(adam_state: AdamState, saved: dict[str, Tensor], prefix: str) -> AdamState:
+    """Returns the state in `saved` (see `adam_state_dict`) for the parameters in `adam_state`."""
     return AdamState(
         saved[f"{prefix}count"],
-        {name: saved[f"{prefix}mean.{name}"] for name in state.mean},
-        {name: saved[f"{prefix}square.{name}"] for name in state.square},
+        {name: saved[f"{prefix}mean.{name}"] for name in adam_state.mean},
+        {name: saved[f"{prefix}square.{name}"] for name in adam_state.square},
     )

@@ -1,4 +1,4 @@
-"""Categorical policies over n actions, in the interface of `gaussian.Gaussian`."""
+"""Categorical policies over n actions, with the interface of `gaussian.Gaussian`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 class Categorical(NamedTuple):
-    """One choice among n; an action is a vector of one index."""
+    """A choice among n options; an action is a vector that holds one index."""
 
-    logits: Tensor  # [..., n], any shift
+    logits: Tensor  # [..., n]; adding a constant changes nothing
 
     noise = "gumbel"
-    """Which draws `sample` turns into actions."""
+    """The kind of noise that `sample` takes."""
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions [..., 1] (int64) from standard Gumbel `noise` [..., n] (the Gumbel-max trick)."""
+        """Returns actions [..., 1] (int64) from standard Gumbel `noise` [..., n] (Gumbel-max)."""
         return (self.logits + noise).argmax(-1, keepdim=True)
 
     def mode(self) -> Tensor:
@@ -33,22 +33,22 @@ class Categorical(NamedTuple):
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
     def fisher(self, tangent: Categorical) -> Categorical:
-        """(diag(p) - p p^T) tangent: the Hessian of KL(self || new) in the logits at new = self."""
+        """(diag(p) - p p^T) tangent, the Hessian of KL(self || new) in the logits at new = self."""
         p = self.logits.softmax(-1)
         weighted = p * tangent.logits
         return Categorical(weighted - p * weighted.sum(-1, keepdim=True))
 
     def score(self, actions: Tensor) -> Categorical:
-        """The gradient of log p(action) in the logits: onehot(action) - p, [..., n]."""
+        """Gradient of log p(action) in the logits, onehot(action) - p: [..., n]."""
         chosen = torch.zeros_like(self.logits).scatter(-1, actions, 1.0)
         return Categorical(chosen - self.logits.softmax(-1))
 
     def score_curvature(self, actions: Tensor, factor: Tensor) -> CategoricalCurvature:
-        """The Hessian of factor log p(action), `factor` [...], in the logits."""
+        """Hessian of factor log p(action) in the logits; `factor` is [...]."""
         return CategoricalCurvature(self.logits.softmax(-1), -factor[..., None])
 
     def scaled(self, factor: Tensor) -> Categorical:
-        """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
+        """Multiplies every component by `factor` [...], as weighted (co)tangents need it."""
         return Categorical(self.logits * factor[..., None])
 
     def entropy(self) -> Tensor:
@@ -58,7 +58,7 @@ class Categorical(NamedTuple):
 
 
 class CategoricalCurvature(NamedTuple):
-    """factor (diag(p) - p p^T); it does not depend on the action."""
+    """Matrix factor (diag(p) - p p^T); it does not depend on the action."""
 
     p: Tensor  # [..., n]
     factor: Tensor  # [..., 1]

@@ -1,4 +1,4 @@
-"""What a policy's action distribution can do, whatever its family."""
+"""Interface of a policy's action distribution, the same for every family."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 
 
 class Curvature(Protocol):
-    """A second derivative in a distribution's parameters; a NamedTuple of coefficients."""
+    """Second derivative in a distribution's parameters, a NamedTuple of coefficients."""
 
     def __iter__(self) -> Iterator[Tensor]: ...
     def times(self, tangent: Any) -> ActionDistribution: ...
 
 
 class ActionDistribution(Protocol):
-    """A NamedTuple of parameters, [..., features] each, hence a pytree.
+    """NamedTuple of a distribution's parameters, [..., features] each; a pytree to torch.func.
 
-    Tangents and cotangents of a distribution are distributions of its family.
+    Tangents and cotangents of a distribution are distributions of the same family.
     """
 
     noise: ClassVar = "normal"
-    """Which draws `sample` turns into actions: "normal" or "gumbel"."""
+    """The kind of noise that `sample` takes: "normal" or "gumbel"."""
 
     def __iter__(self) -> Iterator[Tensor]: ...
     def __getitem__(self, index: Any, /) -> Any: ...
@@ -41,6 +41,6 @@ Tensors = TypeVar("Tensors", bound=ActionDistribution | Curvature)
 
 
 def each(change: Callable[[Tensor], Tensor], tensors: Tensors) -> Tensors:
-    """A distribution or curvature of the same family, `change` done to every part."""
+    """Applies `change` to every tensor of a distribution or curvature."""
     family: Any = type(tensors)
     return family(*map(change, tensors))

@@ -1,4 +1,4 @@
-"""Recurrent cells whose every derivative is torch's own, and what learned optimizers read."""
+"""An LSTM cell that torch.func can differentiate twice, and the inputs of learned optimizers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def log_and_sign(x: Tensor, range_: float = 10.0) -> Tensor:
-    """[...] -> [..., 2]: magnitude on a logarithmic scale and sign, arXiv:1606.04474, App. A.
+    """Logarithm of the magnitude, and sign: [...] -> [..., 2] (arXiv:1606.04474, App. A).
 
-    (log|x| / p, sgn x) where |x| >= e^-p, else (-1, e^p x), which meets it there.
+    With p = `range_`: (log|x| / p, sgn x) where |x| >= e^-p, else (-1, e^p x).
     """
     floor = math.exp(-range_)
     large = x.abs() >= floor
@@ -24,13 +24,13 @@ def log_and_sign(x: Tensor, range_: float = 10.0) -> Tensor:
 def lstm_cell(
     x: Tensor, hidden: Tensor, cell: Tensor, weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """One step of an LSTM (Gers et al. 2000, without peepholes): the new hidden state and cell.
+    """Returns hidden state and cell after one LSTM step (Gers et al. 2000, without peepholes).
 
     Args:
         x: [..., inputs]; hidden, cell: [..., size].
-        weight: [4 size, inputs + size], bias [4 size]: input, forget, candidate, output.
+        weight: [4 size, inputs + size], bias [4 size]; rows: input, forget, candidate, output.
     """
     sums = torch.nn.functional.linear(torch.cat([x, hidden], -1), weight, bias)
-    enter, keep, candidate, show = sums.chunk(4, -1)
-    cell = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
-    return show.sigmoid() * cell.tanh(), cell
+    input_gate, forget_gate, candidate, output_gate = sums.chunk(4, -1)
+    cell = forget_gate.sigmoid() * cell + input_gate.sigmoid() * candidate.tanh()
+    return output_gate.sigmoid() * cell.tanh(), cell

@@ -18,10 +18,10 @@ class Gaussian(NamedTuple):
     log_std: Tensor  # broadcastable to mean: natural logarithm of the standard deviation
 
     noise = "normal"
-    """Which draws `sample` turns into actions."""
+    """The kind of noise that `sample` takes."""
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions [..., act_dim] from standard normal `noise` of that shape."""
+        """Returns actions [..., act_dim] from standard normal `noise` of that shape."""
         return self.mean + self.log_std.exp() * noise
 
     def mode(self) -> Tensor:
@@ -40,28 +40,28 @@ class Gaussian(NamedTuple):
         return 0.5 * (ratio + shift - 1.0 - 2.0 * (self.log_std - new.log_std)).sum(-1)
 
     def fisher(self, tangent: Gaussian) -> Gaussian:
-        """The Hessian of KL(self || new) in new = (mean, log_std) at new = self, times `tangent`.
+        """Hessian of KL(self || new) in new = (mean, log_std) at new = self, times `tangent`.
 
-        diag(1/std^2) for the mean and 2 for log_std (arXiv:1502.05477, App. C, for this family).
+        It is diag(1/std^2) for the mean and 2 for log_std (arXiv:1502.05477, App. C).
         """
         return Gaussian(tangent.mean * torch.exp(-2.0 * self.log_std), 2.0 * tangent.log_std)
 
     def score(self, actions: Tensor) -> Gaussian:
-        """The gradient of log p(action) in (mean, log_std), each [..., act_dim]."""
+        """Gradient of log p(action) in (mean, log_std), each [..., act_dim]."""
         precision = torch.exp(-2.0 * self.log_std)
         centred = actions - self.mean
         weighted = centred * precision
         return Gaussian(weighted, weighted * centred - 1.0)
 
     def score_curvature(self, actions: Tensor, factor: Tensor) -> GaussianCurvature:
-        """The Hessian of factor log p(action), `factor` [...], in (mean, log_std)."""
+        """Hessian of factor log p(action) in (mean, log_std); `factor` is [...]."""
         precision = torch.exp(-2.0 * self.log_std)
         centred = actions - self.mean
         cross = -2.0 * factor[..., None] * centred * precision
         return GaussianCurvature(-factor[..., None] * precision, cross, cross * centred)
 
     def scaled(self, factor: Tensor) -> Gaussian:
-        """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
+        """Multiplies every component by `factor` [...], as weighted (co)tangents need it."""
         return Gaussian(self.mean * factor[..., None], self.log_std * factor[..., None])
 
     def entropy(self) -> Tensor:
@@ -70,7 +70,7 @@ class Gaussian(NamedTuple):
 
 
 class GaussianCurvature(NamedTuple):
-    """A symmetric 2 x 2 block in (mean, log_std) for each action dimension, [..., act_dim]."""
+    """Symmetric 2 x 2 block in (mean, log_std) for each action dimension, [..., act_dim]."""
 
     mean: Tensor
     cross: Tensor

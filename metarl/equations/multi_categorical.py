@@ -1,4 +1,4 @@
-"""Independent categorical choices side by side, each by `categorical.Categorical`."""
+"""Policies of several independent categorical choices, each a `categorical.Categorical`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from metarl.equations.categorical import Categorical, CategoricalCurvature
 
 
 class MultiCategorical(NamedTuple):
-    """D choices; an action is a vector of D indices. `multi_categorical` makes its families."""
+    """D choices; an action is a vector of D indices. `multi_categorical` sets their sizes."""
 
-    logits: Tensor  # [..., sum(nvec)], any shift of each choice
+    logits: Tensor  # [..., sum(nvec)]; adding a constant to one choice's logits changes nothing
 
     noise = "gumbel"
-    """Which draws `sample` turns into actions."""
+    """The kind of noise that `sample` takes."""
 
     nvec = ()
-    """Options in each of the D choices. An attribute of the class, so that a distribution rebuilt
-    from its tensors, as `each` and torch.func do, is one of the same choices."""
+    """Number of options of each of the D choices. It belongs to the class, because `each` and
+    torch.func rebuild a distribution from its class and its tensors alone."""
 
     def choices(self) -> list[Categorical]:
-        """The D distributions, logits [..., n] each."""
+        """Returns the D distributions, with logits [..., n] each."""
         return [Categorical(logits) for logits in self.logits.split(self.nvec, -1)]
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Actions [..., D] (int64) from standard Gumbel `noise` [..., sum(nvec)]."""
+        """Returns actions [..., D] (int64) from standard Gumbel `noise` [..., sum(nvec)]."""
         pairs = zip(self.choices(), noise.split(self.nvec, -1), strict=True)
         return torch.cat([choice.sample(draws) for choice, draws in pairs], -1)
 
@@ -46,22 +46,22 @@ class MultiCategorical(NamedTuple):
         return _total(choice.kl(other) for choice, other in pairs)
 
     def fisher(self, tangent: MultiCategorical) -> MultiCategorical:
-        """The Hessian of KL(self || new) in the logits at new = self: a block for each choice."""
+        """Hessian of KL(self || new) at new = self times `tangent`, one block a choice."""
         pairs = zip(self.choices(), tangent.choices(), strict=True)
         return type(self)(_logits(choice.fisher(part) for choice, part in pairs))
 
     def score(self, actions: Tensor) -> MultiCategorical:
-        """The gradient of log p(action) in the logits."""
+        """Gradient of log p(action) in the logits, [..., sum(nvec)]."""
         parts = (choice.score(index) for choice, index in self._chosen(actions))
         return type(self)(_logits(parts))
 
     def score_curvature(self, actions: Tensor, factor: Tensor) -> MultiCategoricalCurvature:
-        """The Hessian of factor log p(action), `factor` [...], in the logits."""
+        """Hessian of factor log p(action) in the logits; `factor` is [...]."""
         parts = [choice.score_curvature(index, factor) for choice, index in self._chosen(actions)]
         return MultiCategoricalCurvature(torch.cat([part.p for part in parts], -1), parts[0].factor)
 
     def scaled(self, factor: Tensor) -> MultiCategorical:
-        """Every component times `factor` [...]: what a (co)tangent of a weighted sum needs."""
+        """Multiplies every component by `factor` [...], as weighted (co)tangents need it."""
         return type(self)(self.logits * factor[..., None])
 
     def entropy(self) -> Tensor:
@@ -69,12 +69,12 @@ class MultiCategorical(NamedTuple):
         return _total(choice.entropy() for choice in self.choices())
 
     def _chosen(self, actions: Tensor) -> Iterable[tuple[Categorical, Tensor]]:
-        """Each choice with the index [..., 1] taken in it."""
+        """Pairs each choice with its part of the actions, [..., 1]."""
         return zip(self.choices(), actions.split(1, -1), strict=True)
 
 
 class MultiCategoricalCurvature(NamedTuple):
-    """A `CategoricalCurvature` for each choice; the tangent's family says where one ends."""
+    """One `CategoricalCurvature` for each choice; the tangent's `nvec` splits them."""
 
     p: Tensor  # [..., sum(nvec)]
     factor: Tensor  # [..., 1], the same for all choices
@@ -87,7 +87,7 @@ class MultiCategoricalCurvature(NamedTuple):
 
 @cache
 def multi_categorical(nvec: tuple[int, ...]) -> type[MultiCategorical]:
-    """The family of choices among nvec[0], nvec[1] ... options: one class for equal nvec."""
+    """Returns the class for choices among nvec[0], nvec[1] ... options; equal nvec share it."""
     return type("MultiCategorical", (MultiCategorical,), {"__slots__": (), "nvec": nvec})
 
 

@@ -1,6 +1,6 @@
-"""What PPO learns from beside `losses.clipped_gain`: bootstrapped values, and the values' own loss.
+"""PPO's values for bootstrapping, and the loss of its value function.
 
-As in Stable-Baselines3's `PPO.train`. Samples are the last axis, so a leading K is free.
+They follow Stable-Baselines3's `PPO.train`. Leading axes, such as K, are kept.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def following_values(values: Tensor, final_values: Tensor, ended: Tensor) -> Tensor:
-    """V of the state that each step leads to, [..., T, E].
+    """Values of the state after each step, [..., T, E].
 
-    `values` [..., T, E] are of the states before each step, `final_values` [..., E] of those that
-    episodes stopped in. Where that was a termination `returns.gae` makes no use of them.
+    `values` [..., T, E] belong to the states before each step, `final_values` [..., E] to the
+    states in which episodes stopped. `returns.gae` ignores the latter after a termination.
     """
     last = final_values.unsqueeze(-2)
     later = torch.cat([values[..., 1:, :], last], dim=-2)
@@ -21,17 +21,17 @@ def following_values(values: Tensor, final_values: Tensor, ended: Tensor) -> Ten
 
 
 def value_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """E[(V - target)^2] under `weights` [..., N] that sum to one. Result [...].
+    """E[(V - target)^2] under `weights` [..., N] that sum to one; the result is [...].
 
-    Without the factor of a half in arXiv:1707.06347, Eq. 9, and never clipped.
+    arXiv:1707.06347, Eq. 9. The loss has no factor 1/2, and values are not clipped.
     """
     return (weights * (values - targets).square()).sum(-1)
 
 
 def explained_variance(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """1 - Var[targets - values] / Var[targets]: one is perfect, zero a constant's. Result [...].
+    """1 - Var[targets - values] / Var[targets], [...]; one is perfect, a constant gets zero.
 
-    Zero where all targets are the same: there is nothing to explain.
+    The result is zero where all targets are equal.
     """
 
     def variance(x: Tensor) -> Tensor:

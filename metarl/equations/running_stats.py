@@ -1,4 +1,4 @@
-"""Count, mean and sum of squared deviations of samples that arrive in parts. Float64."""
+"""Running count, mean and sum of squared deviations of samples that come in batches; float64."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class RunningStats(NamedTuple):
-    """What is known of the samples so far."""
+    """Statistics of the samples so far."""
 
     count: Tensor  # []
     mean: Tensor  # [...]
@@ -17,13 +17,13 @@ class RunningStats(NamedTuple):
 
 
 def no_stats(*shape: int, device: torch.device | None = None) -> RunningStats:
-    """The stats of no sample of shape [...]: all zero."""
+    """Returns the statistics before the first sample of this shape: zero."""
     zeros = [torch.zeros(s, dtype=torch.float64, device=device) for s in ((), shape, shape)]
     return RunningStats(*zeros)
 
 
 def stats_of(samples: Tensor, mask: Tensor) -> RunningStats:
-    """Of `samples` [*mask.shape, ...] where `mask` holds; elsewhere they may be anything."""
+    """Returns the statistics of `samples` [*mask.shape, ...] where `mask` is True."""
     valid = samples[mask].double()
     count = mask.sum(dtype=torch.float64)
     mean = valid.sum(0) / count.clamp(min=1.0)
@@ -31,10 +31,10 @@ def stats_of(samples: Tensor, mask: Tensor) -> RunningStats:
 
 
 def merge(a: RunningStats, b: RunningStats) -> RunningStats:
-    """The stats of both parts together.
+    """Returns the statistics of both sets of samples together.
 
     Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-    variances" (Stanford, CS-TR-79-773), with means in place of its sums.
+    variances" (Stanford, CS-TR-79-773), written with means instead of sums.
     """
     count = a.count + b.count
     share, delta = b.count / count.clamp(min=1.0), b.mean - a.mean
@@ -43,6 +43,6 @@ def merge(a: RunningStats, b: RunningStats) -> RunningStats:
 
 
 def deviation(stats: RunningStats, epsilon: float = 1e-8) -> Tensor:
-    """sqrt(variance + epsilon), the population's; one where nothing was seen."""
+    """Returns sqrt(population variance + epsilon), or one where there was no sample."""
     variance = stats.m2 / stats.count.clamp(min=1.0)
     return torch.where(stats.count > 0, (variance + epsilon).sqrt(), 1.0)

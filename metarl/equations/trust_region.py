@@ -1,4 +1,4 @@
-"""The trust-region step: surrogate, parameters as one vector, conjugate gradient, step length."""
+"""Parts of TRPO's step: surrogate, parameters as one vector, conjugate gradient, step length."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def surrogate_gain(
     advantages: Tensor,
     weights: Tensor,
 ) -> Tensor:
-    """E[pi(a|s) / behaviour(a|s) A], to be maximised (arXiv:1502.05477, Eq. 14). Result [...]."""
+    """E[pi(a|s) / behaviour(a|s) A], [...], to be maximised (arXiv:1502.05477, Eq. 14)."""
     ratio = torch.exp(policy.log_probs(actions) - behaviour.log_probs(actions))
     return (weights * ratio * advantages).sum(-1)
 
 
 def ravel(params: dict[str, Tensor]) -> Tensor:
-    """All entries in the dictionary's order, one float64 vector."""
+    """Returns all parameters as one float64 vector, in the dictionary's order."""
     return torch.cat([p.reshape(-1).double() for p in params.values()])
 
 
 def unravel(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `ravel`, in the shapes and dtypes of `like`."""
+    """Returns a vector as named parameters with the shapes and dtypes of `like`."""
     sizes = [p.numel() for p in like.values()]
     parts = vector.split(sizes)
     return {
@@ -41,9 +41,8 @@ def unravel(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
 
 class Solution(NamedTuple):
     x: Tensor
-    residual: Tensor
-    """b - A x."""
-    products: int
+    residual: Tensor  # b - A x
+    products: int  # products with A that were computed
 
 
 def conjugate_gradient(
@@ -52,10 +51,10 @@ def conjugate_gradient(
     iterations: int,
     tolerance: float = 1e-10,
 ) -> Solution:
-    """Approximately solves A x = b for a symmetric positive A given as `product`.
+    """Solves A x = b approximately for a symmetric positive A, given as `product` (v -> A v).
 
-    Stops after `iterations`, once |residual|^2 < tolerance, or where A shows no positive
-    curvature (rounding, or a thinned batch).
+    Stops after `iterations`, once |residual|^2 < tolerance, or at a direction of no positive
+    curvature, which rounding or a thinned batch can cause.
     """
     x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
     squared = residual.dot(residual)
@@ -77,10 +76,10 @@ def conjugate_gradient(
 
 
 def trust_region_scale(solution: Solution, b: Tensor, max_kl: float) -> float:
-    """The s for which the quadratic model of KL along s x is max_kl: sqrt(2 max_kl / x^T A x).
+    """Returns s = sqrt(2 max_kl / x^T A x): the quadratic model of KL at the step s x is max_kl.
 
     arXiv:1502.05477, App. C. x^T A x = x^T (b - residual) needs no further product. Returns 0
-    where the model has no positive curvature.
+    if x^T A x is not positive.
     """
     curvature = float(solution.x.dot(b - solution.residual))
     return math.sqrt(2.0 * max_kl / curvature) if curvature > 0 else 0.0

@@ -2,63 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from metarl.agents import catalogue as agents
-from metarl.agents import catalogue_few_shot as learners
+from metarl.agents.inner.trial import TrialConfig
+from metarl.config import own_code
 from metarl.config.checks import check_ranges
 from metarl.config.files import keys, nested, overlay, read_mapping
 from metarl.config.settings import (
-    AgentConfig,
+    AnyConfig,
     Config,
     EnvConfig,
     EvaluationConfig,
-    NoUpdateConfig,
-    TrialConfig,
+    FewShotConfig,
+    FewShotEnvConfig,
+    OwnAgentConfig,
 )
-from metarl.config.settings_few_shot import FewShotConfig, FewShotEnvConfig, LearnerConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
+from metarl.experiments.presets import blank
 
-Run = TypeVar("Run", bound=Config | FewShotConfig)
-Kept = TypeVar("Kept", AgentConfig, LearnerConfig)
+Run = TypeVar("Run", Config, FewShotConfig)
 
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
-"""Settings of `env` that make no other tasks: who simulates them, how many examples are seen."""
+"""Settings of `env` that make no other tasks: who simulates them, how many examples are used."""
+USUAL = {"episodes": "maml-trpo", "examples": "maml"}
+"""The agent of a config that names none."""
+USUAL_ENV = {"episodes": EnvConfig.name, "examples": FewShotEnvConfig.name}
 
 
-def with_agent(config: Run, name: str) -> Run:
-    """`config` with another agent; unchanged if it has it already.
+def with_agent(config: AnyConfig, name: str) -> AnyConfig:
+    """Returns `config` with another agent; unchanged if it has it already.
 
-    What a preset sets otherwise than its own agent's defaults stays, wherever the defaults of the
+    Settings that a preset changes from its own agent's defaults stay, wherever the defaults of the
     two agree: on the navigation task, with its inner step size of 0.5, ANIL steps as far as MAML.
     How long an evaluation is does not stay between agents of which one alone plays trials: those
     are evaluated whole, others by the default number of steps.
     """
     if config.agent.name == name:
         return config
+    if own_code.is_place(name):
+        own: Any = OwnAgentConfig(name=name)
+        return replace(config, agent=own)
+    _check_kind(config, name)
+    if isinstance(config.agent, OwnAgentConfig):  # which has no settings that could stay
+        source = "examples" if isinstance(config, FewShotConfig) else "episodes"
+        return replace(config, agent=agents.default(name, source))
     if isinstance(config, FewShotConfig):
-        if name in agents.names() and name not in learners.names():
-            raise UserError(
-                f"{name!r} learns from reinforcement, and {config.env.name!r} are supervised "
-                f"tasks; for those there are {', '.join(learners.names())}"
-            )
-        if isinstance(config.agent.outer, NoUpdateConfig):
+        if not config.agent.outer.learns:
             raise UserError(
                 f"{config.agent.name!r} has a preset without training; for {name!r} begin with "
-                "that of a learner, such as maml's"
+                "the preset of an agent that learns, such as maml's"
             )
-        return replace(config, agent=_renamed(config.agent, learners.default, name))
-    if name in learners.names() and name not in agents.names():
-        raise UserError(
-            f"{name!r} learns supervised tasks, and {config.env.name!r} is for reinforcement "
-            f"learning; for that there are {', '.join(agents.names())}"
-        )
-    agent, evaluation = _renamed(config.agent, agents.default, name), config.evaluation
+        return replace(config, agent=_renamed(config.agent, name))
+    agent, evaluation = _renamed(config.agent, name), config.evaluation
     if isinstance(agent.inner, TrialConfig):
         evaluation = replace(evaluation, steps=agent.inner.steps)
     elif isinstance(config.agent.inner, TrialConfig):
@@ -66,10 +67,27 @@ def with_agent(config: Run, name: str) -> Run:
     return replace(config, agent=agent, evaluation=evaluation)
 
 
-def _renamed(agent: Kept, default: Callable[[str], Kept], name: str) -> Kept:
-    """The settings of `name`, with what `agent` sets otherwise than by default and both have."""
-    new = default(name)
-    ours, before, theirs = (keys(x) for x in (agent, default(agent.name), new))
+def _check_kind(config: AnyConfig, name: str) -> None:
+    """Raises a UserError for the name of an agent that learns from the other source alone."""
+    own, other = "episodes", "examples"
+    if isinstance(config, FewShotConfig):
+        own, other = other, own
+    if agents.is_one(name, own) or not agents.is_one(name, other):
+        return
+    wrong = {
+        "episodes": f"{name!r} learns supervised tasks, and {config.env.name!r} is for "
+        "reinforcement learning; for that",
+        "examples": f"{name!r} learns from reinforcement, and {config.env.name!r} are supervised "
+        "tasks; for those",
+    }
+    raise UserError(f"{wrong[own]} there are {', '.join(agents.names(own))}")
+
+
+def _renamed(agent: Any, name: str) -> Any:
+    """Returns the settings of `name`, with those changes from the default that both have."""
+    source: Any = agent.source
+    new = agents.default(name, source)
+    ours, before, theirs = (keys(x) for x in (agent, agents.default(agent.name, source), new))
     kept = {
         key: value
         for key, value in ours.items()
@@ -78,9 +96,11 @@ def _renamed(agent: Kept, default: Callable[[str], Kept], name: str) -> Kept:
     return overlay(new, nested(kept), name)
 
 
-def with_env(config: Run, name: str) -> Run:
-    """`config` with another task distribution, at its own horizon and evaluated by its own
-    protocol where it has one; unchanged if it has it."""
+def with_env(config: AnyConfig, name: str) -> AnyConfig:
+    """Returns `config` with another task distribution; unchanged if it has it.
+
+    The horizon is the distribution's own, and the evaluation its own protocol where it has one.
+    """
     if isinstance(config, FewShotConfig):
         return _with_tasks(config, name)
     if families.is_one(name):
@@ -99,7 +119,7 @@ def with_env(config: Run, name: str) -> Run:
 
 
 def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
-    """Settings of the tasks before that these heed stay."""
+    """Returns `config` with other supervised tasks; settings that these have too stay."""
     if name == config.env.name:
         return config
     if name.partition(":")[0] in envs.FAMILIES:
@@ -123,16 +143,14 @@ def _variant_spelt_out(name: str) -> str:
     return next(full for full in envs.names() if full.partition(":")[0] == name)
 
 
-def load_config(
-    path: Path | str, base: Config | FewShotConfig | None = None
-) -> Config | FewShotConfig:
-    """The config in a file; what the file does not set is `base`'s, or else the agent's default.
+def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
+    """Returns the config in a file; other settings are those of `base`, or the agent's defaults.
 
     Raises:
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
     """
     settings = read_mapping(Path(path))
-    config = blank(path) if base is None else base
+    config = base_of(path) if base is None else base
     # The names come first: they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
         config = with_agent(config, name)
@@ -147,22 +165,31 @@ def load_config(
     return config
 
 
-def blank(path: Path | str, env: str | None = None) -> Config | FewShotConfig:
-    """What the settings in a file are over where no preset is: the tasks decide, those that are
-    asked for (`env`) or the file names, else a learner's name that is of one kind alone.
+def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
+    """Returns the config that the settings in a file are laid over, where there is no preset.
+
+    Its kind is that of the tasks asked for (`env`), or else of those that the file names, or else
+    of an agent that learns from one source alone.
 
     Raises:
         UserError: for a file that cannot be read.
     """
     settings = read_mapping(Path(path))
-    tasks, section = env or _named(settings, "env"), settings.get("env")
+    tasks, agent = env or _named(settings, "env"), _named(settings, "agent")
+    section = settings.get("env")
     if tasks is not None and not envs.is_own(tasks):
-        return FewShotConfig() if families.is_one(tasks) else Config()
-    if isinstance(section, Mapping) and "shots" in section:  # a run's own file has them
-        return FewShotConfig()
-    learner = _named(settings, "agent")
-    of_one_kind = tasks is None and learner in learners.names() and learner not in agents.names()
-    return FewShotConfig() if of_one_kind else Config()
+        examples = families.is_one(tasks)
+    elif isinstance(section, Mapping) and "shots" in section:  # as a run's own file has it
+        examples = True
+    else:
+        examples = (
+            tasks is None
+            and agent is not None
+            and agents.is_one(agent, "examples")
+            and not agents.is_one(agent, "episodes")
+        )
+    source = "examples" if examples else "episodes"
+    return blank(USUAL[source], USUAL_ENV[source])
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:
@@ -172,8 +199,8 @@ def _named(settings: Mapping[str, Any], section: str) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def run_config(run_dir: Path) -> Config | FewShotConfig:
-    """The config that a run was trained with.
+def run_config(run_dir: Path) -> AnyConfig:
+    """Returns the config that a run was trained with.
 
     Raises:
         UserError: for a folder that is no run.
@@ -185,21 +212,6 @@ def run_config(run_dir: Path) -> Config | FewShotConfig:
             f"`python -m metarl.train PRESET --run-dir {run_dir}` makes one"
         )
     return load_config(stored)
-
-
-def few_shot_run(run_dir: Path) -> FewShotConfig:
-    """`run_config` of a run on supervised tasks.
-
-    Raises:
-        UserError: for a folder that is none, and a run of reinforcement learning.
-    """
-    config = run_config(run_dir)
-    if not isinstance(config, FewShotConfig):
-        raise UserError(
-            f"{run_dir} learned from reinforcement on {config.env.name!r}; compare runs on the "
-            "same supervised tasks"
-        )
-    return config
 
 
 def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
@@ -219,8 +231,13 @@ def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
     return labels
 
 
-def check_same_tasks(name: str, other: Run, config: Run) -> None:
+def check_same_tasks(name: str, other: AnyConfig, config: AnyConfig) -> None:
     """Raises a UserError where the run called `name` learned other tasks than this one."""
+    if type(other) is not type(config):
+        learned = "supervised tasks" if isinstance(other, FewShotConfig) else "from reinforcement"
+        raise UserError(
+            f"{name} learned {learned}, {other.env.name!r}; compare runs of the same tasks"
+        )
     theirs, ours = keys(other.env), keys(config.env)
     for key, own in ours.items():
         if theirs[key] != own and key not in NO_OTHER_TASKS:
@@ -228,18 +245,3 @@ def check_same_tasks(name: str, other: Run, config: Run) -> None:
                 f"{name} learned with env.{key} {theirs[key]}, this run with {own}; "
                 "compare runs of the same tasks"
             )
-
-
-def meta_rl_run(run_dir: Path) -> Config:
-    """`run_config` of a run of reinforcement learning.
-
-    Raises:
-        UserError: for a folder that is none, and a run on supervised tasks.
-    """
-    config = run_config(run_dir)
-    if not isinstance(config, Config):
-        raise UserError(
-            f"{run_dir} learned the supervised tasks {config.env.name!r}; give a run of "
-            "reinforcement learning"
-        )
-    return config

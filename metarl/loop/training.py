@@ -1,39 +1,129 @@
-"""The training loop: iterate, log, checkpoint, resume; what an iteration does is a subclass's."""
+"""The training loop, once for all sources: rounds, meta-update, log, checkpoint, resume."""
 
 from __future__ import annotations
 
+import time
 import warnings
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 
+from metarl import keys
+from metarl.agents import catalogue as agents
 from metarl.config.checks import check_continues
 from metarl.config.files import dump
 from metarl.config.files import keys as keys_of
-from metarl.config.settings import Config
-from metarl.config.settings_few_shot import FewShotConfig
+from metarl.config.settings import AnyConfig, Config, FewShotConfig
 from metarl.device import cores, torch_device
+from metarl.envs import catalogue as envs
+from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.runs import checkpoint, directory, environment, files
+from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
 from metarl.runs.progress import Progress
-from metarl.types import Agent, Learner, Metrics, Params
+from metarl.sources.episodes import EpisodeSource
+from metarl.sources.examples import ExampleSource
+from metarl.sources.source import Source
+from metarl.types import Classes, FewShotTasks, MetaLearner, Metrics, Params, TaskDistribution
 
 SCORED = 20
 """Iterations whose mean outcome is a checkpoint's score."""
-
 MAX_SKIPPED = 5
 """Updates in a row without a finite result after which the run gives up."""
 
+Tasks: TypeAlias = "TaskDistribution | FewShotTasks"
 
-USED = ("env_steps", "tasks")
-"""Counters of what was learned from so far, of which a run has one."""
+
+def train(
+    config: AnyConfig,
+    preset_name: str,
+    tasks: Tasks | None = None,
+    named: str | None = None,
+    named_agent: str | None = None,
+) -> Path:
+    """Meta-trains, or continues the run in `config.run_dir`. Returns the run's folder.
+
+    `tasks` are those that `config.env` names; where they are left out they are made, a user's own
+    if the command line `named` their code, as `named_agent` that of an agent. `preset_name` heads
+    the progress.
+
+    Raises:
+        UserError: where the folder cannot be used, or holds a run with other settings.
+    """
+    if tasks is None:
+        tasks = envs.configured(config.env, named)
+    else:
+        check_named(config, tasks.spec)
+    device = torch_device(config.device)
+    source = source_of(config, tasks, device)
+    run = directory.create(config.run_dir)
+    with directory.Lock(run), faults_logged(run, config.env.name):
+        if run.config.exists() and checkpoint.saved(run.checkpoints):
+            check_continues(config, run_config(run.root), run.root)
+        training = Training(config, run, preset_name, source, named_agent)
+        if training.iteration >= config.iterations:
+            print(f"{run.root} is done: it has {training.iteration} iterations")
+            return run.root
+        files.replace_text(run.config, dump(config))
+        training.run_to_the_end()
+        again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
+        again += f" --agent {config.agent.name}" if named_agent == config.agent.name else ""
+        print(f"done; next: python -m metarl.evaluate {run.root}{again}")
+        return run.root
+
+
+def source_of(config: AnyConfig, tasks: Any, device: torch.device) -> Source:
+    """Returns the source of the meta-batches that a run learns from."""
+    if isinstance(config, FewShotConfig):
+        return ExampleSource(config, tasks, device)
+    if agents.observes_task(config.agent):
+        tasks = TaskConditioned(tasks)
+    distribution: TaskDistribution = tasks
+    if isinstance(tasks, Classes):  # before there is a folder: some numbers cannot be spread
+        distribution.sample(config.sampling.tasks, np.random.default_rng(0))
+    return EpisodeSource(config, distribution, device)
+
+
+def check_named(config: AnyConfig, spec: Any) -> None:
+    """Raises a UserError where `config.env` does not name the tasks that are given.
+
+    Evaluation takes the tasks from the run's config.
+    """
+    env = config.env
+    if isinstance(config, Config):
+        other = env.name != spec.name and not envs.is_own(env.name)
+        if other or config.env.horizon != spec.horizon:
+            raise UserError(
+                f"config.env is {env.name!r} with horizon {config.env.horizon}, the tasks given "
+                f"are of {spec.name} with horizon {spec.horizon}; set config.env to "
+                f"metarl.EnvConfig('package.module:attribute', {spec.horizon})"
+            )
+    elif envs.is_supervised(env.name) and env.name != spec.name:
+        raise UserError(
+            f"config.env is {env.name!r}, and the tasks given are {spec.name}; set config.env to "
+            "metarl.FewShotEnvConfig('package.module:attribute')"
+        )
+
+
+def build_agent(
+    config: AnyConfig,
+    spec: Any,
+    device: torch.device,
+    rng: np.random.Generator | None = None,
+    named: str | None = None,
+) -> Any:
+    """Returns the agent before its first update; `rng` draws other initial weights.
+
+    A user's own agent has to be `named`.
+    """
+    rng = rng or keys.generator(config.seed, keys.Purpose.INIT)
+    return agents.build(spec, config.agent, rng, device, named)
 
 
 class Snapshot(NamedTuple):
@@ -44,73 +134,62 @@ class Snapshot(NamedTuple):
     state: dict[str, Any]
 
 
-class TrainingLoop(ABC):
+class Training:
     """One run in one process. What it does at iteration n depends on config and n alone."""
 
-    agent: Agent | Learner
-    workers: int = 0
-    """Processes or threads beside this one, for the record."""
+    agent: MetaLearner
 
     def __init__(
         self,
-        config: Config | FewShotConfig,
+        config: AnyConfig,
         run: directory.RunDirectory,
         name: str,
-        counters: dict[str, Any],
+        source: Source,
+        named_agent: str | None = None,
     ):
-        """`counters`: of what is used up besides, as a run without an iteration has it."""
-        self.run, self.name, self.settings = run, name, config
-        self.device = torch_device(config.device)
+        self.config, self.run, self.name, self.source = config, run, name, source
         torch.set_num_threads(cores())
-        self.agent = self._build()
+        self.agent = build_agent(config, source.spec, source.device, named=named_agent)
         self.iteration = self.saved = 0
-        self.state: dict[str, Any] = {**counters, "wall_s": 0.0, "skipped_in_a_row": 0}
+        self.wall_s, self.skipped_in_a_row = 0.0, 0
         self.recent: deque[float] = deque(maxlen=SCORED)
-        """Outcomes after adaptation, the more the better; their mean says which checkpoint is the
-        best."""
-        self._resume()
-
-    @abstractmethod
-    def _build(self) -> Agent | Learner:
-        """The agent before its first update."""
-
-    @abstractmethod
-    def _open(self, stack: ExitStack, progress: Progress) -> str:
-        """Makes ready what the iterations need, until `stack` is left; says a line of facts."""
-
-    @abstractmethod
-    def _iterate(self, progress: Progress) -> Metrics:
-        """One iteration; counts in `state`, adds to `recent`, gives its line of metrics.jsonl."""
+        """Scores after adaptation; their mean says which checkpoint is the best."""
+        if checkpoint.saved(run.checkpoints):
+            self._resume()
 
     def _resume(self) -> None:
+        """Takes up the newest checkpoint."""
         checkpoint.clean(self.run.checkpoints)
-        found = checkpoint.load_latest(self.run.checkpoints, self.device)
+        found = checkpoint.load_latest(self.run.checkpoints, self.source.device)
         if found is None:
             return
-        try:
-            self.agent.load_state_dict(found.tensors)
-        except ValueError as error:
-            raise UserError(f"{found.path}: {error}") from None
-        self.iteration, self.state = found.iteration, {**self.state, **found.state}
-        self.saved = found.iteration
-        self.recent.extend(self.state.pop("recent"))
+        found.load_into(self.agent)
+        self.iteration = self.saved = found.iteration
+        state = dict(found.state)
+        self.recent.extend(state.pop("recent"))
+        self.wall_s = state.pop("wall_s", self.wall_s)
+        self.skipped_in_a_row = state.pop("skipped_in_a_row", self.skipped_in_a_row)
+        self.source.counters |= state
 
     def run_to_the_end(self) -> None:
-        config = self.settings
+        """Iterates until the config's number is reached; saves whatever ends it."""
+        config = self.config
         self._record_environment()
         with ExitStack() as stack:
             log, progress = MetricsLog(self.run, self.iteration), Progress()
             stack.callback(log.close)
             title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
             progress.note(f"{title} {self.run.root}")
-            facts = self._open(stack, progress)
+            facts = self.source.open(stack, progress.note)
+            for note in getattr(self.agent, "notes", ()):
+                progress.note(note)
             stack.callback(progress.close)
-            used = {name: self.state[name] for name in USED if name in self.state}
-            progress.start("", config.iterations, done=self.iteration, facts=facts, **used)
+            used = next(iter(self.source.counters.values()))  # environment steps, or tasks
+            progress.start(config.iterations, self.iteration, used, facts)
             complete = self._snapshot()
             try:
                 while self.iteration < config.iterations:
-                    row = self._iterate(progress)
+                    row = self._iterate()
                     log.append(row)
                     complete = self._snapshot()
                     progress.update(self.iteration, row)
@@ -120,10 +199,40 @@ class TrainingLoop(ABC):
             finally:  # also where a user or a scheduler stops it: no complete iteration is lost
                 self._save(complete)
 
+    def _iterate(self) -> Metrics:
+        """Takes the meta-updates of one iteration; returns its line of metrics.jsonl."""
+        source, started, updating = self.source, time.perf_counter(), 0.0
+        kept, found = [], []
+        for update in range(source.updates):
+            rounds = source.collect(self.agent, self.iteration, update)
+            if source.measured(update):
+                kept.append(rounds)
+            drawn = time.perf_counter()
+            rng = keys.generator(self.config.seed, keys.Purpose.THINNING, self.iteration)
+            found.append(self.agent.meta_update(rounds.state, rounds.query, rng))
+            updating += time.perf_counter() - drawn
+        spent = time.perf_counter() - started
+        names = dict.fromkeys(name for metrics in found for name in metrics)
+        row = {name: float(np.mean([x[name] for x in found if name in x])) for name in names}
+        self.iteration += 1
+        self.wall_s += spent
+        self.skipped_in_a_row = 0 if row["skipped"] < 1.0 else self.skipped_in_a_row + 1
+        outcomes = source.outcomes(self.agent, kept)
+        self.recent.append(source.score(outcomes))
+        return {
+            "iteration": self.iteration,
+            "wall_s": self.wall_s,
+            **source.counters,
+            **outcomes,
+            **row,
+            "time/sampling_s": spent - updating,
+            "time/update_s": updating,
+        }
+
     def _record_environment(self) -> None:
-        """Where the run runs; on resuming elsewhere, what is different there."""
-        threads = {"workers": self.workers, "torch": cores()}
-        now = environment.describe(str(self.device), threads)
+        """Writes where the run runs; on resuming elsewhere, warns of what is different there."""
+        threads = {"workers": self.source.workers, "torch": cores()}
+        now = environment.describe(str(self.source.device), threads)
         if self.run.environment.exists():
             before = environment.read(self.run.environment)
             for change in environment.changed_versions(before, now):
@@ -131,11 +240,16 @@ class TrainingLoop(ABC):
         environment.write(self.run.environment, now)
 
     def _snapshot(self) -> Snapshot:
-        state = {**self.state, "recent": list(self.recent)}
+        state = {
+            **self.source.counters,
+            "wall_s": self.wall_s,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "recent": list(self.recent),
+        }
         return Snapshot(self.iteration, self.agent.state_dict(), state)
 
     def _save(self, complete: Snapshot) -> None:
-        """A checkpoint of a complete iteration, unless it has one."""
+        """Saves a checkpoint of a complete iteration, unless it has one."""
         if complete.iteration == self.saved:
             return
         recent = complete.state["recent"]
@@ -146,52 +260,25 @@ class TrainingLoop(ABC):
         self.saved = complete.iteration
 
     def _check_skipped(self, row: Metrics, progress: Progress) -> None:
-        """An agent leaves itself as it is where its update is not finite, and says so."""
+        """Says where updates were skipped; raises a UserError after too many in a row."""
         if not row["skipped"]:
             return
         part = "" if row["skipped"] == 1.0 else f"{row['skipped']:.1%} of "
         progress.note(
             f"{part}iteration {self.iteration} skipped: a loss, gradient or KL was not finite"
         )
-        if self.state["skipped_in_a_row"] < MAX_SKIPPED:
+        if self.skipped_in_a_row < MAX_SKIPPED:
             return
         steps = self._flags("inner.lr", "outer.lr", "outer.max_kl")
         large = "inputs or targets of very large size"
         if sizes := self._flags("normalisation.observations", "normalisation.rewards"):
             large = f"observations or rewards of very large size\n({sizes})"
         raise UserError(
-            f"iteration {self.iteration}: {self.state['skipped_in_a_row']} updates in a row were "
+            f"iteration {self.iteration}: {self.skipped_in_a_row} updates in a row were "
             f"not finite\nlikely causes: steps too large ({steps}), or {large}"
         )
 
     def _flags(self, *settings: str) -> str:
-        """Those of an agent's settings that this run's has."""
-        known = keys_of(self.settings.agent)
+        """Returns the flags of those settings that this run's agent has."""
+        known = keys_of(self.config.agent)
         return ", ".join(f"--agent.{key.replace('_', '-')}" for key in settings if key in known)
-
-
-def to_the_end(
-    config: Config | FewShotConfig,
-    run: directory.RunDirectory,
-    make: Callable[[], TrainingLoop],
-    again: str = "",
-) -> Path:
-    """Trains, or continues what the locked `run` holds. Returns its folder.
-
-    Args:
-        make: the loop, once it is sure that the settings are those of the run.
-        again: flags that the run's evaluation needs besides.
-
-    Raises:
-        UserError: where the folder holds a run with other settings.
-    """
-    if run.config.exists() and checkpoint.saved(run.checkpoints):
-        check_continues(config, run_config(run.root), run.root)
-    loop = make()
-    if loop.iteration >= config.iterations:
-        print(f"{run.root} is done: it has {loop.iteration} iterations")
-        return run.root
-    files.replace_text(run.config, dump(config))
-    loop.run_to_the_end()
-    print(f"done; next: python -m metarl.evaluate {run.root}{again}")
-    return run.root

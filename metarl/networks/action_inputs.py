@@ -1,4 +1,4 @@
-"""Actions as what a network reads: discrete choices one-hot, numbers as they are."""
+"""Actions as inputs of a network: discrete choices one-hot, numbers unchanged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from metarl.types import EnvSpec
 
 
 class ActionInputs:
-    """[..., act_dim] to [..., width]."""
+    """Encodes actions [..., act_dim] as network inputs [..., width]."""
 
     def __init__(self, spec: EnvSpec):
         space = spec.action_space
         self.options: tuple[int, ...] = ()
-        """Of each discrete choice in an action."""
+        """Number of options of each discrete choice in an action; empty for a Box."""
         if isinstance(space, Discrete):
             self.options = (int(space.n),)
         elif isinstance(space, MultiDiscrete):

@@ -1,9 +1,9 @@
-"""The convolutional network as a function of its parameters: blocks of a 3x3 convolution, a
-normalisation where asked for, an activation and a 2x2 maximum, then a linear layer.
+"""A convolutional network as a function of its parameters.
 
-The architecture of arXiv:1606.04080, section 4.1, and arXiv:1703.03400, section 5.2. Parameters are
-shared by all tasks or have a leading K, each for itself, as in `mlp.py`. A filter is a row of a
-matrix `[channels, 9 * channels before]`, so that a weight is a matrix here too.
+Each block is a 3x3 convolution, batch normalisation if configured, an activation and a 2x2
+max-pooling; a linear layer follows (arXiv:1606.04080, section 4.1; arXiv:1703.03400, section 5.2).
+As in `mlp.py`, each parameter is shared by all tasks or has a leading K, and weights are matrices:
+a convolution's is `[channels, 9 * channels before]`, one filter a row.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metarl.config.settings_few_shot import NetworkConfig
+from metarl.config.settings import NetworkConfig
 from metarl.errors import UserError
 from metarl.networks.mlp import activated, initial_weight, is_adapted, linear, select_tasks
 from metarl.types import Params
 
 SIDE = 3
-"""Of a filter."""
+"""Height and width of a filter, in pixels."""
 CACHE_BYTES = 8 << 20
-"""Size of one block's output that is worked on at a time on a processor. Larger ones leave its
-cache: 16 tasks of 25 images of 28 x 28, with 64 channels, take half as long again all at once."""
+"""Largest output of one block that a CPU computes at a time; larger ones do not fit its cache.
+16 tasks of 25 images of 28 x 28, with 64 channels, take 1.5 times as long without this limit."""
 EPSILON = 1e-5
-"""Added to a variance."""
+"""Added to the variance in batch normalisation."""
 
 
 class Conv:
-    """Images to numbers. Activations are [N, K, channels, height, width] inside: with N first, its
-    neighbours K and channels are one axis to a grouped convolution and to a normalisation by task,
-    and N and K one axis to a shared convolution and to pooling, all without a copy."""
+    """Maps images to output vectors. Activations are [N, K, channels, height, width] inside: K and
+    channels flatten to one axis for grouped convolution and normalisation by task, N and K to one
+    for shared convolution and pooling, all without a copy."""
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int, config: NetworkConfig):
-        """`config.hidden` are the channels of each block.
+        """Builds a block for each entry of `config.hidden`, the block's number of channels.
 
         Raises:
-            UserError: for inputs that are no images.
+            UserError: for inputs that are not images.
         """
         if len(input_shape) != 3:
             raise UserError(
@@ -50,15 +50,15 @@ class Conv:
         self.layers = self.blocks + 1
         self.channels = (input_shape[0], *config.hidden)
         self.sides = [input_shape[1:]]
-        """Height and width before each block, and after the last."""
+        """Height and width before each block and after the last one."""
         for _ in config.hidden:
             height, width = self.sides[-1]
             halve = 1 if min(height, width) == 1 else 2
             self.sides.append((height // halve, width // halve))
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Matrices by `config.init`, a filter's 9 * channels being what goes into it; biases zero,
-        normalised channels with scale one and shift zero. No task axis."""
+        """Returns initial parameters without a task axis: weights by `config.init` (a filter's
+        fan-in is 9 * channels), biases and shifts zero, scales one."""
         height, width = self.sides[-1]
         sizes = [
             *((after, before * SIDE**2) for before, after in pairwise(self.channels)),
@@ -75,14 +75,14 @@ class Conv:
         return params
 
     def __call__(self, params: Params, inputs: Tensor) -> Tensor:
-        """[K, N, outputs] at images [K, N, channels, height, width]; `params` may hold more."""
+        """Returns [K, N, outputs] for images [K, N, channels, height, width]."""
         parts = [
             self._together(select_tasks(params, rows), inputs[rows]) for rows in self._parts(inputs)
         ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _parts(self, inputs: Tensor) -> list[slice]:
-        """Neighbouring tasks that are worked on together; all of them on a GPU."""
+        """Returns slices of tasks to compute at a time; one slice of all tasks on a GPU."""
         num_tasks = inputs.shape[0]
         if inputs.device.type != "cpu" or not self.blocks:
             return [slice(num_tasks)]
@@ -106,8 +106,8 @@ class Conv:
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Images x [N, K, channels, ...] by filters [out, 9 * channels] shared, or [K, out, ...]; the
-    images keep their size."""
+    """Convolves x [N, K, channels, ...] with filters [out, 9 * channels], shared, or [K, out, ...].
+    Height and width stay."""
     filters = weight.flatten(0, -2).unflatten(-1, (-1, SIDE, SIDE))
     if not is_adapted("weight", weight):
         return F.conv2d(x.flatten(0, 1), filters, bias, padding=1).unflatten(0, x.shape[:2])
@@ -117,11 +117,11 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Channels of x [N, K, channels, ...] with mean 0 and variance 1 over each task's examples and
-    pixels, then times `scale`, plus `shift`: [channels] shared, or [K, channels].
+    """Normalises x [N, K, channels, ...] over each task's examples and pixels, then applies `scale`
+    and `shift`, [channels] shared or [K, channels].
 
-    Batch normalisation (arXiv:1502.03167, Algorithm 1) by the examples at hand alone, in training
-    and after it, as arXiv:1703.03400 has it: no statistics are kept.
+    Batch normalisation (arXiv:1502.03167, Algorithm 1). Training and evaluation both use only the
+    statistics of the given examples, as in arXiv:1703.03400; none are kept.
     """
     tasks, channels = x.shape[1:3]
     scale, shift = (each.expand(tasks, channels).flatten() for each in (scale, shift))

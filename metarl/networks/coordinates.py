@@ -1,4 +1,4 @@
-"""Parameters as one row of coordinates, which rules that are shared over them read."""
+"""Parameters as one row of coordinates, the input of learned rules shared by all coordinates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metarl.types import Params
 
 
 class Coordinates:
-    """Of parameters by name, of these `shapes` or [K, ...], as [K, P] and back."""
+    """Converts named parameters of these `shapes`, or [K, ...], to rows [K, P] and back."""
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]):
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
@@ -19,18 +19,15 @@ class Coordinates:
 
     @property
     def number(self) -> int:
-        """P."""
+        """The number P of coordinates."""
         return sum(self.counts)
 
-    def row(self, params: Params, num_tasks: int) -> Tensor:
-        """[K, P]."""
-        parts = [
-            params[name].expand(num_tasks, *shape).flatten(1) for name, shape in self.shapes.items()
-        ]
-        return torch.cat(parts, 1)
+    def row(self, params: Params) -> Tensor:
+        """Returns parameters [K, ...] as rows, [K, P]."""
+        return torch.cat([params[name].flatten(1) for name in self.shapes], 1)
 
     def params(self, row: Tensor) -> Params:
-        """The inverse, of [K, P]."""
+        """Returns rows [K, P] as named parameters, [K, ...]."""
         parts = row.split(self.counts, 1)
         return {
             name: part.unflatten(1, shape)
@@ -38,6 +35,6 @@ class Coordinates:
         }
 
     def each(self, values: Tensor) -> Tensor:
-        """One value for each name, [names], at every coordinate of it: [P]."""
+        """Repeats one value for each name, [names], at each of its coordinates, [P]."""
         counts = torch.tensor(self.counts, device=values.device)
         return values.repeat_interleave(counts, output_size=self.number)

@@ -1,4 +1,4 @@
-"""The network of a supervised learner, as a function of its parameters."""
+"""The network of a few-shot learner as a function of its parameters."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
-from metarl.config.settings_few_shot import NetworkConfig
+from metarl.config.settings import NetworkConfig
 from metarl.errors import UserError
 from metarl.networks.mlp import Mlp
 from metarl.types import FewShotSpec, Params
 
 
 class Network(Protocol):
-    """Inputs [K, N, *input_shape] to [K, N, outputs], by parameters shared or [K, ...]."""
+    """Maps inputs [K, N, *input_shape] to [K, N, outputs]; parameters are shared or [K, ...]."""
 
     @property
     def layers(self) -> int:
-        """Their parameters are `layer{i}.weight`, `layer{i}.bias`, the last of them the head."""
+        """Number of layers, each with `layer{i}.weight`, `layer{i}.bias`; the head is last."""
         ...
 
     def init(self, rng: np.random.Generator) -> Params: ...
@@ -27,23 +27,23 @@ class Network(Protocol):
 
 
 class FlatMlp(Mlp):
-    """An MLP that sees whatever an input holds as one vector."""
+    """An MLP that flattens each input to a vector."""
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         return super().__call__(params, x.flatten(2))
 
 
 def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
-    """What `config` asks for.
+    """Builds the network that `config` describes.
 
     Raises:
-        UserError: for convolutions where inputs are no images, and batch norm without them.
+        UserError: for convolutions on inputs that are not images, and for batch norm in an mlp.
     """
     if config.kind == "mlp":
         if config.batch_norm:
             raise UserError(
                 "agent.network.batch_norm is on, and an mlp has no channels to normalise\n"
-                "  take convolutions, --agent.network.kind conv, or --agent.network.no-batch-norm"
+                "  use convolutions, --agent.network.kind conv, or --agent.network.no-batch-norm"
             )
         sizes = (prod(spec.input_shape), *config.hidden, outputs)
         return FlatMlp(sizes, config.activation, config.init)
@@ -53,7 +53,7 @@ def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
             instead += " --agent.network.no-batch-norm"
         raise UserError(
             f"agent.network.kind is 'conv', and an input of {spec.name} has the shape "
-            f"{spec.input_shape}, no image\n  take {instead}"
+            f"{spec.input_shape}, no image\n  use {instead}"
         )
     from metarl.networks.conv import Conv
 

@@ -1,9 +1,9 @@
-"""Derivatives of an MLP policy at fixed parameters and observations, computed once and kept.
+"""Derivatives of an MLP policy at fixed parameters and observations.
 
-A Gauss-Newton product through an adaptation needs, again and again at the same point, J v,
-J^T c and the derivative of J^T c along v. Autograd would recompute or copy the activations for
-each; here they are kept, and what is left are the matrix products that the R-operator
-(Pearlmutter 1994) cannot do without.
+A Gauss-Newton product through an adaptation needs J v, J^T c and the derivative of J^T c along v,
+many times at the same point. Autograd would recompute or copy the activations for each. Here they
+are computed once and kept; each derivative then costs only the matrix products of the R-operator
+(Pearlmutter 1994).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.gaussian import Gaussian
-from metarl.networks.mlp import MlpPolicy, linear
+from metarl.networks.mlp import MlpPolicy, activated, linear
 from metarl.types import Params
 
 
 class LinearisedMlp:
-    """policy(params, obs) for K tasks and its derivatives at one point.
+    """The value and the derivatives of policy(params, obs) for K tasks.
 
-    Obs is [K, N, obs_dim]. Parameters and tangents are shared or have a leading K; gradients
-    always have a leading K, one for each task. Tangents and cotangents of the distribution are
-    distributions of that family, [K, N, ...].
+    Obs are [K, N, obs_dim]. Parameters and tangents are shared or have a leading K; gradients
+    always have a leading K. Tangents and cotangents of the distribution are distributions of the
+    same family, [K, N, ...].
     """
 
     def __init__(self, policy: MlpPolicy, params: Params, obs: Tensor):
@@ -35,17 +35,17 @@ class LinearisedMlp:
         for i, weight in enumerate(self.weights):
             z = linear(self.inputs[-1], weight, params[f"layer{i}.bias"])
             if i < policy.layers - 1:
-                h = policy.activation(z)
+                h = activated(z, policy.config.activation)
                 self.inputs.append(h)
                 self.slopes.append((h > 0).to(h.dtype) if self.relu else 1.0 - h.square())
             else:
                 self.distribution: ActionDistribution = policy.distribution(params, z)
-        if isinstance(self.distribution, Gaussian):  # no gradient where min_std holds it
+        if isinstance(self.distribution, Gaussian):  # no gradient where min_std is the floor
             floor = math.log(policy.config.min_std)
             self.std_moves = (params["log_std"] > floor).to(obs.dtype)
 
     def jvp(self, tangent: Params) -> tuple[ActionDistribution, list[Tensor]]:
-        """The distribution's derivative along `tangent`, and those of the hidden layers."""
+        """Returns the derivatives of the distribution and of the hidden layers along `tangent`."""
         hidden_dot: list[Tensor] = []
         z_dot = self.inputs[0]
         for i, weight in enumerate(self.weights):
@@ -58,14 +58,14 @@ class LinearisedMlp:
             if i < len(self.slopes):
                 hidden_dot.append(z_dot.mul_(self.slopes[i]))
         if not isinstance(self.distribution, Gaussian):
-            return each(lambda _: z_dot, self.distribution), hidden_dot  # it has logits alone
+            return each(lambda _: z_dot, self.distribution), hidden_dot  # logits are its only part
         log_std_dot = tangent["log_std"] * self.std_moves
         if log_std_dot.dim() == 2:
             log_std_dot = log_std_dot.unsqueeze(1)
         return Gaussian(z_dot, log_std_dot), hidden_dot
 
     def vjp(self, cotangent: ActionDistribution) -> tuple[Params, list[Tensor]]:
-        """J^T cotangent as gradients [K, ...], and the sensitivity of every layer's sum."""
+        """Returns J^T cotangent as gradients [K, ...], and the cotangent of each layer's z."""
         deltas = [cotangent[0]]
         for i in range(len(self.slopes), 0, -1):
             deltas.append(torch.matmul(deltas[-1], self.weights[i]).mul_(self.slopes[i - 1]))
@@ -79,20 +79,20 @@ class LinearisedMlp:
         deltas: list[Tensor],
         cotangent_dot: ActionDistribution,
     ) -> Params:
-        """The derivative of `vjp(cotangent)` along `tangent`, where the cotangent moves too.
+        """Returns the derivative of `vjp(cotangent)` along `tangent`.
 
-        `hidden_dot` comes from jvp(tangent), `deltas` from vjp(cotangent).
-        """
+        `hidden_dot` comes from jvp(tangent), `deltas` from vjp(cotangent). `cotangent_dot` is the
+        cotangent's own derivative."""
         deltas_dot = [cotangent_dot[0]]
         for i in range(len(self.slopes), 0, -1):
-            moved = torch.matmul(deltas_dot[-1], self.weights[i])
-            moved = _add_product(moved, deltas[i], tangent[f"layer{i}.weight"])
-            moved.mul_(self.slopes[i - 1])
-            if not self.relu:  # tanh'' z_dot = -2 h h_dot, and deltas = tanh' times what it meets
+            delta_dot = torch.matmul(deltas_dot[-1], self.weights[i])
+            delta_dot = _add_product(delta_dot, deltas[i], tangent[f"layer{i}.weight"])
+            delta_dot.mul_(self.slopes[i - 1])
+            if not self.relu:  # tanh'' z_dot = -2 h h_dot; deltas hold tanh', hence the division
                 slope = self.slopes[i - 1].clamp(min=1e-12)  # saturated: both factors are zero
                 bend = -2.0 * self.inputs[i] * hidden_dot[i - 1] / slope
-                moved.addcmul_(deltas[i - 1], bend)
-            deltas_dot.append(moved)
+                delta_dot.addcmul_(deltas[i - 1], bend)
+            deltas_dot.append(delta_dot)
         deltas_dot.reverse()
         gradients = self._gradients(deltas_dot, cotangent_dot)
         for i in range(1, len(self.weights)):
@@ -118,7 +118,7 @@ class LinearisedMlp:
         return gradients
 
     def to(self, dtype: torch.dtype) -> LinearisedMlp:
-        """The same linearisation, kept in another precision."""
+        """Returns a copy of this linearisation in another precision."""
         other = object.__new__(LinearisedMlp)
         other.relu, other.context = self.relu, self.context
         other.weights = [x.to(dtype) for x in self.weights]
@@ -131,12 +131,12 @@ class LinearisedMlp:
 
 
 def _row_product(row: Tensor, matrix: Tensor) -> Tensor:
-    """row matrix as [1, out], or [K, 1, out] where either is one for each task."""
+    """row @ matrix, [1, out], or [K, 1, out] if either argument has a task axis."""
     return torch.matmul(row.unsqueeze(-2), matrix)
 
 
 def _add_product(total: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
-    """total + x matrix, in place; `matrix` is shared or one for each task."""
+    """Adds x @ matrix to `total` in place; `matrix` is shared or has a leading K."""
     if matrix.dim() == 2:
         total.view(-1, total.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), matrix)
         return total

@@ -1,8 +1,8 @@
-"""A policy with a memory, and a value function on the same memory, as functions of parameters.
+"""A recurrent policy and value function with a common memory, as functions of parameters.
 
     inputs of a step -> encoder (an MLP) -> GRU or LSTM -> action distribution, value
 
-Sequences are [N, T, ...], one row for each trial; torch's own fused cells run over all of T.
+Sequences are [N, T, ...], one row for each trial. torch's fused cells run over all T steps.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from gymnasium.spaces import Box
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from metarl.config.settings import PolicyConfig, TrialConfig
+from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.action_inputs import ActionInputs
 from metarl.networks.mlp import MlpPolicy, initial_weight
 from metarl.types import EnvSpec, Params
 
 Memory: TypeAlias = tuple[Tensor, ...]
-"""What the cell carries from step to step, [..., size] each: h of a GRU, h and c of an LSTM."""
+"""State of the cell between steps, [..., size] each: h of a GRU; h and c of an LSTM."""
 
 
 class RecurrentPolicy:
-    """The inputs of a step are the observation and what came before it: the action, its
-    reward, and whether that ended an episode."""
+    """Acts on the observation and the previous step: its action, its reward and whether it ended
+    an episode."""
 
-    def __init__(self, spec: EnvSpec, policy: PolicyConfig, trial: TrialConfig):
-        self.config, self.cell, self.size = policy, trial.cell, trial.size
-        memory = spec._replace(observation_space=Box(-1.0, 1.0, (trial.size,)))
+    def __init__(self, spec: EnvSpec, policy: PolicyConfig, cell: str, size: int):
+        """`cell` is "gru" or "lstm", `size` that of its hidden state."""
+        self.config, self.cell, self.size = policy, cell, size
+        memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)))
         self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
         self.actions = ActionInputs(spec)
         self.before_dim = self.actions.width + 2
         self.sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
 
     def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
-        """Inputs that describe the step before, [..., before_dim]: `actions` [..., act_dim],
-        discrete ones one-hot, `rewards` [...] and whether an episode `ended` there, 0 or 1."""
+        """Encodes the previous step, [..., before_dim]: `actions` [..., act_dim] (discrete ones
+        become one-hot), `rewards` [...], and 1 if the episode `ended` there, else 0."""
         parts = (
             self.actions(actions),
             rewards[..., None],
@@ -50,9 +51,9 @@ class RecurrentPolicy:
         return torch.cat([x.to(rewards.dtype) for x in parts], -1)
 
     def init(self, rng: np.random.Generator) -> Params:
-        """As in arXiv:1611.02779, section 2.3: from memory to memory orthogonal, biases zero, all
-        else by `config.init`, each gate for itself. An LSTM's forget gate has bias 1, to remember.
-        """
+        """Returns initial parameters as in arXiv:1611.02779, section 2.3, each gate drawn apart:
+        hidden-to-hidden weights orthogonal, other weights by `config.init`, biases zero. An LSTM's
+        forget gate has bias 1, so that it remembers at first."""
         params: Params = {}
         gates = {"gru": 3, "lstm": 4}[self.cell]
 
@@ -74,31 +75,31 @@ class RecurrentPolicy:
         return {**params, **self.head.init(rng)}
 
     def empty_memory(self, *shape: int, like: Tensor) -> Memory:
-        """The memory before a trial, [*shape, size] each: zero."""
+        """Returns the memory at the start of a trial, [*shape, size] each: zero."""
         zeros = like.new_zeros(*shape, self.size)
         return (zeros,) if self.cell == "gru" else (zeros, zeros)
 
     def run(self, params: Params, inputs: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        """Runs the cell over inputs [N, T, obs_dim + before_dim], from `memory` of [N, size].
+        """Runs the cell over inputs [N, T, obs_dim + before_dim] from `memory`, [N, size] each.
 
-        Returns its output at each step, [N, T, size], and the memory after the last.
+        Returns the cell's output at each step, [N, T, size], and the memory after the last step.
         """
         hidden = [x[None] for x in memory]
         weights, x = _cell(params), self._encoded(params, inputs)
         if self.cell == "gru":
-            shown, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, True, False, True)
-            return shown, (last[0],)
-        shown, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, True, False, True)
-        return shown, (h[0], c[0])
+            outputs, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, True, False, True)
+            return outputs, (last[0],)
+        outputs, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, True, False, True)
+        return outputs, (h[0], c[0])
 
     def after(self, params: Params, inputs: Tensor, lengths: Tensor, memory: Memory) -> Memory:
-        """The memory after the first `lengths` [N] (at least 1) steps, as in `run`."""
+        """Returns the memory after the first `lengths` [N] steps (at least 1) of the inputs."""
         packed = pack_padded_sequence(
             self._encoded(params, inputs), lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         x, sizes, order, back = packed
-        assert order is not None  # of rows by length; and back again
-        assert back is not None
+        assert order is not None  # row indices sorted by length
+        assert back is not None  # the inverse permutation
         hidden, weights = [x[None, order] for x in memory], _cell(params)
         if self.cell == "gru":
             _, *last = torch.gru(x, sizes, hidden[0], weights, True, 1, 0.0, True, False)
@@ -106,13 +107,13 @@ class RecurrentPolicy:
             _, *last = torch.lstm(x, sizes, hidden, weights, True, 1, 0.0, True, False)
         return tuple(x[0, back] for x in last)
 
-    def distribution(self, params: Params, shown: Tensor) -> ActionDistribution:
-        """Of actions, where the cell shows [..., N, size]."""
-        return self.head(params, shown)
+    def distribution(self, params: Params, outputs: Tensor) -> ActionDistribution:
+        """Returns the action distribution for the cell's outputs [..., N, size]."""
+        return self.head(params, outputs)
 
-    def value(self, params: Params, shown: Tensor) -> Tensor:
-        """[..., N], in the unit of whoever fits it."""
-        return F.linear(shown, params["value.weight"], params["value.bias"]).squeeze(-1)
+    def value(self, params: Params, outputs: Tensor) -> Tensor:
+        """Returns values [..., N] for the cell's outputs, in the unit of the fitted targets."""
+        return F.linear(outputs, params["value.weight"], params["value.bias"]).squeeze(-1)
 
     def _encoded(self, params: Params, inputs: Tensor) -> Tensor:
         for i in range(len(self.sizes) - 1):
@@ -125,6 +126,6 @@ def _cell(params: Params) -> list[Tensor]:
     weights = [params[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     if not weights[0].is_cuda:
         return weights
-    # cuDNN reads them from one piece of memory, and would make it anew, with a warning
+    # cuDNN wants them in one block of memory; otherwise it warns and copies them at each call.
     whole = torch.cat([x.flatten() for x in weights]).split([x.numel() for x in weights])
     return [part.view_as(x) for part, x in zip(whole, weights, strict=True)]

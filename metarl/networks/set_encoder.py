@@ -1,4 +1,4 @@
-"""What a task's samples are like, in a few numbers that do not depend on their order."""
+"""An encoder of a task's samples whose output does not depend on their order."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from metarl.types import Params
 
 
 class SetEncoder:
-    """rho(sum_n w_n phi(x_n)), arXiv:1703.06114, Theorem 2.
+    """Computes rho(sum_n w_n phi(x_n)) of a set of samples x_n (arXiv:1703.06114, Theorem 2).
 
-    phi is an MLP of two layers, rho linear. Weights that sum to one make it a mean, so that few
-    samples and many look alike.
+    phi is an MLP of two layers, rho is linear. Weights that sum to one give a mean, whose scale
+    does not depend on the number of samples.
     """
 
     def __init__(self, sample_dim: int, hidden: int, embedding: int, prefix: str):
@@ -24,6 +24,6 @@ class SetEncoder:
         return {**self.each.init(rng), **self.all.init(rng)}
 
     def __call__(self, params: Params, samples: Tensor, weights: Tensor) -> Tensor:
-        """[K, embedding] of samples [K, N, sample_dim] with weights [K, N]."""
+        """Returns [K, embedding] for samples [K, N, sample_dim] with weights [K, N]."""
         features = self.each(params, samples).relu()
         return self.all(params, (weights.unsqueeze(-2) @ features).squeeze(-2))

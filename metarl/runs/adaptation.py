@@ -1,4 +1,4 @@
-"""adaptation.json: how an agent or a few-shot learner adapted to held-out tasks."""
+"""Reads and writes adaptation.json, the results of an evaluation on held-out tasks."""
 
 from __future__ import annotations
 
@@ -21,47 +21,47 @@ from metarl.types import Task
 
 FORMAT = 1
 READ_FROM = {np.int64: "i", np.float64: "ifO", np.bool_: "b"}
-"""Kinds of what JSON holds for each type; an object is null among floats."""
+"""numpy kinds of JSON arrays that each type is read from; null among floats gives "O"."""
 
 
 class Outcome(NamedTuple):
-    """What one learner got: K tasks, S = steps + 1 points of adaptation, E episodes at each.
+    """Results of one learner in K tasks after 0 .. S - 1 adaptation steps, E episodes each.
 
-    Few-shot tasks have no episodes: E is 1, and the value is that of the task's whole query.
+    Few-shot tasks have no episodes: E is 1, and the value is measured on the task's whole query.
     """
 
-    values: np.ndarray  # [K, S, E] undiscounted returns, or what else was measured
+    values: np.ndarray  # [K, S, E] undiscounted returns, or another measure
     success: np.ndarray | None = None  # [K, S, E] bool; None where undefined
     env_steps: tuple[float, ...] | None = None
-    """[S] what one task has used by then; None: as much as the run's own."""
+    """Environment steps, or examples, used in one task so far, [S]; None: as many as the run."""
     solved_at: np.ndarray | None = None
-    """[K, S, E] int, the step, from 1, that first solved the episode, 0 where none did; None where
-    it was not kept."""
+    """First solved step of each episode, from 1, or 0 for none: [K, S, E] int; None where it was
+    not stored."""
 
     @property
     def returns(self) -> np.ndarray:
-        """The values of episodes."""
+        """Undiscounted returns of episodes, another name of `values`."""
         return self.values
 
     def summary(self) -> Summary:
-        """Figures of the values over tasks; NaN at a step where one task's is not finite."""
+        """Returns statistics of the values over tasks; NaN at a step with a value not finite."""
         return summarise(np.where(np.isfinite(self.values), self.values, np.nan))
 
     def success_summary(self) -> Summary | None:
-        """Figures of the success rate over tasks, in [0, 1]."""
+        """Returns statistics of the success rate over tasks, in [0, 1]."""
         return None if self.success is None else summarise(self.success)
 
 
 @dataclass(frozen=True, eq=False)
 class Adaptation:
-    """One evaluation."""
+    """Results of one evaluation."""
 
     env: str
     agent: str
     split: str
     steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
     env_steps: tuple[float, ...]
-    """[S] what one task has used by then: environment steps, or examples to learn from."""
+    """Environment steps, or examples, used in one task so far, [S]."""
     tasks: tuple[Task, ...]  # [K]
     outcome: Outcome
     controls: Mapping[str, Outcome] = field(default_factory=dict)
@@ -69,18 +69,18 @@ class Adaptation:
     others: Mapping[str, Outcome] = field(default_factory=dict)
     """Other runs on the same tasks, by name."""
     made_from: Mapping[str, Any] = field(default_factory=dict)
-    """The iteration of the weights, which checkpoint was asked for, the seed, the horizon."""
+    """Origin: the iteration of the weights, the checkpoint option, the seed, the horizon ..."""
     measure: Measure = RETURN
-    """What the values are, of all learners."""
+    """The measure of all learners' values."""
 
     @property
     def horizon(self) -> int | None:
-        """Steps after which an episode was truncated; None where that was not kept."""
+        """Steps after which an episode was truncated; None where it was not stored."""
         return self.made_from.get("horizon")
 
     @property
     def by_mode(self) -> bool:
-        """Whether these are episodes of the policy's likeliest actions, from which none learned."""
+        """Whether the episodes use the policy's mode; adaptation then learns from others."""
         return bool(self.made_from.get("mode_episodes"))
 
     def __post_init__(self) -> None:
@@ -134,7 +134,7 @@ def _check_shapes(
 
 
 def _check_range(place: str, values: np.ndarray, measure: Measure) -> None:
-    """NaN passes: a learner may diverge."""
+    """Raises a ValueError for values out of range; NaN passes, as a learner may diverge."""
     if (measure.lower_is_better or measure.share) and (values < 0).any():
         raise ValueError(f"{place}{measure.key} holds {np.nanmin(values)}, no {measure.name}")
     if measure.share and (values > 1).any():
@@ -182,7 +182,7 @@ def _figures(summary: Summary) -> dict[str, Any]:
 
 
 def _numbers(values: np.ndarray) -> list[Any]:
-    """Nested lists; null for what is not finite, which JSON has no word for."""
+    """Converts an array to nested lists, with null for values that are not finite."""
     return [
         _numbers(value) if value.ndim else (float(value) if math.isfinite(value) else None)
         for value in np.asarray(values, np.float64)
@@ -190,10 +190,10 @@ def _numbers(values: np.ndarray) -> list[Any]:
 
 
 def read_json(path: Path) -> Adaptation:
-    """Reads and checks; summaries are computed anew, from the values.
+    """Reads and checks an adaptation.json; summaries are computed anew from the values.
 
     Raises:
-        UserError: with the file and the key that is wrong.
+        UserError: names the file and the wrong key.
     """
     try:
         document = json.loads(path.read_bytes())
@@ -229,7 +229,7 @@ def _adaptation(document: dict[str, Any]) -> Adaptation:
 
 
 def _measure(document: dict[str, Any]) -> Measure:
-    """Returns, where nothing is said."""
+    """Returns the document's measure; files without one hold returns."""
     if "measure" not in document:
         return RETURN
     if (name := _get(document, "measure", str)) not in MEASURES:
@@ -268,7 +268,7 @@ def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generi
 
 
 def _counts(document: dict[str, Any], key: str) -> tuple[float, ...]:
-    """As they are stored: whole numbers stay whole."""
+    """Returns numbers as stored, so that whole numbers stay int."""
     _array(document, key, "", np.float64)
     return tuple(document[key])
 
@@ -283,9 +283,9 @@ def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any
 
 
 def write_csv(path: Path, adaptation: Adaptation) -> None:
-    """A line per episode of every learner: learner, task, step, episode, return, success,
-    env_steps. Of a few-shot one a line per task and step: learner, task, step, what was measured,
-    examples."""
+    """Writes a line per episode of every learner: learner, task, step, episode, return, success,
+    env_steps. For few-shot tasks it writes a line per task and step: learner, task, step, the
+    measure, examples."""
     text, measure = io.StringIO(), adaptation.measure
     columns = ["learner", "task", "step", "episode", measure.column, "success", measure.used_key]
     if not measure.of_episodes:

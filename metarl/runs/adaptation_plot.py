@@ -1,4 +1,4 @@
-"""adaptation.png: what adaptation brings, and what the environment was asked for it."""
+"""Draws adaptation.png: the gain by adaptation, and the environment steps that it costs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ COLORS = (look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)
 PUBLISHED = ((":", "D"), ("-.", "s"), ("--", "^"))
 """Dashes and markers of published curves."""
 FEW_SHOT_TASKS = 60
-"""Tasks drawn one by one, of the hundreds that a few-shot learner meets."""
+"""Number of few-shot tasks drawn as single lines; an evaluation has hundreds."""
 
 Lines = Sequence[tuple[Curve, dict]]
-"""Curves with matplotlib's words for how they look."""
+"""Curves, each with its matplotlib line properties."""
 
 
 def adaptation_figure(
     adaptation: Adaptation,
     published: Published | None = None,
 ) -> Figure:
-    """Mean return against adaptation steps and against environment steps; success if defined. Of a
-    few-shot learner what was measured against adaptation steps, all on the same examples.
+    """Draws the mean return against adaptation steps and environment steps, and success if defined.
 
-    Bands are 95% bootstrap intervals over tasks, bars published standard errors, faint lines
-    the run's own tasks.
+    For a few-shot learner it draws the measure against adaptation steps alone. Bands are 95%
+    bootstrap intervals over tasks, bars published standard errors, faint lines the run's tasks.
     """
     measure = adaptation.measure
     found = curves(adaptation, published)
@@ -79,7 +78,7 @@ def _values(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps:
 
 
 def _drawn(adaptation: Adaptation) -> int:
-    """How many tasks are drawn one by one."""
+    """Returns the number of tasks drawn as single lines."""
     tasks = len(adaptation.tasks)
     return tasks if adaptation.measure.of_episodes else min(tasks, FEW_SHOT_TASKS)
 
@@ -104,7 +103,7 @@ def _share_axis(axes: Axes) -> None:
 
 
 def _draw(axes: Axes, curve: Curve, line: dict, figures: Summary, against_env_steps: bool) -> None:
-    """One curve; published ones have no environment steps, an oracle is a level everywhere."""
+    """Draws one curve; an oracle is a level, and published curves have no environment steps."""
     if curve.kind is Kind.ORACLE:
         axes.axhline(figures.mean[0], **line)
         return
@@ -122,7 +121,7 @@ def _draw(axes: Axes, curve: Curve, line: dict, figures: Summary, against_env_st
 
 
 def _styles(found: Sequence[Curve]) -> list[dict]:
-    """Colour, dash and marker of each curve: its kind shows without colour too."""
+    """Returns colour, dash and marker of each curve; dash and marker alone show its kind."""
     colors, published = cycle(COLORS), cycle(PUBLISHED)
     return [_style(curve.kind, colors, published) for curve in found]
 
@@ -144,7 +143,7 @@ def _style(kind: Kind, colors: Iterator[str], published: Iterator[tuple[str, str
 
 
 def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
-    """What is read off the plot, and nine tenths of the tasks: one strange task may leave."""
+    """Returns values that must be visible: all curves with errors, and 90% of the tasks."""
     finite = np.where(np.isfinite(by_task), by_task, np.nan)
     ends = [np.quantile(finite, [0.05, 0.95], axis=0).ravel()]
     for curve in found:
@@ -179,7 +178,7 @@ def _title(figure: Figure, adaptation: Adaptation) -> None:
 def _legend(
     figure: Figure, adaptation: Adaptation, lines: Lines, published: Published | None
 ) -> None:
-    """Outside the data, in the order of the table."""
+    """Puts the legend outside the axes, in the order of the table."""
     handles: list[Line2D | Patch] = [
         Line2D([], [], label=_label(curve), **line) for curve, line in lines
     ]

@@ -1,11 +1,11 @@
-"""Checkpoints that a crash cannot spoil and that prove themselves when they are read.
+"""Saves and loads checkpoints; a crash leaves no half-written one, and loading verifies hashes.
 
     checkpoints/000100/  agent.safetensors  tensors
                          state.json         {"iteration", "score", "state"}
                          manifest.json      {"format", "iteration", "sha256": {file: digest}}
 
-A checkpoint is written into a hidden folder beside, forced to the disk and renamed, so one
-that bears its number is whole. Tensors are safetensors and the rest JSON: nothing is unpickled.
+A checkpoint is written into a hidden folder, forced to the disk and renamed, so that a folder with
+a number is complete. Tensors are safetensors and the rest is JSON: nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ import torch
 from torch import Tensor
 
 from metarl.errors import CheckpointWarning, CorruptCheckpointError, UserError
+from metarl.runs.directory import RunDirectory
 from metarl.runs.files import sync_folder, write_bytes
+from metarl.types import MetaLearner
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "agent.safetensors", "state.json", "manifest.json"
@@ -34,13 +36,24 @@ KEEP_LAST = 2
 
 
 class Checkpoint(NamedTuple):
-    """What was saved after `iteration` meta-iterations."""
+    """Contents of a checkpoint saved after `iteration` meta-iterations."""
 
     iteration: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
     score: float  # higher is better; NaN where it was not finite
     path: Path
+
+    def load_into(self, agent: MetaLearner) -> None:
+        """Gives an agent the saved weights.
+
+        Raises:
+            UserError: where they are another agent's.
+        """
+        try:
+            agent.load_state_dict(self.tensors)
+        except ValueError as error:
+            raise UserError(f"{self.path}: {error}") from None
 
 
 def save(
@@ -50,18 +63,18 @@ def save(
     state: Mapping[str, Any],
     score: float,
 ) -> Path:
-    """Saves a checkpoint and removes those no longer kept: the last 2 and the best stay.
+    """Saves a checkpoint and removes those no longer kept; the last 2 and the best stay.
 
     Args:
         folder: the run's `checkpoints`; only the holder of the run's lock may save into it.
-        iteration: meta-iterations done. Checkpoints of later ones belong to a future that
-            this run gave up, and go.
+        iteration: meta-iterations done. Checkpoints of later iterations are removed: they remain
+            from before the run was continued from an earlier one.
         tensors: by name, any dtype and device.
-        state: whatever else JSON stores.
+        state: anything else that JSON can store.
         score: higher is better; a score that is not finite is never the best.
 
     Raises:
-        UserError: where the disk takes no more.
+        UserError: if it can't be written, as on a full disk.
     """
     target = folder / f"{iteration:06d}"
     beside = folder / f".{target.name}.new"
@@ -104,7 +117,7 @@ def _write(
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """A copy with memory of its own and no gaps: safetensors refuses others."""
+    """Returns a contiguous copy that shares no memory, as safetensors requires."""
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
@@ -113,7 +126,7 @@ def _digest(content: bytes) -> str:
 
 
 def saved(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first."""
+    """Returns the checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
     numbered = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
@@ -121,7 +134,7 @@ def saved(folder: Path) -> list[Path]:
 
 
 def clean(folder: Path) -> None:
-    """Removes what a killed process left. Only for the holder of the run's lock."""
+    """Removes what a killed process left; only the holder of the run's lock may call it."""
     for path in folder.glob(".*.old"):
         target = folder / path.name.removeprefix(".").removesuffix(".old")
         if not target.exists():
@@ -137,35 +150,50 @@ def _prune(folder: Path, newest: int) -> None:
     kept = [path for path in paths if int(path.name) <= newest]
     best = max(kept, key=_rank)
     for path in set(paths) - {*kept[-KEEP_LAST:], best}:
-        # Hidden first: a removal that is cut short must not leave half a checkpoint.
+        # Hidden first, because an interrupted removal must not leave half a checkpoint.
         hidden = folder / f".{path.name}.gone"
         os.rename(path, hidden)
         shutil.rmtree(hidden)
 
 
 def _rank(path: Path) -> tuple[float, int]:
-    """Score, then age: of equals the newest is the best."""
+    """Returns the sort key (score, iteration): of equal scores the newest is the best."""
     try:
         score = json.loads((path / STATE).read_bytes())["score"]
         return (-math.inf if score is None else float(score)), int(path.name)
-    except (OSError, ValueError, TypeError, KeyError):  # corrupt, so not worth keeping
+    except (OSError, ValueError, TypeError, KeyError):  # corrupt: the first to be removed
         return -math.inf, -1
 
 
 def best(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """The kept checkpoint of the highest score that is whole; as `load_latest` otherwise."""
+    """Loads the intact checkpoint with the highest score; otherwise like `load_latest`."""
     return _first_whole(folder, sorted(saved(folder), key=_rank, reverse=True), device)
 
 
 def load_latest(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """The newest checkpoint that is whole; None where none was ever saved.
+    """Loads the newest intact checkpoint; returns None if none was ever saved.
 
-    Passes over a corrupt one with a CheckpointWarning.
+    Warns with a CheckpointWarning for each corrupt one that it skips.
 
     Raises:
-        UserError: where all are corrupt.
+        UserError: if all are corrupt.
     """
     return _first_whole(folder, saved(folder)[::-1], device)
+
+
+def chosen(run: RunDirectory, which: str, device: torch.device | str = "cpu") -> Checkpoint:
+    """Returns a run's "best" or its "latest" checkpoint.
+
+    Raises:
+        UserError: where it has none.
+    """
+    found = (best if which == "best" else load_latest)(run.checkpoints, device)
+    if found is None:
+        raise UserError(
+            f"{run.root} has no checkpoint yet\n`python -m metarl.train --config "
+            f"{run.root / 'config.yaml'}` trains on to its first"
+        )
+    return found
 
 
 def _first_whole(folder: Path, paths: list[Path], device: torch.device | str) -> Checkpoint | None:
@@ -183,11 +211,11 @@ def _first_whole(folder: Path, paths: list[Path], device: torch.device | str) ->
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Reads one checkpoint, its tensors onto `device`.
+    """Loads one checkpoint with its tensors on `device`.
 
     Raises:
-        CorruptCheckpointError: where a file is missing or is not the one that was saved.
-        UserError: for a checkpoint of a later metarl.
+        CorruptCheckpointError: if a file is missing or differs from the saved one.
+        UserError: if another version of metarl wrote it in another format.
     """
     digests = _digests(path / MANIFEST)
     contents = {}
@@ -198,7 +226,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
             raise CorruptCheckpointError(
                 f"{path / name} is corrupt: its SHA-256 is {actual}, saved was {expected}"
             )
-    # From here on the bytes are those that were saved, so what they hold needs no checks.
+    # The bytes are now known to be the saved ones, so their contents need no checks.
     document = json.loads(contents[STATE])
     tensors = safetensors.torch.load(contents[TENSORS])
     score = math.nan if document["score"] is None else float(document["score"])
@@ -214,7 +242,7 @@ def _read(path: Path) -> bytes:
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """File -> SHA-256, as a manifest says."""
+    """Reads file name -> SHA-256 from a manifest."""
     try:
         manifest = json.loads(_read(path))
         version, digests = int(manifest["format"]), dict(manifest["sha256"])

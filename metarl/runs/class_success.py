@@ -1,8 +1,8 @@
-"""success.json: how much of each class of tasks a learner solved.
+"""Success rates by class of tasks, and their file success.json.
 
-Meta-World's test classes differ in difficulty by far, so that a benchmark's one figure says
-little: a learner that solves one easy class and nothing else has 20% of ML10. Hence a figure for
-each class, and beside it the one that metaworld's own evaluation would count.
+Meta-World's test classes differ greatly in difficulty, so a benchmark's single figure says little:
+a learner that solves one easy class and nothing else has 20% on ML10. So each class gets a figure,
+together with the figure that metaworld's own evaluation would report.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from metarl.types import Task
 
 FORMAT = 1
 PROTOCOL = "metaworld"
-"""`made_from.protocol` of an evaluation as metaworld's own."""
+"""`made_from.protocol` of an evaluation by metaworld's own protocol."""
 META_BATCH = 20
-"""Environments that metaworld's evaluation plays side by side, shared out among the classes."""
+"""Environments that metaworld's evaluation plays in parallel, divided among the classes."""
 ALL_CLASSES = "all classes"
 NOTE = (
-    "official: what metaworld's evaluation counts, the first episodes of a class to end; "
-    "it favours fast ones"
+    "official: metaworld's own count, over the first episodes of a class to end; "
+    "it favours goals that are solved fast"
 )
 
 
 class Rates(NamedTuple):
-    """Shares of episodes solved, in [0, 1], after each adaptation step."""
+    """Shares of solved episodes, in [0, 1], after each adaptation step."""
 
-    mean: np.ndarray  # [S] over goals; over all classes, the mean of the classes
+    mean: np.ndarray  # [S] over goals; for all classes, the mean of the classes
     ci95: np.ndarray  # [S, 2] of the mean: low, high
-    official: np.ndarray | None  # [S] as metaworld counts; None where the horizon was not kept
+    official: np.ndarray | None  # [S] metaworld's count; None where the horizon was not stored
 
 
 class Solved(NamedTuple):
-    """What one learner solved."""
+    """Success rates of one learner."""
 
     classes: Mapping[str, Rates]
     overall: Rates
@@ -51,28 +51,28 @@ class Solved(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ClassSuccess:
-    """An evaluation's episodes solved, by class."""
+    """Success rates of an evaluation, by class."""
 
     env: str
     agent: str
     split: str
     steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
     goals: Mapping[str, int]
-    """How many each class has, in the order of the tasks."""
+    """Class -> number of its goals, in the order of the tasks."""
     solved: Solved
     controls: Mapping[str, Solved]
     others: Mapping[str, Solved]
 
     @property
     def points(self) -> tuple[int, ...]:
-        """Where in `steps` adaptation had not begun, and where it had ended."""
+        """Indices in `steps` of the first and the last: before and after adaptation."""
         return (0, len(self.steps) - 1) if len(self.steps) > 1 else (0,)
 
 
 def class_success(adaptation: Adaptation) -> ClassSuccess | None:
-    """None where a task is of no class, or the run's `solved_at` was not kept.
+    """Returns success by class; None if a task has no class or `solved_at` was not stored.
 
-    The official count is made of evaluations by metaworld's protocol alone.
+    Only evaluations by metaworld's protocol have an official count.
     """
     places = _places(adaptation.tasks)
     official = adaptation.made_from.get("protocol") == PROTOCOL
@@ -100,7 +100,7 @@ def class_success(adaptation: Adaptation) -> ClassSuccess | None:
 
 
 def _places(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-    """Indices of each class's tasks; empty where a task is of none."""
+    """Returns the indices of each class's tasks; empty if a task has no class."""
     places: dict[str, list[int]] = {}
     for k, task in enumerate(tasks):
         if not isinstance(name := task.get("class"), str):
@@ -110,7 +110,7 @@ def _places(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
 
 
 def _solved(solved_at: np.ndarray, places: Mapping[str, np.ndarray], horizon: int | None) -> Solved:
-    """The goal is the unit of chance: the interval over all classes draws goals in each class."""
+    """Computes the rates of one learner; bootstrap samples draw goals within each class."""
     rng = np.random.default_rng(0)
     side_by_side = max(1, META_BATCH // len(places))
     classes, resampled = {}, []
@@ -133,16 +133,15 @@ def _rates(mean: np.ndarray, resampled: np.ndarray, official: np.ndarray | None)
 
 
 def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np.ndarray:
-    """What `metaworld.evaluation.metalearning_evaluation` counts for one class, [G, S, E] -> [S].
+    """Success rate by `metaworld.evaluation.metalearning_evaluation` in a class, [G, S, E] -> [S].
 
-    It plays `side_by_side` goals at once, each in an environment that ends an episode when it is
-    solved and then begins the next, and counts the first E episodes of the class that end.
-    Episodes that fail last the whole horizon, so goals solved fast are counted for the slow ones:
-    one of four that is solved at once makes 100%. An environment has at most E episodes among the
-    first E, so ours suffice.
+    It plays `side_by_side` goals in parallel. Each environment ends an episode when it is solved
+    and begins the next. The first E episodes of the class to end are counted. Failed episodes last
+    the whole horizon, so goals solved fast replace slow ones: one goal of four that is solved at
+    once gives 100%. E episodes a goal suffice, as one environment ends at most E of the first E.
 
-    Metaworld draws which goals meet; here neighbours do. Goals that are left over make a smaller
-    last round.
+    Metaworld draws at random which goals are played together; here they are neighbours. Remaining
+    goals make a smaller last round.
     """
     rounds = range(0, len(solved_at), side_by_side)
     points = np.moveaxis(solved_at, 1, 0)
@@ -153,9 +152,9 @@ def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np
 
 
 def _counted(solved_at: np.ndarray, horizon: int) -> float:
-    """Share solved of the first E episodes to end, [environments, E]."""
+    """Returns the share solved of the first E episodes to end, from [environments, E]."""
     ends = np.cumsum(np.where(solved_at > 0, solved_at, horizon), axis=-1)
-    # A stable sort: of episodes that end in one step, the lower environment is counted first.
+    # A stable sort counts the lower environment first where episodes end at the same step.
     first = np.argsort(ends, axis=None, kind="stable")[: solved_at.shape[-1]]
     return float((solved_at.flat[first] > 0).mean())
 
@@ -163,10 +162,10 @@ def _counted(solved_at: np.ndarray, horizon: int) -> float:
 def write_success(path: Path, success: ClassSuccess) -> None:
     """Writes success.json.
 
-    `format` (1), `env`, `agent`, `split`, `steps` ([0, 1, ...]), `goals` (class -> how many) and
-    what the run solved: `episodes` (per goal and step), `classes` (class -> rates), `overall`
-    (rates). Rates are shares of episodes in [0, 1], a value per step: `mean`, `ci95` ([low, high]
-    of the mean) and `official` (metaworld's count; null where the horizon is not known).
+    Keys: `format` (1), `env`, `agent`, `split`, `steps` ([0, 1, ...]), `goals` (class -> number).
+    The run's results: `episodes` (per goal and step), `classes` (class -> rates), `overall`
+    (rates). Rates are shares of episodes in [0, 1], one per step: `mean`, `ci95` ([low, high] of
+    the mean) and `official` (metaworld's count; null where the horizon is not known).
     `controls` and `others`: name -> `episodes`, `classes`, `overall`.
     """
     document = {
@@ -199,7 +198,7 @@ def _figures(rates: Rates) -> dict[str, Any]:
 
 
 def table(success: ClassSuccess) -> tuple[list[str], list[list[str]]]:
-    """Headings, a row per class, then one over all classes for the run and each other learner."""
+    """Returns headings and rows: one per class, then one of all classes for each learner."""
     when = ["before", "after"][: len(success.points)]
     known = success.solved.overall.official is not None
     official = [f"official {name}" for name in when] if known else []
@@ -219,7 +218,7 @@ def table(success: ClassSuccess) -> tuple[list[str], list[list[str]]]:
 
 
 def moment(step: int) -> str:
-    """In words: "before adaptation", "after 1 step"."""
+    """Returns an adaptation step in words, as "before adaptation" or "after 1 step"."""
     return f"after {step} step{'s' if step > 1 else ''}" if step else "before adaptation"
 
 
@@ -237,6 +236,6 @@ def _percent(share: float) -> str:
 
 
 def text_table(success: ClassSuccess) -> str:
-    """The table for a terminal or a log file."""
+    """Returns the table for a terminal or a log file."""
     note = "" if success.solved.overall.official is None else f"\n{NOTE}"
     return aligned(*table(success)) + note

@@ -1,4 +1,4 @@
-"""success.png: how much of each class of tasks was solved, before adaptation and after."""
+"""Draws success.png: success rates by class of tasks, before and after adaptation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from metarl.runs.class_success import ALL_CLASSES, ClassSuccess, Rates, Solved, 
 BAR = 0.36
 """Height of a bar, in rows."""
 TONES = ("#A9CFE8", look.BLUE)
-"""Of the bars before adaptation and after it."""
+"""Colours of the bars before and after adaptation."""
 APART = 0.8
 """Rows between the bars over all classes and the first class."""
 MARKER = {"linestyle": "none", "markersize": 7, "markeredgecolor": "white", "clip_on": False}
@@ -26,10 +26,10 @@ OFFICIAL = {**MARKER, "marker": "D", "markersize": 5, "color": "white", "markere
 
 
 def success_figure(success: ClassSuccess) -> Figure:
-    """Bars for all classes together and for each, other learners as markers on those after.
+    """Draws a bar for each class and for all classes, with markers for other learners.
 
-    Error bars are 95% bootstrap intervals over goals, diamonds metaworld's own count. The dashed
-    line is what one has who solves one class and nothing else.
+    Markers are rates after adaptation. Error bars are 95% bootstrap intervals over goals, diamonds
+    metaworld's own count. The dashed line is the rate of a learner that solves just one class.
     """
     rows = _rows(success.solved)
     at = np.arange(len(rows), dtype=float)
@@ -42,7 +42,7 @@ def success_figure(success: ClassSuccess) -> Figure:
         rivals = _rivals(success)
         for i, (solved, line) in enumerate(rivals):
             after = [rates.mean[-1] for rates in _rows(solved).values()]
-            below = len(success.points) * BAR / 2 + 0.2 * i / len(rivals)  # equals are both seen
+            below = len(success.points) * BAR / 2 + 0.2 * i / len(rivals)  # shows equal rates
             axes.plot(after, at + below, zorder=5, **line)
         if len(rows) > 1:
             _floor(axes, len(success.goals))
@@ -59,7 +59,7 @@ def success_figure(success: ClassSuccess) -> Figure:
 
 
 def _rows(solved: Solved) -> dict[str, Rates]:
-    """All classes first; one class is all there is."""
+    """Returns the rates of all classes, then of each; a single class has one row."""
     if len(solved.classes) == 1:
         return dict(solved.classes)
     return {ALL_CLASSES: solved.overall, **solved.classes}
@@ -71,7 +71,7 @@ def _bars(axes: Axes, at: np.ndarray, rows: list[Rates], points: tuple[int, ...]
         mean = np.array([rates.mean[i] for rates in rows])
         low, high = np.array([rates.ci95[i] for rates in rows]).T
         axes.barh(at + side, mean, BAR, color=color)
-        for width, ink in ((3.0, "white"), (1.2, look.INK)):  # seen on blue by its white rim
+        for width, ink in ((3.0, "white"), (1.2, look.INK)):  # the white rim shows on blue
             axes.errorbar(
                 (low + high) / 2, at + side, xerr=(high - low) / 2, fmt="none", ecolor=ink,
                 elinewidth=width, capsize=1.5 + width, capthick=width, zorder=3,
@@ -81,7 +81,7 @@ def _bars(axes: Axes, at: np.ndarray, rows: list[Rates], points: tuple[int, ...]
 
 
 def _rivals(success: ClassSuccess) -> list[tuple[Solved, dict]]:
-    """Other learners, with the colours and markers that adaptation.png gives them."""
+    """Returns other learners with their colours and markers in adaptation.png."""
     colors = cycle(COLORS)
     when = moment(success.steps[-1])
     kinds = ("", "s", success.others), (" (control)", "^", success.controls)
@@ -96,7 +96,7 @@ def _rivals(success: ClassSuccess) -> list[tuple[Solved, dict]]:
 
 
 def _floor(axes: Axes, classes: int) -> None:
-    """Beside the bars over all classes only: of a single class it says nothing."""
+    """Draws the line of one solved class, beside the bars of all classes only."""
     axes.vlines(1 / classes, -0.9, 0.8, color=look.GREY, linestyle="--", linewidth=1.2, zorder=2)
     axes.annotate(
         f"one trivial class alone gives {100 / classes:.3g}%", (1 / classes, -0.9),

@@ -1,4 +1,4 @@
-"""Adaptation curves side by side: what the table, the picture and the report show."""
+"""Adaptation curves of several learners, for the table, the picture and the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metarl.runs.statistics import Summary
 
 
 class PublishedCurve(Protocol):
-    """Figures after 0, 1, ... adaptation steps."""
+    """Published figures after 0, 1, ... adaptation steps."""
 
     @property
     def mean(self) -> Sequence[float]: ...
@@ -23,7 +23,7 @@ class PublishedCurve(Protocol):
 
 
 class Published(Protocol):
-    """Figures that others reported for the same task distribution."""
+    """Figures that a publication reports for the same task distribution."""
 
     @property
     def source(self) -> str: ...
@@ -31,12 +31,12 @@ class Published(Protocol):
     def curves(self) -> Mapping[str, PublishedCurve]: ...
     @property
     def oracle(self) -> PublishedCurve | None:
-        """One that is told the task and does not adapt: a level, not a curve."""
+        """Figures of a policy that knows the task and does not adapt: a level, not a curve."""
         ...
 
 
 class Kind(Enum):
-    """Where a curve comes from."""
+    """Origin of a curve."""
 
     RUN = "this run"
     OTHER = "other run"
@@ -46,13 +46,13 @@ class Kind(Enum):
 
 
 class Curve(NamedTuple):
-    """One learner's figures, after each number of adaptation steps."""
+    """Figures of one learner after each adaptation step."""
 
     name: str
     kind: Kind
     steps: tuple[int, ...]  # [S]
     env_steps: tuple[float, ...] | None
-    """[S] environment steps, or examples, used by then; None where they were not published."""
+    """Environment steps, or examples, used so far, [S]; None where they were not published."""
     figures: Summary
     success: Summary | None
     measure: Measure
@@ -62,10 +62,10 @@ def curves(
     adaptation: Adaptation,
     published: Published | None = None,
 ) -> list[Curve]:
-    """The run's curve first, then other runs', its controls' and published ones.
+    """Returns the curves of the run, of other runs, of controls and of publications, in order.
 
     Args:
-        published: figures of others for the same task distribution and horizon.
+        published: figures for the same task distribution and horizon.
     """
     found = [_measured(adaptation.agent, Kind.RUN, adaptation, adaptation.outcome)]
     for name, outcome in adaptation.others.items():
@@ -95,7 +95,7 @@ def _reported(name: str, kind: Kind, curve: PublishedCurve, measure: Measure) ->
 
 
 def table(found: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
-    """Headings, and a row per curve and step; what is not known is an empty cell."""
+    """Returns headings, and a row per curve and step; unknown figures are empty cells."""
     measure = found[0].measure
     headings = ["learner", "steps", measure.used, measure.name, "stderr", "iqm", "95% interval"]
     solved = any(curve.success for curve in found)
@@ -127,7 +127,7 @@ def _rows(curve: Curve, solved: bool, digits: int) -> list[list[str]]:
 
 
 def interval(ends: np.ndarray, unit: str = "", digits: int = 1) -> str:
-    """Low and high, as one cell; shares become percentages where `unit` is "%"."""
+    """Returns [low, high] as text; with `unit` "%" shares become percentages."""
     if not np.isfinite(ends).all():
         return ""
     low, high = 100 * ends if unit else ends
@@ -135,12 +135,12 @@ def interval(ends: np.ndarray, unit: str = "", digits: int = 1) -> str:
 
 
 def text_table(found: Sequence[Curve]) -> str:
-    """The table for a terminal or a log file."""
+    """Returns the table for a terminal or a log file."""
     return aligned(*table(found))
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table as text: first column to the left, numbers to the right."""
+    """Returns a table as text, with the first column aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = []
     for row in (headings, *rows):

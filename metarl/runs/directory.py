@@ -1,4 +1,4 @@
-"""A run on disk: where its files lie, and who may write them."""
+"""Paths of a run's files, and the lock of the process that writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.errors import UserError
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The files of one evaluation."""
+    """Paths of one evaluation's files."""
 
     root: Path
 
@@ -31,7 +31,7 @@ class Evaluation:
 
     @property
     def success_json(self) -> Path:
-        """How much of each class was solved, where tasks have classes."""
+        """Success rates by class; exists if the tasks have classes."""
         return self.root / "success.json"
 
     @property
@@ -40,19 +40,19 @@ class Evaluation:
 
     @property
     def predictions_png(self) -> Path:
-        """What a few-shot learner predicts in some tasks, where inputs and targets are numbers."""
+        """Predictions of a few-shot learner; exists if inputs and targets are single numbers."""
         return self.root / "predictions.png"
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The paths of one run."""
+    """Paths of one run's files."""
 
     root: Path
 
     @property
     def config(self) -> Path:
-        """The whole resolved config; `--config` takes it back."""
+        """The whole resolved config, which `--config` reads."""
         return self.root / "config.yaml"
 
     @property
@@ -75,11 +75,11 @@ class RunDirectory:
 
     @property
     def evaluation(self) -> Evaluation:
-        """Of the held-out tasks."""
+        """Files of the evaluation on held-out tasks."""
         return Evaluation(self.root / "evaluation")
 
     def evaluation_of(self, split: str) -> Evaluation:
-        """The training tasks' lies within that of the held-out ones."""
+        """Files of a split's evaluation; those of training tasks are in a subfolder."""
         return self.evaluation if split == "test" else Evaluation(self.evaluation.root / split)
 
     @property
@@ -88,7 +88,7 @@ class RunDirectory:
 
     @property
     def errors(self) -> Path:
-        """Tracebacks of environments that failed."""
+        """Tracebacks of environments that raised."""
         return self.root / "errors.log"
 
     @property
@@ -97,10 +97,10 @@ class RunDirectory:
 
 
 def create(root: Path | str) -> RunDirectory:
-    """Makes the run's folders where they are missing.
+    """Makes the run's missing folders.
 
     Raises:
-        UserError: where no folder can be made or written.
+        UserError: if a folder can't be made or written.
     """
     run = RunDirectory(Path(root))
     try:
@@ -116,10 +116,10 @@ def create(root: Path | str) -> RunDirectory:
 
 
 def existing(root: Path | str) -> RunDirectory:
-    """A run that was started before.
+    """Returns the paths of a run that was started before.
 
     Raises:
-        UserError: where there is none.
+        UserError: if there is no run.
     """
     run = RunDirectory(Path(root))
     if not run.root.is_dir():
@@ -130,16 +130,16 @@ def existing(root: Path | str) -> RunDirectory:
 
 
 def _try_writing(folder: Path) -> None:
-    """Permission bits say little on network and read-only file systems: trying says it all."""
+    """Writes and removes a file: on network file systems permission bits do not tell enough."""
     probe = folder / f".writable.{os.getpid()}"
     probe.touch()
     probe.unlink()
 
 
 class Lock:
-    """Keeps other processes from writing a run; released by `release`, `with`, or any death.
+    """Keeps other processes from writing a run, until `release` or the end of `with`.
 
-    The lock is the kernel's (flock), so a killed process leaves none behind. The file stays:
+    The kernel holds the lock (flock), so it also ends when the process is killed. The file stays:
     removing it would let two processes lock two files of one name.
 
     Raises:
@@ -168,7 +168,7 @@ class Lock:
         _held.add(self._descriptor)
 
     def release(self) -> None:
-        """Lets others in. Again does nothing."""
+        """Frees the lock; a second call does nothing."""
         if self._descriptor in _held:
             _held.remove(self._descriptor)
             os.close(self._descriptor)
@@ -193,10 +193,10 @@ def _open(path: Path) -> int:
 _held: set[int] = set()
 
 
-def _let_go_in_child() -> None:
-    """A forked worker shares its parent's lock, and would keep it when only the parent dies."""
+def _close_in_child() -> None:
+    """Closes the lock in a forked child, which would hold it after the parent's end."""
     while _held:
         os.close(_held.pop())
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,9 +1,8 @@
-"""What a run ran on: versions, git commit, machine, threads."""
+"""Describes a run's software and machine: versions, git commit, hardware, threads."""
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -11,19 +10,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from metarl.device import cores
 from metarl.errors import UserError
 from metarl.runs.files import replace_text
 
 PACKAGES = ("metarl", "torch", "mujoco", "gymnasium", "metaworld", "numpy", "scipy")
-"""Whose versions a result may depend on."""
+"""Packages whose version may change a result."""
 
 
 def describe(device: str, threads: Mapping[str, int]) -> dict[str, Any]:
-    """The environment of this process, as JSON stores it.
+    """Returns the description of this process's environment, for JSON.
 
     Args:
-        device: where policy and updates live, e.g. "cpu" or "cuda (NVIDIA H100)".
-        threads: what they are for -> how many, e.g. {"simulation": 2, "torch": 2}.
+        device: device of the policy and the updates, e.g. "cpu" or "cuda (NVIDIA H100)".
+        threads: purpose -> number of threads, e.g. {"simulation": 2, "torch": 2}.
     """
     return {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -32,16 +32,11 @@ def describe(device: str, threads: Mapping[str, int]) -> dict[str, Any]:
             "system": platform.platform(),
             "architecture": platform.machine(),
             "name": platform.node(),
-            "cpus": len(os.sched_getaffinity(0)) if _has_affinity() else os.cpu_count(),
+            "cpus": cores(),
             "device": device,
         },
         "threads": dict(threads),
     }
-
-
-def _has_affinity() -> bool:
-    """Linux says how many CPUs this process may use; a container may use fewer than there are."""
-    return hasattr(os, "sched_getaffinity")
 
 
 def _versions() -> dict[str, str]:
@@ -55,9 +50,9 @@ def _versions() -> dict[str, str]:
 
 
 def _git(folder: Path) -> dict[str, Any] | None:
-    """The commit that the package's own files are of, and whether they were changed since.
+    """Returns the commit of metarl's own files, and whether they were changed since.
 
-    None for an installed package, also inside somebody else's checkout: the files are untracked.
+    None for an installed package, even within another project's checkout, as git does not track it.
     """
 
     def git(*arguments: str) -> str:
@@ -79,10 +74,10 @@ def write(path: Path, environment: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote.
+    """Reads the description that `write` wrote.
 
     Raises:
-        UserError: for a file that is no JSON object.
+        UserError: if the file holds no JSON object.
     """
     try:
         environment = json.loads(path.read_text())
@@ -94,7 +89,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line per version that differs: a resumed run should say so, results may depend on it."""
+    """Returns a line for each version that differs, as a resumed run's results may change."""
     old, new = before.get("versions", {}), now.get("versions", {})
     return [
         f"{name} {old.get(name, 'missing')} -> {new.get(name, 'missing')}"

@@ -1,4 +1,4 @@
-"""The axis of errors: they fall by factors, from several units to hundredths."""
+"""Plot axis for errors, which may fall from several units to hundredths."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 WIDE = 10.0
-"""Ratio of the largest to the smallest error from which on the axis is logarithmic."""
+"""Ratio of the largest to the smallest error at which the axis becomes logarithmic."""
 
 
 def error_axis(axes: Axes, values: np.ndarray) -> None:
-    """Shows errors, 0 at the least: in logarithms where they go over a decade, else from zero.
+    """Sets a logarithmic axis if the errors span a decade or more, else a linear one from zero.
 
     Args:
-        values: what must be seen, any shape; NaN, infinity and zero set no end.
+        values: errors that must be visible, any shape; NaN, infinity and zero are ignored.
     """
     seen = values[np.isfinite(values) & (values > 0)]
     if not seen.size:

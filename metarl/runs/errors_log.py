@@ -1,4 +1,4 @@
-"""errors.log of a run: the tracebacks of the environments' own code."""
+"""Writes errors.log of a run, the tracebacks from environments' own code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from metarl.runs.directory import RunDirectory
 
 @contextmanager
 def faults_logged(run: RunDirectory, tasks: str) -> Iterator[None]:
-    """Keeps an environment's traceback in the run's folder, and says so in the error; `tasks` is
-    what the command line calls them."""
+    """Logs an environment's traceback in the run's folder and names the file in the error; `tasks`
+    is the argument that check_env takes."""
     try:
         yield
     except EnvFaultError as error:
@@ -23,10 +23,10 @@ def faults_logged(run: RunDirectory, tasks: str) -> Iterator[None]:
 
 def _where_to_look(run: RunDirectory, error: EnvFaultError, tasks: str) -> str:
     if not error.trace:
-        return f"`python -m metarl.check_env {tasks}` plays it alone"
+        return f"`python -m metarl.check_env {tasks}` tests the environment alone"
     try:
         with open(run.errors, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")
-    except OSError as failed:  # the fault itself is the news
+    except OSError as failed:  # the environment's fault matters more than this
         return f"its traceback could not be written to {run.errors}: {failed.strerror}"
     return f"its traceback is in {run.errors}"

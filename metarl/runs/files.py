@@ -1,4 +1,4 @@
-"""Files that a crash leaves whole: the old content or the new, never half of either."""
+"""Writes files so that a crash leaves either the old content or the new."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file and forces it to the disk; no rename, so for a place nobody reads yet."""
+    """Writes a file and forces it to the disk; use it only where nobody reads the file yet."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -15,8 +15,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_bytes(path: Path, content: bytes) -> None:
-    """Puts `content` in the place of `path` in one step."""
-    # Named by the process, so that two evaluations of one run can't write into each other's.
+    """Replaces the file's content in one step."""
+    # The process id keeps two evaluations of one run apart.
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_bytes(beside, content)
@@ -28,12 +28,12 @@ def replace_bytes(path: Path, content: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Puts `text`, as UTF-8, in the place of `path` in one step."""
+    """Replaces the file's content by `text`, as UTF-8, in one step."""
     replace_bytes(path, text.encode())
 
 
 def sync_folder(folder: Path) -> None:
-    """Forces a folder's entries to the disk: what a rename in it needs to outlive a power cut."""
+    """Forces a folder's entries to the disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What an evaluation measures: returns of episodes, or how well few examples were learned from."""
+"""Measures of an evaluation: returns of episodes, or error or accuracy on few-shot queries."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import numpy as np
 
 
 class Measure(NamedTuple):
-    """One value for each task, adaptation step and episode, and how it is shown."""
+    """Measure with a value for each task, adaptation step and episode, and its presentation."""
 
     name: str
-    """In tables, titles and adaptation.json."""
+    """Name in tables, titles and adaptation.json."""
     label: str
-    """Of an axis."""
+    """Label of its axis."""
     key: str = "values"
-    """What adaptation.json calls the values."""
+    """Key of the values in adaptation.json."""
     used: str = "examples"
-    """What a task has used by each adaptation step."""
+    """Name of what adaptation uses up: env steps or examples."""
     of_episodes: bool = False
-    """Whether a task has several values at each step, of episodes that may be solved."""
+    """Whether a task has several episodes at each step, with success where defined."""
     lower_is_better: bool = False
-    """An error: zero at best, and it falls by factors rather than by differences."""
+    """Whether it is an error, at least zero, which is best shown on a logarithmic axis."""
     share: bool = False
-    """Whether it is a share of one, shown in percent."""
+    """Whether it is a share in [0, 1], shown in percent."""
 
     @property
     def column(self) -> str:
-        """Its name in adaptation.csv."""
+        """Column of the values in adaptation.csv."""
         return self.name.replace("-", "_").replace(" ", "_")
 
     @property
     def used_key(self) -> str:
-        """What adaptation.json and .csv call what a task has used."""
+        """Key of `used` in adaptation.json and adaptation.csv."""
         return self.used.replace(" ", "_")
 
     def digits(self, figures: np.ndarray) -> int:
-        """Behind the point, in all of a table: more where its figures are small."""
+        """Returns the number of decimals for a table; small figures get more."""
         if self.share:
             return 1
         sizes = np.abs(figures[np.isfinite(figures)])
@@ -46,7 +46,7 @@ class Measure(NamedTuple):
         return 2 if sizes.max(initial=0.0) < 10.0 else 1
 
     def text(self, value: float, digits: int) -> str:
-        """Empty for what is not known."""
+        """Returns a value as text, empty if it is not finite."""
         if not math.isfinite(value):
             return ""
         return f"{100 * value:.{digits}f}%" if self.share else f"{value:.{digits}f}"
@@ -58,13 +58,13 @@ RETURN = Measure(
 MEAN_SQUARED_ERROR = Measure(
     "mean-squared error", "mean-squared error on the query", lower_is_better=True
 )
-ACCURACY = Measure("accuracy", "query examples classified rightly", share=True)
+ACCURACY = Measure("accuracy", "query examples classified correctly", share=True)
 
 MEASURES = {measure.name: measure for measure in (RETURN, MEAN_SQUARED_ERROR, ACCURACY)}
 
 
 def decimals(value: float) -> int:
-    """Digits behind the point, at most six, that show three of the value's own."""
+    """Returns the number of decimals, at most six, that shows three significant digits."""
     if not (math.isfinite(value) and value):
         return 2
     return min(max(0, 2 - math.floor(math.log10(abs(value)))), 6)

@@ -1,4 +1,4 @@
-"""The metrics of a run: a line of JSON per iteration, and the same for TensorBoard."""
+"""Writes and reads a run's metrics: a line of JSON per iteration, and TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.files import replace_bytes
 
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
-"""Keys that lead a line; the others follow in natural order (step2 before step10)."""
+"""Keys that come first in a line; the others follow in natural order (step2 before step10)."""
 
 Row = dict[str, float]
-"""One iteration's metrics; NaN for what was not finite."""
+"""Metrics of one iteration; NaN where a value was not finite."""
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl and tensorboard/, from a checkpoint's iteration on."""
+    """Appends to metrics.jsonl and tensorboard/, starting after a checkpoint's iteration."""
 
     def __init__(self, run: RunDirectory, iteration: int = 0):
-        """Drops the lines of iterations after `iteration`: the run takes them anew."""
-        # Slow to import, and readers of metrics need none of it.
+        """Removes lines of iterations after `iteration`, which the run will repeat."""
+        # Imported here because it is slow and readers of metrics do not need it.
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        rewind(run.metrics, iteration)
+        if run.metrics.exists():
+            rewind(run.metrics, iteration)
         self._path = run.metrics
         self._board = SummaryWriter(str(run.tensorboard), purge_step=iteration + 1, flush_secs=15)
 
     def append(self, row: Mapping[str, float]) -> None:
         """Writes one iteration; `row` has "iteration", its number counted from 1.
 
-        The line is on the disk when this returns: a checkpoint never knows more than the log.
+        The line is on the disk when this returns, so no checkpoint is ahead of the log.
         """
         with open(self._path, "ab") as file:
             file.write(line(row))
@@ -54,7 +55,7 @@ class MetricsLog:
 
 
 def line(row: Mapping[str, float]) -> bytes:
-    """One line: floats round-trip, null is not finite, equal rows are equal bytes."""
+    """Returns a row as a line of JSON; null is not finite, and equal rows give equal bytes."""
     names = [name for name in FIRST if name in row]
     names += sorted(row.keys() - set(FIRST), key=_natural)
     return (json.dumps({name: _number(row[name]) for name in names}) + "\n").encode()
@@ -67,13 +68,13 @@ def _number(value: float) -> int | float | None:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Orders digits as numbers: step2 before step10."""
+    """Returns a sort key that orders digits as numbers: step2 before step10."""
     parts = re.findall(r"\d+|\D+", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
 def rewind(path: Path, iteration: int) -> None:
-    """Keeps the lines up to `iteration`, in one step; a half-written last line goes too."""
+    """Removes the lines after `iteration`, and a half-written last line, in one step."""
     content = path.read_bytes() if path.exists() else b""
     lines = content.splitlines(keepends=True)
     kept = [text for text, row in _parse(path, lines) if row["iteration"] <= iteration]
@@ -86,10 +87,10 @@ def rewind(path: Path, iteration: int) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """The rows of a metrics.jsonl, also while it is being written.
+    """Reads the rows of a metrics.jsonl, even while it is being written.
 
     Raises:
-        UserError: for a line that is no metrics.
+        UserError: for a line that holds no metrics.
     """
     if not path.exists():
         return []
@@ -97,7 +98,7 @@ def read(path: Path) -> list[Row]:
 
 
 def _parse(path: Path, lines: Sequence[bytes]) -> list[tuple[bytes, Row]]:
-    """Lines with what they say; without a last one that lacks its end."""
+    """Pairs each line with its row; leaves out a last line that lacks its newline."""
     rows = []
     for number, text in enumerate(lines, start=1):
         if not text.endswith(b"\n"):
@@ -105,7 +106,7 @@ def _parse(path: Path, lines: Sequence[bytes]) -> list[tuple[bytes, Row]]:
         try:
             rows.append((text, _row(json.loads(text))))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path}, line {number} is no line of metrics: {error!r}") from error
+            raise UserError(f"{path}, line {number} holds no metrics: {error!r}") from error
     return rows
 
 
@@ -117,15 +118,15 @@ def _row(values: dict[str, Any]) -> Row:
 
 
 def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Rows as columns: name -> [iterations] float64, NaN where a row lacks the name."""
+    """Converts rows to columns: name -> [iterations] float64, NaN where a row lacks the name."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: np.array([row.get(name, math.nan) for row in rows], float) for name in names}
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving average, [N] -> [N], over up to `window` values; NaNs are passed over.
+    """Centred moving average, [N] -> [N], over up to `window` values; NaNs are left out.
 
-    At the ends the window is cut short on one side.
+    At the ends the window is shorter on one side.
     """
     known = np.isfinite(values)
     total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])

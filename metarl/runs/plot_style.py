@@ -1,6 +1,6 @@
-"""How every picture looks; figures are made without pyplot, so nothing outlives them.
+"""Common style of all pictures. Figures are made without pyplot, which would keep them in memory.
 
-Whoever imports this imports matplotlib, which is slow: import it where a picture is drawn.
+This imports matplotlib, which is slow, so import it only where a picture is drawn.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from matplotlib.ticker import FuncFormatter
 from metarl.runs.files import replace_bytes
 from metarl.runs.progress import short
 
-# Okabe and Ito's colours, told apart with any kind of colour vision; yellow is too light for lines.
+# Okabe and Ito's colours, safe for the colour-blind; their yellow is too light for lines.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY = "#222222", "#6B6B6B"
 
 MAX_TITLE = 48
-"""Characters of a name in a title: lists of classes are long."""
+"""Characters of a name in a title, as lists of classes can be long."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -52,13 +52,13 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The style for what is made inside; matplotlib's own settings come back after it."""
+    """Applies the style within the block, then restores matplotlib's settings."""
     with matplotlib.rc_context(STYLE):
         yield
 
 
 def png(figure: Figure, dpi: int = 150) -> bytes:
-    """The picture; equal figures give equal bytes."""
+    """Returns a figure as PNG; equal figures give equal bytes."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     return content.getvalue()
@@ -69,7 +69,7 @@ def save(path: Path, figure: Figure) -> None:
 
 
 def count_axis(axes: Axes) -> None:
-    """Writes environment steps as 4k, 152M."""
+    """Formats counts on the x axis as 4k or 152M."""
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
 
 
@@ -81,5 +81,5 @@ def _count(value: float) -> str:
 
 
 def titled(name: str) -> str:
-    """A name as it fits into a title."""
+    """Returns a name cut to fit into a title."""
     return name if len(name) <= MAX_TITLE else f"{name[: MAX_TITLE - 3]}..."

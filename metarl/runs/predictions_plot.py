@@ -1,4 +1,4 @@
-"""predictions.png: what a few-shot learner makes of some tasks from numbers to numbers."""
+"""Draws predictions.png: a few-shot learner's predictions in some one-dimensional tasks."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from metarl.runs import plot_style as look
 from metarl.runs.class_success import moment
 
 ROOM = 0.6
-"""Above and below what is true, as a share of its height; predictions beyond it are cut off."""
+"""Space above and below the targets, as a share of their range; cuts off far predictions."""
 BETWEEN = (look.ORANGE, look.GREEN, look.PURPLE)
 """Colours of steps between the first and the last."""
 
 
 class Panel(NamedTuple):
-    """One task, from one number to another."""
+    """One task, with a single number as input and as target."""
 
     title: str
     xs: np.ndarray  # [M] ascending
     truth: np.ndarray  # [M]
-    support_x: np.ndarray  # [N] what was learned from
-    support_y: np.ndarray  # [N]
+    support_x: np.ndarray  # [N] inputs of the support
+    support_y: np.ndarray  # [N] targets of the support
     predictions: np.ndarray  # [S, M] after each of the shown steps
 
 
 def predictions_figure(panels: Sequence[Panel], steps: Sequence[int], title: str = "") -> Figure:
-    """A row of tasks: the truth, the support, and predictions before and after adaptation.
+    """Draws a panel per task: the truth, the support, and predictions before and after adaptation.
 
     Args:
-        panels: at least one; four are read with ease.
-        steps: [S] adaptation steps behind the predictions, ascending, e.g. 0, 1 and 10.
+        panels: at least one; four fit well.
+        steps: [S] adaptation steps of the predictions, ascending, e.g. 0, 1 and 10.
     """
     with look.style():
         figure = Figure(figsize=(1.2 + 3.2 * len(panels), 4.2), layout="constrained")
@@ -51,11 +51,11 @@ def predictions_figure(panels: Sequence[Panel], steps: Sequence[int], title: str
 
 
 def _panel(axes: Axes, panel: Panel, steps: Sequence[int]) -> None:
-    # Above the predictions: where they are right, it still shows.
+    # The truth is above the predictions, so that it shows where they agree.
     axes.plot(panel.xs, panel.truth, color=look.INK, linewidth=1.1, label="truth", zorder=5)
     axes.scatter(
         panel.support_x, panel.support_y,
-        s=42, color=look.INK, edgecolor="white", label="learned from", zorder=6,
+        s=42, color=look.INK, edgecolor="white", label="support", zorder=6,
     )  # fmt: skip
     for step, values, line in zip(steps, panel.predictions, _lines(steps), strict=True):
         axes.plot(panel.xs, values, label=moment(step), zorder=4, **line)
@@ -65,7 +65,7 @@ def _panel(axes: Axes, panel: Panel, steps: Sequence[int]) -> None:
 
 
 def _lines(steps: Sequence[int]) -> list[dict]:
-    """Before adaptation dashed; what came last boldest."""
+    """Returns line properties by step: dashed before adaptation, boldest for the last step."""
     colors = cycle(BETWEEN)
     lines = []
     for step in steps:
@@ -79,11 +79,11 @@ def _lines(steps: Sequence[int]) -> list[dict]:
 
 
 def _limits(panel: Panel) -> tuple[float, float]:
-    """Each task's own, for their sizes differ: all that is true, and predictions that are near."""
-    true = np.concatenate([panel.truth, panel.support_y])
-    room = ROOM * (true.max() - true.min()) or 1.0
-    near = np.clip(panel.predictions, true.min() - room, true.max() + room)
-    seen = np.concatenate([true, near.ravel()])
+    """Returns y limits that show all targets and the predictions near them."""
+    targets = np.concatenate([panel.truth, panel.support_y])
+    room = ROOM * (targets.max() - targets.min()) or 1.0
+    near = np.clip(panel.predictions, targets.min() - room, targets.max() + room)
+    seen = np.concatenate([targets, near.ravel()])
     low, high = np.nanmin(seen), np.nanmax(seen)
     margin = 0.06 * (high - low) or 1.0
     return low - margin, high + margin

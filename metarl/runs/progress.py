@@ -1,4 +1,4 @@
-"""What the user sees while a run trains: a live table on a terminal, plain lines elsewhere."""
+"""Shows a run's progress: a live table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,62 +15,46 @@ from rich.text import Text
 from metarl.runs.measures import decimals
 
 ROWS = 12
-"""Iterations that the live table shows."""
+"""Number of iterations in the live table."""
 RECENT = 20
-"""Iterations whose mean wall time the estimate of the end is made from."""
+"""Number of recent iterations whose mean wall time gives the ETA."""
 LEAST_NEEDED = (
     "update", "sampling", "steps/s", "tasks/s", "backtracks", "success", "env steps", "tasks", "kl",
 )  # fmt: skip
-"""Columns that leave a narrow table, in this order."""
+"""Columns that a narrow table omits, in this order."""
 
 
 class Progress:
-    """Shows `metrics.jsonl`'s rows as they come."""
+    """Shows rows of metrics as they arrive."""
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
         self._console = console or Console()
         self._clock = clock
         self._live: Live | None = None
-        # Replaced, never changed in place: the table is also drawn by a thread of rich.
+        # Replaced, never changed in place, because a thread of rich reads it too.
         self._shown: list[tuple[int, dict[str, str]]] = []
         self._seconds: list[float] = []
 
-    def start(
-        self,
-        title: str,
-        iterations: int,
-        done: int = 0,
-        env_steps: int = 0,
-        facts: str = "",
-        tasks: int = 0,
-    ) -> None:
-        """Shows the run at once, before its first iteration.
+    def start(self, iterations: int, done: int = 0, used: int = 0, facts: str = "") -> None:
+        """Shows the run before its first iteration, number `done` + 1 of `iterations`.
 
-        Args:
-            title: e.g. the preset and the run directory.
-            iterations: how many there will be in all.
-            done: how many were done before: what a resumed run starts from.
-            env_steps: environment steps used before.
-            facts: e.g. threads, simulations and steps/s.
-            tasks: learned from before, where a run counts those in place of environment steps.
+        `used` counts the environment steps or tasks before it; `facts` is a line to show.
         """
-        self._iterations, self._done, self._used = iterations, done, env_steps or tasks
+        self._iterations, self._done, self._used = iterations, done, used
         self._last = self._clock()
-        if title:
-            self.note(title)
         if facts:
             self.note(facts)
         if done:
             self.note(f"continuing after iteration {done} of {iterations}")
         if self._console.is_terminal and not self._console.is_dumb_terminal:
-            # Once a second: a shown clock proves life, and two cores have better to do.
+            # One refresh a second shows that the run is alive and costs little.
             self._live = Live(
                 get_renderable=self._screen, console=self._console, refresh_per_second=1
             )
             self._live.start()
 
     def update(self, iteration: int, metrics: Mapping[str, float]) -> None:
-        """Shows one iteration that has just ended."""
+        """Shows the iteration that just ended."""
         now = self._clock()
         seconds, self._last = now - self._last, now
         self._seconds = [*self._seconds, seconds][-RECENT:]
@@ -86,12 +70,12 @@ class Progress:
             self.note("  ".join([head, *(f"{name} {value}" for name, value in row.items()), tail]))
 
     def note(self, message: str) -> None:
-        """Shows a line of its own, e.g. a checkpoint or an iteration that was thrown away."""
+        """Shows a message on its own line, e.g. a checkpoint or a discarded iteration."""
         self._console.print(message, soft_wrap=True, markup=False, highlight=False, emoji=False)
         self._console.file.flush()
 
     def close(self) -> None:
-        """Leaves the last table on the screen. Again does nothing."""
+        """Stops the live table, which stays on the screen; a second call does nothing."""
         if self._live:
             self._live.stop()
             self._live = None
@@ -123,7 +107,7 @@ class Progress:
 
 
 def fitting(lines: list[dict[str, str]], width: int) -> list[dict[str, str]]:
-    """The lines without the columns, least needed first, that `width` characters lack room for."""
+    """Removes columns, least needed first, until the lines fit into `width` characters."""
 
     def needed() -> int:
         columns = {name: [name, *(line.get(name, "") for line in lines)] for name in lines[-1]}
@@ -137,7 +121,7 @@ def fitting(lines: list[dict[str, str]], width: int) -> list[dict[str, str]]:
 
 
 def cells(metrics: Mapping[str, float], per_s: float) -> dict[str, str]:
-    """A row as the user reads it: column -> text, in order; what was not measured is left out.
+    """Formats a row of metrics as column -> text, in order; missing metrics are left out.
 
     Args:
         per_s: environment steps, or tasks, per second.
@@ -160,12 +144,12 @@ def cells(metrics: Mapping[str, float], per_s: float) -> dict[str, str]:
 
 
 def _counted(metrics: Mapping[str, float]) -> str:
-    """What measures a run's length: a few-shot one has no environment."""
+    """Returns the key that counts a run's experience; few-shot runs count tasks."""
     return "tasks" if "tasks" in metrics else "env_steps"
 
 
 def _by_step(metrics: Mapping[str, float], kind: str) -> list[float]:
-    """The values of kind/step0, kind/step1, ..."""
+    """Returns the values of kind/step0, kind/step1, ..."""
     values: list[float] = []
     while f"{kind}/step{len(values)}" in metrics:
         values.append(metrics[f"{kind}/step{len(values)}"])
@@ -173,7 +157,7 @@ def _by_step(metrics: Mapping[str, float], kind: str) -> list[float]:
 
 
 def _arrows(values: list[str]) -> str:
-    """Before -> after each step; of many, the first two and the last."""
+    """Joins the values of all steps by arrows; of more than four, the first two and the last."""
     return " -> ".join(values if len(values) <= 4 else [*values[:2], "...", values[-1]])
 
 
@@ -189,7 +173,7 @@ def _value(kind: str, value: float) -> str:
 
 
 def short(number: float) -> str:
-    """A count in at most five characters: 950, 31.2k, 152M."""
+    """Formats a count in at most five characters: 950, 31.2k, 152M."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             digits = max(0, 2 - int(math.log10(abs(number) / size)))
@@ -198,7 +182,7 @@ def short(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds: 1:02:11, 4:07."""
+    """Formats seconds as hours, minutes and seconds: 1:02:11, 4:07."""
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

@@ -1,4 +1,4 @@
-"""report.html: a run in one file that can be mailed; no script, nothing fetched."""
+"""Writes report.html, a run in a single file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from metarl.runs.training_plot import training_figure
 
 
 def write_report(run_dir: Path, published: Published | None = None) -> Path:
-    """Writes RUN_DIR/report.html from what lies in the run's folder, and says where it is.
+    """Writes RUN_DIR/report.html from the files in the run's folder, and returns its path.
 
     Args:
-        published: figures of others for the run's task distribution and horizon.
+        published: published figures for the run's task distribution and horizon.
 
     Raises:
-        UserError: for a folder that is no run, and a file in it that cannot be read.
+        UserError: if the folder is no run, or one of its files can't be read.
     """
     run = existing(run_dir)
     splits = [run.evaluation_of(split).adaptation_json for split in ("test", "train")]
@@ -69,16 +69,16 @@ def render(
     besides: Sequence[Adaptation] = (),
     predictions: Mapping[str, bytes] | None = None,
 ) -> str:
-    """The page. A run that has not trained or been evaluated yet lacks those parts.
+    """Returns the page; it leaves out training or evaluation if there was none yet.
 
     Args:
         config: the text of config.yaml.
-        rows: of metrics.jsonl.
+        rows: rows of metrics.jsonl.
         besides: evaluations of other splits.
-        predictions: by split, the picture of a few-shot learner's predictions.
+        predictions: split -> the picture of a few-shot learner's predictions.
     """
     evaluated = [adaptation, *besides] if adaptation else []
-    # Everything is escaped: names and settings are a user's, and a page may be passed on.
+    # Everything is escaped, since names and settings come from users and pages are shared.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
     return pages.from_string(template).render(
@@ -98,24 +98,24 @@ def render(
 
 
 class Section(NamedTuple):
-    """One evaluation as the page shows it."""
+    """One evaluation on the page."""
 
     adaptation: Adaptation
     png: str
     headings: list[str]
     rows: list[list[str]]
     success_png: str
-    """Success by class; empty where tasks are of none, and so are the next two."""
+    """Success by class; like the next two, empty where tasks have no classes."""
     class_headings: list[str]
     class_rows: list[list[str]]
     predictions_png: str
-    """Empty where none was made."""
+    """Picture of predictions; empty if there is none."""
 
 
 def _section(
     adaptation: Adaptation, published: Published | None, predictions: bytes | None
 ) -> Section:
-    published = published if adaptation.split == "test" else None  # those are of held-out tasks
+    published = published if adaptation.split == "test" else None  # only for held-out tasks
     picture = _drawn(adaptation_figure(adaptation, published))
     predicted = _embedded(predictions) if predictions else ""
     shown = (adaptation, picture, *table(curves(adaptation, published)))
@@ -136,7 +136,7 @@ def _embedded(png: bytes) -> str:
 def _facts(
     rows: Sequence[Mapping[str, float]], adaptation: Adaptation | None
 ) -> list[tuple[str, str]]:
-    """What one wants to know first: label and value."""
+    """Returns the key facts of a run, as label and value."""
     facts = []
     if adaptation:
         mean, measure = adaptation.outcome.summary().mean, adaptation.measure
@@ -161,12 +161,12 @@ def _facts(
 
 
 def _few_shot(rows: Sequence[Mapping[str, float]]) -> bool:
-    """Such a run counts tasks, and has no environment."""
+    """Whether the run is a few-shot run, whose metrics count tasks."""
     return bool(rows) and "tasks" in rows[-1]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Nested objects as dotted keys."""
+    """Flattens nested mappings to dotted keys and values."""
     flat = []
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""Figures over tasks: what stands in a table and around a curve.
+"""Statistics over tasks, for tables and curves.
 
-Values are [K, ...]: one per held-out task, whatever axes follow. A task is the unit: its
-episodes are averaged first, since those of one task say nothing about another.
+Values are [K, ...]: one per held-out task, with any further axes. The task is the unit of
+sampling, so a task's episodes are averaged first: they are not independent of one another.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 RESAMPLES = 5000
-"""Bootstrap samples: the ends of a 95% interval then move by some 2% of its width."""
+"""Number of bootstrap samples; another seed then moves a 95% interval by about 2% of its width."""
 
 
 class Summary(NamedTuple):
-    """Figures over tasks, one per adaptation step."""
+    """Statistics over tasks, one per adaptation step."""
 
     mean: np.ndarray  # [S]
     stderr: np.ndarray  # [S] of the mean
@@ -25,7 +25,7 @@ class Summary(NamedTuple):
 
 
 def summarise(values: np.ndarray, seed: int = 0) -> Summary:
-    """`values` [K, S, E], tasks x steps x episodes; equal values and seeds give equal figures."""
+    """Computes statistics of `values` [K, S, E]; equal values and seeds give equal results."""
     by_task = values.mean(axis=-1, dtype=np.float64)
     interval = bootstrap_interval(by_task, mean, np.random.default_rng(seed))
     return Summary(
@@ -34,21 +34,21 @@ def summarise(values: np.ndarray, seed: int = 0) -> Summary:
 
 
 def mean(values: np.ndarray) -> np.ndarray:
-    """[K, ...] -> [...]."""
+    """Mean over tasks, [K, ...] -> [...]."""
     return values.mean(axis=0)
 
 
 def stderr(values: np.ndarray) -> np.ndarray:
-    """Standard error of the mean, [K, ...] -> [...]; NaN for one task, which shows no spread."""
+    """Standard error of the mean, [K, ...] -> [...]; NaN for a single task."""
     if len(values) < 2:
         return np.full(values.shape[1:], np.nan)
     return values.std(axis=0, ddof=1) / np.sqrt(len(values))
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean without the lowest and the highest quarter, [K, ...] -> [...].
+    """Mean without the lowest and the highest quarter of the tasks, [K, ...] -> [...].
 
-    As in arXiv:2108.13264: a quarter of K that is no whole number is rounded down.
+    arXiv:2108.13264. K / 4 is rounded down.
     """
     cut = len(values) // 4
     return np.sort(values, axis=0)[cut : len(values) - cut].mean(axis=0)
@@ -63,11 +63,11 @@ def bootstrap_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Percentile bootstrap interval over tasks, [K, ...] -> low [...] and high [...].
 
-    A resample draws whole tasks: what follows axis 0 stays together, so that intervals of
-    neighbouring adaptation steps are those of the same draws.
+    A resample draws whole tasks: the other axes stay together, so the intervals of all adaptation
+    steps come from the same draws.
 
     Args:
-        statistic: from [K, ...] to [...].
+        statistic: function from [K, ...] to [...].
     """
     draws = _draws(len(values), rng, resamples)
     return percentile_interval(np.stack([statistic(values[draw]) for draw in draws]), level)
@@ -78,8 +78,7 @@ def resampled_means(
 ) -> np.ndarray:
     """Means of bootstrap samples of the tasks, [K, ...] -> [resamples, ...].
 
-    Where tasks fall into groups, the average of such means over the groups is a stratified
-    bootstrap sample.
+    The average of such means over groups of tasks is a stratified bootstrap sample.
     """
     return values[_draws(len(values), rng, resamples)].mean(axis=1)
 
@@ -87,7 +86,7 @@ def resampled_means(
 def percentile_interval(
     estimates: np.ndarray, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of estimates from bootstrap samples, [resamples, ...] -> low [...] and high [...]."""
+    """Interval of bootstrap estimates, [resamples, ...] -> low [...] and high [...]."""
     tail = (1 - level) / 2
     low, high = np.quantile(estimates, [tail, 1 - tail], axis=0)
     return low, high

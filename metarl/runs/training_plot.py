@@ -1,4 +1,4 @@
-"""training.png: what happened while a run trained."""
+"""Draws training.png, a run's metrics during training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from metarl.runs.error_axis import error_axis
 from metarl.runs.metrics import columns, smooth
 
 ROWS = (("return", "success"), ("kl", "line_search/backtracks"))
-"""What stands beside what; a metric that a run lacks leaves its room to its neighbour."""
+"""Rows of panels; a missing metric's panel leaves its space to its neighbour."""
 FEW_SHOT_ROWS = (("loss", "accuracy", "gradient_norm"),)
 LABELS = {
     "return": ("return", "mean undiscounted return"),
@@ -24,20 +24,20 @@ LABELS = {
     "kl": ("KL divergence of the meta-update", "nats"),
     "line_search/backtracks": ("line search", "backtracks"),
     "loss": ("loss", "mean query loss"),
-    "accuracy": ("accuracy", "query examples classified rightly"),
+    "accuracy": ("accuracy", "query examples classified correctly"),
     "gradient_norm": ("gradient of the meta-update", "norm"),
 }
-"""Metric -> title and axis label; the adaptation steps of one share a panel."""
+"""Metric -> title and axis label; all adaptation steps of a metric share a panel."""
 
 
 def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
-    """Return (and success) per adaptation step, KL and backtracks against environment steps.
-    Of a few-shot run loss (and accuracy) per step and the gradient's norm against tasks.
+    """Draws return and success per adaptation step, KL and backtracks against environment steps.
 
-    Bold lines are centred moving averages over a thirtieth of the run, faint ones the values.
+    For a few-shot run it draws loss and accuracy per step and the gradient's norm against tasks.
+    Bold lines are centred moving averages over 1/30 of the run, faint lines the values.
 
     Args:
-        rows: of metrics.jsonl, at least one.
+        rows: rows of metrics.jsonl, at least one.
     """
     table = columns(rows)
     few_shot = "tasks" in table
@@ -60,7 +60,7 @@ def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
 
 
 def _lines(table: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """A panel's lines by label: one per adaptation step, or the one that there is."""
+    """Returns a panel's lines by label: one per adaptation step, or a single one."""
     if name in table:
         return {"": table[name]}
     lines = {}
@@ -84,14 +84,14 @@ def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray
 
 
 def _legend(figure: Figure) -> None:
-    """Of the adaptation steps, once: their colours are the same in every panel."""
+    """Adds one legend of the adaptation steps, whose colours are the same in all panels."""
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside upper right", ncols=min(6, len(labels)))
 
 
 def _shades(count: int) -> list:
-    """From light, before adaptation, to dark: later steps stand out."""
+    """Returns colours from light, before adaptation, to dark, for the last step."""
     if count == 1:
         return [look.BLUE]
     if count == 2:

@@ -1,4 +1,4 @@
-"""Whole episodes of K tasks, all stepped together."""
+"""Collection of whole episodes of K tasks, all stepped together."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
 """obs [K, E, obs_dim], noise [K, E, n] -> actions [K, E, act_dim] and their distribution."""
 
 ActorOf = Callable[[slice], Actor]
-"""Some of every task's episodes -> who acts in them, from their first step on."""
+"""Slice of each task's episodes -> the actor for them, which starts at their first step."""
 
 
 def memoryless(act: Act) -> ActorOf:
-    """Actors that look at nothing but what is observed now."""
+    """Returns actors that read the current obs only, by `act`."""
 
     def actor(
         obs: Tensor, rewards: Tensor | None, noise: Tensor
@@ -33,18 +33,18 @@ def memoryless(act: Act) -> ActorOf:
 
 
 Fault = Callable[[int, int, int, str, object], EnvFaultError]
-"""Task, episode, step, field and value -> the error that names them."""
+"""Maps task, episode, step, field and value to the error that names them."""
 
 
 class Draws(NamedTuple):
-    """All chance in K x E episodes, drawn before they begin."""
+    """Random numbers of K x E episodes, drawn before they begin."""
 
     reset_seeds: np.ndarray  # [K, E] uint64
     noise: Tensor  # [T, K, E, n]
 
 
 def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int) -> Draws:
-    """The draws that belong to `key` = (seed, counters...); see `metarl.keys`."""
+    """Returns the draws for `key` = (seed, counters...); `noise` is (kind, numbers an action)."""
     kind, width = noise
     seed, *counters = key
     values = np.empty((num_tasks, episodes, spec.horizon, width), np.float32)
@@ -65,22 +65,22 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
 def draw_no_noise(
     spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int
 ) -> Draws:
-    """Draws under which a policy takes its likeliest action: the mean, or the largest logit's."""
+    """Returns draws with zero noise: a policy then takes its mode, the likeliest action."""
     seed, *counters = key
     seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
     return Draws(seeds, torch.zeros(spec.horizon, num_tasks, episodes, noise[1]))
 
 
 class EpisodeBuffer(NamedTuple):
-    """What K x E environments answered, step by step; numpy, filled as the steps come in."""
+    """Arrays that hold the steps of K x E environments as they arrive."""
 
-    obs: np.ndarray  # [K, T, E, obs_dim], zero beyond an episode's end
-    rewards: np.ndarray  # [K, T, E], and so the next three
-    terminated: np.ndarray
-    truncated: np.ndarray
-    mask: np.ndarray
+    obs: np.ndarray  # [K, T, E, obs_dim], zero after an episode's end
+    rewards: np.ndarray  # [K, T, E], zero after an episode's end
+    terminated: np.ndarray  # [K, T, E]
+    truncated: np.ndarray  # [K, T, E]
+    mask: np.ndarray  # [K, T, E], False after an episode's end
     final_obs: np.ndarray  # [K, E, obs_dim]
-    solved_at: np.ndarray  # [K, E]
+    solved_at: np.ndarray  # [K, E] first solved step, from 1; 0 for none
 
     @staticmethod
     def zeros(spec: EnvSpec, num_tasks: int, num_steps: int, episodes: int) -> EpisodeBuffer:
@@ -96,13 +96,13 @@ class EpisodeBuffer(NamedTuple):
         )
 
     def of(self, episodes: slice) -> EpisodeBuffer:
-        """Views of some episodes."""
+        """Returns views of some episodes."""
         timed = [x[:, :, episodes] for x in self[:5]]
         return EpisodeBuffer._make([*timed, *(x[:, episodes] for x in self[5:])])
 
 
 class Playing:
-    """The episodes of one part on their way."""
+    """Plays the episodes of one part and writes their steps to `buffer`."""
 
     def __init__(
         self,
@@ -121,17 +121,17 @@ class Playing:
         self.actions: list[Tensor] = []
         self.distributions: list[ActionDistribution] = []
         self.going_on = True
-        """Whether any of the episodes has not ended."""
+        """Whether at least one episode has not ended."""
 
     def begin(self) -> None:
-        """Takes up the first observations and sends the first actions."""
+        """Receives the first obs and sends the first actions."""
         obs = self.part.first_obs()
         if not self.part.checked:
             self._check_finite("observation", obs, 0)
         self._send(obs, None)
 
     def advance(self) -> None:
-        """Takes up a step and, unless it was the last one, sends the next actions."""
+        """Receives a step and sends the next actions, unless it was the last step."""
         if not self.going_on:
             return
         t, alive, buffer = len(self.actions) - 1, self._alive, self._buffer
@@ -151,13 +151,13 @@ class Playing:
             alive &= ~ends
             self._ended, self.going_on = True, bool(alive.any())
         if t + 1 < len(self._noise) and self.going_on:
-            # What lies beyond an episode's end may be anything, nan too: nobody is to see it.
-            living = alive[..., None]
-            seen = np.where(living, step.obs, np.float32(0.0)) if self._ended else step.obs
-            self._send(seen, buffer.rewards[:, t])
+            # After an episode's end its obs may be anything, nan included: the policy gets zeros.
+            running = alive[..., None]
+            obs = np.where(running, step.obs, np.float32(0.0)) if self._ended else step.obs
+            self._send(obs, buffer.rewards[:, t])
 
     def _check_finite(self, field: str, values: np.ndarray, step: int) -> None:
-        """What a living episode is told must be numbers, or the policy would take the blame."""
+        """Raises the fault for a value that is not finite, before it can reach the policy."""
         if np.isfinite(values).all():
             return
         wrong = ~np.isfinite(values).reshape(*self._alive.shape, -1).all(axis=-1) & self._alive
@@ -168,19 +168,19 @@ class Playing:
             raise self._fault(k, e + self.part.episodes.start, step, field, value)
 
     def _send(self, obs: np.ndarray, rewards: np.ndarray | None) -> None:
-        """`rewards` [K, e] of the step that led to `obs`."""
+        """Sends the actions for `obs`; `rewards` [K, e] are those of the step that led to it."""
         t = len(self.actions)
         self._buffer.obs[:, t] = obs
-        earned = None if rewards is None else torch.from_numpy(rewards).to(self._device)
+        on_device = None if rewards is None else torch.from_numpy(rewards).to(self._device)
         seen = torch.from_numpy(obs).to(self._device)
-        action, distribution = self._actor(seen, earned, self._noise[t])
+        action, distribution = self._actor(seen, on_device, self._noise[t])
         self.part.send(action.cpu().numpy())
         self.actions.append(action)
         self.distributions.append(distribution)
 
 
-class Whole:
-    """A BatchedEnv as the only part of itself."""
+class SinglePart:
+    """A BatchedEnv that has no parts, as one Part with all episodes."""
 
     checked = False
 
@@ -209,10 +209,10 @@ def collect(
     device: torch.device,
     tasks: Sequence[Task] = (),
 ) -> Trajectories:
-    """One episode in each of the K x E environments. Errors name one of `tasks`.
+    """Collects one episode in each of the K x E environments; errors name one of `tasks`.
 
-    T is the horizon, or the longest episode's length where all ended before it. Where the
-    environment has parts, the steps of one are under way while an actor is at another.
+    T is the length of the longest episode, at most the horizon. If the environment has parts, one
+    part steps while the policy acts in another.
 
     Raises:
         EnvFaultError: for an observation or a reward that is not finite.
@@ -225,7 +225,7 @@ def collect(
     noise = draws.noise.to(device)
     num_steps, num_tasks, episodes, _ = noise.shape
     buffer = EpisodeBuffer.zeros(spec, num_tasks, num_steps, episodes)
-    parts: Sequence[Part] = getattr(env, "parts", None) or [Whole(env, episodes)]
+    parts: Sequence[Part] = getattr(env, "parts", None) or [SinglePart(env, episodes)]
     plays = [
         Playing(
             part,
@@ -251,27 +251,27 @@ def collect(
     obs, rewards, terminated, truncated, mask = timed
     return Trajectories(
         obs,
-        torch.cat([torch.stack(_lasting(x.actions, used), dim=1) for x in plays], dim=2),
+        torch.cat([torch.stack(_extended(x.actions, used), dim=1) for x in plays], dim=2),
         rewards,
         terminated,
         truncated,
         mask,
         torch.from_numpy(buffer.final_obs).to(device),
         torch.from_numpy(buffer.solved_at).to(device),
-        _joined([_over_time(_lasting(x.distributions, used), num_tasks) for x in plays], parts),
+        _joined([_over_time(_extended(x.distributions, used), num_tasks) for x in plays], parts),
     )
 
 
 Item = TypeVar("Item")
 
 
-def _lasting(items: list[Item], length: int) -> list[Item]:
-    """The last one again and again where a part's episodes all ended before another's."""
+def _extended(items: list[Item], length: int) -> list[Item]:
+    """Repeats the last item up to `length`, for a part whose episodes all ended early."""
     return items + items[-1:] * (length - len(items))
 
 
 def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistribution:
-    """The distributions of T steps as one, [K, T, E, ...]; what all tasks share, expanded."""
+    """Stacks the distributions of T steps, [K, T, E, ...]; expands parameters shared by tasks."""
     fields = []
     for parts in zip(*steps, strict=True):
         field = torch.stack(parts, dim=min(1, parts[0].dim() - 1))
@@ -283,7 +283,7 @@ def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistrib
 
 
 def _joined(of_parts: list[ActionDistribution], parts: Sequence[Part]) -> ActionDistribution:
-    """The distributions of all parts side by side, [K, T, E, ...]."""
+    """Concatenates the distributions of all parts along E, [K, T, E, ...]."""
     if len(of_parts) == 1:
         return of_parts[0]
     fields = []
@@ -298,5 +298,5 @@ def _joined(of_parts: list[ActionDistribution], parts: Sequence[Part]) -> Action
 
 
 def returns_of(trajectories: Trajectories) -> Tensor:
-    """The undiscounted return of each episode, [K, E]."""
+    """Returns each episode's undiscounted return, [K, E]."""
     return (trajectories.rewards * trajectories.mask).sum(1)

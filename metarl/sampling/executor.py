@@ -1,4 +1,4 @@
-"""Who plays the rows: this process here, worker processes in processes.py."""
+"""Interface of what plays the rows, and its version in this process (see processes.py)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from metarl.types import Task
 
 
 class Executor(Protocol):
-    """Whoever plays the rows. Orders to a part are answered when it is finished."""
+    """Plays the rows. A reset or step of a part is complete when `finish` returns."""
 
     rows: Rows
 
     def set_tasks(self, tasks: Sequence[Task], payloads: Sequence[Any]) -> None:
-        """A task for each row, and the payload that travels to whoever plays it."""
+        """Sets the task of each row; `payloads` are what is sent to its player."""
         ...
 
     def reset(self, part: int, seeds: np.ndarray) -> None: ...
@@ -27,7 +27,7 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """No workers: every order is carried out at once."""
+    """Plays all rows in this process; every call completes at once."""
 
     def __init__(self, factory: ShareFactory, plan: Plan):
         self.rows = Rows.in_memory(plan, 1, bytearray(Rows.bytes_for(plan, 1)))

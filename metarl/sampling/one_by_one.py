@@ -1,4 +1,4 @@
-"""Rows whose environments step one at a time, each a Python object of its own."""
+"""Rows whose environments are Python objects that step one at a time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from metarl.sampling.rows import Rows, Share, faults_of, placed
 from metarl.types import Task
 
 RowStep = tuple[np.ndarray, float, bool, bool, bool]
-"""What a step of one environment gives: obs [obs_dim], reward, terminated, truncated, success."""
+"""Result of one environment's step: obs [obs_dim], reward, terminated, truncated, success."""
 
 
 class RowEnv(Protocol):
-    """One environment, by turns in different tasks."""
+    """One environment that can change its task."""
 
     def set_task(self, task: Task) -> None: ...
     def reset(self, seed: int) -> np.ndarray: ...
@@ -24,13 +24,13 @@ class RowEnv(Protocol):
 
 
 class RowFactory:
-    """Makes the rows: the ShareFactory of environments that step one at a time."""
+    """ShareFactory of environments that step one at a time."""
 
     def make(self) -> RowEnv:
         raise NotImplementedError
 
     def decode(self, actions: np.ndarray) -> Sequence[Any] | np.ndarray:
-        """Actions [n, act_dim] of n rows as their environments take them."""
+        """Converts actions [n, act_dim] of n rows to what their environments take."""
         raise NotImplementedError
 
     def share(self, rows: Rows, parts: Sequence[slice], worker: int) -> OneByOne:
@@ -38,7 +38,7 @@ class RowFactory:
 
 
 class OneByOne(Share):
-    """The Share that steps row after row."""
+    """Share that steps its rows one after another."""
 
     def __init__(self, factory: RowFactory, rows: Rows, parts: Sequence[slice], worker: int):
         super().__init__(rows, parts, worker)

@@ -1,9 +1,9 @@
-"""K x E environments whose rows are shared out over worker processes.
+"""K x E environments whose rows are distributed over worker processes.
 
-The episodes of every task are halved into two parts: while the policy thinks about one, the
-workers step the other. (Where a worker steps its rows together, as arrays, they stay whole.) How
-many workers there are decides only who steps which row, and an environment sees nothing but its
-seed and its actions, so no result depends on it.
+The episodes of every task are halved into two parts: the workers step one part while the policy
+acts in the other. Environments that step as arrays stay in one part. The number of workers decides
+only which process steps a row. An environment depends only on its seed and its actions, so no
+result depends on that number.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metarl.types import EnvSpec, StepResult, Task, Workers
 
 
 class Pool:
-    """The BatchedEnv of environments that run in Python."""
+    """BatchedEnv of environments that run in Python."""
 
     def __init__(
         self,
@@ -34,15 +34,15 @@ class Pool:
         terms: tuple[str, ...] = (),
         together: bool = False,
     ):
-        """
+        """Starts the worker processes, or none if this process can play all rows.
+
         Args:
-            payload_of: what travels of a task to whoever plays it; by itself the task.
-            terms: names of what the factory's shares write to `Rows.terms`.
-            together: a share steps its rows as arrays: they are not halved, and this process
-                plays a share as well as the workers.
+            payload_of: task -> what is sent to its player; by default the task itself.
+            terms: names of the numbers that the factory's shares write to `Rows.terms`.
+            together: whether shares step rows as arrays, in one part; this process plays one too.
         """
         self.idle_while_acting = together
-        """Whether all cores are the policy's while it acts."""
+        """Whether no environment steps while the policy acts, so that it may use all cores."""
         plan = Plan.whole if together else Plan.halved
         self.plan, self._payload_of = plan(spec, num_tasks, episodes, terms), payload_of
         count = min(workers.count, self.plan.size)
@@ -80,7 +80,7 @@ class Pool:
 
     @property
     def info(self) -> dict[str, np.ndarray]:
-        """The plan's terms as the last step left them, each [K, E]."""
+        """Values of the plan's terms after the last step, each [K, E]."""
         terms, shape = self.executor.rows.terms, (self.plan.num_tasks, -1)
         return {
             name: np.concatenate([terms[x, i].reshape(shape) for x in self.plan.parts], axis=1)
@@ -91,8 +91,8 @@ class Pool:
         self.executor.close()
 
     def bad_action(self, actions: np.ndarray, first: int, step: int) -> FloatingPointError:
-        """The error for actions [K, e, act_dim], of episodes from `first` on, with one that is no
-        number: the policy is to blame, not what the environment makes of it."""
+        """Returns the error, a fault of the policy, for actions [K, e, act_dim] that are not all
+        finite. `first` is the index of their first episode."""
         k, e = np.argwhere(~np.isfinite(actions).all(axis=-1))[0].tolist()
         return FloatingPointError(
             f"{self.plan.spec.name}: action {actions[k, e]} of the policy, task "
@@ -100,7 +100,7 @@ class Pool:
         )
 
     def fault(self, error: RowError) -> EnvFaultError | DivergedError:
-        """A row's error as one that names its task and episode."""
+        """Converts a row's error to one that names its task and episode."""
         k, e = self.plan.place(error.row)
         if error.field == DIVERGED:
             return DivergedError(self.plan.spec.name, self._tasks[k], e, error.step)
@@ -110,7 +110,7 @@ class Pool:
 
 
 class PoolPart:
-    """Some episodes of every task: started and awaited apart from the others."""
+    """Part with some episodes of every task, started and awaited apart from the other parts."""
 
     checked = True
 
@@ -120,7 +120,7 @@ class PoolPart:
         shape = (pool.plan.num_tasks, self.episodes.stop - self.episodes.start)
         rows = pool.executor.rows
         found = (rows.obs, rows.rewards, rows.terminated, rows.truncated, rows.success)
-        # Views: every step is written to the same place.
+        # These are views: every step is written to the same memory.
         self._step = StepResult(*(x[where].reshape(*shape, *x.shape[1:]) for x in found))
         self._steps = 0
 

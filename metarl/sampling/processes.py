@@ -1,7 +1,7 @@
-"""Worker processes that play the rows, and are replaced when they are lost.
+"""Worker processes that play the rows and are replaced when they die or hang.
 
-A worker that dies or hangs leaves nothing behind that counts: a new one plays its rows again from
-their seeds and actions, and goes on.
+A new worker replays the lost worker's rows from their seeds and actions, then goes on. No result
+depends on the loss.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ TASKS = "tasks"
 WINDOW = 100
 """Meta-batches within which `Workers.max_failures` are allowed."""
 PATIENCE_S = 5.0
-"""How long workers may take to close their environments."""
+"""Seconds that workers may take to close their environments."""
 
 
 class WorkerWarning(UserWarning):
-    """A worker was replaced, or its share could not be done again exactly."""
+    """Says that a worker was replaced, or that its replay gave other observations."""
 
 
 class Processes:
-    """A Executor of worker processes, each with neighbouring rows of every part.
+    """Executor of worker processes, each with neighbouring rows of every part.
 
-    With `together` this process is one of them: it plays the last share itself, instead of waiting
-    on a core that a worker could use; and the shares are cut anew with every meta-batch, so that
-    none is waited for long.
+    With `together` this process plays the last share itself, so that its core does not idle. The
+    shares are then divided anew for every meta-batch, by the time that they took, so that all end
+    at about the same time.
     """
 
     def __init__(self, factory: ShareFactory, plan: Plan, workers: Workers, together: bool = False):
@@ -59,16 +59,16 @@ class Processes:
         self._tasks: Sequence[Task] = ()
         self._payloads: Sequence[Any] = ()
         self._history: list[list[np.ndarray] | None] = [None] * len(plan.parts)
-        """Actions of each part since its reset; None before the first."""
+        """Actions of each part since its reset; None before its first reset."""
         self._seen = self.rows.obs.copy()
-        """What the policy has seen last."""
+        """Last obs that the policy received."""
         self._beats = self.rows.pulse[:, 0].copy()
-        """The workers' pulses when they were given their tasks."""
+        """Pulse of each worker when the tasks were set."""
         self._meta_batches = 0
         self._ready = False
         """Whether all workers have the tasks."""
         self._lost: deque[int] = deque()
-        """Meta-batches in which workers were lost, within the window."""
+        """Meta-batches within the last WINDOW in which a worker was lost."""
         self._workers: list[Worker] = []
         self._own: Share | None = None
         try:
@@ -103,23 +103,23 @@ class Processes:
         self._ready = True
 
     def _balanced(self) -> list[slice]:
-        """Shares of the only part, by the time that the last ones took."""
+        """Divides the single part into shares of equal time, by the last meta-batch's times."""
         before = [share.start for (share,) in self._shares] + [self._plan.size]
         busy = self.rows.pulse[:, BUSY].astype(np.float64)
         if not busy.all():
             return [share for (share,) in self._shares]
         due = np.linspace(0.0, busy.sum(), len(busy) + 1)
         edges = np.interp(due, np.concatenate([[0.0], busy.cumsum()]), before).round().astype(int)
-        # At least a row for each.
+        # Each share keeps at least one row.
         places = np.arange(len(edges))
         edges = np.maximum.accumulate(edges - places) + places
         edges = np.minimum(edges, self._plan.size - places[::-1])
         return [slice(start, stop) for start, stop in pairwise(edges.tolist())]
 
     def _drain(self) -> None:
-        """Awaits what episodes that were given up have under way; their errors are nobody's.
+        """Awaits the outstanding answers of abandoned episodes and ignores their errors.
 
-        What is sent to an idle worker does not add to what fills the pipe to one that hangs.
+        Messages to a worker that hangs would otherwise pile up and fill its pipe.
         """
         for index in range(len(self._workers)):
             while waiting := self._workers[index].waiting:
@@ -129,7 +129,7 @@ class Processes:
                     self._settle(index, waiting[-1])
 
     def _settle(self, index: int, label: Any) -> None:
-        """Awaits a worker's answers up to the last `label`, whatever they are."""
+        """Awaits a worker's answers up to the last `label` and ignores its row errors."""
         while label in self._workers[index].waiting:
             with contextlib.suppress(RowError):
                 self._finish(index, label)
@@ -174,12 +174,12 @@ class Processes:
                 self._replace(index, str(lost))
 
     def _replace(self, index: int, how: str) -> None:
-        """A new worker in the place of a lost one, that plays its rows up to where they were."""
+        """Replaces a lost worker by a new one that replays its rows to the same step."""
         started, waiting = time.perf_counter(), set(self._workers[index].waiting)
         while True:
             what = f"{self._plan.spec.name}: worker {index} {how}{self._where(index)}"
             if START in self._workers[index].waiting and how.startswith("exited"):
-                raise WorkersFailedError(what)  # its own doing, which the next would repeat
+                raise WorkersFailedError(what)  # it exited while loading; a new one would too
             self._workers[index].end()
             if how != INTERRUPTED:
                 self._count_loss(what)
@@ -189,17 +189,17 @@ class Processes:
                 break
             except WorkerLostError as lost:
                 how = str(lost)
-                warnings.warn(f"{what}; its successor was lost too", WorkerWarning, stacklevel=3)
+                warnings.warn(f"{what}; its replacement was lost too", WorkerWarning, stacklevel=3)
         seconds = time.perf_counter() - started
         warnings.warn(
-            f"{what}; it was replaced and its share done again in {seconds:.1f} s",
+            f"{what}; it was replaced and its share replayed in {seconds:.1f} s",
             WorkerWarning,
             stacklevel=2,
         )
 
     def _play_again(self, worker: Worker, index: int, waiting: set[Any]) -> None:
-        """Tasks, seeds and actions as the lost worker had them. Each is awaited: a long message
-        to a worker that hangs would fill the pipe, and then nobody looks at the time."""
+        """Sends a new worker the lost one's tasks, seeds and actions. Awaits each answer, because
+        a full pipe to a worker that hangs would block before its timeout is checked."""
         worker.finish(START)
         worker.send(TASKS, "set_tasks", self._tasks_of(index))
         worker.finish(TASKS)
@@ -237,22 +237,22 @@ class Processes:
             self._lost.popleft()
         if len(self._lost) > self._settings.max_failures:
             raise WorkersFailedError(
-                f"{what}\nthat is {len(self._lost)} workers lost within {WINDOW} iterations; see "
-                "what that environment does there, or --worker-timeout if it is slow"
+                f"{what}\n{len(self._lost)} workers lost within {WINDOW} iterations; check the "
+                "environment at that step, or raise --worker-timeout if it is slow"
             )
 
     def _check_repeated(self, share: slice) -> None:
-        """What the policy has seen must come again, or its actions belong to other states."""
+        """Warns if a replay ends in other obs than the policy acted on."""
         if not np.array_equal(self.rows.obs[share], self._seen[share]):
             warnings.warn(
-                f"{self._plan.spec.name}: the same seeds and actions led elsewhere when they "
-                "were played again; `python -m metarl.check_env` tells more",
+                f"{self._plan.spec.name}: the same seeds and actions gave other observations "
+                "when they were replayed; `python -m metarl.check_env` tells more",
                 WorkerWarning,
                 stacklevel=4,
             )
 
     def close(self) -> None:
-        """Ends every worker, those that hang too."""
+        """Ends every worker, by force if it hangs."""
         for worker in self._workers:
             worker.ask_to_stop()
         deadline = time.monotonic() + PATIENCE_S
@@ -265,6 +265,6 @@ class Processes:
 
 
 def _nth(rows: slice, index: int, count: int) -> slice:
-    """The index-th of `count` nearly equal runs of rows."""
+    """Returns the index-th of `count` consecutive, nearly equal slices of `rows`."""
     size = rows.stop - rows.start
     return slice(rows.start + size * index // count, rows.start + size * (index + 1) // count)

@@ -1,7 +1,7 @@
-"""Environments as rows of arrays: what a worker plays, in its own process or in this one.
+"""Environments as rows of arrays, which this process or a worker process plays.
 
-N = K x E environments are rows of a few arrays, in an order that gives each worker neighbouring
-rows. This module imports neither torch nor gymnasium: worker processes start with it.
+N = K x E environments are the rows of a few arrays. Each worker plays neighbouring rows. This
+module imports neither torch nor gymnasium, so that worker processes start fast.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 from metarl.types import EnvSpec
 
 BUSY = 2
-"""The place in a worker's pulse where shares that are played together count the nanoseconds of
-their steps since they were given their tasks."""
+"""Index in a worker's pulse of the nanoseconds that its steps took since its tasks were set; only
+shares that step as arrays write it."""
 DIVERGED = "simulation"
-"""The field of a RowError that says that a simulation became unstable, by nobody's fault."""
+"""`field` of a RowError for a simulation that became unstable, which is no fault of the code."""
 
 
 class RowError(Exception):
-    """What a RowEnv did wrong; where it happened is added by who knows."""
+    """A fault of an environment; `row` and `step` may be filled in later (see `placed`)."""
 
     def __init__(self, field: str, what: str, trace: str = "", row: int = 0, step: int = 0):
         super().__init__(field, what, trace, row, step)
@@ -32,41 +32,41 @@ class RowError(Exception):
 
 @contextmanager
 def faults_of(field: str) -> Iterator[None]:
-    """An exception in a user's code becomes a RowError with its traceback."""
+    """Turns an exception in a user's code into a RowError with its traceback."""
     try:
         yield
     except (RowError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # SystemExit too: an environment is not to stop a worker
+    except BaseException as error:  # SystemExit too: an environment must not stop a worker
         raise raised(field, error) from error
 
 
 def raised(field: str, error: BaseException) -> RowError:
-    """An exception as a RowError: its first line, and the traceback."""
+    """Returns an exception as a RowError with its first line and its traceback."""
     lines = str(error).splitlines()
-    said = f": {lines[0]:.200}" if lines else ""
+    message = f": {lines[0]:.200}" if lines else ""
     trace = "".join(traceback.format_exception(error))
-    return RowError(field, f"{field} raised {type(error).__name__}{said}", trace)
+    return RowError(field, f"{field} raised {type(error).__name__}{message}", trace)
 
 
 class Plan(NamedTuple):
-    """Which rows play which task and episode."""
+    """Assignment of tasks and episodes to rows."""
 
     spec: EnvSpec
     num_tasks: int
     episodes: tuple[slice, ...]
-    """Of every task, part by part."""
+    """Episodes of every task that each part holds."""
     terms: tuple[str, ...] = ()
-    """Names of further numbers that a step leaves, for who asks (`Pool.info`)."""
+    """Names of the extra numbers that a step reports (`Pool.info`)."""
 
     @staticmethod
     def whole(spec: EnvSpec, num_tasks: int, episodes: int, terms: tuple[str, ...] = ()) -> Plan:
-        """One part."""
+        """Returns a plan with one part."""
         return Plan(spec, num_tasks, (slice(0, episodes),), terms)
 
     @staticmethod
     def halved(spec: EnvSpec, num_tasks: int, episodes: int, terms: tuple[str, ...] = ()) -> Plan:
-        """Two parts, if every task has two episodes."""
+        """Returns a plan with two parts, or one part if tasks have a single episode."""
         half = -(-episodes // 2)
         parts = [slice(0, half), slice(half, episodes)]
         used = tuple(part for part in parts if part.start < episodes)
@@ -78,24 +78,24 @@ class Plan(NamedTuple):
 
     @property
     def parts(self) -> tuple[slice, ...]:
-        """The rows of each part, task after task."""
+        """Rows of each part, ordered by task."""
         return tuple(
             slice(self.num_tasks * part.start, self.num_tasks * part.stop) for part in self.episodes
         )
 
     def tasks_of_rows(self) -> list[int]:
-        """The task that each row plays."""
+        """Returns the index of each row's task."""
         return [self.place(row)[0] for row in range(self.size)]
 
     def place(self, row: int) -> tuple[int, int]:
-        """The task and the episode that a row plays."""
+        """Returns the indices of a row's task and episode."""
         part = next(part for part in self.episodes if row < self.num_tasks * part.stop)
         k, e = divmod(row - self.num_tasks * part.start, part.stop - part.start)
         return k, e + part.start
 
 
 class Rows(NamedTuple):
-    """The arrays of N environments; `obs` and what follows it are theirs to write."""
+    """Arrays of N environments; players read seeds and actions and write the others."""
 
     seeds: np.ndarray  # [N] uint64
     actions: np.ndarray  # [N, act_dim]
@@ -105,7 +105,7 @@ class Rows(NamedTuple):
     truncated: np.ndarray  # [N] bool
     success: np.ndarray  # [N] bool
     terms: np.ndarray  # [N, terms of the plan] float64
-    pulse: np.ndarray  # [workers, 8] int64: moves with each row that a worker does; its step
+    pulse: np.ndarray  # [workers, 8] int64: changes with each row that a worker steps; the step
 
     @staticmethod
     def bytes_for(plan: Plan, workers: int) -> int:
@@ -113,7 +113,7 @@ class Rows(NamedTuple):
 
     @staticmethod
     def in_memory(plan: Plan, workers: int, buffer: Any) -> Rows:
-        """The arrays in a buffer of `bytes_for` bytes, zero at first."""
+        """Returns the arrays as views of a zeroed buffer of `bytes_for` bytes."""
         arrays, at = [], 0
         for shape, dtype in _layout(plan, workers):
             count = int(np.prod(shape))
@@ -142,19 +142,19 @@ def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
 
 
 def _padded(size: int) -> int:
-    """Arrays begin at whole cache lines, and so does each worker's pulse, the busiest of them."""
+    """Rounds a size up to whole cache lines of 64 bytes, so that no two arrays share a line."""
     return -(-size // 64) * 64
 
 
 class Share:
-    """The rows of one worker, some of each part. How they are played is its kinds' business."""
+    """Rows of one worker, some of each part; subclasses define how they are played."""
 
     def __init__(self, rows: Rows, parts: Sequence[slice], worker: int):
         self.rows, self.parts = rows, parts
         self._pulse, self._beats = memoryview(rows.pulse[worker]), 0
 
     def set_tasks(self, tasks: Mapping[int, Any]) -> None:
-        """Row -> what it plays from its next reset on."""
+        """Sets rows' tasks, row -> payload, from their next reset on."""
         raise NotImplementedError
 
     def reset(self, part: int) -> None:
@@ -162,20 +162,20 @@ class Share:
         raise NotImplementedError
 
     def step(self, part: int) -> None:
-        """A step of each row of a part whose episode goes on; the others keep what they had."""
+        """Steps each row of a part whose episode has not ended; other rows keep their values."""
         raise NotImplementedError
 
     def close(self) -> None: ...
 
     def replay(self, part: int, history: Sequence[np.ndarray]) -> None:
-        """A part's episodes from their seeds and actions, [rows of the part, act_dim] a step."""
+        """Replays a part from its seeds and each step's actions, [rows of the part, act_dim]."""
         self.reset(part)
         for actions in history:
             self.rows.actions[self.parts[part]] = actions
             self.step(part)
 
     def _clear(self, where: slice) -> None:
-        """No reward, no end and no success yet."""
+        """Sets rewards, endings and success to zero."""
         rows = self.rows
         for array in (rows.rewards, rows.terminated, rows.truncated, rows.success):
             array[where] = 0
@@ -193,7 +193,7 @@ class Share:
 
     @contextmanager
     def _at(self, row: int, step: int) -> Iterator[None]:
-        """Says where this worker is, while it is there and when something fails."""
+        """Shows the row and the step in the pulse, and adds them to an error."""
         self._pulse[0], self._pulse[1] = self._next_beat() + row, step
         try:
             yield
@@ -201,18 +201,18 @@ class Share:
             raise placed(error, "environment", row, step) from None
 
     def _next_beat(self) -> int:
-        """Whatever row is done next, the pulse is another than before; modulo N it is the row."""
+        """Returns a multiple of N: pulse = beat + row always changes and gives the row modulo N."""
         self._beats += 1
         return self._beats * len(self.rows.seeds)
 
 
 class ShareFactory(Protocol):
-    """What plays an environment's rows; it travels to the worker processes."""
+    """Makes the shares of an environment; it is pickled to the worker processes."""
 
     def share(self, rows: Rows, parts: Sequence[slice], worker: int) -> Share: ...
 
 
 def placed(error: Exception, field: str, row: int, step: int) -> RowError:
-    """An error with the place where it happened."""
+    """Returns the error with the row and the step where it happened."""
     known = error if isinstance(error, RowError) else raised(field, error)
     return RowError(known.field, known.what, known.trace, row, step)

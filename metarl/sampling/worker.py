@@ -1,8 +1,7 @@
-"""A worker process: plays its rows of the shared arrays, command by command.
+"""A worker process, which plays its rows of the shared arrays on command.
 
-Processes are spawned, not forked: a fork would copy the parent's threads in whatever state they
-are. The shared memory has no name, so that nothing of it can be left behind, and the kernel
-frees it when the last process that maps it is gone.
+Processes are spawned, not forked, because a fork copies locks that the parent's threads hold. The
+shared memory has no name: the kernel frees it when the last process that maps it ends.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from metarl.types import Workers
 
 START = "start"
 INTERRUPTED = "was interrupted"
-"""How a worker was lost if nobody knows any more which of its answers were read."""
+"""Reason of a loss where Ctrl-C stopped an exchange, so that answers can't be matched any more."""
 MESSAGE = 0xFF
-"""A byte that says: a pickled message follows. Any other sent to a worker is the part to step,
-and any other answer says that all is well. Steps are frequent, and a pickle costs 10 us."""
+"""Byte that announces a pickled message. Any other byte sent to a worker is the part to step, and
+any other byte in an answer means success. Steps are frequent, and a pickle costs 10 us."""
 WATCH_S = 1.0
-"""How often a wait for an answer looks whether the worker still moves."""
+"""Seconds between two checks, while an answer is awaited, that the worker still moves."""
 ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -42,25 +41,25 @@ ONE_THREAD = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-"""Read by the numerical libraries when a worker loads them: workers are one for each core."""
+"""Variables that limit numerical libraries to one thread; there is already a worker a core."""
 
 _spawn = multiprocessing.get_context("spawn")
 
 
 class WorkerLostError(Exception):
-    """A worker died or hangs; the message says which."""
+    """A worker died or hangs, as the message says."""
 
 
 def shared_memory(size: int) -> Any:
-    """A buffer of `size` bytes that spawned processes see."""
+    """Returns a buffer of `size` bytes that spawned processes share."""
     return _spawn.RawArray(ctypes.c_byte, size)
 
 
 def portable(factory: ShareFactory) -> CloudpickleWrapper:
-    """The factory as it travels to a worker: functions of a script or a notebook go along.
+    """Wraps the factory for pickling by value, with functions of a script or a notebook.
 
     Raises:
-        UserError: for one that holds what cannot travel.
+        UserError: if it holds an object that cannot be pickled.
     """
     wrapped = CloudpickleWrapper(factory)  # pyright: ignore[reportArgumentType]
     try:
@@ -68,13 +67,13 @@ def portable(factory: ShareFactory) -> CloudpickleWrapper:
     except Exception as error:
         raise UserError(
             f"this environment cannot be sent to worker processes: {error}\n"
-            "build it within its constructor, or step it in this process: --workers 0"
+            "create that object in the environment's constructor, or use no workers: --workers 0"
         ) from error
     return wrapped
 
 
 class Worker:
-    """The parent's end of one worker process. What was sent is answered in that order."""
+    """The parent's end of one worker process; answers come in the order of the commands."""
 
     def __init__(
         self,
@@ -85,11 +84,11 @@ class Worker:
         share: Sequence[slice],
         workers: Workers,
     ):
-        """Worker `index`, to play the rows `share` of each part in the arrays in `memory`."""
+        """Starts worker `index`, which plays the rows `share` of each part in `memory`."""
         self._pulse = Rows.in_memory(plan, workers.count, memory).pulse[index]
         self._timeout_s = workers.timeout_s
         self.waiting: deque[Any] = deque()
-        """Labels of what is not answered yet."""
+        """Labels of the commands without an answer so far."""
         self._connection, theirs = _spawn.Pipe()
         self.process = _spawn.Process(
             target=_serve,
@@ -99,18 +98,18 @@ class Worker:
         )
         with _one_thread(), _undisturbed():
             self.process.start()
-        theirs.close()  # or this end would never hear that the worker is gone
+        theirs.close()  # or reading here would not end when the worker dies
         self._lost = ""
-        """How, if it is known before an answer is awaited."""
+        """Reason why the worker is lost, if known before an answer is awaited."""
         self._bell = self._connection.fileno()
         self._give_up_after(socket.SO_SNDTIMEO, workers.timeout_s)
         self._wake_every(min(WATCH_S, workers.timeout_s))
         self.send(START, "load", factory)
 
     def send(self, label: Any, command: str, *arguments: Any) -> None:
-        """Has the worker do something; `finish(label)` awaits it."""
+        """Sends the worker a command; `finish(label)` awaits its answer."""
         self.waiting.append(label)
-        # Where the worker is lost, `finish` will find out, and how.
+        # If the worker is lost, `finish` raises and says why.
         try:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 os.write(self._bell, bytes([MESSAGE]))
@@ -118,23 +117,23 @@ class Worker:
         except BlockingIOError:
             self._lost = f"took no message for {self._timeout_s:g} s"
         except KeyboardInterrupt:
-            self._lost = INTERRUPTED  # in the midst of a message
+            self._lost = INTERRUPTED  # perhaps within a message
             raise
 
     def step(self, part: int) -> None:
-        """Has the worker step its rows of a part; `finish(part)` awaits it."""
+        """Sends the worker the command to step a part; `finish(part)` awaits its answer."""
         self.waiting.append(part)
-        try:  # noqa: SIM105  a context manager takes longer, and this is done for every step
+        try:  # noqa: SIM105  a context manager is slower, and this runs at every step
             os.write(self._bell, bytes([part]))
         except (BrokenPipeError, ConnectionResetError):
             pass
 
     def finish(self, label: Any) -> None:
-        """Awaits all that was sent up to the last `label`.
+        """Awaits the answers to all commands up to the last `label`.
 
         Raises:
-            RowError: what an environment did wrong.
-            WorkerLostError: where no answer can be expected any more.
+            RowError: for a fault of an environment.
+            WorkerLostError: if the worker died or hangs.
         """
         while label in self.waiting:
             if self._lost:
@@ -152,7 +151,7 @@ class Worker:
         try:
             byte = self._byte()
             if byte and byte[0] == MESSAGE:
-                self._wake_every(0.0)  # what follows is on its way
+                self._wake_every(0.0)  # the message is already being sent
                 answer = self._connection.recv()
                 self._wake_every(min(WATCH_S, self._timeout_s))
                 return answer
@@ -163,7 +162,7 @@ class Worker:
         return None
 
     def _byte(self) -> bytes:
-        """Awaits one, as long as the worker moves; none at the end of the connection."""
+        """Awaits a byte while the worker moves; empty at the end of the connection."""
         beat = since = None
         while True:
             try:
@@ -175,12 +174,12 @@ class Worker:
                     raise WorkerLostError(f"hung for more than {self._timeout_s:g} s") from None
 
     def _wake_every(self, seconds: float) -> None:
-        """How long a read waits before it gives up; 0: for ever."""
+        """Sets the seconds after which a read gives up; 0 is never."""
         self._give_up_after(socket.SO_RCVTIMEO, seconds)
 
     def _give_up_after(self, option: int, seconds: float) -> None:
         with socket.socket(fileno=os.dup(self._bell)) as ours:
-            ours.setblocking(True)  # whatever socket.setdefaulttimeout says
+            ours.setblocking(True)  # overrides socket.setdefaulttimeout
             whole = int(seconds)
             timeval = struct.pack("ll", whole, int(1e6 * (seconds - whole)))
             ours.setsockopt(socket.SOL_SOCKET, option, timeval)
@@ -196,14 +195,14 @@ class Worker:
         return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
 
     def ask_to_stop(self) -> None:
-        """Ends the connection for reading there. A word to say so could follow half a message,
-        where Ctrl-C or SIGTERM came in the midst of one."""
+        """Closes the connection for writing, which ends the worker. A command to stop could be
+        misread if Ctrl-C or SIGTERM had interrupted a message."""
         if not self._connection.closed:
             with socket.socket(fileno=os.dup(self._bell)) as ours, contextlib.suppress(OSError):
                 ours.shutdown(socket.SHUT_WR)
 
     def end(self, patience_s: float = 0.0) -> None:
-        """Makes sure that it is gone, and after `patience_s` by force."""
+        """Waits up to `patience_s` for the process to end, then kills it."""
         self.process.join(patience_s)
         if self.process.is_alive():
             self.process.kill()
@@ -227,8 +226,8 @@ def _one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A Ctrl-C or SIGTERM waits until a process is started. The child inherits the mask: Ctrl-C is
-    its parent's to handle, from its first moment."""
+    """Holds back Ctrl-C and SIGTERM until the process is started. The child inherits the mask that
+    blocks Ctrl-C, which only the parent handles."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -257,13 +256,13 @@ def _serve(
     index: int,
     parts: Sequence[slice],
 ) -> None:
-    """What a worker process does: a command, its answer, and so on until the connection ends."""
+    """Runs in the worker process: answers commands until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
     share: Share | None = None
     failed: RowError | None = None
-    """Why there is no share: every command is answered with it."""
+    """The error of the load; it then answers every command."""
     with contextlib.suppress(EOFError, OSError):  # the parent is gone
         while byte := os.read(bell, 1):
             try:
@@ -271,7 +270,7 @@ def _serve(
                     assert share is not None, "a step before the load"
                     share.step(byte[0])
                 else:
-                    # A factory is unpickled here, and a user's modules imported: their faults too.
+                    # Unpickling the factory imports a user's modules, which may fail too.
                     with faults_of("import"):
                         command, *arguments = parent.recv()
                     if failed is not None:
@@ -290,7 +289,7 @@ def _serve(
 
 
 def _die_with_parent() -> None:
-    """A worker that is busy, or hangs, would not notice that its parent was killed."""
+    """Ends this process when its parent is killed, even if an environment is busy or hangs."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

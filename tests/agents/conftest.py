@@ -1,8 +1,9 @@
-"""A small meta-batch with known random numbers, in any precision and action space, and what the
-textbook makes of it."""
+"""A small meta-batch with known random numbers, in any precision and action space, and its
+meta-objective by the reference."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,19 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from metarl.agents import reference
 from metarl.agents.batch import Batch
-from metarl.agents.inner.sgd import Sgd
-from metarl.agents.objective import AdaptationObjective
-from metarl.config.settings import PolicyConfig, SgdConfig
-from metarl.equations.distributions import each
-from metarl.equations.losses import score_function_loss
+from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective
+from metarl.agents.derivatives.policy_loss import PolicyLoss
+from metarl.agents.inner.rule import InnerRule, NetworkShape, RuleSettings
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.policy_gradient import MetaBatch
+from metarl.agents.reference import Adapt, TaskBatches
+from metarl.config.settings import PolicyConfig
 from metarl.equations.returns import standardize
-from metarl.equations.trust_region import surrogate_gain
 from metarl.networks.mlp import MlpPolicy
-from metarl.types import EnvSpec, Params
+from metarl.types import EnvSpec, Metrics, Params
 
 TASKS, SAMPLES, OBS, ACTIONS = 3, 40, 4, 2
 OPTIONS = {"discrete": [5], "multidiscrete": [5, 3]}
@@ -69,79 +73,82 @@ class Problem:
         advantages = standardize(self.normal(TASKS, SAMPLES), weights)
         return Batch(obs, actions, advantages, weights, self.normal(TASKS, SAMPLES) * mask)
 
+    def loss(self, estimator: str = "score", ratio: bool = False) -> PolicyLoss:
+        return PolicyLoss(self.spec, self.policy, estimator, ratio)
+
+    def rule(self, config: RuleSettings) -> InnerRule:
+        policy, sample_dim = self.policy, self.loss().sample_dim
+        context = policy.config.context
+        return config.build(NetworkShape(policy.shapes, policy.layers, sample_dim, context))
+
+    def by_hand(self, config: RuleSettings) -> ByHand:
+        """Steps with kept derivatives."""
+        return ByHand(self.rule(config), self.loss())
+
     def objective(
-        self, config: SgdConfig, supports: list[Batch], query: Batch
-    ) -> AdaptationObjective:
-        rule = Sgd(self.policy, config)
-        return AdaptationObjective(
-            self.policy, rule, self.params, supports, query, query, self.dtype
-        )
+        self, config: RuleSettings, supports: list[Batch], query: Batch
+    ) -> LinearisedObjective:
+        return self.linearised(self.by_hand(config), supports, query, self.params)
+
+    def linearised(
+        self, inner: ByHand, supports: list[Batch], query: Batch, meta: Params, fixed: Any = None
+    ) -> LinearisedObjective:
+        """The meta-objective at `meta`, on the whole query and in the parameters' own precision."""
+        data = MetaBatch(self.policy, inner, supports, query, fixed or {})
+        dtype = next(iter(meta.values())).dtype
+        return LinearisedObjective(data, meta, query, dtype)
 
     def tangent(self) -> Params:
         return {name: self.normal(*x.shape) for name, x in self.params.items()}
 
 
 class Textbook:
-    """The meta-objective in a loop over tasks, for torch.autograd to differentiate twice."""
+    """The meta-objective of `reference.py` on a problem: a loop over tasks, by autograd."""
 
-    def __init__(self, problem: Problem, config: SgdConfig, supports: list[Batch], query: Batch):
-        """The old policies are those at the problem's parameters."""
-        self.policy, self.config = problem.policy, config
-        self.supports, self.query = supports, query
-        start = leaf(problem.params)
-        self.moved = [name for name in self.policy.begin(start) if self._moves(name)]
-        self.olds = [
-            each(torch.Tensor.detach, self.policy(self.adapted(start, task), query.obs[task]))
+    def __init__(
+        self,
+        problem: Problem,
+        inner: SgdConfig | Adapt,
+        supports: list[Batch],
+        query: Batch,
+        old: Params | None = None,
+    ):
+        """`old`: meta-parameters of the old policies, the problem's own by default."""
+        self.policy = problem.policy
+        self.inner = gradient_steps(self.policy, inner) if isinstance(inner, SgdConfig) else inner
+        self.tasks = [
+            TaskBatches([of_task(batch, task) for batch in supports], of_task(query, task))
             for task in range(TASKS)
         ]
-
-    def _moves(self, name: str) -> bool:
-        head = name in ("layer2.weight", "layer2.bias", "log_std")
-        return {"all": not name.startswith("lr."), "head": head, "context": name == "context"}[
-            self.config.moved
-        ]
-
-    def adapted(self, meta: Params, task: int) -> Params:
-        """theta' of one task, one step after another."""
-        params = self.policy.begin(meta)
-        if "context" in params:
-            params["context"].requires_grad_()
-        for batch in self.supports:
-            obs, *rest, _ = (x[task] for x in batch)
-            loss = score_function_loss(self.policy(params, obs), *rest)
-            start = [params[name] for name in self.moved]
-            gradient = torch.autograd.grad(loss, start, create_graph=not self.config.first_order)
-            for name, g in zip(self.moved, gradient, strict=True):
-                lr = meta[f"lr.{name}"] if self.config.learn_lr else self.config.lr
-                params = {**params, name: params[name] - lr * g}
-        return params
-
-    def mean_gain_and_kl(self, meta: Params) -> tuple[torch.Tensor, torch.Tensor]:
-        gains, kls = [], []
-        for task, old in enumerate(self.olds):
-            obs, actions, advantages, weights, _ = (x[task] for x in self.query)
-            new = self.policy(self.adapted(meta, task), obs)
-            gains.append(surrogate_gain(new, old, actions, advantages, weights))
-            kls.append((weights * old.kl(new)).sum())
-        return torch.stack(gains).mean(), torch.stack(kls).mean()
+        self.objective = reference.meta_objective(
+            self.policy, self.inner, problem.params if old is None else old, self.tasks
+        )
 
     def evaluate(self, meta: Params) -> list[float]:
-        return [x.item() for x in self.mean_gain_and_kl(leaf(meta))]
+        return [x.item() for x in self.objective(meta)]
 
     def derivatives(self, meta: Params, tangent: Params) -> tuple[Params, Params]:
         """The gain's gradient, and the Hessian of the KL times `tangent`."""
-        params = leaf(meta)
-        gain, kl = self.mean_gain_and_kl(params)
-        gradient = torch.autograd.grad(gain, list(params.values()), retain_graph=True)
-        slopes = torch.autograd.grad(kl, list(params.values()), create_graph=True)
-        pairs = zip(params, slopes, strict=True)
-        along = torch.stack([(slope * tangent[name]).sum() for name, slope in pairs]).sum()
-        product = torch.autograd.grad(along, list(params.values()))
-        return dict(zip(params, gradient, strict=True)), dict(zip(params, product, strict=True))
+        _, gradient, kl_hessian = reference.derivatives(self.objective, meta)
+        return gradient, kl_hessian(tangent)
+
+    def meta_update(self, meta: Params, config: TrpoConfig) -> tuple[Params, Metrics]:
+        return reference.meta_update(self.policy, self.inner, meta, self.tasks, config)
 
 
-def leaf(params: Params) -> Params:
-    return {name: x.detach().clone().requires_grad_() for name, x in params.items()}
+def of_task(batch: Batch, task: int) -> Batch:
+    """The batch of one task, without K."""
+    return Batch(*(x[task] for x in batch))
+
+
+def gradient_steps(policy: MlpPolicy, config: SgdConfig) -> Adapt:
+    """`reference.adapt` under an agent's settings."""
+    every, last = list(policy.shapes), f"layer{policy.layers - 1}."
+    head = [name for name in every if name.startswith(last) or name == "log_std"]
+    names = {"all": every, "head": head, "context": ["context"]}[config.adapted]
+    return partial(
+        reference.adapt, policy, lr=config.lr, names=names, first_order=config.first_order
+    )
 
 
 @pytest.fixture(params=["box-tanh", "box-relu", "discrete-tanh", "multidiscrete-tanh"])

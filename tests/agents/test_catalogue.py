@@ -12,6 +12,7 @@ from metarl.agents import catalogue
 from metarl.errors import UserError
 from metarl.types import EnvSpec
 
+LEARNED = ("lomaml", "meta-lstm", "gbml", "mapping")
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -29,6 +30,8 @@ def test_an_agent_that_there_is_not_is_named_with_the_nearest():
     [
         ("rl2", "policy", {"context": 3}),
         ("reptile-ppo", "policy", {"context": 3}),
+        *((f"{rule}-trpo", "policy", {"context": 3}) for rule in LEARNED),
+        ("mapping-ppo", "outer", {"inner_ratio": True}),
         ("reptile-ppo", "advantages", {"baseline_ridge": 1.0}),
         ("joint-trpo", "inner", {"first_order": True}),
         ("dice-maml", "inner", {"first_order": True}),
@@ -49,6 +52,6 @@ def test_what_would_have_no_effect_is_refused(name, part, settings):
     assert len(str(caught.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize("name", catalogue.names())
+@pytest.mark.parametrize("name", catalogue.names("episodes"))
 def test_all_defaults_have_effect(name):
     assert catalogue.without_effect(catalogue.default(name)) == {}

@@ -5,8 +5,12 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from metarl.agents import catalogue, chunks
+from metarl.agents import batch as batches
+from metarl.agents import catalogue
+from metarl.agents.batch import Batch
+from metarl.config.settings import PolicyConfig
 from metarl.envs import catalogue as envs
+from metarl.networks.mlp import MlpPolicy
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Workers
 
@@ -14,15 +18,11 @@ TASKS = 5
 
 
 def test_chunks_cover_every_task_once(monkeypatch):
-    from metarl.agents.batch import Batch
-    from metarl.config.settings import PolicyConfig
-    from metarl.networks.mlp import MlpPolicy
-
     policy = MlpPolicy(EnvSpec("any", Box(-1, 1, (3,)), Box(-1, 1, (2,)), 4), PolicyConfig((8,)))
     batch = Batch(*(torch.zeros(TASKS, 10, *rest) for rest in ((3,), (2,), (), (), ())))
     for numbers, expected in ((1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (10**6, [5])):
-        monkeypatch.setattr(chunks, "CACHE_BYTES", numbers * 10 * 8 * 4)
-        found = list(chunks.chunks([batch], policy))
+        monkeypatch.setattr(batches, "CACHE_BYTES", numbers * 10 * 8 * 4)
+        found = list(batches.chunks([batch], policy))
         assert [part.stop - part.start for part in found] == expected
         assert [k for part in found for k in range(part.start, part.stop)] == list(range(TASKS))
 
@@ -43,6 +43,6 @@ def test_adaptation_does_not_depend_on_them(cache, monkeypatch):
         return state.params
 
     whole = adapted()
-    monkeypatch.setattr(chunks, "CACHE_BYTES", cache)
+    monkeypatch.setattr(batches, "CACHE_BYTES", cache)
     for name, values in adapted().items():
         torch.testing.assert_close(values, whole[name], rtol=0, atol=1e-5)

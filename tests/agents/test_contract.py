@@ -1,186 +1,273 @@
-"""What the doors rely on, for every agent of the catalogue."""
+"""What the loops rely on, for every agent of the catalogue, on episodes and on examples."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from metarl import check_agent
 from metarl.agents import catalogue
-from metarl.config.settings import AgentConfig, TrialConfig, TrpoConfig
+from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
+from metarl.agents.inner.mapping import MappingConfig
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.inner.training import TrainingConfig
+from metarl.agents.inner.trial import TrialConfig
+from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.reptile import ReptileConfig
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.config.settings import (
+    AnyAgentConfig,
+    FewShotAgentConfig,
+    FewShotEnvConfig,
+    NetworkConfig,
+)
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.envs.task_conditioned import TaskConditioned
-from metarl.sampling.collect import returns_of
+from metarl.errors import UserError
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import Workers
+from metarl.sources.examples import adaptation
+from metarl.types import Examples, Workers
 
 CPU = torch.device("cpu")
-TASKS, EPISODES, HORIZON = 3, 4, 6
-ENVS = ("point-goal", "bandit:5")
-NAMES = catalogue.names()
+TASKS, SHOTS, QUERIES, WAYS = 3, 4, 5, 3
+EPISODES, HORIZON = 4, 6
+CONTROLS = ("random", "sb3-ppo", "from-scratch")
+"""They learn nothing from one task for another."""
+MLP = NetworkConfig(hidden=(8,))
+PLAYED = {"point-goal", "bandit:5"}
+LEARNED = {
+    "regression": (FewShotEnvConfig("sinusoid"), MLP),
+    "classification": (FewShotEnvConfig("digits", ways=WAYS), MLP),
+    "images": (
+        FewShotEnvConfig("digits", ways=WAYS),
+        NetworkConfig("conv", hidden=(4, 3), batch_norm=True),
+    ),
+}
+TASKS_OF = {
+    **{name: envs.make(name, HORIZON) for name in sorted(PLAYED)},
+    **{kind: families.build(env) for kind, (env, _) in LEARNED.items()},
+}
+VARIANTS = {
+    "lomaml-still": ("lomaml", LearnedOptimizerConfig(lr=0.01, learn_start=False), AdamConfig()),
+    "maml-of-many-steps": ("maml", SgdConfig(lr=0.01, steps=7), AdamConfig()),
+    "reptile-serial": (
+        "reptile", TrainingConfig(), ReptileConfig(lr=0.01, optimizer="adam", serial=True)
+    ),
+    "mapping-low-rank": ("mapping", MappingConfig("low-rank"), AdamConfig()),
+}  # fmt: skip
+"""On examples, beside the catalogue's own."""
+EPISODIC = [(name, tasks) for tasks in sorted(PLAYED) for name in catalogue.names("episodes")]
+SUPERVISED = [
+    *(
+        (name, kind)
+        for kind in LEARNED
+        for name in catalogue.names("examples")
+        if (name, kind) != ("protonet", "regression")
+    ),
+    *((name, "regression") for name in VARIANTS),
+]
 
 
-def small(name: str) -> AgentConfig:
+def config_of(name: str, tasks: str) -> AnyAgentConfig:
+    """An agent's settings, with a small network."""
+    if tasks in LEARNED:
+        _, network = LEARNED[tasks]
+        if name in VARIANTS:
+            of, inner, outer = VARIANTS[name]
+            return FewShotAgentConfig(name=of, inner=inner, outer=outer, network=network)
+        return replace(catalogue.default(name, "examples"), network=network)
     config = catalogue.default(name)
-    inner = config.inner
+    inner, outer = config.inner, config.outer
     if isinstance(inner, TrialConfig):
         inner = replace(inner, size=8, steps=2)
-    outer = config.outer
     if isinstance(outer, TrpoConfig):  # a tenth of so few samples is no measure of a step
         outer = replace(outer, query_fraction=1.0)
-    policy = replace(config.policy, hidden=(8,))
-    return replace(config, inner=inner, outer=outer, policy=policy)
+    return replace(config, inner=inner, outer=outer, policy=replace(config.policy, hidden=(8,)))
 
 
-class Subject:
-    """An agent, and the tasks that it plays."""
-
-    def __init__(self, name: str, env: str, config: AgentConfig | None = None):
-        self.config = config or small(name)
-        tasks = envs.make(env, HORIZON)
-        self.distribution = TaskConditioned(tasks) if catalogue.told(self.config) else tasks
-        self.spec = self.distribution.spec
-        self.env = self.distribution.open(TASKS, EPISODES, Workers(0))
-        self.agent = self.built(0)
-
-    def built(self, seed: int):
-        return catalogue.build(self.spec, self.config, np.random.default_rng(seed), CPU)
-
-    def rounds(self, number: int, agent=None, steps: int | None = None):
-        agent = agent or self.agent
-        tasks = self.distribution.sample(TASKS, np.random.default_rng(number))
-        count = agent.steps if steps is None else steps
-        return adaptation_rounds(
-            agent, self.env, self.spec, tasks, EPISODES, count, (7, number), CPU
-        )
-
-    def iterate(self, number: int, agent=None):
-        agent = agent or self.agent
-        state, rounds = self.rounds(number, agent)
-        return agent.meta_update(state, rounds[-1], np.random.default_rng(number))
-
-    def weights(self, agent=None):
-        state = (agent or self.agent).state_dict()
-        return {name: x.clone() for name, x in state.items()}
+def seen_by(config: AnyAgentConfig, tasks: str) -> Any:
+    """The tasks as the agent sees them."""
+    known: Any = TASKS_OF[tasks]
+    return TaskConditioned(known) if catalogue.observes_task(config) else known
 
 
-@pytest.fixture(params=ENVS)
-def env(request):
-    return request.param
+def built(name: str, tasks: str, seed: int = 0, device: torch.device = CPU) -> Any:
+    config = config_of(name, tasks)
+    spec = seen_by(config, tasks).spec
+    return catalogue.build(spec, config, np.random.default_rng(seed), device)
 
 
-@pytest.fixture(params=NAMES)
-def subject(request, env):
-    return Subject(request.param, env)
-
-
-def trained_where_it_must_be(subject):
-    """A mapping says nothing before its first updates."""
-    if subject.config.name.startswith("mapping"):
-        for number in range(5):
-            subject.iterate(number)
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for name, x in one.items():
-        assert torch.equal(x, other[name]), name
-
-
-def test_only_a_meta_update_changes_an_agent(subject):
-    before = subject.weights()
-    state, rounds = subject.rounds(0, steps=2)
-    subject.agent.adapt(state, rounds[-1])
-    assert_same(before, subject.weights())
-    for number in range(4):  # a line search may find nothing in so few episodes
-        metrics = subject.iterate(number)
-        assert metrics["skipped"] == 0.0
-        assert all(np.isfinite(value) for value in metrics.values())
-    after = subject.weights()
-    changed = any(not torch.equal(after[name], before[name]) for name in before)
-    assert changed == (subject.config.name not in ("random", "sb3-ppo"))
-
-
-def test_adaptation_is_a_function_of_what_it_is_given(subject):
-    """The same support twice gives the same policy, and leaves the state before as it was."""
-    trained_where_it_must_be(subject)
-    state, rounds = subject.rounds(0, steps=1)
-    noise = torch.zeros(TASKS, EPISODES, subject.agent.noise[1])
-    obs = torch.full((TASKS, EPISODES, subject.spec.obs_dim), 0.3)
-
-    def mode(of):
-        _, distribution = subject.agent.actor(of, slice(0, EPISODES))(obs, None, noise)
-        return [x.clone() for x in distribution]
-
-    before = mode(state)
-    first, second = (mode(subject.agent.adapt(state, rounds[-1])) for _ in range(2))
-    for one, other in zip(first, second, strict=True):
-        assert torch.equal(one, other)
-    for one, other in zip(before, mode(state), strict=True):
-        assert torch.equal(one, other)
-    assert any(not torch.equal(x, y) for x, y in zip(before, first, strict=True))
-
-
-def test_a_resumed_run_is_the_same_to_the_bit(subject):
-    subject.iterate(0)
-    other = subject.built(5)
-    other.load_state_dict(subject.weights())
-    assert_same(subject.weights(), subject.weights(other))
-    for number in (1, 2):
-        one, two = subject.iterate(number), subject.iterate(number, other)
-        assert one == two
-    assert_same(subject.weights(), subject.weights(other))
-
-
-def test_other_weights_are_refused(subject):
-    weights = subject.weights()
-    name = next(iter(weights))
-    for wrong in ({**weights, "more": torch.zeros(1)}, {name: torch.zeros(99)}):
-        with pytest.raises(ValueError, match="these weights"):
-            subject.agent.load_state_dict(wrong)
-
-
-def test_tasks_do_not_touch_each_other(subject):
-    """Another support of one task changes that task's policy alone."""
-    trained_where_it_must_be(subject)
-    state, rounds = subject.rounds(0, steps=1)
-    support = rounds[-1]
-    other = support.rewards.clone()
-    other[1] = other[1].flip(0) - torch.arange(other.shape[1])[:, None]
-    noise = torch.zeros(TASKS, EPISODES, subject.agent.noise[1])
-    obs = torch.full((TASKS, EPISODES, subject.spec.obs_dim), 0.3)
-    one, two = (
-        subject.agent.actor(subject.agent.adapt(state, given), slice(0, EPISODES))(
-            obs, None, noise
-        )[1][0]
-        for given in (support, support._replace(rewards=other))
+@pytest.mark.parametrize(("name", "tasks"), [*EPISODIC, *SUPERVISED])
+def test_each_keeps_its_promises(name, tasks):
+    config, said = config_of(name, tasks), []
+    found = check_agent(
+        lambda spec, rng, device: catalogue.build(spec, config, rng, device),
+        seen_by(config, tasks),
+        learns=name not in CONTROLS,
+        tell=said.append,
     )
-    assert not torch.equal(one[1], two[1])
-    for task in (0, 2):
-        torch.testing.assert_close(one[task], two[task], rtol=0, atol=1e-6)
+    left_out = {"not finite"} if name in CONTROLS else set()
+    assert {x for x, one in found.items() if one.status != "ok"} == left_out, "\n".join(said)
+    assert len(found) == 10
+    assert not [x for x in left_out if found[x].status != "skipped"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_each_is_evaluated_over_several_steps(name):
-    subject = Subject(name, "point-goal")
-    _, rounds = subject.rounds(0, steps=3)
-    assert len(rounds) == 4
-    assert all(returns_of(x).isfinite().all() for x in rounds)
+@pytest.mark.parametrize(("name", "tasks"), [*EPISODIC, *SUPERVISED])
+def test_other_weights_are_refused_in_words(name, tasks):
+    agent = built(name, tasks)
+    weights = agent.state_dict()
+    first = next(iter(weights))
+    for wrong in ({**weights, "more": torch.zeros(1)}, {first: torch.zeros(99)}):
+        with pytest.raises(ValueError, match="these weights"):
+            agent.load_state_dict(wrong)
+
+
+class Supervised:
+    """An agent that has learned a little, and the tasks that it learns from."""
+
+    def __init__(self, name: str, kind: str):
+        self.agent, self.tasks = built(name, kind), TASKS_OF[kind]
+        self.spec = self.tasks.spec
+        for number in range(5):
+            support, query = self.drawn(number)
+            state = self.after(support, self.agent.steps)
+            self.agent.meta_update(state, query, np.random.default_rng(number))
+
+    def drawn(self, number: int) -> tuple[Examples, Examples]:
+        """Support and query of some tasks."""
+        rng = np.random.default_rng(number)
+        return self.tasks.draw(self.tasks.sample(TASKS, rng), SHOTS, QUERIES, rng)
+
+    def after(self, support: Examples, steps: int) -> Any:
+        state = self.agent.begin()
+        for _ in range(steps):
+            state = self.agent.adapt(state, support)
+        return state
+
+
+@pytest.fixture(params=SUPERVISED, ids="-".join)
+def trained(request):
+    return Supervised(*request.param)
+
+
+def tensors(state: Any) -> Iterator[torch.Tensor]:
+    """Whatever lies within a task's state, the agent itself left out."""
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, dict):
+        yield from (x for inside in state.values() for x in tensors(inside))
+    elif isinstance(state, list | tuple):
+        yield from (x for inside in state for x in tensors(inside))
+    elif is_dataclass(state):
+        names = [field.name for field in fields(state) if field.name != "agent"]
+        yield from (x for name in (*names, "params") for x in tensors(getattr(state, name)))
+
+
+def test_a_state_keeps_no_gradients(trained):
+    support, query = trained.drawn(9)
+    state = trained.agent.adapt(trained.after(support, 1), query)
+    found = list(tensors(state))
+    assert len(found) > len(trained.agent.state_dict()) // 2
+    assert not any(x.requires_grad for x in found)
+
+
+def test_the_order_of_examples_means_nothing(trained):
+    """Nor that of those to predict. After three steps, see `check_agent`."""
+    support, query = trained.drawn(9)
+    order = torch.randperm(support.inputs.shape[1], generator=torch.Generator().manual_seed(0))
+    mixed = Examples(*(x[:, order] for x in support))
+    agent = trained.agent
+    expected = agent.predict(trained.after(support, 3), query.inputs)
+    found = agent.predict(trained.after(mixed, 3), query.inputs.flip(1)).flip(1)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_its_curve_is_as_long_as_is_asked(trained):
+    support, query = trained.drawn(9)
+    steps = trained.agent.steps + 2
+    longer, shorter = (
+        adaptation(trained.agent, trained.spec, support, query, count) for count in (steps, 1)
+    )
+    assert longer.shape == (1 + trained.spec.classes, steps + 1, TASKS)
+    assert longer.isfinite().all()
+    assert torch.equal(longer[:, :2], shorter)
+
+
+def test_prototypes_of_numbers_are_refused():
+    with pytest.raises(UserError, match=r"prototypes tell classes apart.*sinusoid are numbers"):
+        built("protonet", "regression")
+
+
+REFUSED = {
+    "maml": {"estimator": "dice"},
+    "anil": {"adapted": "context"},
+    "meta-sgd": {"steps": 0},
+    "mapping": {"steps": 2},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_without_effect_on_examples_are_refused(name):
+    config = catalogue.default(name, "examples")
+    inner: Any = config.inner
+    spec = TASKS_OF["regression"].spec
+    said = rf"'{name}' makes no use of agent\.inner\.{next(iter(REFUSED[name]))}: .*\n  leave it"
+    changed = replace(config, inner=replace(inner, **REFUSED[name]))
+    with pytest.raises(UserError, match=said):
+        catalogue.build(spec, changed, np.random.default_rng(0), CPU)
+
+
+def test_an_unknown_agent_is_named_with_the_nearest():
+    said = r"'protonets' is no agent on supervised tasks.* did you mean 'protonet'"
+    with pytest.raises(UserError, match=said):
+        catalogue.default("protonets", "examples")
+
+
+def test_the_readmes_table_has_every_agent_on_examples():
+    """Each by its inner rule's name, or its own."""
+    lines = catalogue.table().splitlines()
+    shown = {line.split("`")[1]: line.split(" | ")[1] for line in lines[2:]}
+    for name in catalogue.names("examples"):
+        assert "examples" in shown[name].split(", "), name
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", NAMES)
-def test_each_runs_on_a_gpu(name):
-    subject = Subject(name, "point-goal")
-    agent = catalogue.build(
-        subject.spec, subject.config, np.random.default_rng(0), torch_device("cuda")
-    )
-    tasks = subject.distribution.sample(TASKS, np.random.default_rng(0))
+@pytest.mark.parametrize("name", catalogue.names("episodes"))
+def test_each_plays_on_a_gpu(name):
+    config, device = config_of(name, "point-goal"), torch_device("cuda")
+    known, agent = seen_by(config, "point-goal"), built(name, "point-goal", device=device)
+    env = known.open(TASKS, EPISODES, Workers(0))
+    tasks = known.sample(TASKS, np.random.default_rng(0))
     state, rounds = adaptation_rounds(
-        agent, subject.env, subject.spec, tasks, EPISODES, agent.steps, (7, 0), torch_device("cuda")
+        agent, env, known.spec, tasks, EPISODES, agent.steps, (7, 0), device
     )
     assert agent.meta_update(state, rounds[-1], np.random.default_rng(0))["skipped"] == 0.0
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("name", "kind"), SUPERVISED)
+def test_each_learns_from_examples_on_a_gpu(name, kind):
+    """And saves weights that a processor takes back."""
+    device = torch_device("cuda")
+    here, there = built(name, kind), built(name, kind, device=device)
+    rng, tasks = np.random.default_rng(0), TASKS_OF[kind]
+    support, query = drawn = tasks.draw(tasks.sample(TASKS, rng), SHOTS, QUERIES, rng)
+    expected = adaptation(here, tasks.spec, *drawn, steps=2)
+    support, query = (Examples(*(x.to(device) for x in part)) for part in drawn)
+    curve = adaptation(there, tasks.spec, support, query, steps=2)
+    torch.testing.assert_close(curve.cpu(), expected, rtol=1e-3, atol=1e-3)
+    state = there.begin()
+    for _ in range(there.steps):
+        state = there.adapt(state, support)
+    assert there.meta_update(state, query, np.random.default_rng(0))["skipped"] == 0.0
+    assert all(x.device.type == device.type for x in there.state_dict().values())
+    here.load_state_dict(there.state_dict())

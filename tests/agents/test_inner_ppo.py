@@ -13,8 +13,8 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
-from metarl.agents.inner.ppo import Learners, PpoSteps, Samples
-from metarl.config.settings import AdvantageConfig, PolicyConfig, PpoStepsConfig
+from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig, Samples
+from metarl.config.settings import AdvantageConfig, PolicyConfig
 from metarl.equations.distributions import each
 from metarl.equations.returns import standardize
 from metarl.networks.mlp import MlpPolicy
@@ -369,7 +369,7 @@ def test_only_who_bootstraps_at_the_time_limit_alone_goes_on_living():
 def test_each_task_finds_the_better_arm_of_its_bandit():
     """Three arms, one pull an episode; tasks k pays 1 for arm k alone."""
     rule = rule_on("discrete", lr=0.02, epochs=10)
-    learners: Learners = rule.start(initial(rule))
+    learners = rule.start(initial(rule))
     g = torch.Generator().manual_seed(0)
     obs = torch.ones(3, 1, 40, OBS, dtype=torch.float64)
     last = torch.ones(3, 1, 40, dtype=torch.bool)

@@ -10,24 +10,22 @@ import pytest
 import torch
 
 from metarl.agents import catalogue
-from metarl.agents.inner.differentiable import Round
-from metarl.agents.inner.learned import LearnedSteps
-from metarl.agents.inner.mapping import ParameterMapping
+from metarl.agents.batch import Batch, CollectedBatch
+from metarl.agents.derivatives.autograd import Autograd
+from metarl.agents.derivatives.by_hand import LossHessian
+from metarl.agents.derivatives.linearised import AutogradStep
+from metarl.agents.inner.directions import DirectionsConfig
+from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
+from metarl.agents.inner.lstm import MetaLstmConfig
+from metarl.agents.inner.mapping import MappingConfig, ParameterMapping
 from metarl.agents.inner.rule import MEMORY, RULE
-from metarl.agents.inner.sgd import Sgd
-from metarl.agents.objective import AdaptationObjective
-from metarl.agents.outer.ppo import SurrogateObjective
-from metarl.config.settings import (
-    DirectionsConfig,
-    LearnedOptimizerConfig,
-    MappingConfig,
-    MetaLstmConfig,
-    PpoConfig,
-    SgdConfig,
-    TrpoConfig,
-)
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.ppo import Ppo, PpoConfig
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.policy_gradient import MetaBatch
 from metarl.envs import catalogue as envs
 from metarl.equations.distributions import each
+from metarl.networks.mlp import select_tasks
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import Workers
 
@@ -54,19 +52,17 @@ class Learned:
     def __init__(self, problem, config, noise=0.3):
         config = replace(config, steps=3)  # those beyond that go a part of their way
         self.problem, self.config, self.start = problem, config, problem.params
-        self.steps = LearnedSteps(problem.spec, problem.policy, config)
-        own = self.steps.init(problem.params, np.random.default_rng(1))
+        self.steps = problem.by_hand(config)
+        own = self.steps.rule.init(problem.params, np.random.default_rng(1))
         own = {n: x.to(problem.dtype) for n, x in own.items()}
         own = {n: x + noise * problem.normal(*x.shape) for n, x in own.items()}
-        fixed = not getattr(config, "learn_start", True)
+        fixed = not self.steps.rule.learns_start
+        assert fixed == (not getattr(config, "learn_start", True))
         self.fixed = problem.params if fixed else {}
         self.meta = own if fixed else {**problem.params, **own}
 
     def objective(self, supports, query):
-        return AdaptationObjective(
-            self.problem.policy, self.steps, self.meta, supports, query, query,
-            self.problem.dtype, self.fixed,
-        )  # fmt: skip
+        return self.problem.linearised(self.steps, supports, query, self.meta, self.fixed)
 
     def after(self, supports):
         """Every task's parameters, one step after another."""
@@ -84,20 +80,18 @@ def config(request):
 def loop_of(textbook, learned, supports, query):
     """The textbook's objective, its adaptation by the rule on one task at a time."""
 
-    class Loop(textbook):
-        def adapted(self, meta, task):
-            params = {**learned.fixed, **meta}
-            for index, batch in enumerate(self.supports):
-                one = Round(batch.tasks(slice(task, task + 1)), cast(Any, None), 1)
-                params, _ = learned.steps.follow(params, one, index)
-            own = learned.start
-            return {n: x[0] if x.dim() > own[n].dim() else x for n, x in params.items() if n in own}
+    steps = Autograd(learned.steps.rule, learned.problem.loss())
 
-    problem = learned.problem
-    before, problem.params = problem.params, learned.meta
-    found = Loop(problem, SgdConfig(), supports, query)
-    problem.params = before
-    return found
+    def adapt(meta, supports):
+        params = {**learned.fixed, **meta}
+        followed = any(x.requires_grad for x in meta.values())
+        for index, batch in enumerate(supports):
+            whole = Batch(*(x[None] for x in batch))
+            one = CollectedBatch(whole, cast(Any, None), 1, cast(Any, None))
+            params, _ = steps.follow(params, one, index, followed)
+        return select_tasks(params, 0)
+
+    return textbook(learned.problem, adapt, supports, query, learned.meta)
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -149,7 +143,7 @@ def test_untrained_it_is_maml(make_problem, name):
     for name_, x in problem.params.items():
         torch.testing.assert_close(ours.gradient[name_], maml.gradient[name_])
         assert x.abs().max() > 0
-    rule, params = Sgd(problem.policy, SgdConfig(lr=LR, steps=2)), problem.params
+    rule, params = problem.by_hand(SgdConfig(lr=LR, steps=2)), problem.params
     for index, support in enumerate(supports):
         params = rule.step(params, support, index)
     found = learned.after(supports)
@@ -176,7 +170,7 @@ def test_a_linear_optimizer_is_gradient_descent_of_that_size(make_problem):
     learned.meta[f"{RULE}out"] = torch.tensor([1.5], dtype=problem.dtype)
     batch = problem.batch()
     found = learned.steps.step(learned.meta, batch, 0)
-    expected = Sgd(problem.policy, SgdConfig(lr=0.3)).step(problem.params, batch, 0)
+    expected = problem.by_hand(SgdConfig(lr=0.3)).step(problem.params, batch, 0)
     torch.testing.assert_close({n: found[n] for n in expected}, expected)
 
 
@@ -271,14 +265,15 @@ def test_with_ppo_outside_the_meta_gradient_is_the_same(make_problem, config, ra
 
     def collected(batch, by):
         behaviour = each(torch.Tensor.detach, problem.policy(by, batch.obs))
-        return Round(batch, behaviour, 1)
+        return CollectedBatch(batch, behaviour, 1, torch.zeros(len(batch.obs)))
 
-    steps = LearnedSteps(problem.spec, problem.policy, config, ratio)
-    objective = SurrogateObjective(
-        problem.policy, steps, PpoConfig(), [collected(support, params)],
-        collected(query, adapted), torch.zeros(len(query.obs)), learned.fixed,
+    steps = Autograd(problem.rule(config), problem.loss(ratio=ratio))
+    data = MetaBatch(
+        problem.policy, steps, [collected(support, params)], collected(query, adapted),
+        learned.fixed,
     )  # fmt: skip
-    gradient, _ = objective.gradient(learned.meta)
+    outer = Ppo(PpoConfig())
+    gradient, _ = data.surrogate(outer.config.clip).gradient(learned.meta, outer.loss)
     sees_more = not (isinstance(config, MappingConfig) or learned.fixed or config is FIRST)
     if ratio and sees_more:  # by ratio the loss and its Hessian are others
         assert any(not torch.allclose(-gradient[n], x) for n, x in expected.items())
@@ -293,9 +288,9 @@ def test_steps_beyond_those_of_training_go_a_part_of_their_way(make_problem, con
     one, two = problem.batch(), problem.batch()
     after = learned.after([one])
     whole = learned.steps.step(after, two, 1)
-    learned.steps.config = replace(config, steps=1)
+    learned.steps.rule.steps = 1
     part = learned.steps.step(after, two, 1)
-    for name in learned.steps.rule.moved:
+    for name in learned.steps.rule.adapted:
         share = 1.0 if isinstance(config, MappingConfig) else 0.5
         expected = after[name] + share * (whole[name] - after[name])
         torch.testing.assert_close(part[name], expected)
@@ -320,8 +315,10 @@ def test_hessians_are_kept_in_the_precision_asked_for(make_problem):
     learned = Learned(problem, CONFIGS["gbml"])
     step = learned.steps.linearise(learned.meta, problem.batch(), 0)
     single = step.to(torch.float32)
-    assert step.hessian is not None
-    assert single.hessian is not None
+    assert isinstance(step, AutogradStep)
+    assert isinstance(single, AutogradStep)
+    assert isinstance(step.hessian, LossHessian)
+    assert isinstance(single.hessian, LossHessian)
     assert step.hessian.here.inputs[0].dtype == torch.float64
     assert single.hessian.here.inputs[0].dtype == torch.float32
 
@@ -329,8 +326,10 @@ def test_hessians_are_kept_in_the_precision_asked_for(make_problem):
 @pytest.mark.parametrize("space", ["box", "discrete"])
 def test_samples_are_observation_action_reward_advantage(make_problem, space):
     problem = make_problem(space, "tanh")
-    learned, batch = Learned(problem, CONFIGS["gbml"]), problem.batch()
-    found = learned.steps.samples(batch)[1, 2]
+    batch = problem.batch()
+    read = problem.loss().sample_inputs(batch)
+    assert read["samples"].shape[-1] == problem.loss().sample_dim
+    found = read["samples"][1, 2]
     action = batch.actions[1, 2]
     if space == "discrete":
         action = torch.eye(5, dtype=problem.dtype)[int(action)]
@@ -341,9 +340,7 @@ def test_samples_are_observation_action_reward_advantage(make_problem, space):
 def test_the_cell_begins_by_remembering(make_problem):
     """Input, forget, candidate, output: the second has a bias of one."""
     problem = make_problem("box", "tanh", hidden=(4, 3))
-    own = LearnedSteps(problem.spec, problem.policy, CONFIGS["lomaml"]).init(
-        problem.params, np.random.default_rng(0)
-    )
+    own = problem.rule(CONFIGS["lomaml"]).init(problem.params, np.random.default_rng(0))
     bias = own[f"{RULE}cell.bias"].unflatten(0, (4, 3))
     torch.testing.assert_close(bias, torch.tensor([0.0, 1.0, 0.0, 0.0])[:, None].expand(4, 3))
 

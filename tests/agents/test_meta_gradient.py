@@ -10,8 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from metarl.agents.objective import AdaptationObjective
-from metarl.config.settings import SgdConfig
+from metarl.agents.inner.sgd import SgdConfig
 from metarl.equations.trust_region import ravel, unravel
 
 LR = 0.3
@@ -75,8 +74,6 @@ def test_float32_agrees_with_the_loop_to_five_digits(problem):
         for x in (*supports, query)
     ]
     params = {name: x.float() for name, x in problem.params.items()}
-    other = AdaptationObjective(
-        problem.policy, objective.rule, params, single[:-1], single[-1], single[-1], torch.float32
-    )
+    other = problem.linearised(objective.data.inner, single[:-1], single[-1], params)
     exact, rounded = ravel(objective.gradient), ravel(other.gradient)
     assert float((exact - rounded).norm() / exact.norm()) < 1e-5

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box, MultiDiscrete
 
-from metarl.agents.gradient_agent import GradientAgent
-from metarl.config.settings import AgentConfig, PolicyConfig, SgdConfig, TrpoConfig
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.policy_gradient import PolicyGradientAgent
+from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, StepResult
@@ -42,9 +44,12 @@ class Locks:
 def test_it_learns_to_open_every_lock_after_one_step():
     """10 of 10 is the most; without adaptation no policy has more than 6.7 in all three tasks."""
     config = AgentConfig(
-        policy=PolicyConfig(hidden=(8,)), inner=SgdConfig(lr=0.5), outer=TrpoConfig(max_kl=0.02)
+        name="maml-trpo",
+        policy=PolicyConfig(hidden=(8,)),
+        inner=SgdConfig(lr=0.5),
+        outer=TrpoConfig(max_kl=0.02),
     )
-    agent = GradientAgent(SPEC, config, np.random.default_rng(0), CPU)
+    agent = PolicyGradientAgent(SPEC, config, np.random.default_rng(0), CPU)
     env, returns = Locks(), []
     for iteration in range(12):
         state, (_, query) = adaptation_rounds(agent, env, SPEC, TASKS, 20, 1, (0, iteration), CPU)

@@ -10,19 +10,15 @@ import safetensors.torch
 import torch
 from gymnasium.spaces import Box
 
-from metarl.agents.gradient_agent import GradientAgent, TaskState
-from metarl.config.settings import (
-    AgentConfig,
-    Config,
-    NormalisationConfig,
-    PolicyConfig,
-    SgdConfig,
-    TrpoConfig,
-)
+from metarl.agents.derivatives.by_hand import LinearisedObjective
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.policy_gradient import PolicyGradientAgent, TaskState
+from metarl.config.settings import AgentConfig, Config, NormalisationConfig, PolicyConfig
 from metarl.envs.arrays.point_goal import PointEnv, PointGoal
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
-from metarl.loop import episodes_training as training
+from metarl.loop import training
 from metarl.runs import checkpoint
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds
@@ -33,18 +29,19 @@ CPU = torch.device("cpu")
 BOTH = NormalisationConfig(observations=True, rewards=True)
 
 
-def agent_with(normalisation: NormalisationConfig, seed: int = 0) -> GradientAgent:
+def agent_with(normalisation: NormalisationConfig, seed: int = 0) -> PolicyGradientAgent:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), Box(-1, 1, (2,)), STEPS)
     config = AgentConfig(
+        name="maml-trpo",
         policy=PolicyConfig(hidden=(8,), activation="tanh"),
         inner=SgdConfig(lr=0.5),
         outer=TrpoConfig(query_fraction=1.0, product_dtype="float32"),
         normalisation=normalisation,
     )
-    return GradientAgent(spec, config, np.random.default_rng(seed), CPU)
+    return PolicyGradientAgent(spec, config, np.random.default_rng(seed), CPU)
 
 
-def played(agent: GradientAgent, state: TaskState, seed: int, scale=1.0, shift=0.0, unit=1.0):
+def played(agent: PolicyGradientAgent, state: TaskState, seed: int, scale=1.0, shift=0.0, unit=1.0):
     """Episodes, some cut short, whose observations and rewards are in other units."""
     g = torch.Generator().manual_seed(seed)
     shape = (TASKS, STEPS, EPISODES)
@@ -64,7 +61,7 @@ def played(agent: GradientAgent, state: TaskState, seed: int, scale=1.0, shift=0
     return Trajectories(given, actions, unit * rewards, *ends, mask, given[:, -1], none, behaviour)
 
 
-def update(agent: GradientAgent, seed: int, **units: float) -> list[Trajectories]:
+def update(agent: PolicyGradientAgent, seed: int, **units: float) -> list[Trajectories]:
     """One meta-iteration; returns what it was shown."""
     state = agent.begin()
     support = played(agent, state, 2 * seed, **units)
@@ -74,7 +71,14 @@ def update(agent: GradientAgent, seed: int, **units: float) -> list[Trajectories
     return [support, query]
 
 
-def stored(agent: GradientAgent) -> dict[str, bytes]:
+def linearised(
+    agent: PolicyGradientAgent, state: TaskState, query: Trajectories
+) -> LinearisedObjective:
+    data, rng = agent.objective(state, query), np.random.default_rng(0)
+    return data.linearised(agent.meta, 1.0, "float32", rng)
+
+
+def stored(agent: PolicyGradientAgent) -> dict[str, bytes]:
     return {name: x.numpy().tobytes() for name, x in agent.state_dict().items()}
 
 
@@ -96,7 +100,7 @@ def test_switched_off_it_does_nothing():
     assert agent.state_dict().keys() == agent.meta.keys()
     assert agent.normaliser.obs(support.obs) is support.obs
     assert agent.normaliser.trajectories(support) is support
-    assert agent.adapt(agent.begin(), support).seen == ({},)
+    assert agent.adapt(agent.begin(), support).stats == ({},)
 
 
 def test_the_statistics_are_numpys_of_every_valid_step_of_all_rounds():
@@ -106,7 +110,7 @@ def test_the_statistics_are_numpys_of_every_valid_step_of_all_rounds():
     obs = np.concatenate([x.obs[x.mask].double().numpy() for x in shown])
     returns = np.array([r for x in shown for r in returns_to_go(x, 0.99)])
     for name, data in (("obs", obs), ("returns", returns)):
-        seen = agent.normaliser.seen[name]
+        seen = agent.normaliser.stats[name]
         assert seen.count == len(data)
         np.testing.assert_allclose(seen.mean, data.mean(0), rtol=1e-6)
         np.testing.assert_allclose(seen.m2, data.var(0) * len(data), rtol=1e-6)
@@ -133,7 +137,7 @@ def test_only_meta_update_changes_the_statistics():
     state = agent.begin()
     support = played(agent, state, 8)
     adapted = agent.adapt(agent.adapt(state, support), played(agent, state, 9))
-    agent.objective(adapted, played(agent, adapted, 10), np.random.default_rng(0))
+    linearised(agent, adapted, played(agent, adapted, 10))
     assert stored(agent) == before
     update(agent, 1)
     changed = stored(agent)
@@ -147,9 +151,9 @@ def test_acting_and_learning_see_the_same_numbers():
     state = agent.begin()
     state = agent.adapt(state, played(agent, state, 8, scale=50.0, shift=7.0))
     query = played(agent, state, 9, scale=50.0, shift=7.0)
-    objective = agent.objective(state, query, np.random.default_rng(0))
+    objective = linearised(agent, state, query)
     collected = torch.cat([x.flatten() for x in query.behaviour])
-    learned = torch.cat([x.flatten() for x in objective.behaviour[0]])
+    learned = torch.cat([x.flatten() for x in objective.parts[0].old])
     torch.testing.assert_close(learned, collected, atol=1e-5, rtol=1e-5)
     gain, kl = objective.evaluate(agent.meta)
     assert gain == pytest.approx(objective.gain, abs=1e-5)
@@ -163,8 +167,8 @@ def test_the_outer_step_is_taken_with_the_statistics_that_the_data_met():
     state = agent.begin()
     state = agent.adapt(state, played(agent, state, 8, shift=1.0))
     query = played(agent, state, 9, shift=1.0)
-    objective = agent.objective(state, query, np.random.default_rng(0))
-    expected, _ = agent.outer.step(agent.meta, objective)
+    data, rng = agent.objective(state, query), np.random.default_rng(0)
+    expected, *_ = agent.outer.step(agent.meta, agent.outer_state, data, rng)
     agent.meta_update(state, query, np.random.default_rng(0))
     assert all(torch.equal(agent.meta[name], x) for name, x in expected.items())
 
@@ -307,11 +311,13 @@ def test_navigation_told_in_strange_units_is_learned_with_normalisation_alone(no
     tasks, episodes = 10, 10
     spec = PointGoal("point-goal", "", horizon=30).spec
     config = AgentConfig(
+        name="maml-trpo",
         policy=PolicyConfig(hidden=(32,), init_std=0.5),
         inner=SgdConfig(lr=0.5),
+        outer=TrpoConfig(),
         normalisation=NormalisationConfig(observations=normalised),
     )
-    agent = GradientAgent(spec, config, np.random.default_rng(1), CPU)
+    agent = PolicyGradientAgent(spec, config, np.random.default_rng(1), CPU)
     env = FarPoint(spec, tasks, episodes)
     after = []
     for n in range(25):

@@ -11,16 +11,12 @@ import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from metarl.agents.reptile import Reptile, towards
-from metarl.config.settings import (
-    AdvantageConfig,
-    AgentConfig,
-    NormalisationConfig,
-    PolicyConfig,
-    PpoStepsConfig,
-    ReptileConfig,
-)
-from metarl.equations.adam import adam_start
+from metarl.agents import catalogue
+from metarl.agents.inner.ppo import PpoStepsConfig
+from metarl.agents.outer.reptile import Reptile, ReptileConfig
+from metarl.agents.reptile import Adapted, ReptilePpo
+from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationConfig, PolicyConfig
+from metarl.equations.adam import AdamState, adam_start
 from metarl.equations.losses import score_function_loss
 from metarl.errors import UserError
 from metarl.types import EnvSpec, Params, Trajectories
@@ -31,19 +27,22 @@ SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": Mul
 kinds = pytest.mark.parametrize("kind", list(SPACES))
 
 
-def agent_on(kind: str, outer: ReptileConfig | None = None, seed: int = 0, **inner) -> Reptile:
+def agent_on(kind: str, outer: ReptileConfig | None = None, seed: int = 0, **inner) -> ReptilePpo:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[kind], STEPS)
     config = AgentConfig(
+        name="reptile-ppo",
         policy=PolicyConfig(hidden=(8,)),
         inner=PpoStepsConfig(**{"lr": 0.02, **inner}),
         outer=outer or ReptileConfig(),
         advantages=AdvantageConfig(discount=0.9, gae_lambda=0.8),
         normalisation=NormalisationConfig(observations=True, rewards=True),
     )
-    return Reptile(spec, config, np.random.default_rng(seed), CPU)
+    agent = catalogue.build(spec, config, np.random.default_rng(seed), CPU)
+    assert isinstance(agent, ReptilePpo)
+    return agent
 
 
-def played(agent: Reptile, state, seed: int, episodes: int = EPISODES) -> Trajectories:
+def played(agent: ReptilePpo, state, seed: int, episodes: int = EPISODES) -> Trajectories:
     """Episodes of a task-dependent reward under the state's policy, some cut short."""
     g = torch.Generator().manual_seed(seed)
     shape = (TASKS, STEPS, episodes)
@@ -51,7 +50,7 @@ def played(agent: Reptile, state, seed: int, episodes: int = EPISODES) -> Trajec
     noise = torch.randn(*shape, agent.noise[1], generator=g)
     actions, _ = agent.act(state, obs.flatten(1, 2), noise.flatten(1, 2))
     actions = actions.unflatten(1, (STEPS, episodes))
-    behaviour = agent.policy(state.learners.params, agent.normaliser.obs(obs))
+    behaviour = agent.policy(state.ppo.params, agent.normaliser.obs(obs))
     goals = torch.linspace(-1, 1, TASKS).view(TASKS, 1, 1)
     rewards = -(actions[..., 0].float() - goals).abs()
     lengths = torch.randint(4, STEPS + 1, (TASKS, 1, episodes), generator=g)
@@ -63,14 +62,14 @@ def played(agent: Reptile, state, seed: int, episodes: int = EPISODES) -> Trajec
     return Trajectories(obs, actions, rewards * mask, *ends, obs[:, -1], nothing, behaviour)
 
 
-def update(agent: Reptile, seed: int = 0):
+def update(agent: ReptilePpo, seed: int = 0):
     state = agent.begin()
     for index in range(agent.steps):
         state = agent.adapt(state, played(agent, state, seed + index))
     return agent.meta_update(state, played(agent, state, seed + 99), np.random.default_rng(0))
 
 
-def copied(agent: Reptile) -> Params:
+def copied(agent: ReptilePpo) -> Params:
     return {name: x.clone() for name, x in agent.state_dict().items()}
 
 
@@ -80,6 +79,16 @@ def descended(meta: Params, centres: torch.Tensor, lr: float, steps: int) -> Par
     for _ in range(steps):
         x = x - lr * (x - centres)
     return {"x": x}
+
+
+def stepped(
+    meta: Params, adapted: Params, moments: AdamState, config: ReptileConfig
+) -> tuple[Params, AdamState]:
+    """After an outer step towards where the tasks led."""
+    rng = np.random.default_rng(0)
+    after, moments, metrics = Reptile(config).step(meta, moments, Adapted(adapted), rng)
+    assert metrics["skipped"] == 0.0
+    return after, moments
 
 
 CENTRES = torch.tensor([[1.0, 0.0], [4.0, 2.0], [-2.0, 7.0]], dtype=torch.float64)
@@ -92,7 +101,7 @@ def test_on_quadratics_it_closes_in_on_the_mean_centre_at_the_known_rate():
     moments, config = adam_start(meta), ReptileConfig(lr=0.4)
     start, rate = meta["x"] - CENTRES.mean(0), 1 - 0.4 * (1 - 0.9**3)
     for t in range(1, 40):
-        meta, moments = towards(meta, descended(meta, CENTRES, 0.1, 3), moments, config)
+        meta, moments = stepped(meta, descended(meta, CENTRES, 0.1, 3), moments, config)
         torch.testing.assert_close(meta["x"] - CENTRES.mean(0), rate**t * start)
 
 
@@ -102,7 +111,7 @@ def test_serially_the_last_tasks_weigh_most():
     adapted: Params = {"x": CENTRES}
     for b in (0.3, 1.0):
         config = ReptileConfig(lr=b, serial=True)
-        found, _ = towards(meta, adapted, adam_start(meta), config)
+        found, _ = stepped(meta, adapted, adam_start(meta), config)
         weights = b * torch.tensor([(1 - b) ** 2, 1 - b, 1.0], dtype=torch.float64)
         torch.testing.assert_close(found["x"], (1 - b) ** 3 * meta["x"] + weights @ CENTRES)
 
@@ -113,13 +122,13 @@ def test_adam_outside_comes_to_the_centres_too(serial):
     meta: Params = {"x": torch.tensor([5.0, -3.0], dtype=torch.float64)}
     config = ReptileConfig(lr=0.05, optimizer="adam", serial=serial)
     adapted = descended(meta, CENTRES, 0.1, 3)
-    first, moments = towards(meta, adapted, adam_start(meta), config)
+    first, moments = stepped(meta, adapted, adam_start(meta), config)
     assert float(moments.count) == (3 if serial else 1)
     if not serial:
         torch.testing.assert_close(first["x"] - meta["x"], torch.tensor([-0.05, 0.05]).double())
     moments = adam_start(meta)
     for _ in range(400):
-        meta, moments = towards(meta, descended(meta, CENTRES, 0.1, 3), moments, config)
+        meta, moments = stepped(meta, descended(meta, CENTRES, 0.1, 3), moments, config)
     torch.testing.assert_close(meta["x"], CENTRES.mean(0), atol=0.2, rtol=0)
 
 
@@ -162,17 +171,17 @@ def test_only_meta_update_changes_the_agent(kind, steps):
         support = played(agent, state, index)
         again = agent.adapt(state, support)
         state = agent.adapt(state, support)
-        for name, x in state.learners.params.items():
-            assert torch.equal(x, again.learners.params[name])
+        for name, x in state.ppo.params.items():
+            assert torch.equal(x, again.ppo.params[name])
             assert x.shape == (TASKS, *before[name].shape)
     query = played(agent, state, 99)
     last = agent.adapt(state, query)
-    assert last.learners.rounds == steps + 1
+    assert last.ppo.rounds == steps + 1
     assert all(torch.equal(before[name], x) for name, x in agent.state_dict().items())
     metrics = agent.meta_update(state, query, np.random.default_rng(0))
     assert metrics["skipped"] == metrics["reptile/left_out"] == 0.0
     for name, x in agent.meta.items():
-        goal = last.learners.params[name].mean(0)
+        goal = last.ppo.params[name].mean(0)
         torch.testing.assert_close(x, before[name] + 0.25 * (goal - before[name]))
         assert not torch.equal(x, before[name])
 
@@ -227,7 +236,7 @@ def test_tasks_that_fail_are_left_out_and_where_all_do_nothing_moves():
     """Rewards beyond single precision make a task's loss infinite."""
     agent = agent_on("box", ReptileConfig(lr=0.25), steps=1)
     agent.config = replace(agent.config, normalisation=NormalisationConfig())
-    agent.normaliser = agent.normaliser._replace(config=NormalisationConfig(), seen={})
+    agent.normaliser = agent.normaliser._replace(config=NormalisationConfig(), stats={})
 
     def too_much(episodes: Trajectories, *tasks: int) -> Trajectories:
         rewards = episodes.rewards.clone()
@@ -244,7 +253,7 @@ def test_tasks_that_fail_are_left_out_and_where_all_do_nothing_moves():
     assert (metrics["skipped"], metrics["reptile/left_out"]) == (0.0, 2.0)
     assert np.isfinite(list(metrics.values())).all()
     for name, x in agent.meta.items():
-        goal = last.learners.params[name][1:3].mean(0)
+        goal = last.ppo.params[name][1:3].mean(0)
         torch.testing.assert_close(x, before[name] + 0.25 * (goal - before[name]))
 
     before = copied(agent)
@@ -267,7 +276,7 @@ def test_metrics_are_of_the_last_round():
     for k in range(TASKS):
         obs = agent.normaliser.obs(query.obs[k])[query.mask[k]]
         found = []
-        for params in (state.learners.params, after.learners.params):
+        for params in (state.ppo.params, after.ppo.params):
             mean, log_std = agent.policy({name: x[k] for name, x in params.items()}, obs)
             found.append(torch.distributions.Normal(mean, log_std.exp()))
         kls.append(torch.distributions.kl_divergence(*found).sum(-1).mean())
@@ -293,11 +302,11 @@ def test_rewards_have_a_unit_from_the_first_round_on():
     (small, samples), (large, more) = states
     torch.testing.assert_close(samples.targets, more.targets, rtol=1e-3, atol=1e-3)
     assert samples.targets.std() > 2.0  # five times the unit
-    for name, x in small.learners.params.items():
-        torch.testing.assert_close(large.learners.params[name], x, rtol=1e-3, atol=1e-4)
+    for name, x in small.ppo.params.items():
+        torch.testing.assert_close(large.ppo.params[name], x, rtol=1e-3, atol=1e-4)
     update(agent)
-    seen = agent.normaliser.seen["returns"]
-    assert agent.unit(small.seen[0]).seen["returns"] is seen
+    seen = agent.normaliser.stats["returns"]
+    assert agent.unit(small.stats[0]).stats["returns"] is seen
     assert seen.count > 0
 
 

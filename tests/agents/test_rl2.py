@@ -11,16 +11,10 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
-from metarl.agents.outer.trial_ppo import Lessons, Steps
+from metarl.agents.inner.trial import TrialConfig
+from metarl.agents.outer.trial_ppo import Lessons, Steps, TrialPpoConfig
 from metarl.agents.rl2 import Rl2, Trials
-from metarl.config.settings import (
-    AdvantageConfig,
-    AgentConfig,
-    NormalisationConfig,
-    PolicyConfig,
-    TrialConfig,
-    TrialPpoConfig,
-)
+from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationConfig, PolicyConfig
 from metarl.envs.arrays.bandit import Bandit
 from metarl.envs.arrays.point_goal import PointGoal
 from metarl.equations.distributions import each
@@ -71,12 +65,12 @@ class Part:
 def agent_on(space: str, cell: Any = "gru", steps: int = 2, seed: int = 0, **outer: Any) -> Rl2:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
     config = AgentConfig(
-        "rl2",
-        TrialConfig(cell, 8, steps),
-        TrialPpoConfig(**{"minibatches": 2, "lr": 1e-2, **outer}),
-        PolicyConfig((6,), "tanh"),
-        AdvantageConfig(discount=0.9, gae_lambda=0.8),
-        NormalisationConfig(observations=True, rewards=True),
+        name="rl2",
+        inner=TrialConfig(cell, 8, steps),
+        outer=TrialPpoConfig(**{"minibatches": 2, "lr": 1e-2, **outer}),
+        policy=PolicyConfig((6,), "tanh"),
+        advantages=AdvantageConfig(discount=0.9, gae_lambda=0.8),
+        normalisation=NormalisationConfig(observations=True, rewards=True),
     )
     return Rl2(spec, config, np.random.default_rng(seed), CPU)
 
@@ -171,7 +165,7 @@ def test_a_trial_begins_with_nothing_remembered():
         agent.actor(known, slice(0, EPISODES))(obs, None, noise)[1][0]
         for known in (agent.begin(), state)
     )
-    assert (start == start[0, 0]).all()
+    torch.testing.assert_close(start, start[:1, :1].expand_as(start))
     assert not torch.isclose(start, later).all(-1).any()
 
 
@@ -190,7 +184,7 @@ def double(agent: Rl2) -> tuple[dict[str, Tensor], Lessons]:
     steps = agent.trial_steps(state, rounds[-1])
     doubled = Steps(*(x.double() if x.is_floating_point() else x for x in steps))
     before = {name: x.double() for name, x in agent.meta.items()}
-    seen = agent.outer.returns(doubled, agent.returns)
+    seen = agent.outer.returns_stats(doubled, agent.outer_state.returns)
     lessons, _ = agent.outer.lessons(before, doubled, seen)
     near = {n: x + 0.05 * torch.randn(x.shape, generator=g) for n, x in before.items()}
     return near, lessons
@@ -269,7 +263,7 @@ def test_advantages_go_on_over_the_ends_of_episodes():
     update(agent)
     state, rounds = played(agent, 1)
     steps = agent.trial_steps(state, rounds[-1])
-    seen = agent.outer.returns(steps, agent.returns)
+    seen = agent.outer.returns_stats(steps, agent.outer_state.returns)
     lessons, _ = agent.outer.lessons(agent.meta, steps, seen)
     mean, unit = float(seen.mean), float((seen.m2 / seen.count).sqrt())
     shown, _ = agent.policy.run(
@@ -297,7 +291,7 @@ def test_advantages_go_on_over_the_ends_of_episodes():
     some = lessons.trials(torch.tensor([1, 4]))
     assert torch.equal(some.inputs, lessons.inputs[[1, 4]])
     assert float(some.weights.sum()) == pytest.approx(1.0)
-    first = agent.outer.returns(steps, agent_on("discrete").returns)
+    first = agent.outer.returns_stats(steps, agent_on("discrete").outer_state.returns)
     assert float(first.mean) == pytest.approx(float(returns[steps.mask].mean()), rel=1e-5)
 
 
@@ -308,7 +302,7 @@ def test_learning_does_not_depend_on_the_scale_of_rewards():
     found = []
     for scale in (1.0, -1e-3, 1e4):
         scaled = steps._replace(rewards=scale * steps.rewards)
-        seen = agent.outer.returns(scaled, agent.returns)
+        seen = agent.outer.returns_stats(scaled, agent.outer_state.returns)
         found.append(agent.outer.lessons(agent.meta, scaled, seen)[0])
     torch.testing.assert_close(found[2].advantages, found[0].advantages, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found[2].targets, found[0].targets, atol=1e-3, rtol=1e-3)
@@ -384,11 +378,11 @@ def trained_on_bandits(
     """RL2 on these bandits in turn: mean returns of a trial's episodes."""
     distribution = Bandit("bandit:2", "2", horizon)
     config = AgentConfig(
-        "rl2",
-        TrialConfig(cell, 16, steps),
-        TrialPpoConfig(lr=1e-2, epochs=4, entropy=0.01),
-        PolicyConfig(()),
-        AdvantageConfig(discount=1.0, gae_lambda=0.95),
+        name="rl2",
+        inner=TrialConfig(cell, 16, steps),
+        outer=TrialPpoConfig(lr=1e-2, epochs=4, entropy=0.01),
+        policy=PolicyConfig(()),
+        advantages=AdvantageConfig(discount=1.0, gae_lambda=0.95),
     )
     agent = Rl2(distribution.spec, config, np.random.default_rng(0), CPU)
     tasks = [{"probabilities": pays} for pays in arms]
@@ -421,11 +415,11 @@ def test_one_episode_shows_it_the_goal():
     """2-D navigation on goals it never met: the second episode is within a tenth of the way from
     standing still, the best without a clue, to walking straight there."""
     config = AgentConfig(
-        "rl2",
-        TrialConfig("gru", 32, steps=1),
-        TrialPpoConfig(lr=5e-3, epochs=4, entropy=0.0),
-        PolicyConfig((32,), "tanh", init_std=0.5),
-        AdvantageConfig(discount=0.95, gae_lambda=0.9),
+        name="rl2",
+        inner=TrialConfig("gru", 32, steps=1),
+        outer=TrialPpoConfig(lr=5e-3, epochs=4, entropy=0.0),
+        policy=PolicyConfig((32,), "tanh", init_std=0.5),
+        advantages=AdvantageConfig(discount=0.95, gae_lambda=0.9),
     )
     distribution = PointGoal("point-goal", "", 20)
     agent = Rl2(distribution.spec, config, np.random.default_rng(0), CPU)

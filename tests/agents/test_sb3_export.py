@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import PPO
 
 from metarl.agents.catalogue import build, default
-from metarl.agents.gradient_agent import TaskState
+from metarl.agents.policy_gradient import TaskState
 from metarl.agents.sb3_export import export
 from metarl.config.settings import NormalisationConfig
 from metarl.equations.running_stats import RunningStats
@@ -65,7 +65,7 @@ def agent_on(kind: str, name: str = "maml-trpo", normalised: bool = False, **pol
             return RunningStats(torch.tensor(7.0, dtype=torch.float64), 2 * mean - 1, 20 * m2 + 5)
 
         statistics = {"obs": seen(OBS), "returns": seen()}
-        agent.normaliser = agent.normaliser._replace(seen=statistics)
+        agent.normaliser = agent.normaliser._replace(stats=statistics)
     return agent
 
 
@@ -148,11 +148,11 @@ def test_agents_that_move_other_parameters_are_exported_too(name):
 def test_the_value_function_of_reptile_comes_along_in_units_of_raw_rewards():
     agent = agent_on("box", "reptile-ppo", normalised=True)
     state = agent.begin()
-    state = state._replace(learners=state.learners._replace(params=adapted(state.learners.params)))
+    state = state._replace(ppo=state.ppo._replace(params=adapted(state.ppo.params)))
     ppo = export(agent, state, 1, Noise(SPACES["box"]), SETTINGS)
-    params, obs = select_tasks(state.learners.params, 1), observations()
-    assert_predicts(ppo, agent, state.learners.params, 1)
-    returns = agent.normaliser.seen["returns"]
+    params, obs = select_tasks(state.ppo.params, 1), observations()
+    assert_predicts(ppo, agent, state.ppo.params, 1)
+    returns = agent.normaliser.stats["returns"]
     unit = math.sqrt(float(returns.m2 / returns.count))
     expected = unit * agent.value(params, agent.normaliser.obs(obs))
     torch.testing.assert_close(ppo.policy.predict_values(obs)[:, 0], expected)

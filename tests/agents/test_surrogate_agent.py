@@ -12,19 +12,22 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch.func import grad, vmap
 
-from metarl.agents.inner.differentiable import DifferentiableSgd, Round
-from metarl.agents.inner.sgd import Sgd
-from metarl.agents.objective import AdaptationObjective
-from metarl.agents.outer.ppo import Ppo, Reading, SurrogateObjective
-from metarl.agents.surrogate_agent import SurrogateAgent
-from metarl.config.settings import AgentConfig, PolicyConfig, PpoConfig, SgdConfig
+from metarl.agents import catalogue
+from metarl.agents.batch import Batch, CollectedBatch
+from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective, SurrogateParts
+from metarl.agents.derivatives.by_hand import ByHand
+from metarl.agents.derivatives.policy_loss import PolicyLoss
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.ppo import Ppo, PpoConfig
+from metarl.agents.policy_gradient import MetaBatch, PolicyGradientAgent
+from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.equations.adam import adam_start
 from metarl.equations.distributions import each
 from metarl.equations.losses import clipped_gain
 from metarl.equations.trust_region import ravel, surrogate_gain, unravel
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
-from metarl.types import EnvSpec, Trajectories
+from metarl.types import EnvSpec, Params, Trajectories
 
 LR, STEPS_OF_BATCH = 0.3, 8
 TASKS, STEPS, EPISODES, OBS = 4, 12, 5, 3
@@ -37,22 +40,46 @@ INNER = {
 losses = pytest.mark.parametrize("loss", list(INNER))
 
 
+class Objective:
+    """A surrogate objective, and the outer rule that makes a loss of its parts."""
+
+    def __init__(self, data: MetaBatch, config: PpoConfig):
+        self.data, self.rule = data, Ppo(config)
+        self.surrogate = data.surrogate(config.clip)
+
+    def gradient(self, meta: Params) -> tuple[Params, SurrogateParts]:
+        return self.surrogate.gradient(meta, self.rule.loss)
+
+    def evaluate(self, meta: Params) -> SurrogateParts:
+        return self.surrogate.evaluate(meta)
+
+    def loss(self, meta: Params) -> float:
+        return float(self.rule.loss(self.evaluate(meta)))
+
+
 def build(problem: Any, loss: str, steps: int = 1, inner: Any = None, **outer):
-    """An objective whose rounds were collected at problem.params, adapted step by step."""
+    """An objective whose batches were collected at problem.params, adapted step by step."""
     config, ratio = INNER[loss]
     config = replace(config, steps=steps, **(inner or {}))
-    rule = DifferentiableSgd(problem.policy, config, ratio)
+    steps_of = Autograd(problem.rule(config), problem.loss(config.estimator, ratio))
     params, rounds = problem.policy.begin(problem.params), []
     problem.generator.manual_seed(7)
+    outcomes = torch.tensor([1.2, 0.0, -1.2], dtype=problem.dtype)
     for index in range(steps + 1):
         batch = problem.batch()
         behaviour = problem.policy(params, batch.obs)
-        rounds.append(Round(batch, _wide(behaviour, batch.weights.shape), STEPS_OF_BATCH))
+        wide = _wide(behaviour, batch.weights.shape)
+        rounds.append(CollectedBatch(batch, wide, STEPS_OF_BATCH, outcomes))
         if index < steps:
-            params = rule.step(params, rounds[-1], index)
-    outcomes = torch.tensor([1.2, 0.0, -1.2], dtype=problem.dtype)
+            params = steps_of.step(params, rounds[-1], index)
     settings = PpoConfig(inner_ratio=ratio, **outer)
-    return SurrogateObjective(problem.policy, rule, settings, rounds[:-1], rounds[-1], outcomes)
+    data = MetaBatch(problem.policy, steps_of, rounds[:-1], rounds[-1], {})
+    return Objective(data, settings)
+
+
+def batches(objective: Objective) -> tuple[list[Batch], Batch]:
+    """What of its supports and its query does not say who collected them."""
+    return [x.batch for x in objective.data.supports], objective.data.query.batch
 
 
 def _wide(distribution, shape):
@@ -68,11 +95,8 @@ def moved(problem: Any, size: float = 0.05):
 def test_the_first_epochs_gradient_is_trpos(problem, steps):
     """By autograd here, by hand-derived products there."""
     objective = build(problem, "score", steps)
-    supports, query = [x.batch for x in objective.supports], objective.query.batch
-    rule = Sgd(problem.policy, replace(INNER["score"][0], steps=steps))
-    other = AdaptationObjective(
-        problem.policy, rule, problem.params, supports, query, query, problem.dtype
-    )
+    supports, query = batches(objective)
+    other = problem.objective(replace(INNER["score"][0], steps=steps), supports, query)
     gradient, reading = objective.gradient(problem.params)
     torch.testing.assert_close({n: -x for n, x in gradient.items()}, other.gradient)
     assert float(reading.gain) == pytest.approx(other.gain, abs=1e-12)
@@ -83,10 +107,10 @@ def test_the_first_epochs_gradient_is_trpos(problem, steps):
 @pytest.mark.parametrize(
     "inner",
     [
-        {"moved": "head"},
-        {"moved": "context"},
+        {"adapted": "head"},
+        {"adapted": "context"},
         {"learn_lr": True},
-        {"moved": "context", "learn_lr": True},
+        {"adapted": "context", "learn_lr": True},
     ],
     ids=["head", "context", "learned", "context learned"],
 )
@@ -94,21 +118,18 @@ def test_so_it_is_where_steps_move_less_or_learn_how_far(make_problem, inner, fi
     """ANIL, CAVIA and Meta-SGD with PPO outside: the same meta-parameters, the same gradient."""
     problem = make_problem("box", "tanh")
     policy = problem.policy
-    if inner.get("moved") == "context":
+    if inner.get("adapted") == "context":
         spec = EnvSpec("problem", Box(-1, 1, policy.sizes[:1]), Box(-1, 1, policy.sizes[-1:]), 10)
         problem.policy = MlpPolicy(spec, replace(policy.config, context=3))
         wider = problem.normal(problem.policy.sizes[1], 3)
         first = torch.cat([problem.params["layer0.weight"], 0.1 * wider], 1)
         problem.params["layer0.weight"] = first
     config = SgdConfig(LR, 2, first_order, **inner)
-    rule = Sgd(problem.policy, config)
-    sizes = rule.init(problem.params, np.random.default_rng(0))
+    sizes = problem.rule(config).init(problem.params, np.random.default_rng(0))
     problem.params |= {n: x + 0.1 * problem.normal(*x.shape) for n, x in sizes.items()}
     objective = build(problem, "score", 2, {"first_order": first_order, **inner})
-    supports, query = [x.batch for x in objective.supports], objective.query.batch
-    other = AdaptationObjective(
-        problem.policy, rule, problem.params, supports, query, query, problem.dtype
-    )
+    supports, query = batches(objective)
+    other = problem.objective(config, supports, query)
     gradient, _ = objective.gradient(problem.params)
     torch.testing.assert_close({n: -x for n, x in gradient.items()}, other.gradient)
     assert all(bool(x.any()) for x in gradient.values())
@@ -128,10 +149,7 @@ def test_later_gradients_are_finite_differences(make_problem, space, loss):
     for _ in range(3):
         direction = ravel(problem.tangent())
         direction /= direction.norm()
-        up, down = (
-            float(objective.evaluate(unravel(start + e * direction, meta)).loss(objective.config))
-            for e in (1e-5, -1e-5)
-        )
+        up, down = (objective.loss(unravel(start + e * direction, meta)) for e in (1e-5, -1e-5))
         assert float(slope.dot(direction)) == pytest.approx((up - down) / 2e-5, rel=1e-5, abs=1e-9)
 
 
@@ -142,16 +160,16 @@ def test_to_first_order_the_step_is_a_constant_and_its_policy_is_not(problem, lo
     objective = build(problem, loss, inner={"first_order": True}, **terms)
     meta = moved(problem)
     gradient, _ = objective.gradient(meta)
-    (support,), rule = objective.supports, objective.rule
-    after = rule.step(meta, support, 0)
+    (support,), steps = objective.data.supports, objective.data.inner
+    after = steps.step(meta, support, 0)
 
-    def shifted(params, support, index):
-        del index
+    def shifted(params, support, index, followed):
+        del index, followed
         here = {name: x.expand_as(after[name]) for name, x in params.items()}
         there = {name: x + (after[name] - meta[name]).detach() for name, x in here.items()}
         return there, problem.policy(here, support.obs)
 
-    rule.follow = shifted
+    steps.follow = shifted
     expected, _ = objective.gradient(meta)
     torch.testing.assert_close(gradient, expected)
 
@@ -159,7 +177,7 @@ def test_to_first_order_the_step_is_a_constant_and_its_policy_is_not(problem, lo
 def test_dices_gradient_is_that_of_whole_histories_reweighted(problem):
     """Where the data come from, a box is the ratio of the probabilities of all that was done."""
     objective = build(problem, "dice")
-    (support,), query = objective.supports, objective.query
+    (support,), query = objective.data.supports, objective.data.query
     params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
     gains = []
     for task in range(len(query.obs)):
@@ -189,13 +207,13 @@ def test_promps_meta_gradient_is_the_scores_and_one_term(problem):
     """At the collecting policy the adapted policies agree, and so do the meta-gradients but for
     lr E[A s (s . g)]: s the score of a support's sample, g the gradient after adaptation."""
     by_ratio, by_score = build(problem, "ratio"), build(problem, "score")
-    support = by_score.supports[0]
-    adapted = [x.rule.step(problem.params, support, 0) for x in (by_ratio, by_score)]
+    support = by_score.data.supports[0]
+    adapted = [x.data.inner.step(problem.params, support, 0) for x in (by_ratio, by_score)]
     torch.testing.assert_close(*adapted)
     after = {name: x.clone().requires_grad_() for name, x in adapted[0].items()}
-    query = by_score.query.batch
+    query = by_score.data.query.batch
     new = problem.policy(after, query.obs)
-    gain = surrogate_gain(new, by_score.query.behaviour, *query[1:4]).sum()
+    gain = surrogate_gain(new, by_score.data.query.behaviour, *query[1:4]).sum()
     slopes = dict(zip(after, torch.autograd.grad(gain, list(after.values())), strict=True))
 
     def log_prob(params, obs, action):
@@ -233,7 +251,7 @@ def test_the_inner_kl_weighs_the_supports_policies(make_problem):
     )
     meta = params = moved(problem)
     expected = 0.0
-    for index, support in enumerate(weighed.supports):
+    for index, support in enumerate(weighed.data.supports):
         old, new = support.behaviour, problem.policy(params, support.obs)
         deviations = old[1].exp(), new[1].expand_as(old[1]).exp()
         normals = [
@@ -242,20 +260,20 @@ def test_the_inner_kl_weighs_the_supports_policies(make_problem):
         ]
         kl = torch.distributions.kl_divergence(*normals).sum(-1)
         expected += float((support.batch.weights * kl).sum(1).mean()) / 2
-        params = weighed.rule.step(params, support, index)
+        params = weighed.data.inner.step(params, support, index)
     reading = weighed.evaluate(meta)
     assert float(reading.inner_kl) == pytest.approx(expected)
-    loss = plain.evaluate(meta).loss(plain.config) + 5.0 * expected
-    assert float(reading.loss(weighed.config)) == pytest.approx(float(loss))
+    assert weighed.loss(meta) == pytest.approx(plain.loss(meta) + 5.0 * expected)
 
 
 def test_the_exploration_term_credits_the_support(problem):
     """Its gradient: each task's outcome times the mean score of what was done before adapting."""
     without, added = (build(problem, "score", exploration=x) for x in (False, True))
     params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
-    _, actions, _, weights, _ = added.supports[0].batch
-    log_probs = problem.policy(params, added.supports[0].obs).log_probs(actions)
-    credit = (added.adapted_returns[:, None] * weights * log_probs).sum(1).mean()
+    support = added.data.supports[0]
+    _, actions, _, weights, _ = support.batch
+    log_probs = problem.policy(params, support.obs).log_probs(actions)
+    credit = (added.surrogate.credit * weights * log_probs).sum(1).mean()
     expected = torch.autograd.grad(credit, list(params.values()))
     a, b = (x.gradient(problem.params)[0] for x in (without, added))
     torch.testing.assert_close([a[name] - b[name] for name in a], list(expected))
@@ -263,10 +281,10 @@ def test_the_exploration_term_credits_the_support(problem):
 
 def test_the_loss_by_hand():
     """What is wanted with a minus, what is not with a plus, the query's KL as a figure alone."""
-    reading = Reading(*torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64))
+    reading = SurrogateParts(*torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64))
     weighed = PpoConfig(exploration=True, entropy=0.1, inner_kl=0.01)
-    assert float(reading.loss(weighed)) == pytest.approx(-1.0 - 2.0 - 0.3 + 0.04)
-    assert float(reading.loss(PpoConfig())) == -1.0
+    assert float(Ppo(weighed).loss(reading)) == pytest.approx(-1.0 - 2.0 - 0.3 + 0.04)
+    assert float(Ppo(PpoConfig()).loss(reading)) == -1.0
 
 
 def test_the_clip_by_hand():
@@ -285,12 +303,12 @@ def test_the_clip_by_hand():
 
 def test_without_inner_steps_it_is_ppo_on_all_tasks(problem):
     config = SgdConfig(LR, steps=0)
-    rule = DifferentiableSgd(problem.policy, config, False)
+    steps = Autograd(problem.rule(config), problem.loss())
     batch = problem.batch()
     behaviour = _wide(problem.policy(problem.params, batch.obs), batch.weights.shape)
-    query = Round(batch, behaviour, STEPS_OF_BATCH)
-    outcomes = torch.zeros(len(batch.obs))
-    objective = SurrogateObjective(problem.policy, rule, PpoConfig(clip=0.1), (), query, outcomes)
+    query = CollectedBatch(batch, behaviour, STEPS_OF_BATCH, torch.zeros(len(batch.obs)))
+    data = MetaBatch(problem.policy, steps, (), query, {})
+    objective = Objective(data, PpoConfig(clip=0.1))
     meta = {name: x.requires_grad_() for name, x in moved(problem).items()}
     log_probs = problem.policy(meta, batch.obs).log_probs(batch.actions)
     ratio = (log_probs - behaviour.log_probs(batch.actions)).exp()
@@ -304,29 +322,35 @@ def test_a_few_tasks_at_a_time_are_all_at_once(problem, monkeypatch):
     objective = build(problem, "dice", 2, exploration=True, inner_kl=1.0)
     meta = moved(problem)
     whole = objective.gradient(meta)
-    monkeypatch.setattr("metarl.agents.chunks.CACHE_BYTES", 1)
+    monkeypatch.setattr("metarl.agents.batch.CACHE_BYTES", 1)
     torch.testing.assert_close(objective.gradient(meta), whole)
+
+
+SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3)}
+SPECS = {
+    kind: EnvSpec("problem", Box(-1, 1, (OBS,)), space, STEPS) for kind, space in SPACES.items()
+}
+
+
+def config_with(loss: str = "score", steps: int = 1, **outer) -> AgentConfig:
+    config, ratio = INNER[loss]
+    outer = {"inner_ratio": ratio, **outer}
+    return AgentConfig(
+        name="maml-ppo",
+        policy=PolicyConfig(hidden=(8,)),
+        inner=SgdConfig(0.5, steps, estimator=config.estimator),
+        outer=PpoConfig(**outer),
+    )
 
 
 def agent_with(
     loss: str = "score", kind: str = "box", steps: int = 1, seed: int = 0, **outer
-) -> SurrogateAgent:
-    space = Box(-1, 1, (2,)) if kind == "box" else Discrete(3)
-    config, ratio = INNER[loss]
-    outer = {"inner_ratio": ratio, **outer}
-    return SurrogateAgent(
-        EnvSpec("problem", Box(-1, 1, (OBS,)), space, STEPS),
-        AgentConfig(
-            policy=PolicyConfig(hidden=(8,)),
-            inner=SgdConfig(0.5, steps, estimator=config.estimator),
-            outer=PpoConfig(**outer),
-        ),
-        np.random.default_rng(seed),
-        CPU,
-    )
+) -> PolicyGradientAgent:
+    config = config_with(loss, steps, **outer)
+    return PolicyGradientAgent(SPECS[kind], config, np.random.default_rng(seed), CPU)
 
 
-def played(agent: SurrogateAgent, state, seed: int) -> Trajectories:
+def played(agent: PolicyGradientAgent, state, seed: int) -> Trajectories:
     """Episodes of a task-dependent reward under the state's policy, some cut short."""
     g = torch.Generator().manual_seed(seed)
     shape = (TASKS, STEPS, EPISODES)
@@ -347,20 +371,20 @@ def played(agent: SurrogateAgent, state, seed: int) -> Trajectories:
     return Trajectories(obs, actions, rewards * mask, *ends, mask, obs[:, -1], none, timed)
 
 
-def adapted(agent: SurrogateAgent, seed: int = 0):
+def adapted(agent: PolicyGradientAgent, seed: int = 0):
     state = agent.begin()
     for index in range(agent.steps):
         state = agent.adapt(state, played(agent, state, seed + index))
     return state
 
 
-def update(agent: SurrogateAgent, seed: int = 0):
+def update(agent: PolicyGradientAgent, seed: int = 0):
     state = adapted(agent, seed)
     query = played(agent, state, seed + 99)
     return agent.meta_update(state, query, np.random.default_rng(0))
 
 
-def stored(agent: SurrogateAgent) -> dict[str, bytes]:
+def stored(agent: PolicyGradientAgent) -> dict[str, bytes]:
     return {name: x.numpy().tobytes() for name, x in agent.state_dict().items()}
 
 
@@ -389,11 +413,11 @@ def test_it_acts_by_what_is_differentiated(loss, kind):
     leaves = {name: x.clone().requires_grad_() for name, x in agent.meta.items()}
     followed = by_score = leaves
     inner = agent.inner
-    assert isinstance(inner, DifferentiableSgd)
-    rule = Sgd(agent.policy, inner.config)
+    assert isinstance(inner, Autograd)
+    rule = ByHand(agent.rule, PolicyLoss(agent.spec, agent.policy, "score", ratio=False))
     supports: Any = state.supports
     for index, support in enumerate(supports):
-        followed, _ = inner.follow(followed, support, index)
+        followed, _ = inner.follow(followed, support, index, followed=True)
         by_score = rule.step(by_score, support.batch, index)
     torch.testing.assert_close(state.params, followed, atol=1e-6, rtol=0)
     torch.testing.assert_close(state.params, by_score, atol=1e-6, rtol=0)
@@ -458,19 +482,23 @@ def test_nor_does_an_epoch_whose_kl_alone_is_not_finite(make_problem):
     problem = make_problem("box", "tanh")
 
     class Beyond(SurrogateObjective):
-        def gradient(self, meta):
-            gradient, reading = super().gradient(meta)
+        def gradient(self, meta, loss):
+            gradient, reading = super().gradient(meta, loss)
             return gradient, reading._replace(kl=torch.tensor(float("inf")))
 
+    class Data(MetaBatch):
+        def surrogate(self, clip):
+            return Beyond(self, clip)
+
     objective = build(problem, "score")
-    objective.__class__ = Beyond
-    start = adam_start(problem.params)
-    meta, adam, metrics = Ppo(objective.config).step(problem.params, start, objective)
+    start, rng = adam_start(problem.params), np.random.default_rng(0)
+    meta, adam, metrics = objective.rule.step(problem.params, start, Data(*objective.data), rng)
     assert metrics["skipped"] == 1.0
     assert meta is problem.params
     assert adam is start
 
 
 def test_two_inner_losses_at_once_are_refused():
+    config = config_with("dice", inner_ratio=True)
     with pytest.raises(UserError, match=r"estimator: dice, or agent\.outer\.inner_ratio"):
-        agent_with("dice", inner_ratio=True)
+        catalogue.build(SPECS["box"], config, np.random.default_rng(0), CPU)

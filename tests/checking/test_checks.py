@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from metarl import Uniform, gym_tasks
-from metarl.checking import episodes
+from metarl.checking import episodes, play, repetition
 from metarl.checking.checks import check
 from metarl.checking.findings import Finding, summary
 from metarl.checking.options import CheckOptions
@@ -24,12 +24,19 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(episodes, "TIMED_S", 0.01)
 
 
-def checked(distribution: Any, options: CheckOptions = QUICK) -> dict[str, Finding]:
+def checked(
+    distribution: Any, options: CheckOptions = QUICK, workers: bool = False
+) -> dict[str, Finding]:
+    """With `workers` as users have it; without, what they play is played in this process."""
     subject = Subject(distribution, options)
-    try:
-        return check(subject, lambda line: None)
-    finally:
-        subject.close()
+    with pytest.MonkeyPatch.context() as patch:
+        if not workers:
+            patch.setattr(play, "Workers", lambda *_, **__: play.HERE)
+            patch.setattr(repetition, "ELSEWHERE", play.HERE)
+        try:
+            return check(subject, lambda line: None)
+        finally:
+            subject.close()
 
 
 def told(found: dict[str, Finding], *but: str) -> dict[str, str]:
@@ -40,7 +47,7 @@ def told(found: dict[str, Finding], *but: str) -> dict[str, str]:
 
 
 def test_a_walk_has_nothing_wrong(wrong_envs: Any):
-    found = checked(wrong_envs.walk)
+    found = checked(wrong_envs.walk, workers=True)
     assert told(found) == {}
     assert list(found) == [
         "opens", "gymnasium", "faults", "same seed", "no memory", "splits", "tasks differ",
@@ -76,7 +83,7 @@ def test_arrays_have_nothing_wrong(wrong_envs: Any):
 )
 def test_environments_of_gymnasium_are_good(env: str, parameters: Any, warnings: int):
     """Their spaces make gymnasium's own checker warn, and the wrappers of `make` do not."""
-    found = checked(gym_tasks(env, parameters, horizon=200), CheckOptions())
+    found = checked(gym_tasks(env, parameters, horizon=200), CheckOptions(), workers=True)
     assert told(found) == {"gymnasium": "warning"}
     assert len(found["gymnasium"].remedy.splitlines()) == warnings
 
@@ -97,12 +104,12 @@ def test_two_directions_are_all_there_are():
     assert found["splits"].status == "warning"
     assert found["splits"].what == "both splits hold the same 2 tasks"
     assert "2 tasks such as" in found["opens"].what
-    assert found["task hidden"] == Finding("skipped", "2 tasks are too few to learn from")
+    assert found["task hidden"] == Finding("skipped", "2 tasks are too few for a probe")
 
 
 # gymnasium environments with a fault: environment, the check that fails, what it says, the remedy.
 FAULTY = {
-    "OwnChance": ("gymnasium", "super().reset(seed=seed)", "keep to it"),
+    "OwnChance": ("gymnasium", "super().reset(seed=seed)", "follow this rule"),
     "observation": ("faults", "the observation is nan at index 1 of 2; task {'slope': ", "finite"),
     "shape": ("faults", "an array of shape (1,)", "observation_space in shape and type"),
     "reward": ("faults", "the reward is ndarray of shape (1,), not a number", "float(reward)"),
@@ -111,19 +118,26 @@ FAULTY = {
     "step": ("faults", "step raised ZeroDivisionError: division by zero", "step(action) must"),
     "ResetRaises": ("faults", "reset raised KeyError: 'map'", "reset(*, seed=None, options=None)"),
     "Chancy": ("same seed", ": reward is ", "self.np_random"),
-    "OfItsProcess": ("same seed", "step 0: observation[1] is ", "from process to process"),
+    "OfItsProcess": ("same seed", "step 0: observation[1] is ", "differs between processes"),
     "Dies": ("faults", "worker 0 exited with code 7 in task", ""),
-    "doubled": ("gymnasium", "not within the observation space", "keep to it"),
-    "Remembering": ("no memory", "step 0: observation[", "put back all that an episode changes"),
+    "doubled": ("gymnasium", "not within the observation space", "follow this rule"),
+    "Remembering": (
+        "no memory",
+        "step 0: observation[",
+        "restore everything that an episode changes",
+    ),
     "Brief": ("endings", "every one of 24 episodes is over after its first step", "terminated"),
 }
+
+
+OF_PROCESSES = ("OfItsProcess", "Dies", "step")
 
 
 @pytest.mark.parametrize("fault", FAULTY)
 def test_a_fault_is_found_by_its_check(fault: str, wrong_envs: Any):
     name, what, remedy = FAULTY[fault]
     env = getattr(wrong_envs, fault, None) or wrong_envs.walk_with(fault)
-    found = checked(wrong_envs.of(env))
+    found = checked(wrong_envs.of(env), workers=fault in OF_PROCESSES)
     assert [key for key, one in found.items() if one.status == "FAIL"] == [name]
     assert what in found[name].what
     assert remedy in found[name].remedy
@@ -132,14 +146,14 @@ def test_a_fault_is_found_by_its_check(fault: str, wrong_envs: Any):
 @pytest.mark.parametrize("fault", ["step", "ResetRaises"])
 def test_an_exception_comes_with_its_traceback(fault: str, wrong_envs: Any):
     env = getattr(wrong_envs, fault, None) or wrong_envs.walk_with(fault)
-    found = checked(wrong_envs.of(env))
+    found = checked(wrong_envs.of(env), workers=True)
     assert 'wrong_envs.py", line' in found["faults"].trace
     assert told(found, "faults") == dict.fromkeys(
         ["same seed", "no memory", "tasks differ", "task hidden", "units", "speed", "endings"],
         "skipped",
     )
     assert found["splits"].status == "ok"
-    assert found["no memory"].what == "for want of same seed"
+    assert found["no memory"].what == "it needs same seed"
 
 
 def test_what_cannot_be_made_leaves_nothing_to_check(wrong_envs: Any):
@@ -158,14 +172,16 @@ def test_what_gymnasiums_checker_raises_itself_has_no_traceback(wrong_envs: Any)
 
 
 def test_a_worker_that_dies_once_is_a_fault_too(wrong_envs: Any, tmp_path: Path):
-    found = checked(wrong_envs.of(wrong_envs.DiesOnce, kwargs={"marks": str(tmp_path)}))
+    found = checked(
+        wrong_envs.of(wrong_envs.DiesOnce, kwargs={"marks": str(tmp_path)}), workers=True
+    )
     assert "worker 0 exited with code 7" in found["faults"].what
 
 
 def test_spaces_without_an_agent_are_refused(wrong_envs: Any):
     found = checked(wrong_envs.of(wrong_envs.Texts))
     assert found["opens"].status == "FAIL"
-    assert "no agent observes Text(" in found["opens"].what
+    assert "no agent can observe Text(" in found["opens"].what
 
 
 def test_warnings_of_gymnasiums_checker_are_counted(wrong_envs: Any):
@@ -206,7 +222,7 @@ def test_a_task_that_changes_nothing_fails(wrong_envs: Any):
     assert found["tasks differ"].what == (
         "the same seeds and actions give the same 12 steps in all 6 tasks"
     )
-    assert "the task reaches the environment" in found["tasks differ"].remedy
+    assert "the task changes what the environment does" in found["tasks differ"].remedy
 
 
 def test_where_episodes_are_cut_the_same_steps_are_no_proof(wrong_envs: Any):
@@ -221,14 +237,16 @@ def test_episodes_that_end_before_the_cut_are_whole(wrong_envs: Any):
     options = CheckOptions(tasks=6, episodes=4, workers=0, max_steps=200)
     found = checked(wrong_envs.of(wrong_envs.Ends), options)
     assert told(found) == {}
-    assert "episodes go well; returns" in found["faults"].what
+    assert "episodes without a fault; returns" in found["faults"].what
     assert found["endings"].what.startswith("24 episodes last 5.0 steps")
 
 
 def test_a_horizon_beyond_what_may_be_played_is_said(wrong_envs: Any):
     found = checked(wrong_envs.walk, CheckOptions(tasks=6, episodes=4, workers=0, max_steps=23))
     assert found["endings"] == Finding(
-        "warning", "episodes of 12 steps were not played to their end", "--max-steps 24 does"
+        "warning",
+        "episodes of 12 steps were not played to their end",
+        "to play them, give --max-steps 24",
     )
 
 
@@ -241,13 +259,13 @@ def test_tasks_that_hardly_differ_are_a_warning(wrong_envs: Any):
 
 # The user's own classes: name, the check that fails, what it says, the remedy.
 OWN = {
-    "Multiplies": ("no memory", "after other episodes", "each task set all that another one does"),
-    "SetsOnce": ("no memory", "after other episodes", "each task set all that another one does"),
-    "OneSplit": ("splits", "sample does not look at `split`", 'where split is "test"'),
-    "Overlapping": ("splits", " in both", "hold the test tasks out"),
-    "OwnGenerator": ("splits", "the same generator draws other tasks", "the generator that it is"),
+    "Multiplies": ("no memory", "after other episodes", "everything that other tasks set"),
+    "SetsOnce": ("no memory", "after other episodes", "everything that other tasks set"),
+    "OneSplit": ("splits", "sample ignores `split`", 'if split is "test"'),
+    "Overlapping": ("splits", " in both", "leave the test tasks out"),
+    "OwnGenerator": ("splits", "the same generator draws other tasks", "the given generator"),
     "SampleRaises": ("opens", "sample raised FileNotFoundError: maps.csv", "'train' or 'test'"),
-    "Narrowing": ("faults", "this task's actions are in Box(", "the same spaces"),
+    "Narrowing": ("faults", "this task's action_space is Box(", "the same spaces"),
     "OneTask": ("tasks differ", "all draws are {'slope': 1.0}", "nothing to adapt to"),
 }
 
@@ -269,14 +287,14 @@ def test_a_class_of_ones_own_is_good(wrong_envs: Any):
 ARRAYS = {
     "space": ("opens", "or in a flat MultiDiscrete, both counted from 0, not in Discrete(2,", ""),
     "reset": ("contract", "obs of reset is of shape (2, 2, 2) and float64", "and float32"),
-    "numpy": ("splits", "is no plain data: Object of type ndarray", "x.tolist()"),
-    "few": ("opens", "returned 7 tasks; return as many as are asked for", ""),
+    "numpy": ("splits", "is not plain data: Object of type ndarray", "x.tolist()"),
+    "few": ("opens", "returned 7 tasks; return 1000, and", ""),
     "sample": ("opens", "FileNotFoundError: maps.csv", "traceback"),
     "float64": ("contract", "obs of step 1 is of shape (2, 2, 2) and float64", "(2, 2, 2) and fl"),
     "column": ("contract", "rewards of step 1 is of shape (2, 2, 1)", "shape (2, 2) and float32"),
     "list": ("contract", "terminated of step 1 is a list", "shape (2, 2) and bool"),
-    "overwrites": ("contract", "step 1 wrote into the obs that were returned", "such as copies"),
-    "both": ("contract", "step 12 of task 0, episode 0 is both terminated and trunc", "only where"),
+    "overwrites": ("contract", "step 1 wrote into the obs that an earlier", "such as copies"),
+    "both": ("contract", "step 12 of task 0, episode 0 is both terminated and trunc", "only if"),
     "raises": ("contract", "OverflowError: too far", "traceback"),
     "close": ("contract", "OSError: closed twice", "traceback"),
     "nan": ("faults", "the reward is nan; task {'goal': ", "finite"),
@@ -302,7 +320,7 @@ def test_where_nan_came_is_said(wrong_envs: Any):
 
 def test_subjects_without_enough_tasks_are_not_probed(wrong_envs: Any):
     found = checked(wrong_envs.words)
-    assert found["task hidden"] == Finding("skipped", "3 tasks are too few to learn from")
+    assert found["task hidden"] == Finding("skipped", "3 tasks are too few for a probe")
     assert "3 tasks such as slope=" in found["opens"].what
 
 

@@ -12,7 +12,7 @@ from scipy.stats import chi2
 from metarl.checking.findings import Check, Finding, run, summary
 from metarl.checking.options import CheckOptions
 from metarl.checking.play import RandomPolicy, Subject, distinct
-from metarl.checking.repetition import parting
+from metarl.checking.repetition import first_difference
 from metarl.checking.tasks import FOLDS, r_squared, separation
 from metarl.envs import catalogue
 from metarl.types import Trajectories
@@ -85,17 +85,17 @@ TASKS = [{"at": 0}, {"at": 1}]
 )
 def test_where_episodes_part(field: str, place: tuple, said: str):
     one, other = trajectories(), trajectories()
-    assert parting(one, other, TASKS, "now") == ""
+    assert first_difference(one, other, TASKS, "now") == ""
     getattr(other, field)[place] = 1
-    assert parting(one, other, TASKS, "now").startswith(said)
+    assert first_difference(one, other, TASKS, "now").startswith(said)
 
 
 def test_episodes_part_at_their_first_difference():
     one, other = trajectories(), trajectories()
     other.rewards[0, 3, 0] = other.obs[1, 2, 1, 0] = 1.0
-    assert ", step 2: observation[0]" in parting(one, other, TASKS, "now")
+    assert ", step 2: observation[0]" in first_difference(one, other, TASKS, "now")
     other.rewards[1, 0, 1] = -0.0  # equal to zero, with another bit
-    assert ", step 1: reward is -0.0" in parting(one, other, TASKS, "now")
+    assert ", step 1: reward is -0.0" in first_difference(one, other, TASKS, "now")
 
 
 def test_random_actions_are_normal_or_uniform():
@@ -158,5 +158,5 @@ def test_findings_are_told_as_they_come():
     indent = " " * 23
     assert "FAIL     second        SystemExit: enough\n" in text
     assert f'{indent}  Traceback (most recent call last):\n{indent}    File "' in text
-    assert "skipped  third         for want of second\n" in text
+    assert "skipped  third         it needs second\n" in text
     assert text.endswith(f"warning  fourth        a\n{indent}b\n{indent}c\n{indent}d")

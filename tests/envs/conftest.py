@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,11 @@ from metarl.types import Workers
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
     """What is derived once and kept is made anew for a session: a user's cache stays as it is."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # its parent is that of all of them
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METARL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("METARL_CACHE", str(folder / "cache"))
         yield
 
 

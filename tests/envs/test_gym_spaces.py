@@ -60,7 +60,7 @@ def test_observations_are_gymnasiums_flattened_ones(space):
     ids=str,
 )
 def test_observations_without_a_fixed_length_are_refused_by_name(space):
-    with pytest.raises(UserError, match=r"lander: no agent observes .*(Seq|Text|Graph).*; use"):
+    with pytest.raises(UserError, match=r"lander: no agent can observe .*(Seq|Text|Graph).*; use"):
         flat_observations(space, "lander")
 
 
@@ -126,5 +126,5 @@ def test_every_count_from_zero_is_an_action_of_the_space(space):
 
 @pytest.mark.parametrize("space", [MultiBinary(3), Dict({"a": BOX}), Box(0, 5, (2,), np.int64)])
 def test_other_actions_are_refused_by_name(space):
-    with pytest.raises(UserError, match=r"lander: no policy acts in .*; use Box"):
+    with pytest.raises(UserError, match=r"lander: no policy can act in .*; use Box"):
         flat_actions(space, "lander")

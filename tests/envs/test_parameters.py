@@ -251,9 +251,9 @@ ERRORS = {
     "[2, inf] is not finite": lambda: Uniform(0, 1, test=(2, math.inf)),
     "'5' is no number": lambda: Uniform("5", 6),  # pyright: ignore
     "False is no number": lambda: Uniform(False, 1),
-    "0 has no logarithm; keep above 0": lambda: LogUniform(0, 1),
+    "0 has no logarithm; use ends above 0": lambda: LogUniform(0, 1),
     "-1 has no logarithm": lambda: LogUniform(1, 2, test=(-1, 3)),
-    "test runs down from 2; swap": lambda: Uniform(0, 1, test=(2, 1)),
+    "test starts at 2, above its end 1; swap": lambda: Uniform(0, 1, test=(2, 1)),
     "3 is no range; write test=": lambda: Uniform(0, 1, test=3),  # pyright: ignore
     "test leaves nothing of [0, 1] to train on; narrow": lambda: Uniform(0, 1, test=(0, 1)),
     "no value is left to train on": lambda: Choice([]),
@@ -265,8 +265,8 @@ ERRORS = {
     "a value cannot be {1}": lambda: Choice([{1}]),
     "'fast' is no factor": lambda: Choice(["fast"], relative=True),
     "parameter 'gravity' is (5, 15); give Uniform": lambda: ParameterTasks({"gravity": (5, 15)}),  # pyright: ignore
-    "make a single task": lambda: ParameterTasks({"a": Choice([1]), "b": Choice([2])}),
-    "these parameters make a single task": lambda: ParameterTasks({}),
+    "allow only a single task": lambda: ParameterTasks({"a": Choice([1]), "b": Choice([2])}),
+    "these parameters allow only a single task": lambda: ParameterTasks({}),
     "100000000 combinations of choices are more than 65536": lambda: ParameterTasks(
         {name: Choice(range(100)) for name in "abcd"}
     ),

@@ -85,10 +85,10 @@ def test_environments_of_gymnasium_are_told_too():
     ("distribution", "what"),
     [
         (catalogue.make("ml1:reach-v3", HORIZON), "the index of a goal"),
-        (catalogue.make("tabular-mdp", HORIZON), "task's mdp is [0-9]+: it numbers tasks"),
+        (catalogue.make("tabular-mdp", HORIZON), "task's mdp is [0-9]+: an index of tasks"),
         (
             gym_tasks("FrozenLake-v1", {"map_name": Choice(["4x4", "8x8"])}, horizon=HORIZON),
-            "task's map_name is '[48]x[48]', no number",
+            "task's map_name is '[48]x[48]', not a number",
         ),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from metarl.config.settings_few_shot import NetworkConfig
+from metarl.config.settings import NetworkConfig
 from metarl.errors import UserError
 from metarl.networks import conv
 from metarl.networks.conv import Conv, normalised

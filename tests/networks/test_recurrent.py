@@ -8,7 +8,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
-from metarl.config.settings import PolicyConfig, TrialConfig
+from metarl.config.settings import PolicyConfig
 from metarl.device import torch_device
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import EnvSpec, Params
@@ -22,7 +22,7 @@ spaces = pytest.mark.parametrize("space", list(SPACES))
 
 def policy_of(cell, space: str = "discrete", hidden: tuple[int, ...] = (6,)) -> RecurrentPolicy:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
-    return RecurrentPolicy(spec, PolicyConfig(hidden, "tanh"), TrialConfig(cell, SIZE))
+    return RecurrentPolicy(spec, PolicyConfig(hidden, "tanh"), cell, SIZE)
 
 
 def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:

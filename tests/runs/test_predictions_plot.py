@@ -37,7 +37,7 @@ def test_each_task_has_its_truth_points_and_predictions():
     widths = {label: line.get_linewidth() for label, line in looks.items()}
     assert widths.pop("after 10 steps") > max(widths.values())
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[:2] == ["truth", "learned from"]
+    assert labels[:2] == ["truth", "support"]
     assert len(labels) == 5  # once, not for each task
     plot_style.png(figure, dpi=30)
 

@@ -48,7 +48,8 @@ def shown(console: Console) -> str:
 def test_plain_lines_elsewhere():
     clock, console = Clock(), Console(file=io.StringIO(), width=60)
     bar = Progress(console, clock)
-    bar.start("point-goal [seed 1]", iterations=100, done=2, env_steps=320_000, facts="2 threads")
+    bar.note("point-goal [seed 1]")
+    bar.start(iterations=100, done=2, used=320_000, facts="2 threads")
     assert shown(console).splitlines() == [
         "point-goal [seed 1]",
         "2 threads",
@@ -66,7 +67,7 @@ def test_plain_lines_elsewhere():
 def test_a_few_shot_run_counts_tasks():
     clock, console = Clock(), Console(file=io.StringIO(), width=60)
     bar = Progress(console, clock)
-    bar.start("sinusoid", iterations=100, done=2, tasks=5000)
+    bar.start(iterations=100, done=2, used=5000)
     clock.now = 10.0
     bar.update(3, FEW_SHOT)
     assert shown(console).splitlines()[-1] == (
@@ -89,7 +90,7 @@ def test_a_narrow_table_keeps_what_was_learned(width, left):
 def test_a_live_table_on_a_terminal(width):
     console = Console(file=io.StringIO(), force_terminal=True, width=width, _environ={})
     bar = Progress(console, Clock())
-    bar.start("title", iterations=20)
+    bar.start(iterations=20)
     for iteration in range(1, 16):
         bar.update(iteration, {**ROW, "return/step1": -iteration})
     bar.note("checkpoint")

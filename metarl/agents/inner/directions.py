@@ -1,20 +1,47 @@
-"""Inner rule GBML: a meta-learner predicts the direction of the update from task and parameters."""
+"""Inner rule GBML: a network predicts the direction of the update from samples and gradient."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+from metarl.agents.inner.rule import RULE, InnerRule, NetworkShape, RuleInput, RuleSettings
+from metarl.config.ranges import Count, Positive
+from metarl.lazy import lazy
 
-from metarl.agents.inner.rule import RULE, Seen
-from metarl.config.settings import DirectionsConfig
-from metarl.networks.set_encoder import SetEncoder
-from metarl.types import Params
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from metarl.networks import set_encoder
+    from metarl.types import Params
+else:
+    torch, set_encoder = lazy("torch"), lazy("metarl.networks.set_encoder")
 
 
-class Directions:
+@dataclass(frozen=True)
+class DirectionsConfig(RuleSettings):
+    """Inner rule: a network predicts the direction from gradients and samples (GBML)."""
+
+    lr: Positive = 0.1
+    steps: Count = 1
+    """In training."""
+    embedding: Count = 32
+    """Numbers that say what the task's samples are like, and modulate the transformation."""
+    hidden: Count = 64
+    """Units of the samples' encoder."""
+    first_order: bool = False
+    """Ignore how the gradients depend on the parameters."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` go this share of their way."""
+
+    def build(self, network: NetworkShape) -> Directions:
+        return Directions(self, network.shapes, network.sample_dim)
+
+
+class Directions(InnerRule):
     """theta' = theta - beta phi(D, theta), in each layer phi = L diag(1 + U e) G diag(1 + V e) R.
 
     G [out, in + 1] is the gradient of a layer's weights with that of its biases as a last column,
@@ -23,13 +50,16 @@ class Directions:
     begins as MAML. What has no weights, such as log_std, is a layer of biases alone.
     """
 
-    gradients = True
+    reads = frozenset({"gradient", "samples", "weights"})
 
     def __init__(
         self, config: DirectionsConfig, shapes: Mapping[str, Sequence[int]], sample_dim: int
     ):
-        self.config, self.moved = config, tuple(shapes)
-        self.encoder = SetEncoder(sample_dim, config.hidden, config.embedding, f"{RULE}encoder.")
+        self.config, self.adapted = config, tuple(shapes)
+        self.steps, self.first_order = config.steps, config.first_order
+        self.encoder = set_encoder.SetEncoder(
+            sample_dim, config.hidden, config.embedding, f"{RULE}encoder."
+        )
         self.layers: dict[str, tuple[str, ...]] = {}
         """Layer -> its weight and bias, or one of them."""
         for name in sorted(shapes, key=lambda name: name.endswith("bias")):
@@ -37,7 +67,7 @@ class Directions:
             self.layers[layer] = (*self.layers.get(layer, ()), name)
         self.sizes = {layer: _size(shapes, names) for layer, names in self.layers.items()}
 
-    def init(self, rng: np.random.Generator) -> Params:
+    def init(self, params: Params, rng: np.random.Generator) -> Params:
         params = self.encoder.init(rng)
         for layer, sizes in self.sizes.items():
             for side, size in zip(("left", "right"), sizes, strict=True):
@@ -46,11 +76,13 @@ class Directions:
                 params[f"{RULE}{side}_by.{layer}.weight"] = modulated
         return params
 
-    def move(self, params: Params, seen: Seen, index: int) -> Params:
-        embedding = self.encoder(params, seen.samples, seen.weights)
-        moved: Params = {}
+    def step(self, params: Params, given: RuleInput, index: int) -> Params:
+        assert given.samples is not None
+        assert given.weights is not None
+        embedding = self.encoder(params, given.samples, given.weights)
+        after: Params = {}
         for layer, names in self.layers.items():
-            parts = [_columns(name, seen.gradient[name]) for name in names]
+            parts = [_columns(name, given.gradient[name]) for name in names]
             gradient = torch.cat(parts, -1)
             left, right, rows, columns = (
                 params[f"{RULE}{side}.{layer}.weight"]
@@ -61,8 +93,8 @@ class Directions:
             direction = left @ gradient @ right
             widths = [part.shape[-1] for part in parts]
             for name, part in zip(names, direction.split(widths, -1), strict=True):
-                moved[name] = params[name] - self.config.lr * _as(name, part)
-        return moved
+                after[name] = given.params[name] - self.config.lr * _as(name, part)
+        return self.shortened(given.params, after, index, self.config.extra_step_scale)
 
 
 def _size(shapes: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[int, int]:

@@ -2,48 +2,87 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from metarl.agents.inner.rule import MEMORY, RULE, Seen
-from metarl.config.settings import LearnedOptimizerConfig
-from metarl.equations.gates import log_and_sign, lstm_cell
-from metarl.networks.coordinates import Coordinates
-from metarl.networks.mlp import initial_weight
-from metarl.types import Params
+from metarl.agents.inner.rule import MEMORY, RULE, InnerRule, NetworkShape, RuleInput, RuleSettings
+from metarl.config.ranges import Count, Positive
+from metarl.config.settings import AnyAgentConfig
+from metarl.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from metarl.equations import gates
+    from metarl.networks import coordinates, mlp
+    from metarl.types import Params
+else:
+    torch, gates = lazy("torch"), lazy("metarl.equations.gates")
+    coordinates, mlp = lazy("metarl.networks.coordinates"), lazy("metarl.networks.mlp")
 
 CELL, OUT, ALPHA = f"{RULE}cell", f"{RULE}out", f"{RULE}alpha"
 STATES = f"{MEMORY}hidden", f"{MEMORY}cell"
 TINY = 1e-20
 """Keeps a gradient of zero from a derivative without bound."""
 OUTPUTS = 2
-"""A gain and a shift."""
+"""A gain and a shift for each coordinate."""
 
 
-class LearnedOptimizer:
+@dataclass(frozen=True)
+class LearnedOptimizerConfig(RuleSettings):
+    """Inner rule: a recurrent network makes each coordinate's step of its gradient (LOMAML)."""
+
+    lr: Positive = 0.1
+    """alpha, the size of a step."""
+    steps: Count = 1
+    """In training."""
+    cell: Literal["lstm", "linear"] = "lstm"
+    """`linear` is a learned multiple of the gradient, 1 at first: gradient descent."""
+    size: Count = 8
+    """Hidden units for each coordinate."""
+    learn_lr: bool = True
+    """Meta-learn alpha, one for each layer's weights and biases."""
+    learn_start: bool = True
+    """Meta-learn where a task starts too; else that stays as it was drawn."""
+    first_order: bool = False
+    """Ignore how the gradients that the network sees depend on the parameters."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` go this share of their way."""
+
+    def build(self, network: NetworkShape) -> LearnedOptimizer:
+        return LearnedOptimizer(self, coordinates.Coordinates(network.shapes))
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        found = super().without_effect(agent)
+        if self.cell == "linear" and self.size != LearnedOptimizerConfig.size:
+            found["agent.inner.size"] = "a linear cell has no hidden units"
+        return found
+
+
+class LearnedOptimizer(InnerRule):
     """phi^(k+1) = phi^(k) - alpha O_theta(grad L(phi^(k))), O an LSTM on each coordinate.
 
     As in arXiv:1606.04474, section 2.1, it reads the gradient's log-magnitude and sign, its state
-    is carried from step to step, and its weights are shared over coordinates. What it says is a
+    is carried from step to step, and its weights are shared over coordinates. It puts out a
     gain and a shift, O(g) = g (1 + gain) + rms(g) shift, both zero before training, so that it
     begins as gradient descent; the gradient's own size, over a task's coordinates, keeps a shift
     from being far more than the policy bears. A `linear` O is a multiple of g, 1 at first.
     """
 
-    gradients = True
-
-    def __init__(self, config: LearnedOptimizerConfig, coordinates: Coordinates):
+    def __init__(self, config: LearnedOptimizerConfig, coordinates: coordinates.Coordinates):
         self.config, self.coordinates = config, coordinates
-        self.moved = tuple(coordinates.shapes)
+        self.adapted, self.steps = tuple(coordinates.shapes), config.steps
+        self.first_order, self.learns_start = config.first_order, config.learn_start
 
-    def init(self, rng: np.random.Generator) -> Params:
+    def init(self, params: Params, rng: np.random.Generator) -> Params:
         config, params = self.config, {}
         if config.learn_lr:
             params[ALPHA] = torch.full((len(self.coordinates.counts),), config.lr)
         if config.cell == "linear":
             return {**params, OUT: torch.ones(1)}
-        weight = initial_weight(rng, 4 * config.size, 2 + config.size, "xavier")
+        weight = mlp.initial_weight(rng, 4 * config.size, 2 + config.size, "xavier")
         params[f"{CELL}.weight"] = torch.from_numpy(weight).float()
         bias = torch.zeros(4, config.size)
         bias[1] = 1.0  # of the forget gate: to remember
@@ -52,26 +91,28 @@ class LearnedOptimizer:
         params[f"{OUT}.bias"] = torch.zeros(OUTPUTS)
         return params
 
-    def move(self, params: Params, seen: Seen, index: int) -> Params:
-        num_tasks = len(seen.loss)
-        gradient = self.coordinates.row(seen.gradient, num_tasks)
-        before = self.coordinates.row(params, num_tasks)
+    def step(self, params: Params, given: RuleInput, index: int) -> Params:
+        gradient = self.coordinates.row(given.gradient)
+        before = self.coordinates.row(given.params)
         update, memory = self.update(params, gradient)
         alpha: float | Tensor = self.config.lr
         if self.config.learn_lr:
             alpha = self.coordinates.each(params[ALPHA])
-        return {**self.coordinates.params(before - alpha * update), **memory}
+        after = {**self.coordinates.params(before - alpha * update), **memory}
+        return self.shortened(given.params, after, index, self.config.extra_step_scale)
 
     def update(self, params: Params, gradient: Tensor) -> tuple[Tensor, Params]:
-        """O(gradient) [K, P], and what it remembers."""
+        """Returns O(gradient) [K, P], and the new memory."""
         if self.config.cell == "linear":
             return params[OUT] * gradient, {}
-        x = log_and_sign(gradient)
+        x = gates.log_and_sign(gradient)
         nothing = gradient.new_zeros(*gradient.shape, self.config.size)
         hidden, cell = (params.get(name, nothing) for name in STATES)
-        hidden, cell = lstm_cell(x, hidden, cell, params[f"{CELL}.weight"], params[f"{CELL}.bias"])
-        said = torch.nn.functional.linear(hidden, params[f"{OUT}.weight"], params[f"{OUT}.bias"])
-        gain, shift = said.unbind(-1)
+        hidden, cell = gates.lstm_cell(
+            x, hidden, cell, params[f"{CELL}.weight"], params[f"{CELL}.bias"]
+        )
+        output = torch.nn.functional.linear(hidden, params[f"{OUT}.weight"], params[f"{OUT}.bias"])
+        gain, shift = output.unbind(-1)
         size = (gradient.square().mean(-1, keepdim=True) + TINY).sqrt()
         return gradient * (1.0 + gain) + size * shift, dict(
             zip(STATES, (hidden, cell), strict=True)

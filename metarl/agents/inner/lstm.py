@@ -3,59 +3,89 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch.nn.functional import linear
+from metarl.agents.inner.rule import MEMORY, RULE, InnerRule, NetworkShape, RuleInput, RuleSettings
+from metarl.config.ranges import Count, Natural, Positive, Shrinking
+from metarl.lazy import lazy
 
-from metarl.agents.inner.rule import MEMORY, RULE, Seen
-from metarl.config.settings import MetaLstmConfig
-from metarl.equations.gates import log_and_sign
-from metarl.networks.coordinates import Coordinates
-from metarl.networks.mlp import initial_weight
-from metarl.types import Params
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from metarl.equations import gates as cells
+    from metarl.networks import coordinates, mlp
+    from metarl.types import Params
+else:
+    torch, cells = lazy("torch"), lazy("metarl.equations.gates")
+    coordinates, mlp = lazy("metarl.networks.coordinates"), lazy("metarl.networks.mlp")
 
 READ, GATES, BEFORE = f"{RULE}read", f"{RULE}gates", f"{MEMORY}gates"
-SEEN = 7
+INPUTS = 7
 """Gradient and loss as log-magnitude and sign, the parameter, both gates of the step before."""
 
 
-class MetaLstm:
+@dataclass(frozen=True)
+class MetaLstmConfig(RuleSettings):
+    """Inner rule: the parameters are an LSTM's cell, its gates are learned (Meta-LSTM)."""
+
+    lr: Shrinking = 0.1
+    """The input gate at first: what a gradient is multiplied by."""
+    forget: Shrinking = 0.9999
+    """The forget gate at first: what a parameter is multiplied by."""
+    steps: Count = 1
+    """In training."""
+    hidden: Natural = 20
+    """Units between the gates' inputs and the gates; 0: the published, linear gates."""
+    first_order: bool = False
+    """Ignore how the gates' gradients and losses depend on the parameters."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` go this share of their way."""
+
+    def build(self, network: NetworkShape) -> MetaLstm:
+        return MetaLstm(self, coordinates.Coordinates(network.shapes))
+
+
+class MetaLstm(InnerRule):
     """theta_t = f_t theta_(t-1) - i_t grad L_t, Ravi and Larochelle 2017, Eq. 2 and section 3.2.
 
     The gates i and f read the gradient, the loss, the parameter and the gates before, and are
     shared over coordinates; the cell's start is meta-learned. Before training i is `config.lr` and
     f `config.forget` everywhere. Deviations: a layer of `config.hidden` units before the gates,
-    both gates read both gates before, and derivatives go through what the gates see (`first_order`
+    both gates read both gates before, and derivatives go through the gates' inputs (`first_order`
     leaves those out, as published).
     """
 
-    gradients = True
+    reads = frozenset({"gradient", "loss"})
 
-    def __init__(self, config: MetaLstmConfig, coordinates: Coordinates):
+    def __init__(self, config: MetaLstmConfig, coordinates: coordinates.Coordinates):
         self.config, self.coordinates = config, coordinates
-        self.moved = tuple(coordinates.shapes)
+        self.adapted, self.steps = tuple(coordinates.shapes), config.steps
+        self.first_order = config.first_order
 
-    def init(self, rng: np.random.Generator) -> Params:
+    def init(self, params: Params, rng: np.random.Generator) -> Params:
         params, hidden = {}, self.config.hidden
         if hidden:
-            weight = initial_weight(rng, hidden, SEEN, "xavier")
+            weight = mlp.initial_weight(rng, hidden, INPUTS, "xavier")
             params[f"{READ}.weight"] = torch.from_numpy(weight).float()
             params[f"{READ}.bias"] = torch.zeros(hidden)
-        params[f"{GATES}.weight"] = torch.zeros(2, hidden or SEEN)
+        params[f"{GATES}.weight"] = torch.zeros(2, hidden or INPUTS)
         start = [math.log(p / (1.0 - p)) for p in (self.config.lr, self.config.forget)]
         params[f"{GATES}.bias"] = torch.tensor(start)
         return params
 
-    def move(self, params: Params, seen: Seen, index: int) -> Params:
-        num_tasks = len(seen.loss)
-        gradient = self.coordinates.row(seen.gradient, num_tasks)
-        before = self.coordinates.row(params, num_tasks)
-        loss = seen.loss[:, None].expand_as(gradient)
+    def step(self, params: Params, given: RuleInput, index: int) -> Params:
+        assert given.loss is not None
+        gradient = self.coordinates.row(given.gradient)
+        before = self.coordinates.row(given.params)
+        loss = given.loss[:, None].expand_as(gradient)
         gates = params.get(BEFORE, gradient.new_zeros(*gradient.shape, 2))
-        read = torch.cat([log_and_sign(gradient), log_and_sign(loss), before[..., None], gates], -1)
+        inputs = [cells.log_and_sign(gradient), cells.log_and_sign(loss), before[..., None], gates]
+        read, linear = torch.cat(inputs, -1), torch.nn.functional.linear
         if self.config.hidden:
             read = linear(read, params[f"{READ}.weight"], params[f"{READ}.bias"]).tanh()
         gates = linear(read, params[f"{GATES}.weight"], params[f"{GATES}.bias"]).sigmoid()
         enter, forget = gates.unbind(-1)
-        return {**self.coordinates.params(forget * before - enter * gradient), BEFORE: gates}
+        after = {**self.coordinates.params(forget * before - enter * gradient), BEFORE: gates}
+        return self.shortened(given.params, after, index, self.config.extra_step_scale)

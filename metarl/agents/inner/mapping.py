@@ -3,21 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import torch
-from torch import Tensor
+from metarl.agents.inner.rule import MEMORY, RULE, InnerRule, NetworkShape, RuleInput, RuleSettings
+from metarl.config.ranges import Count
+from metarl.config.settings import AgentConfig, AnyAgentConfig
+from metarl.lazy import lazy
 
-from metarl.agents.inner.rule import MEMORY, RULE, Seen
-from metarl.config.settings import MappingConfig
-from metarl.networks.mlp import Mlp
-from metarl.networks.set_encoder import SetEncoder
-from metarl.types import Params
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from metarl.networks import mlp, set_encoder
+    from metarl.types import Params
+else:
+    torch, mlp = lazy("torch"), lazy("metarl.networks.mlp")
+    set_encoder = lazy("metarl.networks.set_encoder")
 
 EMBEDDING = f"{MEMORY}embedding"
 
 
-class ParameterMapping:
+@dataclass(frozen=True)
+class MappingConfig(RuleSettings):
+    """Inner rule: a set encoder and a hypernetwork map samples to parameters; no gradient."""
+
+    deltas: Literal["full", "head", "low-rank"] = "full"
+    """What is added to the shared parameters: to each of them, to those of the last layer, or a
+    matrix of `rank` to each layer's weights and a vector to its biases."""
+    rank: Count = 2
+    steps: Count = 1
+    """In training; each takes in further samples, where they are fresh."""
+    embedding: Count = 64
+    """Numbers that say what the task's samples are like: a mean over them."""
+    hidden: Count = 64
+    """Units of each layer of encoder and hypernetwork."""
+
+    def build(self, network: NetworkShape) -> ParameterMapping:
+        shapes = network.shapes
+        if self.deltas == "head":
+            last = f"layer{network.layers - 1}."
+            shapes = {name: x for name, x in shapes.items() if name.startswith(last)}
+        return ParameterMapping(self, shapes, network.sample_dim)
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        found = super().without_effect(agent)
+        if self.deltas != "low-rank" and self.rank != MappingConfig.rank:
+            found["agent.inner.rank"] = f"its deltas are {self.deltas!r}"
+        if not isinstance(agent, AgentConfig) and self.steps != MappingConfig.steps:
+            found["agent.inner.steps"] = "a second step on the same examples changes nothing"
+        if agent.outer.importance_weighted():
+            found["agent.outer.inner_ratio"] = "it takes no inner gradient"
+        return found
+
+
+class ParameterMapping(InnerRule):
     """theta_i' = theta + H(e_i), e_i the embedding of task i's samples: a mean over its
     rounds so far, each the mean over its samples.
 
@@ -26,15 +67,18 @@ class ParameterMapping:
     A B^T for each layer's weights, as in arXiv:2106.09685.
     """
 
-    gradients = False
+    reads = frozenset({"samples", "weights"})
 
     def __init__(self, config: MappingConfig, shapes: Mapping[str, Sequence[int]], sample_dim: int):
-        self.config, self.moved = config, tuple(shapes)
+        self.config, self.adapted = config, tuple(shapes)
+        self.steps = config.steps
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.encoder = SetEncoder(sample_dim, config.hidden, config.embedding, f"{RULE}encoder.")
-        self.outputs = [self._width(name) for name in self.moved]
+        self.encoder = set_encoder.SetEncoder(
+            sample_dim, config.hidden, config.embedding, f"{RULE}encoder."
+        )
+        self.outputs = [self._width(name) for name in self.adapted]
         sizes = (config.embedding, config.hidden, sum(self.outputs))
-        self.hyper = Mlp(sizes, "relu", "xavier", f"{RULE}hyper")
+        self.hyper = mlp.Mlp(sizes, "relu", "xavier", f"{RULE}hyper")
 
     def _width(self, name: str) -> int:
         """Numbers that make the delta of one parameter."""
@@ -46,7 +90,7 @@ class ParameterMapping:
     def _factored(self, name: str) -> bool:
         return self.config.deltas == "low-rank" and len(self.shapes[name]) == 2
 
-    def init(self, rng: np.random.Generator) -> Params:
+    def init(self, params: Params, rng: np.random.Generator) -> Params:
         params = {**self.encoder.init(rng), **self.hyper.init(rng)}
         last = f"{RULE}hyper{self.hyper.layers - 1}"
         said = list(torch.ones_like(params[f"{last}.weight"]).split(self.outputs))
@@ -56,16 +100,18 @@ class ParameterMapping:
         params[f"{last}.weight"] = params[f"{last}.weight"] * torch.cat(said)
         return params
 
-    def move(self, params: Params, seen: Seen, index: int) -> Params:
-        embedding = self.encoder(params, seen.samples, seen.weights)
+    def step(self, params: Params, given: RuleInput, index: int) -> Params:
+        assert given.samples is not None
+        assert given.weights is not None
+        embedding = self.encoder(params, given.samples, given.weights)
         before = self.deltas(params, params[EMBEDDING]) if index else None
         if index:
             embedding = params[EMBEDDING] + (embedding - params[EMBEDDING]) / (index + 1)
         deltas = self.deltas(params, embedding)
-        if before is not None:  # those of fewer samples give way
+        if before is not None:  # the deltas of fewer samples are replaced
             deltas = {name: x - before[name] for name, x in deltas.items()}
-        moved = {name: params[name] + x for name, x in deltas.items()}
-        return {**moved, EMBEDDING: embedding}
+        after = {name: given.params[name] + x for name, x in deltas.items()}
+        return {**after, EMBEDDING: embedding}
 
     def deltas(self, params: Params, embedding: Tensor) -> Params:
         """H(embedding [K, n]): what is added to each parameter, [K, ...]."""

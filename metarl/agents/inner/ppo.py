@@ -11,26 +11,59 @@ Stable-Baselines3's `PPO.train`, but for these:
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
+from metarl.config.ranges import Count, Natural, NonNegative, Positive
+from metarl.config.settings import AnyAgentConfig, InnerSettings, unused_policy_parts
+from metarl.lazy import lazy
 
-from metarl.config.settings import AdvantageConfig, PpoStepsConfig
-from metarl.equations.adam import AdamState, adam_start, adam_step, clip_norm
-from metarl.equations.losses import clipped_gain
-from metarl.equations.ppo import following_values, value_loss
-from metarl.equations.returns import gae, standardize
-from metarl.networks.mlp import MlpPolicy
-from metarl.networks.value import MlpValue
-from metarl.types import Params, Trajectories
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from metarl.config.settings import AdvantageConfig
+    from metarl.equations import adam, losses, ppo, returns
+    from metarl.equations.adam import AdamState
+    from metarl.networks.mlp import MlpPolicy
+    from metarl.networks.value import MlpValue
+    from metarl.types import Params, Trajectories
+else:
+    np, torch, adam = lazy("numpy"), lazy("torch"), lazy("metarl.equations.adam")
+    losses, ppo = lazy("metarl.equations.losses"), lazy("metarl.equations.ppo")
+    returns = lazy("metarl.equations.returns")
 
 ADAM_EPSILON = 1e-5
 """Stable-Baselines3's for PPO; torch's 1e-8 makes large steps of gradients near zero."""
 
 
-class Learners(NamedTuple):
+@dataclass(frozen=True)
+class PpoStepsConfig(InnerSettings):
+    """Inner rule: PPO on each round of fresh episodes."""
+
+    family = "ppo"
+    agents = {"episodes": "metarl.agents.reptile:ReptilePpo"}  # noqa: RUF012
+
+    lr: Positive = 1e-3
+    steps: Natural = 1
+    """Rounds of episodes in a meta-iteration before its last one, with an update after each; the
+    last one is learned from too."""
+    epochs: Count = 5
+    minibatches: Count = 4
+    clip: Positive = 0.2
+    entropy: NonNegative = 0.0
+    """Weight of the policy's entropy in the loss."""
+    value_weight: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """Its state begins anew with each task."""
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        return unused_policy_parts(agent)
+
+
+class TaskPpo(NamedTuple):
     """K tasks on their way; shared before the first round, then [K, ...]."""
 
     params: Params
@@ -40,7 +73,7 @@ class Learners(NamedTuple):
     rounds: int
     """That they have learned from."""
 
-    def of_tasks(self, number: int) -> Learners:
+    def of_tasks(self, number: int) -> TaskPpo:
         """Parameters and moments with a leading K."""
         if self.rounds:
             return self
@@ -49,9 +82,9 @@ class Learners(NamedTuple):
             return {name: x.expand(number, *x.shape) for name, x in shared.items()}
 
         count, mean, square = self.moments
-        return Learners(each(self.params), AdamState(count, each(mean), each(square)), 0)
+        return TaskPpo(each(self.params), adam.AdamState(count, each(mean), each(square)), 0)
 
-    def where(self, chosen: Tensor, other: Learners) -> Learners:
+    def where(self, chosen: Tensor, other: TaskPpo) -> TaskPpo:
         """These tasks where `chosen` [K] holds, elsewhere those of `other`."""
 
         def each(these: Params, those: Params) -> Params:
@@ -61,8 +94,8 @@ class Learners(NamedTuple):
             }
 
         (count, mean, square), (_, other_mean, other_square) = self.moments, other.moments
-        moments = AdamState(count, each(mean, other_mean), each(square, other_square))
-        return Learners(each(self.params, other.params), moments, self.rounds)
+        moments = adam.AdamState(count, each(mean, other_mean), each(square, other_square))
+        return TaskPpo(each(self.params, other.params), moments, self.rounds)
 
 
 class Samples(NamedTuple):
@@ -113,24 +146,24 @@ class PpoSteps:
         self.policy, self.value, self.config = policy, value, config
         self.discount, self.gae_lambda = advantages.discount, advantages.gae_lambda
 
-    def start(self, params: Params) -> Learners:
-        """Learners before their first round, at shared parameters."""
-        return Learners(params, adam_start(params), 0)
+    def start(self, params: Params) -> TaskPpo:
+        """TaskPpo before their first round, at shared parameters."""
+        return TaskPpo(params, adam.adam_start(params), 0)
 
-    @torch.no_grad()
     def samples(self, params: Params, episodes: Trajectories) -> Samples:
-        """Advantages by each task's own value function, [K, ...] or shared.
+        """Returns samples with advantages by each task's own value function, [K, ...] or shared.
 
-        The time limit is no end: what a truncated episode would have gone on to earn is the value
-        of the observation that it stopped at.
+        A time limit is no end of the task: a truncated episode bootstraps from the value of the
+        observation that it stopped at.
         """
         ended = episodes.terminated | episodes.truncated
-        values = self.value(params, episodes.obs)
-        final_values = self.value(params, episodes.final_obs)
-        advantages = gae(
+        with torch.no_grad():
+            values = self.value(params, episodes.obs)
+            final_values = self.value(params, episodes.final_obs)
+        advantages = returns.gae(
             torch.where(episodes.mask, episodes.rewards, 0.0),
             values,
-            following_values(values, final_values, ended),
+            ppo.following_values(values, final_values, ended),
             episodes.terminated,
             ended,
             self.discount,
@@ -142,14 +175,14 @@ class PpoSteps:
             episodes.obs.flatten(1, 2),
             episodes.actions.flatten(1, 2),
             episodes.behaviour.log_probs(episodes.actions).flatten(1),
-            standardize(advantages, weights),
+            returns.standardize(advantages, weights),
             values.flatten(1),
             advantages + values.flatten(1),
             weights,
         )
 
-    def step(self, learners: Learners, samples: Samples) -> tuple[Learners, Course, Tensor]:
-        """Learners [K, ...] after one more round, from shared ones or [K, ...]; how that went;
+    def step(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course, Tensor]:
+        """TaskPpo [K, ...] after one more round, from shared ones or [K, ...]; how that went;
         and whether all of it was finite, [K]: a task where it was not keeps what it had."""
         tasks, size = samples.weights.shape
         before = after = learners.of_tasks(tasks)
@@ -172,25 +205,25 @@ class PpoSteps:
         config, weights = self.config, samples.weights
         distribution = self.policy(params, samples.obs)
         log_probs = distribution.log_probs(samples.actions)
-        gain, clipped = clipped_gain(
+        gain, clipped = losses.clipped_gain(
             log_probs, samples.log_probs, samples.advantages, weights, config.clip
         )
-        value = value_loss(self.value(params, samples.obs), samples.targets, weights)
+        value = ppo.value_loss(self.value(params, samples.obs), samples.targets, weights)
         total = config.value_weight * value - gain
         if config.entropy:
             total = total - config.entropy * (weights * distribution.entropy()).sum(-1)
         return Losses(total, value, clipped)
 
-    def _descend(self, learners: Learners, samples: Samples) -> tuple[Learners, Course]:
+    def _descend(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course]:
         """One gradient step."""
         params, config = learners.params, self.config
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         losses = self.losses(leaves, samples)
         gradients = torch.autograd.grad(losses.total.sum(), list(leaves.values()))
         gradient = dict(zip(params, gradients, strict=True))
-        gradient, norm = clip_norm(gradient, config.max_grad_norm, tasks=True)
+        gradient, norm = adam.clip_norm(gradient, config.max_grad_norm, tasks=True)
         if config.optimizer == "adam":
-            params, moments = adam_step(
+            params, moments = adam.adam_step(
                 params, gradient, learners.moments, config.lr, eps=ADAM_EPSILON
             )
             learners = learners._replace(params=params, moments=moments)

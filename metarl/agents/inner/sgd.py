@@ -1,128 +1,164 @@
-"""Inner rule: a gradient step on the score-function loss, and its derivatives."""
+"""Inner rule: gradient descent, theta' = theta - alpha g. MAML, ANIL, CAVIA and Meta-SGD use it."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from metarl.agents.batch import Batch
-from metarl.agents.inner.descent import SIZE, Descent, StepSizes, all_of, descend, head_of
-from metarl.config.settings import SgdConfig
-from metarl.equations.distributions import Curvature, each
-from metarl.equations.gaussian import Gaussian
+from metarl.agents.inner.rule import Hessian, InnerRule, NetworkShape, RuleInput, RuleSettings
+from metarl.config.ranges import Natural, Positive
+from metarl.config.settings import AgentConfig, AnyAgentConfig
 from metarl.errors import UserError
-from metarl.networks.linearised import LinearisedMlp
-from metarl.networks.mlp import MlpPolicy
-from metarl.types import Params
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from metarl.types import Params
+
+SIZE = "lr."
+"""Prefix of the names of learned step sizes, before the name of the parameter they are for."""
 
 
-class Sgd(Descent):
-    """A gradient step of K tasks on the score-function loss of their supports.
+@dataclass(frozen=True)
+class SgdConfig(RuleSettings):
+    """Inner rule: gradient steps on each task's loss, of a policy the score-function loss."""
 
-    The last layer alone is ANIL (arXiv:1909.09157). The context alone, which starts at zero in
-    every task and has no meta-parameter, is CAVIA (arXiv:1810.03642).
+    lr: Positive = 0.1
+    steps: Natural = 1
+    """In training; with 0 of them tasks are trained on jointly."""
+    first_order: bool = False
+    """Ignore how the inner gradient depends on the meta-parameters (FOMAML)."""
+    adapted: Literal["all", "head", "context"] = "all"
+    """Parameters that inner steps move: all, those of the last layer (ANIL), or the context
+    inputs of the policy (CAVIA)."""
+    learn_lr: bool = False
+    """Meta-learn a step size for every parameter, `lr` at first (Meta-SGD)."""
+    estimator: Literal["score", "dice"] = "score"
+    """Estimator of a policy's inner loss: `dice` has right derivatives of any order (DiCE)."""
+    extra_step_scale: Positive = 0.5
+    """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
+
+    def build(self, network: NetworkShape) -> Sgd:
+        return Sgd(self, network)
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        if not isinstance(agent, AgentConfig):
+            found = {}
+            if self.estimator != SgdConfig.estimator:
+                found["agent.inner.estimator"] = (
+                    "it is for policies; a loss has its own derivatives"
+                )
+            if self.adapted == "context":
+                found["agent.inner.adapted"] = "a supervised network has no context inputs"
+            if not self.steps:
+                found["agent.inner.steps"] = "it adapts, or it is no meta-learner"
+            return found
+        if self.steps and agent.outer.learns:
+            if self.first_order and self.estimator == "dice":
+                reason = "without its second order DiCE is the score function"
+                return {"agent.inner.first_order": reason}
+            return {}
+        found, unlearned = {}, "nothing is learned through an inner step"
+        if self.first_order:
+            found["agent.inner.first_order"] = unlearned
+        if self.learn_lr:
+            found["agent.inner.learn_lr"] = unlearned
+        if self.estimator == "dice" and agent.outer.derivatives == "autograd":
+            found["agent.inner.estimator"] = "it does not adapt in training"
+        return found
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        context = agent.policy.context if isinstance(agent, AgentConfig) else 0
+        if self.estimator == "dice" and agent.outer.derivatives == "by_hand":
+            raise UserError(
+                f"agent {agent.name!r} differentiates its inner loss by hand, which "
+                "agent.inner.estimator 'dice' has no form for\n"
+                "  take PPO outside, --agent dice-maml, or --agent.inner.estimator score"
+            )
+        if self.estimator == "dice" and agent.outer.importance_weighted():
+            raise UserError(
+                f"agent {agent.name!r} has two inner losses at once\n"
+                "  choose agent.inner.estimator: dice, or agent.outer.inner_ratio: true"
+            )
+        if (self.adapted == "context") != (context > 0):
+            raise UserError(
+                f"agent.inner.adapted is {self.adapted!r}, and agent.policy.context is {context}: "
+                "context inputs are adapted alone, or there are none\n  give both, "
+                "--agent.inner.adapted context --agent.policy.context 10, or neither"
+            )
+        if not self.steps and (self.learn_lr or self.adapted == "context"):
+            key = "learn_lr" if self.learn_lr else "adapted"
+            raise UserError(
+                f"agent.inner.{key} is {getattr(self, key)!r}, and agent.inner.steps is 0: it is "
+                "learned through inner steps of training\n  take one, --agent.inner.steps 1"
+            )
+
+
+class Sgd(InnerRule):
+    """theta_i' = theta - alpha grad L_i(theta) for K tasks at once (arXiv:1703.03400, section 2.2).
+
+    alpha has an entry for each parameter: `lr` for those that are adapted, 0 elsewhere. Entries
+    that are meta-learned, each of any sign, are Meta-SGD (arXiv:1707.09835). The last layer alone
+    is ANIL (arXiv:1909.09157). The context alone, which starts at zero in every task and has no
+    meta-parameter, is CAVIA (arXiv:1810.03642).
     """
 
-    def __init__(self, policy: MlpPolicy, config: SgdConfig):
-        """Raises UserError for settings that do not go together."""
-        _check(config, policy.config.context)
-        super().__init__(config, _moved(policy, config.moved))
-        self.policy = policy
+    def __init__(self, config: SgdConfig, network: NetworkShape):
+        self.config, self.steps = config, config.steps
+        self.first_order = config.first_order
+        groups = {"all": tuple(network.shapes), "head": network.head(), "context": ("context",)}
+        self.adapted = groups[config.adapted]
+        self.context = network.context
 
-    def init(self, start: Params, rng: np.random.Generator) -> Params:
-        """The rule's own meta-parameters, beside the policy's `start`."""
+    def init(self, params: Params, rng: np.random.Generator) -> Params:
+        """Returns the learned step sizes, if any."""
         del rng
-        return self.sized(self.policy.begin(start))
+        if not self.config.learn_lr:
+            return {}
+        like = {**params, "context": params["layer0.weight"].new_zeros(self.context)}
+        return {SIZE + n: like[n].new_full(like[n].shape, self.config.lr) for n in self.adapted}
 
-    def step(self, params: Params, batch: Batch, index: int) -> Params:
-        """Parameters after one step from `params`: moved ones [K, ...], others as they are."""
-        here = LinearisedMlp(self.policy, params, batch.obs)
-        gradient, _ = here.vjp(loss_cotangent(here, batch))
-        return self.descended(params, gradient, index)
+    def sizes(self, params: Params, index: int) -> StepSizes:
+        """Returns alpha of step `index`; `params` holds learned sizes."""
+        scale = 1.0 if index < max(1, self.steps) else self.config.extra_step_scale
+        if not self.config.learn_lr:
+            return StepSizes(self.config.lr * scale, self.adapted, {})
+        return StepSizes(scale, self.adapted, {name: params[SIZE + name] for name in self.adapted})
 
-    def linearise(self, params: Params, batch: Batch, index: int) -> LinearisedStep:
-        """The step with its derivatives."""
-        here = LinearisedMlp(self.policy, params, batch.obs)
-        gradient, deltas = here.vjp(loss_cotangent(here, batch))
-        after, sizes = self.descended(params, gradient, index), self.sizes(params, index)
-        if self.config.first_order:
-            return LinearisedStep(after, gradient, sizes, None)
-        return LinearisedStep(after, gradient, sizes, LossHessian.of(here, deltas, batch))
+    def step(self, params: Params, given: RuleInput, index: int) -> Params:
+        sizes = self.sizes(params, index)
+        return descend(params, sizes.times(given.gradient), sizes.rate)
 
-
-def _check(config: SgdConfig, context: int) -> None:
-    if config.moved == "context" and not context:
-        raise UserError(
-            "agent.inner.moved is 'context', and agent.policy.context is 0: nothing would move\n"
-            "  give the policy context inputs, --agent.policy.context 10, or move 'all' or 'head'"
-        )
-    if context and config.moved != "context":
-        raise UserError(
-            f"agent.policy.context is {context}, and agent.inner.moved is {config.moved!r}: the "
-            "context would stay zero\n"
-            "  move it, --agent.inner.moved context, or leave it out, --agent.policy.context 0"
-        )
-    if config.moved == "context" and not config.steps:
-        raise UserError(
-            "agent.inner.moved is 'context', and agent.inner.steps is 0: what reads it is not "
-            "trained\n"
-            "  take a step in training, --agent.inner.steps 1, or move 'all' or 'head'"
-        )
-    if config.learn_lr and not config.steps:
-        raise UserError(
-            "agent.inner.learn_lr is on, and agent.inner.steps is 0: no step to learn a size from\n"
-            "  take a step in training, --agent.inner.steps 1, or switch agent.inner.learn_lr off"
-        )
+    def linearise(
+        self, params: Params, given: RuleInput, index: int, hessian: Hessian | None
+    ) -> LinearisedSgd:
+        sizes = self.sizes(params, index)
+        after = {**params, **descend(params, sizes.times(given.gradient), sizes.rate)}
+        return LinearisedSgd(after, given.gradient, sizes, hessian)
 
 
-def _moved(policy: MlpPolicy, what: str) -> tuple[str, ...]:
-    """The names of all parameters, the last layer's ("head") or the context alone.
-
-    log_std goes with the last layer: its outputs are the distribution's parameters, and log_std
-    is those of them that have a bias and no weights.
-    """
-    if what == "context":
-        return ("context",)
-    names = head_of(policy.layers) if what == "head" else all_of(policy.layers)
-    return (*names, "log_std") if policy.kind is Gaussian else names
+def descend(params: Params, direction: Params, lr: float) -> Params:
+    """Returns params - lr direction of the parameters that have a direction, [K, ...]."""
+    return {name: params[name] - lr * x for name, x in direction.items()}
 
 
-def loss_cotangent(here: LinearisedMlp, batch: Batch):
-    """The derivative of `losses.score_function_loss` in the distribution's parameters."""
-    return here.distribution.score(batch.actions).scaled(-batch.weights * batch.advantages)
+class StepSizes(NamedTuple):
+    """alpha = rate D. The diagonal D is 1 or learned where a parameter is adapted, else 0."""
+
+    rate: float
+    adapted: tuple[str, ...]
+    learned: Params
+    """By the adapted parameter's name; empty where D is 1."""
+
+    def times(self, x: Params) -> Params:
+        """Returns D x without its zeros."""
+        if not self.learned:
+            return {name: x[name] for name in self.adapted}
+        return {name: x[name] * self.learned[name] for name in self.adapted}
 
 
-class LossHessian(NamedTuple):
-    """The Hessian of each task's score-function loss at one point, as a product."""
-
-    here: LinearisedMlp
-    deltas: list[Tensor]
-    curvature: Curvature
-    """Of the loss in the distribution's parameters, sample by sample."""
-
-    @classmethod
-    def of(cls, here: LinearisedMlp, deltas: list[Tensor], batch: Batch) -> LossHessian:
-        """`deltas` are those of `here.vjp(loss_cotangent(here, batch))`."""
-        factor = -batch.weights * batch.advantages
-        return cls(here, deltas, here.distribution.score_curvature(batch.actions, factor))
-
-    def __call__(self, tangent: Params) -> Params:
-        """H_i tangent for each task, [K, ...]; `tangent` may hold more than the policy has."""
-        dtype = self.here.inputs[0].dtype
-        v = {name: x.to(dtype) for name, x in tangent.items()}
-        moved, hidden_dot = self.here.jvp(v)
-        product = self.here.vjp_dot(v, hidden_dot, self.deltas, self.curvature.times(moved))
-        return {name: x.to(tangent[name].dtype) for name, x in product.items()}
-
-    def to(self, dtype: torch.dtype) -> LossHessian:
-        curvature = each(lambda x: x.to(dtype), self.curvature)
-        return LossHessian(self.here.to(dtype), [x.to(dtype) for x in self.deltas], curvature)
-
-
-class LinearisedStep(NamedTuple):
+class LinearisedSgd(NamedTuple):
     """theta' = theta - rate D g(theta), and its derivative in theta and in a learned D.
 
     That is I - rate D H in theta, and -rate g in D, which itself passes unchanged. H is symmetric,
@@ -134,28 +170,26 @@ class LinearisedStep(NamedTuple):
     params: Params
     gradient: Params
     sizes: StepSizes
-    hessian: LossHessian | None
+    hessian: Hessian | None
 
     def forward(self, tangent: Params) -> Params:
-        """The derivative times `tangent`, shared or [K, ...]."""
-        after = tangent
+        """Returns the derivative times `tangent`, shared or [K, ...]."""
+        after, rate = tangent, self.sizes.rate
         if self.hessian is not None:
-            after = descend(after, self.sizes.times(self.hessian(tangent)), self.sizes.rate)
+            after = {**after, **descend(after, self.sizes.times(self.hessian(tangent)), rate)}
         by_size = {name: self.gradient[name] * tangent[SIZE + name] for name in self.sizes.learned}
-        return descend(after, by_size, self.sizes.rate)
+        return {**after, **descend(after, by_size, rate)}
 
     def transposed(self, cotangent: Params) -> Params:
-        """The derivative, transposed, times `cotangent` [K, ...].
+        """Returns the transposed derivative times `cotangent` [K, ...].
 
-        The cotangent of D may be missing: it is nothing before the last step has been met.
+        The cotangent of D is missing behind the last step, where it is zero.
         """
         before, rate = cotangent, self.sizes.rate
         if self.hessian is not None:
             moved = self.sizes.times(cotangent)
-            still = {
-                name: torch.zeros_like(x) for name, x in cotangent.items() if name not in moved
-            }
-            before = descend(before, self.hessian({**still, **moved}), rate)
+            still = {n: x.new_zeros(x.shape) for n, x in cotangent.items() if n not in moved}
+            before = {**before, **descend(before, self.hessian({**still, **moved}), rate)}
         by_size = {
             SIZE + name: cotangent.get(SIZE + name, 0.0)
             - rate * self.gradient[name] * cotangent[name]
@@ -163,7 +197,7 @@ class LinearisedStep(NamedTuple):
         }
         return {**before, **by_size}
 
-    def to(self, dtype: torch.dtype) -> LinearisedStep:
+    def to(self, dtype: torch.dtype) -> LinearisedSgd:
         if self.hessian is None:
             return self
         return self._replace(hessian=self.hessian.to(dtype))

@@ -1,34 +1,63 @@
-"""Outer rule: Adam on a meta-gradient."""
+"""Outer rule: a step of Adam on the meta-gradient."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-from metarl.config.settings import AdamConfig
-from metarl.equations.adam import adam_loaded, adam_start, adam_state_dict, adam_step, clip_norm
-from metarl.types import Metrics, Params
+from metarl.agents.outer.rule import KeepsAdam
+from metarl.config.ranges import Positive
+from metarl.config.settings import OuterSettings
+from metarl.lazy import lazy
 
-MOMENTS = "outer."
-"""What the names of its state begin with, beside those of parameters."""
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from metarl.equations import adam
+    from metarl.types import Metrics, Params
+else:
+    adam = lazy("metarl.equations.adam")
 
 
-class AdamSteps:
-    """Keeps Adam's moments, and leaves everything as it is where a gradient is not finite."""
+@dataclass(frozen=True)
+class AdamConfig(OuterSettings):
+    """Outer rule of supervised learning: Adam on the loss of the query, after adaptation."""
 
-    def __init__(self, config: AdamConfig, meta: Params):
-        self.config, self.moments = config, adam_start(meta)
+    fits = ("differentiable",)
+    sources = ("examples",)
 
-    def step(self, meta: Params, gradient: Params, loss: Tensor) -> tuple[Params, Metrics]:
-        """New meta-parameters; the old ones, and `skipped` 1, where there is no finite way."""
-        gradient, norm = clip_norm(gradient, self.config.max_grad_norm)
+    lr: Positive = 1e-3
+    max_grad_norm: Positive = 10.0
+
+    def build(self) -> Adam:
+        return Adam(self)
+
+
+class MetaGradient(Protocol):
+    """An objective that has a gradient."""
+
+    def gradient(self, meta: Params) -> tuple[Params, Tensor]:
+        """Returns the gradient of a loss, through the adaptation, and the loss, []."""
+        ...
+
+
+class Adam(KeepsAdam):
+    """Minimises an objective's loss by one step of Adam for each meta-batch."""
+
+    def __init__(self, config: AdamConfig):
+        self.config = config
+
+    def step(
+        self,
+        meta: Params,
+        state: adam.AdamState,
+        objective: MetaGradient,
+        rng: np.random.Generator,
+    ) -> tuple[Params, adam.AdamState, Metrics]:
+        gradient, loss = objective.gradient(meta)
+        gradient, norm = adam.clip_norm(gradient, self.config.max_grad_norm)
         if not (norm + loss).isfinite():
-            return meta, {"skipped": 1.0}
-        meta, self.moments = adam_step(meta, gradient, self.moments, self.config.lr)
-        return meta, {"skipped": 0.0, "gradient_norm": float(norm)}
-
-    def state_dict(self) -> Params:
-        return adam_state_dict(self.moments, MOMENTS)
-
-    def load_state_dict(self, state: Params) -> None:
-        """`state` may hold more."""
-        self.moments = adam_loaded(self.moments, state, MOMENTS)
+            return meta, state, {"skipped": 1.0}
+        meta, state = adam.adam_step(meta, gradient, state, self.config.lr)
+        return meta, state, {"skipped": 0.0, "gradient_norm": float(norm)}

@@ -13,22 +13,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
+from metarl.config.ranges import Count, NonNegative, Positive
+from metarl.config.settings import OuterSettings
+from metarl.lazy import lazy
 
-from metarl.config.settings import AdvantageConfig, TrialPpoConfig
-from metarl.device import torch_threads
-from metarl.equations.adam import AdamState, adam_step, clip_norm
-from metarl.equations.losses import clipped_gain
-from metarl.equations.ppo import explained_variance, value_loss
-from metarl.equations.returns import discounted_returns, gae, standardize
-from metarl.equations.running_stats import RunningStats, deviation, merge, stats_of
-from metarl.networks.recurrent import RecurrentPolicy
-from metarl.types import Metrics, Params
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+    from metarl import device as threads
+    from metarl.config.settings import AdvantageConfig
+    from metarl.equations import adam, losses, ppo, returns, running_stats
+    from metarl.equations.adam import AdamState
+    from metarl.equations.running_stats import RunningStats
+    from metarl.networks.recurrent import RecurrentPolicy
+    from metarl.types import Metrics, Params
+else:
+    np, torch, threads = lazy("numpy"), lazy("torch"), lazy("metarl.device")
+    adam, losses = lazy("metarl.equations.adam"), lazy("metarl.equations.losses")
+    ppo, returns = lazy("metarl.equations.ppo"), lazy("metarl.equations.returns")
+    running_stats = lazy("metarl.equations.running_stats")
+
+
+@dataclass(frozen=True)
+class TrialPpoConfig(OuterSettings):
+    """Outer rule of a recurrent policy: PPO with truncated back-propagation through time."""
+
+    fits = ("trial",)
+    sources = ("episodes",)
+
+    lr: Positive = 5e-4
+    epochs: Count = 8
+    minibatches: Count = 4
+    clip: Positive = 0.2
+    entropy: NonNegative = 0.005
+    entropy_half_life: NonNegative = 0.0
+    """Updates after which the weight of the entropy is half of that; 0: it stays."""
+    value_weight: NonNegative = 0.5
+    max_grad_norm: Positive = 0.5
+    chunk: Count = 256
+    """Steps after which gradients are cut."""
 
 
 class Steps(NamedTuple):
@@ -85,6 +114,18 @@ class Reading(NamedTuple):
     clipped: Tensor
 
 
+class TrialState(NamedTuple):
+    """The state of the rule between meta-batches."""
+
+    adam: AdamState
+    returns: RunningStats
+    """Of the returns that trials still have before them: the unit of the value function."""
+
+
+ADAM, RETURNS = "adam.", "returns."
+"""Prefixes of the state's names in saved weights."""
+
+
 class TrialPpo:
     """Maximises the return of whole trials."""
 
@@ -93,72 +134,82 @@ class TrialPpo:
     ):
         self.policy, self.config, self.advantages = policy, config, advantages
 
-    def step(
-        self,
-        meta: Params,
-        adam: AdamState,
-        returns: RunningStats,
-        steps: Steps,
-        rng: np.random.Generator,
-    ) -> tuple[Params, AdamState, RunningStats, Metrics]:
-        """New parameters, moments of gradients and of returns, by a round of trials.
+    def init(self, meta: Params) -> TrialState:
+        stats = running_stats.no_stats(device=next(iter(meta.values())).device)
+        return TrialState(adam.adam_start(meta), stats)
 
-        All stays as it was, and `skipped` is 1, where a loss, gradient or KL is not finite.
-        """
-        config, rows = self.config, len(steps.mask)
-        params, moments, seen = meta, adam, self.returns(steps, returns)
-        lessons, explained = self.lessons(meta, steps, seen)
+    def step(
+        self, meta: Params, state: TrialState, objective: Steps, rng: np.random.Generator
+    ) -> tuple[Params, TrialState, Metrics]:
+        """Takes the epochs on the steps of a round of trials; `rng` draws the minibatches."""
+        config, rows = self.config, len(objective.mask)
+        params, adam_state = meta, state.adam
+        stats = self.returns_stats(objective, state.returns)
+        lessons, explained = self.lessons(meta, objective, stats)
         norms: list[float] = []
-        entropy = self.entropy(adam, rows)
+        entropy = self.entropy_weight(adam_state, rows)
         for _ in range(config.epochs):
             for part in np.array_split(rng.permutation(rows), min(config.minibatches, rows)):
-                chosen = lessons.trials(torch.from_numpy(part).to(steps.mask.device))
+                chosen = lessons.trials(torch.from_numpy(part).to(objective.mask.device))
                 gradient, reading = self.gradient(params, chosen, entropy)
-                gradient, norm = clip_norm(gradient, config.max_grad_norm)
+                gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
                 norms.append(float(norm))
                 if not np.isfinite([*map(float, reading), norms[-1]]).all():
                     found = {**_metrics(reading), "gradient_norm": norms[-1]}
-                    return meta, adam, returns, {**found, "skipped": 1.0, **explained}
-                params, moments = adam_step(params, gradient, moments, config.lr)
+                    return meta, state, {**found, "skipped": 1.0, **explained}
+                params, adam_state = adam.adam_step(params, gradient, adam_state, config.lr)
         found = {**_metrics(self.evaluate(params, lessons)), "gradient_norm": float(np.mean(norms))}
         if not np.isfinite(list(found.values())).all():
-            return meta, adam, returns, {**found, "skipped": 1.0, **explained}
-        return params, moments, seen, {**found, "skipped": 0.0, **explained}
+            return meta, state, {**found, "skipped": 1.0, **explained}
+        return params, TrialState(adam_state, stats), {**found, "skipped": 0.0, **explained}
 
-    def returns(self, steps: Steps, before: RunningStats) -> RunningStats:
-        """What is known of discounted returns, from each step to its trial's end, with these."""
-        rest = discounted_returns(steps.rewards.mT, steps.ended.mT, self.advantages.discount).mT
-        return merge(before, stats_of(rest, steps.mask))
+    def state_dict(self, state: TrialState) -> Params:
+        stats = {f"{RETURNS}{part}": x for part, x in state.returns._asdict().items()}
+        return {**adam.adam_state_dict(state.adam, ADAM), **stats}
 
-    @torch.no_grad()
-    def lessons(self, meta: Params, steps: Steps, seen: RunningStats) -> tuple[Lessons, Metrics]:
-        """Advantages by GAE over whole trials, and targets in deviations of the returns `seen`."""
-        mean, unit = seen.mean.to(steps.rewards), deviation(seen).to(steps.rewards)
-        normal = [self.policy.value(meta, shown) for _, shown in self.passes(meta, steps.inputs)]
+    def load(self, state: TrialState, saved: Params) -> TrialState:
+        stats = {part: saved[f"{RETURNS}{part}"] for part in state.returns._fields}
+        return TrialState(
+            adam.adam_loaded(state.adam, saved, ADAM), running_stats.RunningStats(**stats)
+        )
+
+    def returns_stats(self, steps: Steps, before: RunningStats) -> RunningStats:
+        """Returns the statistics of discounted returns to the trial's end, with these steps."""
+        rest = returns.discounted_returns(
+            steps.rewards.mT, steps.ended.mT, self.advantages.discount
+        ).mT
+        return running_stats.merge(before, running_stats.stats_of(rest, steps.mask))
+
+    def lessons(self, meta: Params, steps: Steps, stats: RunningStats) -> tuple[Lessons, Metrics]:
+        """Returns GAE's advantages over whole trials, and targets in deviations of the returns."""
+        mean, unit = stats.mean.to(steps.rewards), running_stats.deviation(stats).to(steps.rewards)
+        with torch.no_grad():
+            passes = self.passes(meta, steps.inputs)
+            normal = [self.policy.value(meta, output) for _, output in passes]
         values = mean + unit * torch.cat(normal, 1)
         beyond = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
         ended, config = steps.ended.mT, self.advantages
-        advantages = gae(
+        advantages = returns.gae(
             (steps.rewards * steps.mask).mT, values.mT, beyond.mT, ended, ended,
             config.discount, config.gae_lambda,
         ).mT  # fmt: skip
         targets = advantages + values
         weights = steps.mask.to(values) / steps.mask.sum()
         flat = [x.flatten() for x in (values, targets, weights)]
-        standard = standardize(advantages.flatten(), flat[-1]).view_as(advantages)
+        standard = returns.standardize(advantages.flatten(), flat[-1]).view_as(advantages)
         lessons = Lessons(
             steps.inputs, steps.actions, steps.log_probs, standard, (targets - mean) / unit, weights
         )
-        return lessons, {"value/explained_variance": float(explained_variance(*flat))}
+        return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
 
     def passes(self, params: Params, inputs: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yields each chunk of the steps and the cell's output over it, of inputs [N, L, ...]."""
         memory = self.policy.empty_memory(len(inputs), like=inputs)
         for start in range(0, inputs.shape[1], self.config.chunk):
             span = slice(start, start + self.config.chunk)
-            shown, memory = self.policy.run(params, inputs[:, span], memory)
+            output, memory = self.policy.run(params, inputs[:, span], memory)
             memory = tuple(x.detach() for x in memory)
-            yield span, shown
+            yield span, output
 
     def gradient(self, params: Params, lessons: Lessons, entropy: float) -> tuple[Params, Reading]:
         """Of the loss, downhill is better; and what it is made of. `entropy` is its weight.
@@ -171,37 +222,37 @@ class TrialPpo:
         halves = torch.arange(len(lessons.inputs)).tensor_split(2)
         work = partial(self._gradient, params, entropy)
         one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        with torch_threads(1), ThreadPoolExecutor(len(halves), **one_thread) as pool:
+        with threads.torch_threads(1), ThreadPoolExecutor(len(halves), **one_thread) as pool:
             done = list(pool.map(work, (lessons.rows(half) for half in halves if len(half))))
         gradients, readings = zip(*done, strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in params}
         return total, _sum(readings)
 
-    @torch.no_grad()
     def evaluate(self, params: Params, lessons: Lessons) -> Reading:
-        """What the loss is made of, without its gradient."""
-        passes = self.passes(params, lessons.inputs)
-        return _sum([self.read(params, shown, lessons.span(span)) for span, shown in passes])
+        """Returns the parts of the loss without its gradient."""
+        with torch.no_grad():
+            passes = self.passes(params, lessons.inputs)
+            return _sum([self.read(params, output, lessons.span(span)) for span, output in passes])
 
     def _gradient(self, params: Params, entropy: float, lessons: Lessons) -> tuple[Params, Reading]:
         """One chunk after the other, so that no more than one is kept for the way back."""
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         total = {name: torch.zeros_like(x) for name, x in params.items()}
         found: list[Reading] = []
-        for span, shown in self.passes(leaves, lessons.inputs):
-            reading = self.read(leaves, shown, lessons.span(span))
+        for span, output in self.passes(leaves, lessons.inputs):
+            reading = self.read(leaves, output, lessons.span(span))
             gradients = torch.autograd.grad(self.loss(reading, entropy), list(leaves.values()))
             for name, x in zip(total, gradients, strict=True):
                 total[name] += x
             found.append(Reading(*(x.detach() for x in reading)))
         return total, _sum(found)
 
-    def entropy(self, adam: AdamState, trials: int) -> float:
+    def entropy_weight(self, state: AdamState, trials: int) -> float:
         """The weight of the entropy in the update after the steps that Adam has log_probs."""
         config = self.config
         if not config.entropy_half_life:
             return config.entropy
-        updates = float(adam.count) / (config.epochs * min(config.minibatches, trials))
+        updates = float(state.count) / (config.epochs * min(config.minibatches, trials))
         return config.entropy * 0.5 ** (updates / config.entropy_half_life)
 
     def loss(self, reading: Reading, entropy: float) -> Tensor:
@@ -209,17 +260,19 @@ class TrialPpo:
         value = self.config.value_weight * reading.value_loss
         return value - reading.gain - entropy * reading.entropy
 
-    def read(self, params: Params, shown: Tensor, lessons: Lessons) -> Reading:
+    def read(self, params: Params, output: Tensor, lessons: Lessons) -> Reading:
         """Where the cell shows [N, T, size]. The KL of old from new is estimated by the ratio r of
         the actions log_probs, as E[r - 1 - log r] (Schulman, "Approximating KL divergence", k3)."""
         _, actions, before, advantages, targets, weights = lessons
-        distribution = self.policy.distribution(params, shown)
+        distribution = self.policy.distribution(params, output)
         log_probs = distribution.log_probs(actions)
-        gain, clipped = clipped_gain(log_probs, before, advantages, weights, self.config.clip)
+        gain, clipped = losses.clipped_gain(
+            log_probs, before, advantages, weights, self.config.clip
+        )
         log_ratio = (log_probs - before).detach()
         return Reading(
             gain.sum(),
-            value_loss(self.policy.value(params, shown), targets, weights).sum(),
+            ppo.value_loss(self.policy.value(params, output), targets, weights).sum(),
             (weights * distribution.entropy()).sum(),
             (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum(),
             clipped.sum(),

@@ -3,31 +3,80 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+from metarl.agents.outer.rule import Stateless
+from metarl.config.ranges import Count, Fraction, NonNegative, Positive, Shrinking
+from metarl.config.settings import OuterSettings
+from metarl.lazy import lazy
 
-from metarl.agents.objective import AdaptationObjective
-from metarl.config.settings import TrpoConfig
-from metarl.equations.trust_region import conjugate_gradient, ravel, trust_region_scale, unravel
-from metarl.types import Metrics, Params
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from metarl.agents.derivatives.by_hand import LinearisedObjective
+    from metarl.agents.policy_gradient import MetaBatch
+    from metarl.equations import trust_region as tr
+    from metarl.types import Metrics, Params
+else:
+    tr = lazy("metarl.equations.trust_region")
 
 
-class Trpo:
-    """Maximises the objective's gain within mean KL <= max_kl of the old policies."""
+@dataclass(frozen=True)
+class TrpoConfig(OuterSettings):
+    """Outer rule: a natural-gradient step inside a trust region, with a line search."""
+
+    fits = ("differentiable",)
+    sources = ("episodes",)
+    derivatives = "by_hand"
+
+    max_kl: Positive = 0.01
+    cg_iterations: Count = 10
+    damping: NonNegative = 1e-5
+    backtracks: Count = 15
+    backtrack_ratio: Shrinking = 0.8
+    query_fraction: Fraction = 0.1
+    """Share of the query data in the Gauss-Newton products; the support is taken whole."""
+    product_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Precision of the support's Hessian in the products; the gradient keeps its own. `auto` is
+    bfloat16 on a processor with instructions for it, else float32."""
+
+    def build(self) -> Trpo:
+        return Trpo(self)
+
+
+class Trpo(Stateless):
+    """Maximises the gain of a meta-batch within mean KL <= max_kl of the old adapted policies."""
 
     def __init__(self, config: TrpoConfig):
         self.config = config
 
-    def direction(self, objective: AdaptationObjective) -> tuple[Tensor, Metrics]:
-        """The step as one vector, as long as the quadratic model of the KL allows."""
+    def step(
+        self, meta: Params, state: tuple[()], objective: MetaBatch, rng: np.random.Generator
+    ) -> tuple[Params, tuple[()], Metrics]:
+        """Takes the first of `backtracks` shrinking steps that gains within the KL bound.
+
+        `rng` draws the part of the query in the products. Where no step gains, the parameters stay
+        and `line_search/accepted` is 0. `skipped` is 1 where the gradient is not finite, or gain
+        or KL are not finite even at the shortest step.
+        """
+        config = self.config
+        linearised = objective.linearised(meta, config.query_fraction, config.product_dtype, rng)
+        after, metrics = self.search(linearised, *self.direction(linearised))
+        return after, state, metrics
+
+    def direction(self, objective: LinearisedObjective) -> tuple[Tensor, Metrics]:
+        """Returns the step as one vector, as long as the quadratic model of the KL allows."""
         meta, config = objective.meta, self.config
 
         def product(vector: Tensor) -> Tensor:
-            return ravel(objective.product(unravel(vector, meta))) + config.damping * vector
+            product = tr.ravel(objective.product(tr.unravel(vector, meta)))
+            return product + config.damping * vector
 
-        gradient = ravel(objective.gradient)
-        solution = conjugate_gradient(product, gradient, config.cg_iterations)
-        scale = trust_region_scale(solution, gradient, config.max_kl)
+        gradient = tr.ravel(objective.gradient)
+        solution = tr.conjugate_gradient(product, gradient, config.cg_iterations)
+        scale = tr.trust_region_scale(solution, gradient, config.max_kl)
         metrics = {
             "gradient_norm": float(gradient.norm()),
             "cg/residual": float(solution.residual.norm()),
@@ -35,26 +84,27 @@ class Trpo:
         }
         return scale * solution.x, metrics
 
-    def step(self, meta: Params, objective: AdaptationObjective) -> tuple[Params, Metrics]:
-        """New meta-parameters: the first of `backtracks` shrinking steps that gains within the
-        KL bound. Where none does, the old ones, and `line_search/accepted` is 0. `skipped` is 1
-        where the gradient is not finite, or gain or KL are not even at the shortest step."""
-        direction, metrics = self.direction(objective)
-        start, gain, kl = ravel(meta), objective.gain, 0.0
-        metrics["surrogate/before"] = objective.gain
+    def search(
+        self, objective: LinearisedObjective, direction: Tensor, metrics: Metrics
+    ) -> tuple[Params, Metrics]:
+        """Returns the accepted parameters, or the old ones, and all metrics of the step."""
+        start, config = tr.ravel(objective.meta), self.config
         finite = math.isfinite(metrics["gradient_norm"])
-        accepted, candidate, tries = False, meta, 0
-        allowed = self.config.backtracks if finite else 0
+        after, gain, kl, tries, accepted = objective.meta, objective.gain, 0.0, 0, False
+        allowed = config.backtracks if finite else 0
         while tries < allowed and not accepted:
-            ratio = self.config.backtrack_ratio**tries
-            candidate = unravel(start + ratio * direction, meta)
-            gain, kl = objective.evaluate(candidate)
+            step = config.backtrack_ratio**tries * direction
+            after = tr.unravel(start + step, objective.meta)
+            gain, kl = objective.evaluate(after)
             finite = math.isfinite(gain) and math.isfinite(kl)
-            accepted = finite and gain > objective.gain and kl <= self.config.max_kl
+            accepted = finite and gain > objective.gain and kl <= config.max_kl
             tries += 1
-        metrics["line_search/backtracks"] = float(tries - 1 if accepted else tries)
-        metrics["line_search/accepted"] = float(accepted)
-        metrics["surrogate/after"] = gain if accepted else objective.gain
-        metrics["kl"] = kl if accepted else 0.0
-        metrics["skipped"] = float(not finite)
-        return (candidate if accepted else meta), metrics
+        return after if accepted else objective.meta, {
+            **metrics,
+            "surrogate/before": objective.gain,
+            "surrogate/after": gain if accepted else objective.gain,
+            "kl": kl if accepted else 0.0,
+            "line_search/backtracks": float(tries - 1 if accepted else tries),
+            "line_search/accepted": float(accepted),
+            "skipped": float(not finite),
+        }

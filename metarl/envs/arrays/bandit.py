@@ -1,8 +1,8 @@
-"""Bernoulli bandits: k arms, each pays 1 with a probability of its own.
+"""Bernoulli bandits: each of k arms pays 1 with its own probability.
 
 RL2's first experiment (arXiv:1611.02779, section 3.1): probabilities U(0, 1), an episode of
-`horizon` pulls, and nothing to observe but what a pull paid. The variant is the number of arms.
-The observation is a constant one: from a zero, layers without biases learn nothing.
+`horizon` pulls, and nothing to observe except the rewards. The variant is the number of arms.
+The observation is a constant 1, because layers without biases learn nothing from a 0.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from metarl.types import EnvSpec, StepResult, Task, Workers
 
 
 class BanditEnv:
-    """K x E bandits; the policy sees a constant one."""
+    """K x E bandits; the observation is a constant 1."""
 
     def __init__(self, spec: EnvSpec, arms: int, num_tasks: int, episodes_per_task: int):
         self.spec = spec
         self._probabilities = np.zeros((num_tasks, 1, arms))
         self._thresholds = np.zeros((spec.horizon, num_tasks, episodes_per_task))
-        """A pull pays where the arm's probability is above; one number serves all arms."""
+        """A pull pays if the arm's probability is above its threshold; arms share thresholds."""
         self._steps = 0
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
@@ -34,7 +34,7 @@ class BanditEnv:
         self._probabilities = probabilities.reshape(shape)
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """An episode's seed decides all its chance, whatever will be pulled."""
+        """Draws every threshold of an episode from its seed, whichever arms will be pulled."""
         for (task, episode), seed in np.ndenumerate(seeds):
             rng = np.random.Generator(np.random.PCG64(int(seed)))
             self._thresholds[:, task, episode] = rng.random(self.spec.horizon)
@@ -64,7 +64,8 @@ class BanditEnv:
 class Bandit:
     """Tasks {"probabilities": [p, ...]}.
 
-    The splits part the first arm's probability into cells (splits.py); the other arms are free.
+    The splits share no probability of the first arm (splits.py); those of the other arms have the
+    same distribution in both.
     """
 
     def __init__(self, name: str, variant: str, horizon: int):
@@ -74,7 +75,7 @@ class Bandit:
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[Task]:
-        """`stratified`: for each arm, one probability in each of num_tasks equal parts."""
+        """Draws tasks; `stratified`: each arm has one probability in each of num_tasks parts."""
         first = quantiles(num_tasks, rng, split, draw)
         others = [shares(num_tasks, rng, draw) for _ in range(self.arms - 1)]
         return [{"probabilities": row} for row in np.stack([first, *others], axis=1).tolist()]
@@ -88,5 +89,5 @@ class Bandit:
         return f"arm {best}: {task['probabilities'][best]:.2f}"
 
     def best_return(self, task: Task) -> float:
-        """The expected return of who knows the best arm."""
+        """Returns the expected return of always pulling the best arm."""
         return self.spec.horizon * max(task["probabilities"])

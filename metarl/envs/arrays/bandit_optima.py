@@ -1,8 +1,8 @@
-"""What Bernoulli bandits allow: known policies for arms whose probabilities are U(0, 1).
+"""Known policies for Bernoulli bandits whose arms have probabilities U(0, 1).
 
-A policy sees each arm's successes and failures and the pulls that are left. The Gittins index
-here is that of the finite horizon: what an arm pays per pull until the best moment to give it up,
-no later than the last pull. Its policy is near the optimum, which is out of reach but for few arms.
+A policy sees each arm's successes and failures and the number of pulls left. The Gittins index here
+is for a finite horizon: an arm's reward per pull until the best time to stop, at the latest the
+last pull. Its policy is near-optimal; the optimum can be computed for few arms only.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from typing import NamedTuple
 import numpy as np
 
 Policy = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
-"""Successes and failures [N, k] of each arm, pulls left -> scores [N, k]; the best is pulled."""
+"""Maps successes and failures [N, k], pulls left and a generator to scores [N, k]; the arm with the
+highest score is pulled."""
 
 
 def gittins_indices(horizon: int, charges: int = 1001) -> np.ndarray:
-    """Indices [horizon + 1, horizon, horizon] by pulls left m, successes s and failures f.
+    """Returns the indices [horizon + 1, horizon, horizon] by pulls left m, successes s, failures f.
 
-    Calibration (Gittins, Glazebrook and Weber 2011, section 1.6): the index is the charge a pull
-    at which going on with the arm is worth nothing, where one may stop at any time:
+    Calibration (Gittins, Glazebrook and Weber 2011, section 1.6): the index is the charge per pull
+    at which pulling the arm on has value 0, if one may stop at any time:
     V_m(s, f) = max(0, p - charge + p V_{m-1}(s + 1, f) + (1 - p) V_{m-1}(s, f + 1)), with
-    p = (s + 1) / (s + f + 2). Charges are a grid over [0, 1], and what lies between is linear.
-    Indices are right where s + f + m <= horizon, which are all that a policy meets.
+    p = (s + 1) / (s + f + 2). Charges are a grid over [0, 1], interpolated linearly.
+    Indices are valid where s + f + m <= horizon; a policy needs no others.
     """
     charge = np.linspace(0.0, 1.0, charges)
     successes, failures = np.meshgrid(np.arange(horizon), np.arange(horizon), indexing="ij")
@@ -37,7 +38,7 @@ def gittins_indices(horizon: int, charges: int = 1001) -> np.ndarray:
         gain = chance - charge[:, None, None]
         gain += chance * values[:, 1 : end + 1, :end]
         gain += (1.0 - chance) * values[:, :end, 1 : end + 1]
-        # It falls with the charge: the last one at which it is positive, and the way from there.
+        # The gain falls with the charge: interpolate its zero after the last positive value.
         last = np.clip((gain > 0.0).sum(0) - 1, 0, charges - 2)[None]
         above = np.take_along_axis(gain, last, 0)[0]
         below = np.take_along_axis(gain, last + 1, 0)[0]
@@ -47,6 +48,7 @@ def gittins_indices(horizon: int, charges: int = 1001) -> np.ndarray:
 
 
 def gittins(horizon: int) -> Policy:
+    """Returns the policy that pulls the arm with the highest Gittins index."""
     indices = gittins_indices(horizon)
 
     def scores(
@@ -61,18 +63,18 @@ def gittins(horizon: int) -> Policy:
 def thompson(
     successes: np.ndarray, failures: np.ndarray, left: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Probabilities drawn from what is known of each arm (Thompson 1933)."""
+    """Draws each arm's probability from its posterior (Thompson 1933)."""
     del left
     return rng.beta(successes + 1.0, failures + 1.0)
 
 
 def informed(probabilities: np.ndarray) -> Policy:
-    """Who knows the probabilities [N, k]: a bound."""
+    """Returns the policy that knows the probabilities [N, k], an upper bound."""
     return lambda *_: probabilities
 
 
 class Result(NamedTuple):
-    """Mean return of a policy."""
+    """A policy's mean return and its standard error."""
 
     mean: float
     stderr: float
@@ -81,7 +83,7 @@ class Result(NamedTuple):
 def play(
     policy: Policy, probabilities: np.ndarray, horizon: int, rng: np.random.Generator
 ) -> Result:
-    """The policy on N bandits with these probabilities [N, k], for `horizon` pulls each."""
+    """Plays `horizon` pulls on each of N bandits with these probabilities [N, k]."""
     bandits = np.arange(len(probabilities))
     successes = np.zeros(probabilities.shape, np.int64)
     failures = np.zeros_like(successes)

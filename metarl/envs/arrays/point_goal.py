@@ -1,4 +1,4 @@
-"""2-D navigation: a point walks to a goal it is not told.
+"""2-D navigation: a point moves to a goal that the observation does not show.
 
 The MAML paper's own code (arXiv:1703.03400, section 5.3; cbfinn/maml_rl point_env_randgoal.py):
 start at the origin, goal U(-0.5, 0.5)^2, observation the position, action in [-1, 1]^2 clipped
@@ -17,15 +17,15 @@ from metarl.envs.splits import quantiles, shares
 from metarl.types import EnvSpec, StepResult, Task, Workers
 
 STRIDE = 0.1
-"""The farthest one step goes along each coordinate."""
+"""The largest move of one step in each coordinate."""
 TOLERANCE = 0.01
-"""Within this of the goal, in both coordinates, an episode ends."""
+"""An episode ends when both coordinates are closer to the goal than this."""
 SPREAD = 0.5
-"""Goals are U(-this, this) in each coordinate."""
+"""Goals are U(-SPREAD, SPREAD) in each coordinate."""
 
 
 class PointEnv:
-    """K x E points; nothing about them is random but their goals."""
+    """K x E points; only their goals are random."""
 
     def __init__(self, spec: EnvSpec, num_tasks: int, episodes_per_task: int):
         self.spec = spec
@@ -41,7 +41,7 @@ class PointEnv:
         self._goals = goals.reshape(len(self._goals), 1, 2)
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """Back to the origin; the seeds decide nothing."""
+        """Moves all points to the origin; the seeds are not used."""
         self._position[:] = 0.0
         self._ended[:] = False
         self._steps = 0
@@ -70,7 +70,7 @@ class PointEnv:
 class PointGoal:
     """Tasks {"goal": [x, y]}.
 
-    The splits part the square into 1024 thin strips along x, every fourth of them for testing.
+    The splits cut the square into 1024 thin strips along x; every fourth is for testing.
     """
 
     def __init__(self, name: str, variant: str, horizon: int):
@@ -86,7 +86,7 @@ class PointGoal:
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[Task]:
-        """`stratified`: a Latin square, one goal in each of num_tasks equal parts of x and of y."""
+        """Draws tasks; `stratified`: one goal in each of num_tasks equal parts of x, and of y."""
         x = quantiles(num_tasks, rng, split, draw)
         y = shares(num_tasks, rng, draw)
         goals = SPREAD * (2.0 * np.stack([x, y], axis=1) - 1.0)
@@ -101,10 +101,10 @@ class PointGoal:
         return f"({x:+.2f}, {y:+.2f})"
 
     def best_return(self, task: Task) -> float:
-        """The undiscounted return of who knows the goal.
+        """Returns the undiscounted return of the shortest walk to the goal.
 
-        Each coordinate closes in by STRIDE a step on its own, so after t steps none can be
-        nearer than max(|g| - STRIDE t, 0): the fastest walk is the best at every step.
+        Each coordinate approaches the goal independently by at most STRIDE a step, so after t steps
+        its distance is at least max(|g| - STRIDE t, 0): the fastest walk is best at every step.
         """
         steps = np.arange(1, self.spec.horizon + 1)
         left = np.maximum(np.abs(task["goal"])[:, None] - STRIDE * steps, 0.0)  # [2, T]

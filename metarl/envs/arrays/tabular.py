@@ -1,4 +1,4 @@
-"""Random MDPs with few states: what leads where, and what it pays, is the task.
+"""Random MDPs with few states; tasks differ in transitions and rewards.
 
 RL2's second experiment (arXiv:1611.02779, section 3.2): 10 states, 5 actions, transitions
 Dirichlet(1, ..., 1), mean rewards N(1, 1) for each state and action with N(0, 1) added at each
@@ -19,9 +19,9 @@ from metarl.types import EnvSpec, StepResult, Task, Workers
 STATES = 10
 ACTIONS = 5
 MDPS = 2**32
-"""Tasks are numbered below this."""
+"""Number of tasks; a task is an integer below this."""
 _SALT = 1611
-"""Keeps an MDP's own draws apart from every other use of its number."""
+"""Part of the seed of an MDP, so that no other generator has the same seed."""
 
 
 class Mdp(NamedTuple):
@@ -30,20 +30,20 @@ class Mdp(NamedTuple):
 
 
 def mdp_of(task: Task) -> Mdp:
-    """The MDP with the task's number."""
+    """Returns the MDP of a task, drawn from the task's number."""
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([_SALT, task["mdp"]])))
     transitions = rng.dirichlet(np.ones(STATES), size=(STATES, ACTIONS))
     return Mdp(transitions, rng.normal(1.0, 1.0, size=(STATES, ACTIONS)))
 
 
 class TabularEnv:
-    """K x E walks through the MDPs of K tasks."""
+    """K x E episodes in the MDPs of K tasks."""
 
     def __init__(self, spec: EnvSpec, num_tasks: int, episodes_per_task: int):
         self.spec = spec
         shape = (num_tasks, episodes_per_task)
         self._reach = np.ones((num_tasks, STATES, ACTIONS, STATES))
-        """Probability of a next state up to and with this one."""
+        """Cumulative probabilities of the next state."""
         self._rewards = np.zeros((num_tasks, STATES, ACTIONS))
         self._state = np.zeros(shape, dtype=np.int64)
         self._shares = np.zeros((spec.horizon, *shape))
@@ -58,10 +58,10 @@ class TabularEnv:
         mdps = [mdp_of(task) for task in tasks]
         self._rewards = np.stack([mdp.rewards for mdp in mdps])
         self._reach = np.cumsum([mdp.transitions for mdp in mdps], axis=-1)
-        self._reach[..., -1] = 1.0  # what rounding left of it is nobody's
+        self._reach[..., -1] = 1.0  # or rounding could leave it below 1
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
-        """Back to state 0; an episode's seed decides all its chance."""
+        """Moves all episodes to state 0 and draws their random numbers from their seeds."""
         for (task, episode), seed in np.ndenumerate(seeds):
             rng = np.random.Generator(np.random.PCG64(int(seed)))
             self._shares[:, task, episode] = rng.random(self.spec.horizon)
@@ -102,7 +102,7 @@ class TabularMdp:
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[Task]:
-        """MDPs have no order to stratify: both ways to draw are one."""
+        """Draws tasks; both values of `draw` do the same, since MDPs have no order to stratify."""
         check_draw(draw)
         rows = rng.integers(MDPS // HELD_OUT_EVERY, size=num_tasks)
         last = HELD_OUT_EVERY - 1
@@ -117,7 +117,7 @@ class TabularMdp:
         return f"MDP {task['mdp']}"
 
     def best_policy(self, task: Task) -> np.ndarray:
-        """The optimal action of every step, one-hot [T, S, A], by induction from the last."""
+        """Returns the optimal actions, one-hot [T, S, A], by backward induction."""
         transitions, rewards = mdp_of(task)
         values, actions = np.zeros(STATES), []
         for _ in range(self.spec.horizon):
@@ -127,7 +127,7 @@ class TabularMdp:
         return np.eye(ACTIONS)[actions[::-1]]
 
     def expected_return(self, task: Task, policy: np.ndarray) -> float:
-        """That of a policy [S, A], or of one for each step, [T, S, A]; from the first step on."""
+        """Returns the expected return of a policy [S, A], or [T, S, A] with one for each step."""
         transitions, rewards = mdp_of(task)
         total, present = 0.0, np.eye(STATES)[0]
         for step in np.broadcast_to(policy, (self.spec.horizon, STATES, ACTIONS)):
@@ -137,5 +137,5 @@ class TabularMdp:
         return total
 
     def best_return(self, task: Task) -> float:
-        """The expected return of who knows the MDP."""
+        """Returns the expected return of the optimal policy."""
         return self.expected_return(task, self.best_policy(task))

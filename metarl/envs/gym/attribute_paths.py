@@ -1,4 +1,4 @@
-"""Places inside an environment that a task parameter names: `gravity`, `model.body_mass[2]`."""
+"""Paths of attributes that task parameters set: `gravity`, `model.body_mass[2]`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _INDEX = re.compile(r"\s*(:|-?\d+)\s*")
 
 
 class AttributePath(NamedTuple):
-    """Attributes from an unwrapped environment down, and an index into the last one."""
+    """A chain of attributes of an unwrapped environment, and an index into the last one."""
 
     name: str
     attributes: tuple[str, ...]
     index: int | slice | tuple[int | slice, ...] | None
 
     def get(self, env: Any) -> Any:
-        """The value there now; of an array, a copy.
+        """Returns the current value; an array is copied.
 
         Raises:
-            UserError: where there is no such place.
+            UserError: if the environment has no such attribute or index.
         """
         owner = self._owner(env)
         try:
@@ -34,9 +34,9 @@ class AttributePath(NamedTuple):
         return value.copy() if isinstance(value, np.ndarray) else value
 
     def set(self, env: Any, value: Any) -> None:
-        *way, last = self.attributes
+        *parents, last = self.attributes
         if self.index is None:
-            owner = _follow(env, env, tuple(way))
+            owner = _follow(env, env, tuple(parents))
             setattr(owner, last, value)
         else:
             self._owner(env)[self.index] = value
@@ -58,13 +58,13 @@ def _follow(env: Any, owner: Any, attributes: tuple[str, ...]) -> Any:
 
 
 def attribute_path(name: str) -> AttributePath:
-    """Reads `a`, `a.b.c`, `a.b[2]`, `a.b[2, 0]` or `a.b[:, 0]`.
+    """Parses `a`, `a.b.c`, `a.b[2]`, `a.b[2, 0]` or `a.b[:, 0]`.
 
     Raises:
         UserError: for anything else.
     """
     refusal = UserError(
-        f"{name!r} names no place in an environment; write gravity, model.opt.timestep, "
+        f"{name!r} is no path of an attribute; write gravity, model.opt.timestep, "
         "model.body_mass[2] or model.geom_friction[:, 0]"
     )
     if not _PATH.fullmatch(name):
@@ -77,5 +77,5 @@ def attribute_path(name: str) -> AttributePath:
         raise refusal
     numbers = [part[1] for part in parts if part]
     index = tuple(slice(None) if number == ":" else int(number) for number in numbers)
-    one_or_all = index[0] if len(index) == 1 else index  # a list takes no tuple
-    return AttributePath(name, tuple(dotted.split(".")), one_or_all)
+    plain_index = index[0] if len(index) == 1 else index  # a list does not take a tuple
+    return AttributePath(name, tuple(dotted.split(".")), plain_index)

@@ -1,4 +1,4 @@
-"""How gymnasium environments are made and put into tasks: the Makers of gym_rows.py."""
+"""Makers of gymnasium environments: they make an environment and set its task (rows.py)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Apply = Callable[[gymnasium.Env, Task], object]
 
 
 def arguments_of(constructor: Constructor) -> frozenset[str]:
-    """Names that a constructor's signature spells out."""
+    """Returns the names of the arguments in a constructor's signature."""
     return frozenset(
         name
         for name, one in inspect.signature(constructor).parameters.items()
@@ -32,10 +32,10 @@ def arguments_of(constructor: Constructor) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Registered:
-    """Makes a registered environment without its time limit: the horizon is ours."""
+    """Makes a registered environment without its time limit, since metarl sets the horizon."""
 
     spec: Any
-    """The registration itself: a worker need not have imported what registered it."""
+    """The registration itself, as a worker may not have imported the module that registers it."""
 
     def __call__(self, **kwargs: Any) -> gymnasium.Env:
         return gymnasium.make(self.spec, max_episode_steps=-1, disable_env_checker=True, **kwargs)
@@ -43,7 +43,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class ParameterMaker:
-    """The Maker of environments whose tasks are parameters."""
+    """Makes environments whose tasks are parameters."""
 
     constructor: Constructor
     kwargs: Mapping[str, Any]
@@ -84,7 +84,7 @@ class ParameterMaker:
 
 
 def _derive_constants(env: Any) -> None:
-    """What MuJoCo computes from a model's fields when it compiles it, e.g. a subtree's mass."""
+    """Recomputes the constants that MuJoCo derives from a model, such as subtree masses."""
     mujoco = sys.modules.get("mujoco")
     if mujoco is not None and isinstance(env.model, mujoco.MjModel):
         mujoco.mj_setConst(env.model, env.data)
@@ -92,7 +92,7 @@ def _derive_constants(env: Any) -> None:
 
 @dataclass(frozen=True)
 class OwnClass:
-    """The Maker and Sampler of a user's object with `sample` and `make`, perhaps `apply`."""
+    """Adapts a user's object with `sample`, `make` and perhaps `apply` to Maker and Sampler."""
 
     tasks: Any
     name: str
@@ -101,7 +101,7 @@ class OwnClass:
         extra = {"draw": draw} if "draw" in arguments_of(self.tasks.sample) else {}
         if draw != "random" and not extra:
             raise UserError(
-                f"{self.name}: sample takes no `draw`, so it cannot draw {draw} tasks; "
+                f"{self.name}: sample has no argument `draw`, so it cannot draw {draw} tasks; "
                 "use --sampling.task-draw random"
             )
         try:

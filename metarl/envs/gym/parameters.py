@@ -1,12 +1,13 @@
-"""Distributions of an environment's own parameters: gravity, a pole's length, a map's name.
+"""Distributions of an environment's parameters, such as gravity, a pole's length, a map's name.
 
-`ParameterTasks` draws tasks {name: value} from a distribution for each parameter. Its splits
-never meet:
+`ParameterTasks` draws tasks {name: value} from a distribution for each parameter. No task is in
+both splits:
 
-* where parameters have a `test` of their own, these are held out, all of them at once, and the
-  others range freely in both splits;
-* else the first `Uniform` or `LogUniform` is cut into cells (splits.py), the others range freely;
-* else every fourth combination of the choices is held out.
+* If parameters have a `test`, test tasks draw each of them from its `test`, and training tasks
+  draw none of them from it. The others have the same distribution in both splits.
+* Else the first `Uniform` or `LogUniform` is cut into cells (splits.py); the others have the same
+  distribution in both splits.
+* Else every fourth combination of the choices is held out.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split, quantile
 from metarl.errors import UserError
 
 MAX_COMBINATIONS = 2**16
-"""More combinations of choices than these are not listed one by one."""
+"""The most combinations of choices that are listed one by one."""
 _ORDER = 20161109
-"""Seed of the order in which combinations are held out; no run has another."""
+"""Seed of the order in which combinations are held out; the same in all runs."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class _Range:
     low: float
     high: float
     test: tuple[float, float] | None = None
-    """Held out: test tasks are drawn from it, training tasks from the rest of [low, high]."""
+    """Test tasks are drawn from this range, training tasks from the rest of [low, high]."""
     relative: bool = False
-    """The number multiplies the value that the environment has of its own."""
+    """Multiply the environment's own value by the number."""
 
     def __post_init__(self) -> None:
         self._check_ends(self.low, self.high)
@@ -54,24 +55,26 @@ class _Range:
         object.__setattr__(self, "test", tuple(self.test))
         self._check_ends(*self.test)
         if self.test[0] > self.test[1]:
-            raise UserError(f"{self}: test runs down from {self.test[0]}; swap its ends")
+            raise UserError(
+                f"{self}: test starts at {self.test[0]}, above its end {self.test[1]}; swap them"
+            )
         if not self._pieces("train"):
             raise UserError(
                 f"{self}: test leaves nothing of [{self.low}, {self.high}] to train on; narrow it"
             )
 
     def at(self, shares: np.ndarray, split: str) -> np.ndarray:
-        """The values at `shares` [num] in [0, 1) of what a split may have, in rising order."""
+        """Returns a split's values at the quantiles `shares` [num] in [0, 1)."""
         pieces = np.array(self._pieces(split), dtype=np.float64)  # [pieces, 2]
         starts, ends = self._measure(pieces).T
         reach = np.cumsum(ends - starts)
         measure = shares * reach[-1]
         piece = np.searchsorted(reach, measure)
         values = self._value(ends[piece] - (reach[piece] - measure))
-        return np.clip(values, *pieces[piece].T)  # rounding carries none into the other split
+        return np.clip(values, *pieces[piece].T)  # rounding must not reach the other split
 
     def _pieces(self, split: str) -> list[tuple[float, float]]:
-        """The closed intervals of a split."""
+        """Returns the closed intervals of a split."""
         if self.test is None:
             return [(self.low, self.high)]
         if split == "test":
@@ -88,7 +91,7 @@ class _Range:
             raise UserError(f"{self}: [{first}, {last}] is not finite; give finite ends")
 
     def _measure(self, values: np.ndarray) -> np.ndarray:
-        """The scale on which draws are uniform."""
+        """Maps values to the scale on which draws are uniform."""
         return values
 
     def _value(self, measure: np.ndarray) -> np.ndarray:
@@ -96,7 +99,7 @@ class _Range:
 
 
 class Uniform(_Range):
-    """Numbers U(low, high). The range `test=(first, last)` may lie outside [low, high]."""
+    """Numbers U(low, high); the range `test=(first, last)` may lie outside [low, high]."""
 
 
 class LogUniform(_Range):
@@ -106,7 +109,7 @@ class LogUniform(_Range):
         super()._check_ends(first, last)
         if min(first, last) <= 0:
             raise UserError(
-                f"{self}: {min(first, last)} has no logarithm; keep above 0, or use Uniform"
+                f"{self}: {min(first, last)} has no logarithm; use ends above 0, or Uniform"
             )
 
     def _measure(self, values: np.ndarray) -> np.ndarray:
@@ -118,15 +121,16 @@ class LogUniform(_Range):
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `values`, each as likely: numbers, strings, or lists of them.
+    """Draws one of `values` uniformly: numbers, strings, or lists of these.
 
-    Test tasks have one of `test`, which need not be among `values`; training has the others.
+    Test tasks draw from `test`, which need not be in `values`; training tasks draw from the values
+    that are not in `test`.
     """
 
     values: Sequence[Any]
     test: Sequence[Any] = ()
     relative: bool = False
-    """The number multiplies the value that the environment has of its own."""
+    """Multiply the environment's own value by the number."""
 
     def __post_init__(self) -> None:
         for field in ("values", "test"):
@@ -144,7 +148,7 @@ class Choice:
             raise UserError(f"{self}: no value is left to train on; add one to values")
 
     def of(self, split: str) -> list[Any]:
-        """The values of a split."""
+        """Returns the values of a split."""
         if split == "test" and self.test:
             return list(self.test)
         return [value for value in self.values if value not in self.test]
@@ -159,7 +163,7 @@ class ParameterTasks:
     def __init__(self, parameters: Mapping[str, Parameter]):
         """
         Raises:
-            UserError: where there is no more than a single task.
+            UserError: if the parameters allow only a single task.
         """
         for name, parameter in parameters.items():
             if not isinstance(parameter, Parameter):
@@ -171,9 +175,9 @@ class ParameterTasks:
         self.relative = frozenset(name for name in parameters if parameters[name].relative)
         self._parameters = dict(parameters)
         self._cut: str | None = None
-        """The parameter whose quantiles part the splits."""
+        """The parameter whose quantiles are cut into train and test cells."""
         self._combinations: dict[str, list[tuple[Any, ...]]] = {}
-        """The tasks of each split, where there are only choices and none has a `test`."""
+        """The tasks of each split, if all parameters are choices and none has a `test`."""
         if any(parameter.test for parameter in parameters.values()):
             return
         self._cut = next((n for n, p in parameters.items() if not isinstance(p, Choice)), None)
@@ -184,7 +188,7 @@ class ParameterTasks:
     def sample(
         self, num: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[dict[str, Any]]:
-        """`stratified`: a Latin hypercube of the ranges, and choices by turns."""
+        """Draws tasks; `stratified`: a Latin hypercube of the ranges, equal counts of choices."""
         check_split(split)
         if self._combinations:
             rows = _pick(self._combinations[split], num, rng, draw)
@@ -196,7 +200,7 @@ class ParameterTasks:
     def _column(
         self, name: str, num: int, rng: np.random.Generator, split: str, draw: str
     ) -> list[Any]:
-        """One parameter's values in `num` tasks."""
+        """Draws one parameter's values for `num` tasks."""
         parameter = self._parameters[name]
         if isinstance(parameter, Choice):
             return _pick(parameter.of(split), num, rng, draw)
@@ -206,18 +210,18 @@ class ParameterTasks:
 
 
 def _pick(values: Sequence[Any], num: int, rng: np.random.Generator, draw: str) -> list[Any]:
-    """`num` of the values, drawn independently or by turns."""
+    """Draws `num` of the values, independently or with equal counts if `stratified`."""
     if check_draw(draw) == "stratified":
         return [values[i] for i in turns(len(values), num, rng)]
     return [values[i] for i in rng.integers(len(values), size=num)]
 
 
 def _combinations(values: Sequence[Sequence[Any]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Every fourth of the combinations for testing; at least one for either split."""
+    """Holds out every fourth combination for testing; each split gets at least one."""
     size = math.prod(map(len, values))
     if not values or size == 1:
         raise UserError(
-            "these parameters make a single task, and there is nothing to adapt to; "
+            "these parameters allow only a single task, so there is nothing to adapt to; "
             "give one of them a range or more values"
         )
     if size > MAX_COMBINATIONS:

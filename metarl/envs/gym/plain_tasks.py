@@ -1,4 +1,4 @@
-"""Tasks as plain data, which prints and which JSON gives back; and lists of them."""
+"""Converts tasks to plain data that JSON can store, and draws from fixed lists of tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from metarl.errors import UserError
 
 
 class FixedTasks:
-    """The tasks of two lists, dealt out without replacement as long as a list lasts."""
+    """Draws tasks from two lists, without replacement until a list is used up."""
 
     relative: frozenset[str] = frozenset()
     """The numbers are absolute."""
@@ -22,14 +22,14 @@ class FixedTasks:
     def __init__(self, train: Sequence[Mapping[str, Any]], test: Sequence[Mapping[str, Any]]):
         """
         Raises:
-            UserError: for an empty list, tasks that set different parameters, a task in both.
+            UserError: for an empty list, tasks that set different parameters, a task in both lists.
         """
         self._tasks = {"train": plain_tasks("train", train), "test": plain_tasks("test", test)}
         self.names = tuple(self._tasks["train"][0])
         for split, tasks in self._tasks.items():
             for index, task in enumerate(tasks):
                 if set(task) != set(self.names):
-                    # Or it would be played with what the task before it left behind.
+                    # A parameter that a task leaves out would keep the previous task's value.
                     raise UserError(
                         f"{split}[{index}] sets {sorted(task)}, train[0] {sorted(self.names)}; "
                         "every task must set the same parameters"
@@ -41,17 +41,17 @@ class FixedTasks:
     def sample(
         self, num: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[dict[str, Any]]:
-        """Once a list is used up it is dealt out anew, in another order; by either `draw`."""
+        """Draws tasks; a list that is used up starts again in a new order, for either `draw`."""
         check_draw(draw)
         tasks = self._tasks[check_split(split)]
         return [deepcopy(tasks[i]) for i in turns(len(tasks), num, rng)]
 
 
 def plain_tasks(split: str, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The tasks of a split as JSON gives them back.
+    """Returns the tasks of a split as plain data.
 
     Raises:
-        UserError: for none, and for what is no task.
+        UserError: for an empty list, and for anything that is not a task.
     """
     if not tasks:
         raise UserError(f"{split} is {tasks!r}; give at least one task, as {{parameter: value}}")
@@ -65,10 +65,10 @@ def plain_tasks(split: str, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str
 
 
 def plain(value: Any, place: str) -> Any:
-    """`value` as JSON gives it back.
+    """Returns `value` with arrays and tuples as lists, and numpy's numbers as Python's.
 
     Raises:
-        UserError: for what JSON does not store.
+        UserError: for values that JSON cannot store.
     """
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()

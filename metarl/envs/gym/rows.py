@@ -1,4 +1,4 @@
-"""One gymnasium environment as a row of arrays, with what it may do wrong looked at."""
+"""Plays a gymnasium environment as one row of arrays, and checks everything it returns."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from metarl.types import Task
 
 
 class Maker(Protocol):
-    """How environments come to play tasks."""
+    """Makes environments and sets their tasks."""
 
     def arguments(self, task: Task) -> Mapping[str, Any]:
-        """What of a task an environment must be made with. Where it is the same, another task is
-        only applied."""
+        """Returns the part of a task that needs a new environment if it differs; another task with
+        equal arguments is only applied."""
         ...
 
     def make(self, task: Task) -> gymnasium.Env: ...
 
     def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
-        """What a fresh environment has where tasks change it."""
+        """Returns a new environment's own values of everything that tasks change."""
         ...
 
     def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
-        """Puts an environment into a task, whatever it played before."""
+        """Sets an environment's task, whichever task it played before."""
         ...
 
 
@@ -47,7 +47,7 @@ class GymRows(RowFactory):
     action_space: Space
     horizon: int
     success: str | None
-    """Key of `info` that says whether the task is solved."""
+    """The key of `info` that holds whether the task is solved; None: it is not known."""
 
     def make(self) -> GymRow:
         return GymRow(self)
@@ -61,7 +61,7 @@ class GymRows(RowFactory):
 
 
 class GymRow:
-    """The RowEnv. Its environment is reset with a seed each time and truncated at the horizon."""
+    """Resets its environment with a seed each time, and truncates at the horizon; a RowEnv."""
 
     def __init__(self, rows: GymRows):
         self.rows = rows
@@ -88,15 +88,15 @@ class GymRow:
         self._task = task
 
     def _check_spaces(self, env: gymnasium.Env) -> None:
-        """One agent plays all tasks, so what it sees and does has one form."""
+        """Checks that a task has the same spaces as the others, since one agent plays them all."""
         seen, acted = self.rows.observation_space, self.rows.action_space
         if type(env.observation_space) is not type(seen) or (
             flatdim(env.observation_space) != flatdim(seen)
         ):
-            what = f"this task's observations are in {env.observation_space}, others' in {seen}"
+            what = f"this task's observation_space is {env.observation_space}, others' is {seen}"
             raise RowError("observation_space", what)
         if env.action_space != acted:
-            what = f"this task's actions are in {env.action_space}, others' in {acted}"
+            what = f"this task's action_space is {env.action_space}, others' is {acted}"
             raise RowError("action_space", what)
 
     def reset(self, seed: int) -> np.ndarray:
@@ -105,9 +105,11 @@ class GymRow:
         with faults_of("apply"):  # each time: an episode may have changed what the task set
             self.rows.maker.apply(self.env, self._originals, self._task)
         with faults_of("reset"):
-            found: Any = self.env.reset(seed=seed % 2**31)  # as far as numpy's old seeds go
+            found: Any = self.env.reset(
+                seed=seed % 2**31
+            )  # some environments pass it to numpy's old RandomState
         if not isinstance(found, tuple) or len(found) != 2:
-            raise RowError("reset", f"reset returned {_what(found)}, not (observation, info)")
+            raise RowError("reset", f"reset returned {_kind_of(found)}, not (observation, info)")
         return self._observe(found[0])
 
     def step(self, action: Any) -> RowStep:
@@ -122,7 +124,7 @@ class GymRow:
         if type(found) is not tuple or len(found) != 5:
             raise RowError(
                 "step",
-                f"step returned {_what(found)}, not "
+                f"step returned {_kind_of(found)}, not "
                 "(observation, reward, terminated, truncated, info)",
             )
         obs, reward, terminated, truncated, info = found
@@ -141,7 +143,7 @@ class GymRow:
     def _success(self, info: Any) -> bool:
         key = self.rows.success
         if not isinstance(info, dict) or key not in info:
-            raise RowError("info", f"info has no {key!r}, which was to say whether it is solved")
+            raise RowError("info", f"info has no {key!r}, the key of success")
         return bool(np.all(info[key]))
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class GymRow:
 
 
 def close(env: gymnasium.Env) -> None:
-    """An environment that fails when it is closed has done its work: that is a warning."""
+    """Closes an environment; an exception becomes a warning, since its episodes are complete."""
     try:
         env.close()
     except Exception as error:
@@ -159,7 +161,7 @@ def close(env: gymnasium.Env) -> None:
         warnings.warn(what, stacklevel=2)
 
 
-def _what(value: Any) -> str:
+def _kind_of(value: Any) -> str:
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
     return f"{type(value).__name__}"

@@ -1,4 +1,4 @@
-"""Gymnasium's spaces as vectors: what agents see and how they act."""
+"""Converts observations to vectors, and vectors to actions, for gymnasium's spaces."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ACTED = "Box (of floats), Discrete or MultiDiscrete"
 
 
 def flat_observations(space: Space, name: str) -> Box:
-    """The space of the vectors that `observer` makes: [obs_dim] float32.
+    """Returns the space of the vectors that `observer` makes, [obs_dim] float32.
 
     Raises:
-        UserError: for a space, or one inside it, that has no vector of fixed length.
+        UserError: for a space, or one inside it, without vectors of a fixed length.
     """
     _refuse_other_observations(space, name)
     flat = flatten_space(space)
@@ -29,7 +29,7 @@ def flat_observations(space: Space, name: str) -> Box:
 
 
 def _flat_box(box: Box) -> Box:
-    with np.errstate(over="ignore"):  # a float64 bound beyond float32 is no bound
+    with np.errstate(over="ignore"):  # a bound too large for float32 becomes infinite
         low, high = box.low.astype(np.float32), box.high.astype(np.float32)
     return Box(low.reshape(-1), high.reshape(-1), dtype=np.float32)
 
@@ -41,14 +41,16 @@ def _refuse_other_observations(space: Space, name: str) -> None:
     elif isinstance(space, Tuple):
         inner = space.spaces
     elif not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
-        raise UserError(f"{name}: no agent observes {space}; use {OBSERVED}")
+        raise UserError(f"{name}: no agent can observe {space}; use {OBSERVED}")
     for one in inner:
         _refuse_other_observations(one, name)
 
 
 def observer(space: Space) -> Callable[[Any], np.ndarray]:
-    """A function from an observation to its vector; it raises RowError for one outside `space`
-    in kind, shape or type. Whether numbers are finite is not its business."""
+    """Returns a function from an observation to its vector.
+
+    The function raises RowError for an observation of another kind, shape or type than `space`. It
+    does not check that numbers are finite."""
     if isinstance(space, Box):
         shape, flat = space.shape, len(space.shape) == 1
 
@@ -70,7 +72,7 @@ def observer(space: Space) -> Callable[[Any], np.ndarray]:
 
 
 def _belongs(space: Space, obs: Any) -> bool:
-    """Like `contains`, but a Box inside says nothing of its bounds, nor of float32 or float64."""
+    """Returns whether `obs` is in `space`, ignoring bounds and precision of each Box."""
     if isinstance(space, Dict):
         inside = isinstance(obs, dict) and obs.keys() == space.spaces.keys()
         return inside and all(_belongs(space.spaces[key], obs[key]) for key in space.spaces)
@@ -91,10 +93,10 @@ def _not_in(space: Space, obs: Any) -> NoReturn:
 
 
 def flat_actions(space: Space, name: str) -> Box | Discrete | MultiDiscrete:
-    """The space that a policy acts in: a flat Box, or counts from zero.
+    """Returns the policy's action space: a flat Box, or discrete actions that start at zero.
 
     Raises:
-        UserError: for a space that no policy distribution serves.
+        UserError: for a space without a policy distribution.
     """
     if isinstance(space, Box) and space.dtype.kind == "f":
         return _flat_box(space)
@@ -102,12 +104,11 @@ def flat_actions(space: Space, name: str) -> Box | Discrete | MultiDiscrete:
         return Discrete(int(space.n))
     if isinstance(space, MultiDiscrete):
         return MultiDiscrete(space.nvec.reshape(-1))
-    raise UserError(f"{name}: no policy acts in {space}; use {ACTED}")
+    raise UserError(f"{name}: no policy can act in {space}; use {ACTED}")
 
 
 def decoder(space: Space) -> Callable[[np.ndarray], Sequence[Any] | np.ndarray]:
-    """A function from actions [n, act_dim] to the n actions of `space`; those in a Box are
-    clipped to it."""
+    """Returns a function from actions [n, act_dim] to n actions of `space`, clipped to a Box."""
     if isinstance(space, Box):
         low, high = space.low.reshape(-1), space.high.reshape(-1)
 
@@ -117,7 +118,7 @@ def decoder(space: Space) -> Callable[[np.ndarray], Sequence[Any] | np.ndarray]:
 
         return clipped
     start = np.asarray(space.start)  # pyright: ignore[reportAttributeAccessIssue]
-    if isinstance(space, Discrete):  # Python's own: gymnasium checks them a microsecond faster
+    if isinstance(space, Discrete):  # gymnasium checks Python's int a microsecond faster
         return lambda actions: (actions[:, 0] + start).tolist()
     assert isinstance(space, MultiDiscrete)
     shape, dtype = space.shape, space.dtype

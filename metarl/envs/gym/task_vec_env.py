@@ -1,9 +1,9 @@
-"""One task as other libraries play it: a gymnasium environment, a VecEnv of Stable-Baselines3.
+"""One task for other libraries: a gymnasium environment and a VecEnv of Stable-Baselines3.
 
     PPO("MlpPolicy", TaskVecEnv(distribution, task, num_envs=4)).learn(10_000)
 
-A BatchedEnv begins all its episodes together, while a VecEnv begins each anew where it ended. So
-every copy is a BatchedEnv of one episode, and they are stepped one after the other.
+A BatchedEnv resets all its episodes together, but a VecEnv resets each episode when it ends. So
+every copy is a BatchedEnv of one episode, and the copies are stepped one after the other.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from metarl import keys
 from metarl.types import Task, TaskDistribution, Workers
 
 ALONE = Workers()
-"""The calling process steps."""
+"""The calling process steps the environment."""
 
 
 class TaskEnv(gymnasium.Env[np.ndarray, Any]):
-    """One task of a distribution. Its n-th episode depends on the seed and n alone."""
+    """One task of a distribution; its n-th episode depends on the seed and n alone."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, Any]):
         seed: int = 0,
         copy: int = 0,
     ):
-        """`copy` tells environments with the same seed apart."""
+        """`copy` is a number that makes environments with the same seed differ."""
         self._has_success = distribution.spec.has_success
         self.observation_space = distribution.spec.observation_space
         self.action_space = distribution.spec.action_space
@@ -47,7 +47,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begins the next episode; with a seed, the first one of that seed. It has no options."""
+        """Begins the next episode, or with `seed` the first one of that seed; ignores `options`."""
         super().reset(seed=seed)
         if seed is not None:
             self._seed, self._episode = seed, 0
@@ -57,10 +57,10 @@ class TaskEnv(gymnasium.Env[np.ndarray, Any]):
         return self._env.reset(keys.seeds(1, 1, *key))[0, 0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """`info["is_success"]`, where that is defined: solved at this step or before.
+        """Takes one step; `info["is_success"]`, if defined: solved at this step or before.
 
         Raises:
-            ResetNeeded: after an episode's end, or before the first one.
+            ResetNeeded: if the episode is over, or before the first reset.
         """
         if self._over:
             raise ResetNeeded("the episode is over, or none has begun; call reset() first")
@@ -76,10 +76,10 @@ class TaskEnv(gymnasium.Env[np.ndarray, Any]):
 
 
 class TaskVecEnv(DummyVecEnv):
-    """`num_envs` copies of one task, each reset by itself where its episode ends.
+    """`num_envs` copies of one task; each resets itself when its episode ends.
 
-    As Stable-Baselines3 has it, `infos` then hold `terminal_observation` and `TimeLimit.truncated`,
-    and by its Monitor each episode's return, which `learn` logs.
+    As usual in Stable-Baselines3, `infos` then hold `terminal_observation` and
+    `TimeLimit.truncated`, and its Monitor adds each episode's return, which `learn` logs.
     """
 
     def __init__(

@@ -46,7 +46,7 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class GymTasks:
-    """Tasks of one gymnasium environment: a TaskDistribution."""
+    """Tasks of one gymnasium environment; implements TaskDistribution."""
 
     name: str
     maker: Maker
@@ -57,11 +57,11 @@ class GymTasks:
 
     @property
     def spec(self) -> EnvSpec:
-        """Makes an environment, the first time, to see its spaces.
+        """Returns names and spaces; the first call makes an environment to read its spaces.
 
         Raises:
-            EnvFaultError: where its constructor raises.
-            UserError: for spaces that no agent can serve.
+            EnvFaultError: if the constructor raises.
+            UserError: for spaces that no agent supports.
         """
         return self._spec
 
@@ -86,8 +86,8 @@ class GymTasks:
 
     @cached_property
     def rows(self) -> GymRows:
-        """What makes the environments, in whatever process."""
-        env = self._one()
+        """Makes the environments, in this process or in workers."""
+        env = self._make_one()
         for space in ("observation_space", "action_space"):
             if getattr(env, space, None) is None:
                 raise UserError(f"{self.name} has no {space}; set it in __init__")
@@ -96,18 +96,18 @@ class GymTasks:
         return GymRows(self.maker, *spaces, self.horizon, self.success)
 
     def with_horizon(self, horizon: int) -> GymTasks:
-        """The same tasks in episodes of another length."""
+        """Returns these tasks with episodes of another length."""
         return self if horizon == self.horizon else replace(self, horizon=horizon)
 
     def describe(self, task: Task) -> str:
         return ", ".join(f"{_last_word(key)}={_short(value)}" for key, value in task.items())
 
-    def _one(self) -> gymnasium.Env:
+    def _make_one(self) -> gymnasium.Env:
         task = self.sample(1, np.random.default_rng(0))[0]
         try:
             with faults_of("constructor"):
                 env = self.maker.make(task)
-            self.maker.originals(env)  # every place that a parameter names is there
+            self.maker.originals(env)  # raises if a parameter's attribute is missing
         except RowError as error:
             raise EnvFaultError(
                 self.name, task, 0, 0, error.field, error.what, error.trace
@@ -136,36 +136,38 @@ def gym_tasks(
     name: str | None = None,
     deterministic: bool = True,
 ) -> GymTasks:
-    """Tasks of one gymnasium environment that differ in parameters.
+    """Returns tasks of one gymnasium environment that differ in parameters.
 
-    A parameter reaches the environment as an argument of its constructor, where that has one of
-    this name; else as an attribute of the unwrapped environment, `a`, `a.b` or `a.b[2]`, set
-    before every reset. A field of a MuJoCo model (`model.body_mass[2]`) is such an attribute;
-    the constants that MuJoCo derives from it follow.
+    If the constructor has an argument of a parameter's name, the parameter is passed to it.
+    Otherwise the parameter is set before every reset as an attribute of the unwrapped environment:
+    `a`, `a.b` or `a.b[2]`. A field of a MuJoCo model (`model.body_mass[2]`) is such an attribute;
+    the constants that MuJoCo derives from it are recomputed.
 
     Args:
-        env: a registered environment's id, or what makes one: a class or a function.
+        env: the id of a registered environment, or a class or function that makes one.
         parameters: name -> Uniform, LogUniform or Choice.
         horizon: steps after which an episode is truncated, instead of a registered limit.
-        train, test: explicit lists of tasks, in place of `parameters`.
-        apply: `apply(env, task)` puts an environment into a task, in place of the above; before
-            every reset.
+        train, test: explicit lists of tasks, instead of `parameters`.
+        apply: `apply(env, task)` sets an environment's task before every reset, instead of the
+            rules above.
         kwargs: the constructor's other arguments.
-        success: the key of `info` that says whether the task is solved.
-        name: what errors and reports call it; the id or the constructor's name by default.
-        deterministic: False for an environment that its seed and actions don't decide.
+        success: the key of `info` that holds whether the task is solved.
+        name: the name in errors and reports; the id or the constructor's name by default.
+        deterministic: False if seed and actions do not decide an episode.
 
     Raises:
-        UserError: for what does not fit together, an unknown id or a parameter without a place.
+        UserError: for arguments that conflict, an unknown id or a parameter that is nowhere found.
     """
     if not isinstance(horizon, int) or horizon < 1:
-        raise UserError(f"horizon={horizon} leaves nothing to play; give a whole number of steps")
+        raise UserError(f"horizon={horizon} is no number of steps; give a whole number, at least 1")
     tasks = _sampler(parameters, train, test)
     spec = _registered(env) if isinstance(env, str) else None
     constructor = _entry_point(spec) if spec else env
     if not callable(constructor):
         kind = type(constructor).__name__
-        raise UserError(f"env is one {kind}; give the class {kind}, or a function that makes one")
+        raise UserError(
+            f"env is an instance of {kind}; give the class {kind}, or a function that makes one"
+        )
     given = dict(kwargs or {})
     if twice := given.keys() & set(tasks.names):
         raise UserError(f"{min(twice)!r} is in kwargs and differs by task; leave it out of kwargs")
@@ -178,7 +180,7 @@ def gym_tasks(
     if stuck := tasks.relative - {path.name for path in paths}:
         raise UserError(
             f"{min(stuck)} is relative to the environment's own value, so it must be an attribute; "
-            "an argument of the constructor, or a task for `apply`, has none"
+            "arguments of the constructor and tasks for `apply` have no such value"
         )
     make = Registered(spec) if spec else constructor
     maker = ParameterMaker(make, given, arguments, paths, tasks.relative, apply)
@@ -203,7 +205,7 @@ def _sampler(
 def _registered(env_id: str) -> Any:
     module, _, inner_id = env_id.rpartition(":")
     try:
-        if module:  # as gymnasium.make has it: the module registers the id
+        if module:  # as in gymnasium.make, the module registers the id
             importlib.import_module(module)
         return gymnasium.spec(inner_id)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
@@ -218,10 +220,11 @@ def _entry_point(spec: Any) -> Constructor:
 
 
 def class_tasks(tasks: Any, name: str) -> GymTasks:
-    """The distribution of an object with `sample(num_tasks, rng, split)`, `make(task)`, `horizon`.
+    """Returns the distribution of an object with `sample`, `make(task)` and `horizon`.
 
-    `apply(env, task)`, where it has one, puts an environment into another task; else each task
-    has environments made for it. `success` and `deterministic` are as for `gym_tasks`.
+    `sample` is called as `sample(num_tasks, rng, split)`. If the object has `apply(env, task)`,
+    that sets an environment's task; otherwise each task gets new environments. `success` and
+    `deterministic` are as for `gym_tasks`.
     """
     horizon = getattr(tasks, "horizon", None)
     if not isinstance(horizon, int) or horizon < 1:

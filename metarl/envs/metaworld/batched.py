@@ -1,4 +1,4 @@
-"""Meta-World simulations as rows of a pool: those of a class are stepped and judged together."""
+"""Meta-World simulations as rows of the worker pool, stepped and rewarded class by class."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from metarl.envs.metaworld.snapshots import Snapshot
 from metarl.sampling.rows import BUSY, DIVERGED, RowError, Rows, Share, faults_of, placed
 
 TERMS = tuple("unscaled_reward" if name == "reward" else name for name in Terms._fields)
-"""The terms of a reward by their names in the reference's info."""
+"""The names of a reward's terms in the info of metaworld's environments."""
 
 
 SPARE = 3
-"""Models of other classes than those in play that a share keeps: its rows move to and fro."""
+"""Unused models that a share keeps, since its rows, and with them its classes, often change."""
 
 
 class TaskPayload(NamedTuple):
-    """What travels to a worker of one task."""
+    """The data of one task that a worker receives."""
 
     name: str
-    """Its class."""
+    """The task's class."""
     start: Snapshot
 
 
 @dataclass(frozen=True)
 class ClassShares:
-    """The ShareFactory."""
+    """Makes ClassShares; implements ShareFactory."""
 
     paths: Mapping[str, str]
-    """Class -> the file of its model."""
+    """Class -> path of its model."""
     horizon: int
 
     def share(self, rows: Rows, parts: Sequence[slice], worker: int) -> ClassShare:
@@ -44,33 +44,33 @@ class ClassShares:
 
 
 class Group(NamedTuple):
-    """Rows whose tasks are of one class."""
+    """The rows whose tasks are of one class."""
 
     rows: np.ndarray
     simulations: Simulations
 
 
 class ClassShare(Share):
-    """Rows of the only part, played class by class. Resets have no chance in them."""
+    """Steps a worker's rows class by class, in a single part; resets are deterministic."""
 
     def __init__(self, factory: ClassShares, rows: Rows, parts: Sequence[slice], worker: int):
         super().__init__(rows, parts, worker)
         self._factory = factory
         self._models: dict[str, ClassModel] = {}
         self._layout: list[tuple[int, str]] = []
-        """Each row and its class."""
+        """(row, class) of each row."""
         self.groups: list[Group] = []
         self._steps = 0
 
     def set_tasks(self, tasks: Mapping[int, TaskPayload]) -> None:
-        """Any neighbouring rows: which ones are this worker's changes with their tasks."""
+        """Sets the tasks of adjacent rows; which rows a worker has may change with the tasks."""
         layout = sorted((row, payload.name) for row, payload in tasks.items())
         if layout != self._layout:
             self._layout = []
             of_class: dict[str, list[int]] = {}
             for row, name in layout:
                 of_class.setdefault(name, []).append(row)
-            self._forget(of_class)
+            self._drop_models(of_class)
             self.groups = [self._group(name, np.array(rows)) for name, rows in of_class.items()]
             self.parts, self._layout = [slice(layout[0][0], layout[-1][0] + 1)], layout
         for rows, simulations in self.groups:
@@ -78,8 +78,8 @@ class ClassShare(Share):
                 simulations.set_tasks([tasks[row].start for row in rows.tolist()])
         self._pulse[BUSY] = 0
 
-    def _forget(self, classes: Collection[str]) -> None:
-        """Drops models, of 21 MB each, but for those needed now and those met last."""
+    def _drop_models(self, classes: Collection[str]) -> None:
+        """Drops models, of 21 MB each, except for `classes` and those used last."""
         self.groups = []
         others = [name for name in self._models if name not in classes]
         for name in others[: max(0, len(others) - SPARE)]:
@@ -90,7 +90,7 @@ class ClassShare(Share):
             model = self._models.pop(name, None) or ClassModel(
                 name, self._factory.paths[name], RULES[name]
             )
-            self._models[name] = model  # the last one met
+            self._models[name] = model  # moves it to the end: used last
             return Group(rows, Simulations(model, len(rows)))
 
     def reset(self, part: int) -> None:

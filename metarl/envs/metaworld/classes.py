@@ -1,6 +1,6 @@
-"""The 50 classes of Meta-World, and which of them a benchmark trains and tests on.
+"""The 50 classes of Meta-World, and the classes that each benchmark trains and tests on.
 
-Importing this imports no simulator.
+Importing this module imports no simulator.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CLASSES = (
 )  # fmt: skip
 
 RULES_OF = "3.1.1"
-"""The metaworld that the batched rules were written after."""
+"""The version of metaworld that the batched rules reproduce."""
 
 
 class Split(NamedTuple):
-    """The classes of one split, and what its goals are drawn with."""
+    """The classes of one split, and the seed of its goals."""
 
     classes: tuple[str, ...]
     seed: int
@@ -41,13 +41,13 @@ class Splits(NamedTuple):
 
 
 def splits_of(name: str, variant: str, seed: int) -> Splits:
-    """The splits of `ml1:TASK`, `ml10`, `ml25`, `ml45` and `metaworld:TRAIN,..|TEST,..`.
+    """Returns the splits of `ml1:TASK`, `ml10`, `ml25`, `ml45` or `metaworld:TRAIN,..|TEST,..`.
 
-    Goals are drawn as metaworld's own benchmarks draw them with `seed`: ML1 tests on goals of
-    the seed after it.
+    Goals are those that metaworld's own benchmarks draw with `seed`; ML1 tests on goals of
+    `seed + 1`.
 
     Raises:
-        UserError: for a class that there is not, one twice, and one that is in both splits.
+        UserError: for an unknown class, a class listed twice, and a class in both splits.
     """
     family = name.partition(":")[0]
     if family == "ml1":
@@ -67,7 +67,7 @@ def _lists(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     lists = tuple(tuple(filter(None, map(str.strip, x.split(",")))) for x in (train, test))
     if not bar or not all(lists):
         raise UserError(
-            f"{name!r} names no two lists of classes; write metaworld:TRAIN,..|TEST,.. as in "
+            f"{name!r} does not name two lists of classes; write metaworld:TRAIN,..|TEST,.. as in "
             "'metaworld:push-v3,reach-v3|sweep-v3'"
         )
     for classes in lists:
@@ -77,7 +77,7 @@ def _lists(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 raise UserError(f"{each!r} is twice in a list of {name!r}; leave one out")
     if both := [each for each in lists[0] if each in lists[1]]:
         raise UserError(
-            f"{', '.join(map(repr, both))} of {name!r} would be trained and tested on; "
+            f"{', '.join(map(repr, both))} of {name!r} is in the training and the test list; "
             "leave it out of one list (ml1:TASK tests on other goals of the same class)"
         )
     return lists[0], lists[1]
@@ -89,25 +89,25 @@ def _check_class(each: str, name: str) -> None:
 
 
 def check_rules() -> None:
-    """Refuses a metaworld whose rules may differ from the batched ones.
+    """Checks that the batched rules reproduce the installed metaworld.
 
     Raises:
-        UserError: with both versions.
+        UserError: naming both versions, if they differ.
     """
     found = metadata.version("metaworld")
     if found != RULES_OF:
         raise UserError(
-            f"metaworld {found} is installed, and the batched rewards are those of {RULES_OF}\n"
+            f"metaworld {found} is installed, but the batched rewards are those of {RULES_OF}\n"
             f"pip install metaworld=={RULES_OF}, or play its own environments: "
             "--env.metaworld.engine reference"
         )
 
 
 def check_mujoco() -> None:
-    """Refuses a MuJoCo other than the one that metaworld asks for.
+    """Checks that the installed MuJoCo is the version that metaworld requires.
 
     Raises:
-        UserError: with both versions.
+        UserError: naming both versions, if they differ.
     """
     wanted = [each for each in metadata.requires("metaworld") or () if each.startswith("mujoco")]
     found = metadata.version("mujoco")
@@ -115,7 +115,7 @@ def check_mujoco() -> None:
         _, pinned, version = requirement.partition(";")[0].partition("==")
         if pinned and version.strip() != found:
             raise UserError(
-                f"mujoco {found} is installed, and metaworld {metadata.version('metaworld')} asks "
-                f"for {version}: later versions changed collisions, and with them all results\n"
+                f"mujoco {found} is installed, but metaworld {metadata.version('metaworld')} needs "
+                f"{version}: later versions changed collisions, and so all results\n"
                 f"pip install mujoco=={version}"
             )

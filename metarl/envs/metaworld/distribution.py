@@ -1,8 +1,8 @@
-"""Meta-World's benchmarks as task distributions: ML1, ML10, ML25, ML45 and lists of one's own.
+"""Meta-World's benchmarks as task distributions: ML1, ML10, ML25, ML45 and a user's own lists.
 
-A task is {"class": "push-v3", "split": "train", "goal": 17}: the 17th of the 50 goals that
-metaworld's own benchmark draws for the class with `goals_seed`. The goal is hidden: it is zero in
-the observation. Episodes are never terminated; solved is `info["success"] == 1` at any step.
+A task is {"class": "push-v3", "split": "train", "goal": 17}: goal 17 (counted from 0) of the 50
+that metaworld's own benchmark draws for the class with `goals_seed`. Observations hide the goal:
+its numbers are zero. Episodes never terminate; solved means `info["success"] == 1` at any step.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from metarl.sampling.pool import Pool
 from metarl.types import BatchedEnv, EnvSpec, Task, Workers
 
 MAX_HORIZON = 500
-"""Steps after which the reference refuses to go on."""
+"""The longest episode that metaworld's environments allow, in steps."""
 
 
 def benchmark(name: str, variant: str, horizon: int, config: MetaWorldConfig) -> MetaWorld:
-    """
+    """Makes the task distribution of a benchmark.
+
     Raises:
-        UserError: for a class that there is not or is in both splits, a horizon above 500, and
-            a metaworld whose rules are not the batched ones.
+        UserError: for an unknown class, a class in both splits, a horizon above 500, and a version
+            of metaworld that the batched rules do not reproduce.
     """
     splits = splits_of(name, variant, config.goals_seed)
     if horizon > MAX_HORIZON:
@@ -57,15 +58,15 @@ class MetaWorld:
 
     @property
     def batched(self) -> bool:
-        """Whether the fast engine plays; it has the rewards of version v2 only."""
+        """Whether the batched engine is used; it has only the rewards of version v2."""
         return self.config.engine == "batched" and self.config.rewards == "v2"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user is to know before it starts."""
+        """Lines to print before a run starts."""
         if self.batched:
             return ()
-        why = "rewards v1 are those of" if self.config.rewards == "v1" else "engine reference:"
+        why = "rewards v1 need" if self.config.rewards == "v1" else "the engine reference steps"
         return (
             f"{self.spec.name}: {why} metaworld's own environments, one at a time on the workers, "
             "3 to 9 times slower than batched ones and about 25 MB each",
@@ -74,12 +75,13 @@ class MetaWorld:
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> list[Task]:
-        """As the official vector environments deal them out: as many of each class, class after
-        class; the i-th of n tasks of a class is drawn from its goals i, i + n, i + 2n, ... Both
-        ways to `draw` are this one.
+        """Draws equally many tasks of each class, as the official vector environments do.
+
+        Tasks are ordered by class; the i-th of n tasks of a class is drawn from its goals i, i + n,
+        i + 2n, ... `draw` makes no difference.
 
         Raises:
-            UserError: where the tasks cannot be spread evenly over the classes.
+            UserError: if the tasks cannot be spread evenly over the classes.
         """
         check_draw(draw)
         classes = self._split(split).classes
@@ -91,18 +93,19 @@ class MetaWorld:
         ]
 
     def spread(self, split: str) -> int:
-        """The number of classes; a multiple of it is what `sample` takes."""
+        """Returns the number of classes; `sample` needs a multiple of it."""
         return len(self._split(split).classes)
 
     def held_out(self, goals: int, split: str = "test") -> list[Task]:
-        """The first `goals` goals of every class, class after class: what the official protocol
-        evaluates on (40).
+        """Returns the first `goals` goals of each class, class after class.
+
+        The official protocol evaluates on 40 goals.
 
         Raises:
-            UserError: for more goals than there are.
+            UserError: for more than 50 goals.
         """
         if goals > GOALS:
-            raise UserError(f"{goals} goals of each class: there are {GOALS} (--tasks)")
+            raise UserError(f"{goals} goals of each class: there are only {GOALS} (--tasks)")
         return [
             self._task(name, split, goal)
             for name in self._split(split).classes
@@ -126,10 +129,10 @@ class MetaWorld:
         return f"{task['class']} #{task['goal']}"
 
     def snapshot(self, task: Task) -> Snapshot:
-        """The state after the task's reset.
+        """Returns the state after the task's reset.
 
         Raises:
-            ValueError: for what is no task of this benchmark.
+            ValueError: if the task is not of this benchmark.
         """
         try:
             classes = self._split(task["split"]).classes
@@ -137,8 +140,8 @@ class MetaWorld:
                 raise KeyError(task["class"])
         except KeyError:
             raise ValueError(
-                f"{dict(task)} is no task of {self.spec.name}; `sample` and `held_out` give some, "
-                "as {'class': ..., 'split': 'train' or 'test', 'goal': 0 to 49}"
+                f"{dict(task)} is no task of {self.spec.name}; take one from `sample` or "
+                "`held_out`: {'class': ..., 'split': 'train' or 'test', 'goal': 0 to 49}"
             ) from None
         return self._goals(task["split"])[task["class"]].snapshot(task["goal"])
 
@@ -162,12 +165,12 @@ class MetaWorld:
             return
         raise UserError(
             f"{num_tasks} tasks cannot be spread evenly over the {many} {split} classes of "
-            f"{self.spec.name}; {many}, {2 * many}, {3 * many} ... can (--sampling.tasks)"
+            f"{self.spec.name}; give {many}, {2 * many}, {3 * many} ... (--sampling.tasks)"
         )
 
 
 def _observation_space() -> Box:
-    """The reference's, of goals that are hidden."""
+    """Returns the observation space of metaworld's environments with hidden goals."""
 
     def bound(hand: np.ndarray, opening: float, objects: float) -> np.ndarray:
         half = [*hand, opening, *[objects] * (CURRENT - 4)]

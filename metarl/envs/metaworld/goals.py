@@ -1,8 +1,8 @@
-"""The goals of a benchmark's splits, each with the state after its reset, kept on disk.
+"""The goals of a benchmark's splits and the states after their resets, cached on disk.
 
-metaworld draws a benchmark's goals by resetting every class 50 times from numpy's global
-generator, class after class. That, and the resets to each of them, take a second a class; so the
-outcome is kept as plain arrays, under a name that holds all it depends on.
+metaworld draws a benchmark's goals by resetting every class 50 times from numpy's global generator,
+class after class. This, and then a reset to each goal, takes a second per class. So the result is
+cached as plain arrays, in a file whose name depends on everything that the result depends on.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from metarl.envs.metaworld.snapshots import Snapshot, reference, set_goal, snaps
 GOALS = 50
 """Goals of each class; metaworld's `_N_GOALS`."""
 FORMAT = 2
-"""Of the file: another one for every change of what is kept."""
+"""Version of the file's format; change it whenever the content changes."""
 
 
 class ClassGoals:
     """The goals of one class: `rand_vecs` [50, d] and snapshots of their resets."""
 
     def __init__(self, arrays: dict[str, np.ndarray]):
-        """`arrays`: "rand_vecs" and what `_stacked` gives, each [50, ...]. Raises KeyError."""
+        """`arrays`: "rand_vecs" and the result of `_stacked`, each [50, ...]. Raises KeyError."""
         self.arrays, self.rand_vecs = arrays, arrays["rand_vecs"]
         self._state, self._obs = arrays["state"], arrays["obs"]
-        self._constants, self._model = _within(arrays, "constants"), _within(arrays, "model")
+        self._constants, self._model = _group(arrays, "constants"), _group(arrays, "model")
 
     def snapshot(self, goal: int) -> Snapshot:
         constants = {name: values[goal] for name, values in self._constants.items()}
@@ -42,38 +42,38 @@ class ClassGoals:
         return Snapshot(self._state[goal], self._obs[goal], constants, model)
 
 
-def _within(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
-    """What is called group/NAME, by NAME."""
+def _group(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    """Returns the arrays named `group`/NAME, by NAME."""
     start = f"{group}/"
     return {name[len(start) :]: x for name, x in arrays.items() if name.startswith(start)}
 
 
 def goals_of(split: Split) -> dict[str, ClassGoals]:
-    """The goals of every class of a split, from the cache where they are in it."""
+    """Returns the goals of every class of a split, from the cache if they are there."""
     path = cache_folder() / f"{_key(split)}.npz"
     try:
         return _read(path, split)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except Exception as error:  # of a damaged file: whatever zipfile and numpy make of it
+    except Exception as error:  # a damaged file raises many kinds of errors
         why = f"{type(error).__name__}: {error}"
-        print(f"{path} cannot be used ({why}); made anew", file=sys.stderr)
+        print(f"{path} cannot be read ({why}); it is made again", file=sys.stderr)
     many = f"{len(split.classes)} class{'es' if len(split.classes) > 1 else ''}"
     print(f"resetting the {GOALS} goals of {many} once ...", file=sys.stderr)
-    found = _drawn(split)
+    found = _draw_goals(split)
     _write(path, found)
     return found
 
 
 def cache_folder() -> Path:
-    """Where derived data is kept: $METARL_CACHE, or the user's own folder for such."""
+    """Returns the folder for derived data: $METARL_CACHE, or metarl in the user's cache folder."""
     if named := os.environ.get("METARL_CACHE"):
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "metarl"
 
 
 def _key(split: Split) -> str:
-    """A file's name from all that its content depends on."""
+    """Returns a file's name, a hash of everything that its content depends on."""
     depends = [
         FORMAT,
         metadata.version("metaworld"),
@@ -85,8 +85,8 @@ def _key(split: Split) -> str:
     return f"metaworld-goals-{digest}"
 
 
-def _drawn(split: Split) -> dict[str, ClassGoals]:
-    """As `metaworld._make_tasks` draws them; numpy's global generator is left as it was."""
+def _draw_goals(split: Split) -> dict[str, ClassGoals]:
+    """Draws goals as `metaworld._make_tasks` does; restores numpy's global generator after it."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(split.seed)  # noqa: NPY002
     try:
@@ -110,7 +110,7 @@ def _class_goals(env: SawyerXYZEnv) -> ClassGoals:
 
 
 def _stacked(snapshots: list[Snapshot]) -> dict[str, np.ndarray]:
-    """Field, or group/field, -> [50, ...]."""
+    """Stacks the fields of snapshots: field or group/field -> [50, ...]."""
     found = {}
     for name in Snapshot._fields:
         values = [getattr(x, name) for x in snapshots]
@@ -123,7 +123,7 @@ def _stacked(snapshots: list[Snapshot]) -> dict[str, np.ndarray]:
 
 
 def _write(path: Path, found: dict[str, ClassGoals]) -> None:
-    """Whole or not at all; where nothing can be kept, the goals are drawn again next time."""
+    """Writes the file atomically; if that fails, prints why, and the next run draws goals again."""
     arrays = {}
     for name, goals in found.items():
         arrays |= {f"{name}/{field}": values for field, values in goals.arrays.items()}
@@ -137,11 +137,11 @@ def _write(path: Path, found: dict[str, ClassGoals]) -> None:
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        why = f"{path} cannot be written ({error.strerror}); not kept"
-        print(f"{why}: METARL_CACHE may name another folder", file=sys.stderr)
+        why = f"{path} cannot be written ({error.strerror}), so the goals are not cached"
+        print(f"{why}; set METARL_CACHE to another folder", file=sys.stderr)
 
 
 def _read(path: Path, split: Split) -> dict[str, ClassGoals]:
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    return {name: ClassGoals(_within(arrays, name)) for name in split.classes}
+    return {name: ClassGoals(_group(arrays, name)) for name in split.classes}

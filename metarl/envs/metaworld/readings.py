@@ -1,4 +1,4 @@
-"""What the rules of a Meta-World class read: positions after a step, constants of the task."""
+"""The inputs of the rules of a Meta-World class: positions after a step, constants of a task."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's C++ modules come without stubs)
@@ -17,7 +17,7 @@ _AXES = (_SENSOR.mjSENS_FRAMEXAXIS, _SENSOR.mjSENS_FRAMEYAXIS, _SENSOR.mjSENS_FR
 
 
 class Sensed(NamedTuple):
-    """What is read of which part of a model."""
+    """A quantity of one part of a model."""
 
     what: str
     """"body", "site" or "geom": a position. "body_quat": (w, x, y, z). "geom_frame" and
@@ -26,6 +26,7 @@ class Sensed(NamedTuple):
 
 
 def sensed(what: str, *names: str) -> tuple[Sensed, ...]:
+    """Returns one quantity of several parts."""
     return tuple(Sensed(what, name) for name in names)
 
 
@@ -33,13 +34,13 @@ ALWAYS = (
     *sensed("body", "hand", "leftpad", "rightpad", "leftclaw", "rightclaw"),
     *sensed("site", "leftEndEffector", "rightEndEffector"),
 )
-"""What every class reads of the arm."""
+"""The parts of the arm that every class reads."""
 
 _OF = {"body": _OBJECT.mjOBJ_XBODY, "site": _OBJECT.mjOBJ_SITE, "geom": _OBJECT.mjOBJ_GEOM}
 
 
 def add_sensors(spec: mujoco.MjSpec, wanted: Iterable[Sensed]) -> None:
-    """Adds to a model a sensor for each frame that is read."""
+    """Adds a sensor to the model for each frame that is read."""
     for what, name in wanted:
         kind, _, quantity = what.partition("_")
         if kind == "joint":
@@ -56,10 +57,10 @@ def add_sensors(spec: mujoco.MjSpec, wanted: Iterable[Sensed]) -> None:
 
 
 class Constants:
-    """What a reset leaves in the reference environment's attributes, [N, ...] each.
+    """The attributes of metaworld's environment after a reset, [N, ...] each.
 
-    `task.target_pos` is the class's attribute `_target_pos`: leading underscores are left out.
-    `first_obs` [N, 18] is what was observed after an episode's first step.
+    `task.target_pos` is the environment's attribute `_target_pos`: leading underscores are removed.
+    `first_obs` [N, 18] is the observation after an episode's first step.
     """
 
     first_obs: np.ndarray
@@ -68,13 +69,13 @@ class Constants:
         self.__dict__.update(values)
 
     def __getattr__(self, name: str) -> np.ndarray:
-        raise AttributeError(f"no reset leaves a constant {name!r}; there are {sorted(vars(self))}")
+        raise AttributeError(f"a reset sets no constant {name!r}; it sets {sorted(vars(self))}")
 
 
 class Readings:
-    """Positions in N simulations of one class, at the state that a step reached.
+    """Positions in N simulations of one class, at the state after a step.
 
-    Attributes, views of what the sensors wrote last: `hand`, `left_pad`, `right_pad` [N, 3].
+    Attributes: `hand`, `left_pad`, `right_pad` [N, 3], views of the latest sensor readings.
     """
 
     def __init__(
@@ -85,17 +86,17 @@ class Readings:
         qpos: np.ndarray,
         touching: Callable[[str, np.ndarray], np.ndarray],
     ):
-        """`sensordata` [N, nsensordata] and `qpos` [N, nq] are written anew by each step."""
+        """`sensordata` [N, nsensordata] and `qpos` [N, nq] are overwritten by each step."""
         self._views: dict[Sensed, np.ndarray] = {}
         self.touching = touching
-        """touching(geom, rows) -> [len(rows)] bool: whether both pads press on it."""
+        """touching(geom, rows) -> [len(rows)] bool: whether both pads press on the geom."""
         for sensed in wanted:
             self._views[sensed] = _view(model, sensed, sensordata, qpos)
         self.hand = self.body("hand")
         self.left_pad, self.right_pad = self.body("leftpad"), self.body("rightpad")
 
     def body(self, name: str) -> np.ndarray:
-        """The position of a body's frame, [N, 3]; `get_body_com` of the reference."""
+        """Returns the position of a body's frame, [N, 3]; `get_body_com` of metaworld."""
         return self._views[Sensed("body", name)]
 
     def site(self, name: str) -> np.ndarray:
@@ -105,29 +106,29 @@ class Readings:
         return self._views[Sensed("geom", name)]
 
     def joint(self, name: str) -> np.ndarray:
-        """The coordinate of a hinge (rad) or slide (m), [N]."""
+        """Returns the coordinate of a hinge (rad) or slide (m), [N]."""
         return self._views[Sensed("joint", name)]
 
     def body_quat(self, name: str) -> np.ndarray:
-        """A body's orientation, [N, 4] as (w, x, y, z)."""
+        """Returns a body's orientation, [N, 4] as (w, x, y, z)."""
         return self._views[Sensed("body_quat", name)]
 
     def geom_quat(self, name: str) -> np.ndarray:
-        """A geom's orientation as `Rotation.from_matrix(xmat).as_quat()`: [N, 4], (x, y, z, w)."""
+        """Returns a geom's `Rotation.from_matrix(xmat).as_quat()`, [N, 4] as (x, y, z, w)."""
         return _scipy_quat(self._views[Sensed("geom_frame", name)])
 
     def site_quat(self, name: str) -> np.ndarray:
-        """The same of a site."""
+        """Returns a site's `Rotation.from_matrix(xmat).as_quat()`, [N, 4] as (x, y, z, w)."""
         return _scipy_quat(self._views[Sensed("site_frame", name)])
 
     @property
     def tcp(self) -> np.ndarray:
-        """The middle between the two fingers, [N, 3]; `tcp_center` of the reference."""
+        """The point midway between the two fingers, [N, 3]; `tcp_center` of metaworld."""
         return (self.site("rightEndEffector") + self.site("leftEndEffector")) / 2
 
     @property
     def opening(self) -> np.ndarray:
-        """How far the gripper is open, [N] in [0, 1]: the claws' distance over 0.1 m."""
+        """The gripper's opening, [N] in [0, 1]: the distance between the claws over 0.1 m."""
         apart = self.body("rightclaw") - self.body("leftclaw")
         return np.clip(np.sqrt((apart * apart).sum(axis=1)) / 0.1, 0.0, 1.0)
 
@@ -144,5 +145,5 @@ def _view(
 
 
 def _scipy_quat(axes: np.ndarray) -> np.ndarray:
-    # The sensors give the columns of the matrix, one after the other.
+    # The sensors give the matrix column by column.
     return Rotation.from_matrix(axes.reshape(-1, 3, 3).transpose(0, 2, 1)).as_quat()

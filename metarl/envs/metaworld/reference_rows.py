@@ -1,4 +1,4 @@
-"""metaworld's own environments as rows of the worker pool: the slow engine, and the reference."""
+"""metaworld's own environments as rows of the worker pool: the slow reference engine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from metarl.sampling.one_by_one import RowFactory, RowStep
 from metarl.sampling.rows import DIVERGED, RowError, faults_of
 from metarl.types import Task
 
-if TYPE_CHECKING:  # workers load it with their first task
+if TYPE_CHECKING:  # workers import metaworld with their first task
     from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 
 @dataclass(frozen=True)
 class ReferenceRows(RowFactory):
-    """Makes the rows; travels to the workers."""
+    """Makes the rows; is pickled and sent to the workers."""
 
     rand_vecs: Mapping[str, Mapping[str, np.ndarray]]
     """Split -> class -> [50, d]."""
@@ -33,7 +33,7 @@ class ReferenceRows(RowFactory):
 
 
 class ReferenceRow:
-    """One environment; another one for another class."""
+    """One environment, made again when a task has another class."""
 
     def __init__(self, rows: ReferenceRows):
         self._rows, self._name, self._steps = rows, "", 0
@@ -52,7 +52,7 @@ class ReferenceRow:
             set_goal(self._env, self._rows.rand_vecs[task["split"]][name][task["goal"]])
 
     def reset(self, seed: int) -> np.ndarray:
-        """`seed` is not needed: a reset is a function of the task."""
+        """Resets the environment; `seed` is not used, since a reset depends on the task alone."""
         assert self._env is not None
         self._steps = 0
         with faults_of("reset"):
@@ -65,7 +65,7 @@ class ReferenceRow:
         data, passing = self._env.data, self._env.dt
         due = data.time + passing
         obs, reward, _, _, info = self._env.step(action)
-        if abs(data.time - due) > 0.1 * passing:  # MuJoCo started an unstable state over
+        if abs(data.time - due) > 0.1 * passing:  # MuJoCo reset an unstable state
             raise RowError(DIVERGED, "the simulation became unstable")
         over = self._steps >= self._rows.horizon
         return obs.astype(np.float32), float(reward), False, over, bool(info["success"])

@@ -1,4 +1,4 @@
-"""N simulations of one Meta-World class, stepped in C++ and judged as arrays."""
+"""N simulations of one Meta-World class, stepped in C++, with rewards computed as arrays."""
 
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's C++ modules come without stubs)
@@ -18,17 +18,20 @@ from metarl.envs.metaworld.snapshots import MODEL_FIELDS, WHOLE, Snapshot
 FRAME_SKIP = 5
 _STATE = mujoco.mjtState
 ACTION_SCALE = 1.0 / 100
-"""How far an action of 1 pulls the hand in a step, m."""
+"""The distance by which an action of 1 moves the hand's target in a step, m."""
 UPRIGHT = (1.0, 0.0, 1.0, 0.0)
-"""The hand's orientation, as every step of the reference sets it."""
+"""The hand's orientation, which every step of metaworld's environments sets."""
 HAND_LOW = np.array([-0.525, 0.348, -0.0525])
 HAND_HIGH = np.array([0.525, 1.025, 0.7])
 """Bounds of the hand in observations, m; `SawyerXYZEnv._HAND_SPACE`."""
 OBS_DIM, CURRENT = 39, 18
 
+RowViews = tuple[np.ndarray, np.ndarray]
+"""Views of one simulation's state [nstate] and sensor readings [nsensordata]."""
+
 
 class ClassModel:
-    """A class's model with sensors for all that its rules read, in one task at a time."""
+    """A class's model with sensors for its rules' inputs, set to one task at a time."""
 
     def __init__(self, name: str, path: str, rules: Rules):
         self.name, self.rules = name, rules
@@ -37,29 +40,29 @@ class ClassModel:
         add_sensors(spec, self.wanted)
         self.model = spec.compile()
         self.data = mujoco.MjData(self.model)
-        """Scratch space: all that lasts of a simulation is its state."""
+        """Scratch space; only states are kept between steps."""
         self._fields = {name: getattr(self.model, name) for name in MODEL_FIELDS}
-        self._worn: Mapping[str, np.ndarray] | None = None
+        self._current: Mapping[str, np.ndarray] | None = None
 
     def wear(self, fields: Mapping[str, np.ndarray]) -> None:
-        """Puts the bodies where the task's reset puts them: `Snapshot.model`."""
-        if fields is not self._worn:
-            self._worn = None  # an interrupt may come between two fields
+        """Sets the model's fields to those after a task's reset, `Snapshot.model`."""
+        if fields is not self._current:
+            self._current = None  # an interrupt may come between two fields
             for name, values in fields.items():
                 self._fields[name][:] = values
-            self._worn = fields
+            self._current = fields
 
 
 class Touching:
-    """Whether both pads press on a geom: `touching_object` of the reference."""
+    """Finds rows in which both pads press on a geom; `touching_object` of metaworld."""
 
     def __init__(self, kind: ClassModel, states: np.ndarray):
-        """`states` [N, nstate] are written anew by each step."""
+        """`states` [N, nstate] are overwritten by each step."""
         self.kind, self.states = kind, states
         self.snapshots: Sequence[Snapshot] = ()
 
     def __call__(self, geom: str, rows: np.ndarray) -> np.ndarray:
-        """[len(rows)] bool."""
+        """Returns whether both pads press on `geom` in each of `rows`, [len(rows)] bool."""
         found = np.zeros(len(rows), dtype=bool)
         if not len(rows):
             return found
@@ -82,11 +85,12 @@ class Touching:
 
 
 class Simulations:
-    """Simulations of one class, each in a task of its own.
+    """Simulations of one class, each with its own task.
 
-    A step is what the reference does, to the last bit: `mj_step` five times, then `mj_forward`,
-    from the whole state with what the constraint solver starts from. `mujoco.rollout` starts the
-    solver anew in each call, which moves an object in contact by up to 7e-5 m a step.
+    A step equals that of metaworld's environments to the last bit: `mj_step` five times, then
+    `mj_forward`, from the whole state including the constraint solver's warmstart.
+    `mujoco.rollout` drops the warmstart in each call, which moves an object in contact by up to
+    7e-5 m a step.
     """
 
     def __init__(self, kind: ClassModel, size: int):
@@ -96,7 +100,7 @@ class Simulations:
         """Simulated time of a step, s."""
         self._states = np.zeros((size, mujoco.mj_stateSize(model, WHOLE)))
         self._readings = np.zeros((size, model.nsensordata))
-        # Views, each made once.
+        # Views of the state, made once.
         self._views = list(zip(self._states, self._readings, strict=True))
         self._time = self._states[:, 0]
         self._pull = self._part(_STATE.mjSTATE_MOCAP_POS)
@@ -106,23 +110,23 @@ class Simulations:
         self._touching = Touching(kind, self._states)
         self._at = Readings(model, kind.wanted, self._readings, qpos, self._touching)
         self._before = np.zeros((size, CURRENT))
-        """The first half of the last observation, as it was before it was clipped."""
+        """The first half of the last observation, before clipping."""
         self._snapshots: Sequence[Snapshot] = ()
-        self._alike: list[tuple[Mapping[str, np.ndarray], list[tuple[np.ndarray, np.ndarray]]]] = []
-        """Neighbours in the same task: the model's fields, and state and readings of each."""
+        self._same_task: list[tuple[Mapping[str, np.ndarray], list[RowViews]]] = []
+        """Runs of rows with the same task: model fields, and state and readings of each row."""
         self._begun = False
 
     def _part(self, kind: mujoco.mjtState) -> np.ndarray:
-        """One kind of number in all states, [N, n]; kinds follow each other by their bits."""
+        """Returns a view of one part of all states, [N, n]; parts are ordered by their bits."""
         start = mujoco.mj_stateSize(self.kind.model, kind.value - 1)
         width = mujoco.mj_stateSize(self.kind.model, kind.value)
         return self._states[:, start : start + width]
 
     def set_tasks(self, snapshots: Sequence[Snapshot]) -> None:
-        """One for each simulation; of those in the same task, the same."""
+        """Sets each simulation's task; simulations of the same task share one snapshot object."""
         self._snapshots = self._touching.snapshots = snapshots
         pairs = zip(snapshots, self._views, strict=True)
-        self._alike = [
+        self._same_task = [
             (neighbours[0][0].model, [views for _, views in neighbours])
             for _, group in groupby(pairs, key=lambda pair: id(pair[0]))
             if (neighbours := list(group))
@@ -133,7 +137,7 @@ class Simulations:
         )
 
     def reset(self) -> np.ndarray:
-        """All episodes at their start: the first observations, [N, 39] float64."""
+        """Starts all episodes and returns the first observations, [N, 39] float64."""
         self._states[:] = [x.state for x in self._snapshots]
         obs = np.stack([x.obs for x in self._snapshots])
         self._before[:] = obs[:, :CURRENT]
@@ -141,14 +145,14 @@ class Simulations:
         return obs
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, Terms]:
-        """Five substeps of all.
+        """Steps all simulations by five substeps.
 
         Args:
-            actions: [N, 4], in [-1, 1]. In single precision the hand's way is too, as in the
-                reference.
+            actions: [N, 4], in [-1, 1]. For float32 actions the move of the hand's target is
+                float32, as in metaworld.
 
         Returns:
-            Observations [N, 39] float64 and the verdict. Rows that became unstable hold nan.
+            Observations [N, 39] float64 and the rules' terms. Rows that became unstable hold nan.
         """
         constants = self._constants
         pulled = self._pull + actions[:, :3] * ACTION_SCALE
@@ -157,7 +161,7 @@ class Simulations:
         self._grip[:, 0], self._grip[:, 1] = actions[:, 3], -actions[:, 3]
         due = self._time + self._passing
         self._simulate()
-        # MuJoCo answers an unstable state by starting over at time zero.
+        # MuJoCo resets an unstable state to time zero.
         unstable = np.flatnonzero(
             (np.abs(self._time - due) > 0.1 * self._passing)
             | ~np.isfinite(self._states).all(axis=1)
@@ -176,9 +180,9 @@ class Simulations:
         model, data, whole = self.kind.model, self.kind.data, WHOLE
         sensed, step, forward = data.sensordata, mujoco.mj_step, mujoco.mj_forward
         put, get = mujoco.mj_setState, mujoco.mj_getState
-        for fields, alike in self._alike:
+        for fields, rows in self._same_task:
             self.kind.wear(fields)
-            for state, readings in alike:
+            for state, readings in rows:
                 put(model, data, state, whole)
                 step(model, data, FRAME_SKIP)
                 forward(model, data)

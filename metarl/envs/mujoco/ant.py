@@ -1,4 +1,4 @@
-"""Ant: run at a given velocity, or in a given direction.
+"""Ant: runs at a given velocity, or in a given direction.
 
 Reward: task + alive - w ||a||^2 - 0.0005 ||clip(contact forces, -1, 1)||^2, with the action
 clipped to the box; task is 1 - |v - v*| (velocity, targets U(0, 3)) or d v (direction). An
@@ -8,15 +8,15 @@ episode ends when the torso leaves the heights [0.2, 1] m. Horizon 200.
     maml2017   0.02 s    1         centre of mass  0.005  0.05   crouched, qpos + 0.01 N(0, 1)
     gymnasium  0.01 s    5         change of x     0.5    1      as the model, qpos + U(-0.1, 0.1)
 
-`maml2017` is the MAML paper's own code (arXiv:1703.03400; cbfinn/maml_rl ant_env_rand.py): its
-file has another timestep and softer contacts than gymnasium's. It showed the policy 125
-numbers, contact forces, the torso's rotation and place among them; here both variants observe
-gymnasium's 27 without contact forces, qpos[2:] and qvel. `gymnasium` is Ant-v5's model and
-weights under these tasks.
+`maml2017` is the MAML paper's own code (arXiv:1703.03400; cbfinn/maml_rl ant_env_rand.py). Its
+model file has another timestep and softer contacts than gymnasium's. Its policy observed 125
+numbers, including contact forces and the torso's rotation and position. Here both variants observe
+gymnasium's 27 numbers without contact forces: qpos[2:] and qvel. `gymnasium` has Ant-v5's model
+and reward weights with these tasks.
 
-Contact forces are `cfrc_ext` of the state after the step, as a trailing `mj_forward` gives
-them, which the 2017 code called. (gymnasium reads what the last Runge-Kutta stage left behind,
-for its `x_velocity` too: there v is the change of qpos.)
+Contact forces are `cfrc_ext` of the state after the step, as a final `mj_forward` computes them;
+the 2017 code called it. (gymnasium reads `cfrc_ext` from the last Runge-Kutta stage, and
+`x_velocity` too: there v is the change of qpos.)
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -42,15 +42,15 @@ MODEL = "ant.xml"
 MAX_VELOCITY = 3.0
 CONTACT_COST = 0.0005
 HEIGHTS = (0.2, 1.0)
-"""Of the torso above the ground, m; elsewhere an episode ends."""
+"""Heights of the torso, m, outside of which an episode ends."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What distinguishes the two."""
+    """The numbers that distinguish the two variants."""
 
     as_in_2017: bool
-    """The timestep, contacts, start and centre-of-mass velocity of the 2017 code."""
+    """Use the timestep, contacts, start and centre-of-mass velocity of the 2017 code."""
     frame_skip: int
     control_cost: float
     alive: float
@@ -103,7 +103,7 @@ class AntEnv(MujocoTasks):
             qpos = self._first + 0.01 * rng.standard_normal(nq)
         else:
             qpos = self._first + rng.uniform(-0.1, 0.1, nq)
-        qpos[3:7] /= np.linalg.norm(qpos[3:7])  # a rotation, as the simulator will read it
+        qpos[3:7] /= np.linalg.norm(qpos[3:7])  # the simulator needs a unit quaternion
         return qpos, 0.1 * rng.standard_normal(nv)
 
     def before_step(self) -> None:
@@ -138,7 +138,7 @@ class AntEnv(MujocoTasks):
 
 
 def load_model(variant: Variant) -> mujoco.MjModel:
-    """gymnasium's ant.xml; the 2017 file differs from it in these two places alone."""
+    """Loads gymnasium's ant.xml; the 2017 file differs only in the two fields set here."""
     model = mujoco.MjModel.from_xml_path(model_path(MODEL))
     if variant.as_in_2017:
         model.opt.timestep = 0.02

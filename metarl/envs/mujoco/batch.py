@@ -1,9 +1,9 @@
-"""Many copies of one MuJoCo model, stepped in one call on a pool of threads.
+"""Many simulations of one MuJoCo model, stepped in one call on a pool of threads.
 
-`mujoco.rollout` carries a simulation from one state to the next in C++, without the GIL and
-with one MjData per *thread*: hundreds of MjData would thrash the cache. It starts every call
-with a zero warmstart, so a step is a function of state and control alone: results depend
-neither on the number of threads nor on which other simulations share the batch.
+`mujoco.rollout` steps simulations in C++, without the GIL and with one MjData per *thread*, since
+hundreds of MjData would not fit the cache. Every call starts with a zero warmstart, so a step
+depends on state and control alone: the number of threads and the other simulations in the batch do
+not change results.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -15,30 +15,30 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-import metarl.envs.mujoco.warnings  # noqa: F401  no log where one works
+import metarl.envs.mujoco.warnings  # noqa: F401  sends MuJoCo's warnings to Python's log
 
 CHUNKS_PER_THREAD = 4
-"""Jobs per thread and call: few, as each costs a hand-over, but enough to even out the load."""
+"""Jobs per thread and call: few, as starting a job costs time; enough to balance the load."""
 
 _NONE = np.empty(0, dtype=np.intp)
 
 
 class MujocoBatch:
-    """The physics states of `size` simulations of `model`, all advanced together.
+    """The physics states of `size` simulations of `model`, all stepped together.
 
     Attributes:
-        qpos: [size, nq] float64, positions; a view of the state, valid for the object's life.
-        qvel: [size, nv] float64, velocities; likewise.
+        qpos: [size, nq] float64, positions; always a view of the current state.
+        qvel: [size, nv] float64, velocities; always a view of the current state.
         seconds_per_step: simulated time of one step, s.
     """
 
     def __init__(self, model: mujoco.MjModel, size: int, frame_skip: int, threads: int):
         width = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS.value)
         if width != 1 + model.nq + model.nv:
-            raise ValueError("MujocoBatch serves models without activations and plugins")
+            raise ValueError("MujocoBatch needs a model without activations and plugins")
         self.model, self.size, self.frame_skip = model, size, frame_skip
         self.seconds_per_step = frame_skip * float(model.opt.timestep)
-        # Without a pool the calling thread does the work, and no hand-over is paid.
+        # Without a pool the calling thread does the work and saves the cost of starting jobs.
         pooled = threads > 1 and size > 1
         self._rollout = Rollout(nthread=threads if pooled else 0)
         self._workers = threads if pooled else 1
@@ -51,27 +51,27 @@ class MujocoBatch:
         self._control = np.zeros((size, frame_skip, model.nu))
         self.qpos = self._state[:, 1 : 1 + model.nq]
         self.qvel = self._state[:, 1 + model.nq :]
-        # MuJoCo answers an unstable state by starting over at time zero. Our clock starts
-        # later than any single call can bring it from zero, so the jump always shows.
+        # MuJoCo resets an unstable state to time zero. Our clock starts later than one call can
+        # reach from zero, so every such reset shows as a jump.
         self._start_time = (frame_skip + 1) * float(model.opt.timestep)
         self._time = self._start_time
 
     def data_per_thread(self, model: mujoco.MjModel) -> list[mujoco.MjData]:
-        """Scratch space for `sense`."""
+        """Makes the scratch space for `sense`, one MjData for each thread."""
         return [mujoco.MjData(model) for _ in range(self._workers)]
 
     def reset(self, qpos: np.ndarray, qvel: np.ndarray) -> None:
-        """Puts all simulations at `qpos` [size, nq], `qvel` [size, nv], and the clock back."""
+        """Sets all simulations to `qpos` [size, nq] and `qvel` [size, nv], and resets the clock."""
         self._state[:, 0] = self._time = self._start_time
         self.qpos[:] = qpos
         self.qvel[:] = qvel
 
     def step(self, control: np.ndarray, live: np.ndarray | None = None) -> np.ndarray:
-        """Advances by `frame_skip` substeps under a constant control.
+        """Steps by `frame_skip` substeps under a constant control.
 
         Args:
             control: [size, nu], within the model's control range.
-            live: row numbers to step; the others stay where they are. None: all.
+            live: rows to step; the others do not change. None: all.
 
         Returns:
             Rows whose simulation became unstable, usually none: [n] int.
@@ -110,19 +110,19 @@ class MujocoBatch:
         live: np.ndarray | None,
         out: np.ndarray,
     ) -> np.ndarray:
-        """What the sensors of a like model read at the present states, under the last controls.
+        """Returns sensor readings of another model at the current states and last controls.
 
-        Sensors are evaluated before the one step that `model` is advanced by; its state is
-        thrown away. `model` has the coordinates of the batch's own and no other integrator
-        than MuJoCo's Euler if it is to be cheap.
+        Steps `model` once, which evaluates the sensors before the step, and discards its state.
+        `model` must have the same coordinates as the batch's model; the Euler integrator makes the
+        step cheap.
 
         Args:
-            data: of `data_per_thread(model)`.
+            data: the result of `data_per_thread(model)`.
             live: as in `step`.
             out: [size, 1, nsensordata], overwritten.
 
         Returns:
-            [N, nsensordata], a view of `out`; N counts the rows `live`.
+            [N, nsensordata], a view of `out`; N is the number of `live` rows.
         """
         rows = slice(None) if live is None else live
         states = np.ascontiguousarray(self._state[rows])
@@ -148,5 +148,5 @@ class MujocoBatch:
         return np.flatnonzero(lost_time | ~np.isfinite(state).all(axis=1))
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Stops the threads."""
         self._rollout.close()

@@ -1,13 +1,12 @@
-"""External forces on every body and the centre of mass's velocity, for all simulations at once.
+"""External forces on every body and the velocity of the centre of mass, for all simulations.
 
-`mujoco.rollout` hands out states and sensor readings; `cfrc_ext` is neither, and no sensor of
-MuJoCo 3.3 reads it. So a second model is derived from the first: each body's geoms move to a
-massless child welded onto it, a skin. All that acts on a skin is contact and the weld, hence
-the weld's force, which `force` and `torque` sensors do read, is minus the contact force.
+`mujoco.rollout` returns states and sensor readings, and no sensor of MuJoCo 3.3 reads `cfrc_ext`.
+So a second model is derived from the first: each body's geoms move to a massless child, its skin,
+which is welded to the body. Only contacts and the weld act on a skin. So the weld's force, which
+`force` and `torque` sensors read, is minus the contact force.
 
-The probe advances this model by one Euler step and throws the state away: its sensors are
-those of the state it was given, as after a trailing `mj_forward`, at a quarter of the price of
-a Runge-Kutta step.
+The probe takes one Euler step of this model and discards the state: the sensors are evaluated at
+the given state, as after a final `mj_forward`, at a quarter of the cost of a Runge-Kutta step.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -31,7 +30,7 @@ _WIDTH = sum(width for _, width in _PER_BODY)
 
 
 class ContactProbe:
-    """Reads contact forces off the states of a batch, whose model was compiled from `path`."""
+    """Reads contact forces of the states of a batch, whose model was compiled from `path`."""
 
     def __init__(self, batch: MujocoBatch, path: str):
         self._batch = batch
@@ -41,12 +40,12 @@ class ContactProbe:
         self._readings = np.zeros((batch.size, 1, self._model.nsensordata))
 
     def read(self, live: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """External forces and the root's subtree velocity at the present state and control.
+        """Returns external forces and the root's subtree velocity at the current state and control.
 
         Returns:
             cfrc_ext without the world's row, [N, bodies, 6]: torque about the centre of mass
             (N m) and force (N), in world axes; and subtree_linvel of body 1, [N, 3] in m/s.
-            N counts the rows `live`, or all of them.
+            N is the number of `live` rows, or of all rows.
         """
         readings = self._batch.sense(self._model, self._data, live, self._readings)
         bodies, com, velocity = np.split(readings, [self._bodies * _WIDTH, -3], axis=1)
@@ -60,7 +59,7 @@ class ContactProbe:
 
 
 def skinned(model: mujoco.MjModel, path: str) -> mujoco.MjModel:
-    """`model`, compiled from `path`, with its geoms on massless skins and the sensors added."""
+    """Compiles `model` again from `path` with its geoms on massless skins, and adds sensors."""
     spec = mujoco.MjSpec.from_file(path)
     spec.compiler.inertiafromgeom = int(mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE)
     names = []
@@ -77,7 +76,7 @@ def skinned(model: mujoco.MjModel, path: str) -> mujoco.MjModel:
     result = spec.compile()
     result.opt.timestep = model.opt.timestep
     result.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
-    # Whoever compiled `model` may have changed its contacts since. World first, then the skins.
+    # The contacts of `model` may have been changed after it was compiled. World first, then skins.
     homes = [0] + [result.body(name).id for name in names]
     order = np.concatenate([np.flatnonzero(result.geom_bodyid == home) for home in homes])
     result.geom_solimp[order] = model.geom_solimp
@@ -86,9 +85,10 @@ def skinned(model: mujoco.MjModel, path: str) -> mujoco.MjModel:
 
 
 def _move_geoms(spec_body, model: mujoco.MjModel, body: int, name: str) -> None:
-    """Gives `spec_body` its compiled inertia in so many words, and its geoms to a skin.
+    """Sets the compiled inertia of `spec_body` explicitly and moves its geoms to a skin.
 
-    The skin's inertial frame is the body's: contacts are softened by the inverse weight there.
+    The skin has the body's inertial frame, since MuJoCo softens contacts by the inverse weight
+    there.
     """
     frame = {"ipos": model.body_ipos[body], "iquat": model.body_iquat[body]}
     spec_body.explicitinertial = True
@@ -106,21 +106,24 @@ def _move_geoms(spec_body, model: mujoco.MjModel, body: int, name: str) -> None:
 
 
 def _depth_first(spec_body):
-    """Bodies in the order of the compiled model; `MjSpec.bodies` has another."""
+    """Yields bodies in the order of the compiled model; `MjSpec.bodies` has another order."""
     yield spec_body
     for child in spec_body.bodies:
         yield from _depth_first(child)
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """v + 2 w (u x v) + 2 u x (u x v) for unit quaternions (w, u); [..., 4], [..., 3]."""
+    """Rotates vectors [..., 3] by unit quaternions (w, u) [..., 4].
+
+    v + 2 w (u x v) + 2 u x (u x v).
+    """
     axis = quaternion[..., 1:]
     twist = 2.0 * cross(axis, vector)
     return vector + quaternion[..., :1] * twist + cross(axis, twist)
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """`np.cross`, some times faster on small vectors."""
+    """Computes `np.cross`, several times faster for small vectors."""
     out = np.empty(np.broadcast_shapes(a.shape, b.shape))
     out[..., 0] = a[..., 1] * b[..., 2] - a[..., 2] * b[..., 1]
     out[..., 1] = a[..., 2] * b[..., 0] - a[..., 0] * b[..., 2]

@@ -1,21 +1,21 @@
-"""HalfCheetah: run at a given velocity, or in a given direction.
+"""HalfCheetah: runs at a given velocity, or in a given direction.
 
-Published results come from several benchmarks of these names. A variant is one of them:
+Several published benchmarks share these names. Each variant is one of the benchmarks:
 
     variant   target     horizon  substeps  velocity v      obs  start
     maml2017  U(0, 2)    200      1         centre of mass  20   qpos + 0.01 N(0, 1)
     promp     U(0, 3)    100      5         change of x     17   qpos + U(-0.1, 0.1)
     varibad   U(0, 3)    200      5         change of x     17   qpos + U(-0.1, 0.1)
 
-and qvel + 0.1 N(0, 1). A substep is 0.01 s. Reward: -|v - v*| - 0.05 ||a||^2 (velocity) or
-d v - 0.05 ||a||^2 (direction), the action clipped to the box and the velocity that of the state
-after the step (for "change of x": over the step).
+All start with qvel + 0.1 N(0, 1). A substep is 0.01 s. Reward: -|v - v*| - 0.05 ||a||^2 (velocity)
+or d v - 0.05 ||a||^2 (direction). The action is clipped to the box. The velocity v is that of the
+state after the step, or for "change of x" the mean over the step.
 
 `maml2017` is the MAML paper's own code (arXiv:1703.03400; cbfinn/maml_rl
 half_cheetah_env_rand.py): observations are qpos[1:], qvel and the centre of mass. `promp`
-(arXiv:1810.06784) shows the policy the box [-10, 10]^6 and divides by 10: a policy's unit
-standard deviation is 0.1 of the simulator's box. `varibad` (arXiv:1910.08348) keeps gymnasium's
-frame skip and observations (PEARL's own has the torso's place besides, 20 numbers).
+(arXiv:1810.06784) has the action space [-10, 10]^6 and divides actions by 10: a standard deviation
+of 1 in the policy is 0.1 in the simulator. `varibad` (arXiv:1910.08348) keeps gymnasium's frame
+skip and observations (PEARL's also have the torso's position, 20 numbers).
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -42,15 +42,15 @@ CONTROL_COST = 0.05
 
 @dataclass(frozen=True)
 class Variant:
-    """What distinguishes the benchmarks that share the name."""
+    """The numbers that distinguish the benchmarks of the same name."""
 
     max_velocity: float
-    """Targets are U(0, this), m/s."""
+    """Targets are U(0, max_velocity), m/s."""
     frame_skip: int
     centre_of_mass: bool
-    """Reward the centre of mass's velocity and observe its position; else the root's x."""
+    """Reward the velocity of the centre of mass and observe its position; False: the root's x."""
     action_scale: float
-    """The policy's box is [-scale, scale]; the simulator's is [-1, 1]."""
+    """The policy's action space is [-scale, scale]; the simulator's is [-1, 1]."""
     position_noise: float
     """Scale of the noise on qpos at the start: normal with `centre_of_mass`, else uniform."""
 
@@ -119,13 +119,13 @@ class HalfCheetahEnv(MujocoTasks):
         return obs
 
     def reward(self, control: np.ndarray) -> np.ndarray:
-        """Of the velocity that `observe` found."""
+        """Computes the rewards from the velocity that `observe` found."""
         cost = np.einsum("ni,ni->n", control, control)
         return self.family.progress(self._velocity, self._goal) - CONTROL_COST * cost
 
 
 def load_model() -> mujoco.MjModel:
-    """gymnasium's half_cheetah.xml; the 2017 file holds the same numbers."""
+    """Loads gymnasium's half_cheetah.xml; the 2017 file has the same numbers."""
     return mujoco.MjModel.from_xml_path(model_path("half_cheetah.xml"))
 
 

@@ -1,4 +1,4 @@
-"""Where gymnasium keeps its MuJoCo models."""
+"""Paths of gymnasium's MuJoCo models."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Centre of mass of a planar chain of bodies, from positions and velocities alone.
 
-`mujoco.rollout` returns the state; what else a reward needs would cost an extra substep
-(sensors lag the state by one), which at frame skip 1 doubles the physics. For a chain that
-moves in the x-z plane the centre of mass is a few vectorised lines, exact at the new state.
+`mujoco.rollout` returns the state. To read more from sensors costs an extra substep, as they lag
+the state by one; at frame skip 1 that doubles the physics. For a chain that moves in the x-z plane
+a few vectorised lines give the exact centre of mass at the new state.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -17,8 +17,8 @@ import numpy as np
 class PlanarChain:
     """Bodies with one hinge about y each, on a root with joints x, z and a hinge about y.
 
-    With theta_b the absolute angle of body b, and c_b a constant vector of b's frame that
-    gathers the masses fastened to it, the centre of mass is
+    With theta_b the absolute angle of body b, and c_b a constant vector in b's frame that
+    sums up the masses attached to it, the centre of mass is
         com = (x, z) + offset + sum_b R(theta_b) c_b,  R about +y: x' = x cos + z sin,
                                                                    z' = z cos - x sin.
     Lengths, masses and inertial positions are read from the compiled model.
@@ -41,10 +41,10 @@ class PlanarChain:
         self._parents = [int(model.body_parentid[body]) - 1 for body in bodies]
 
     def centre_of_mass(self, qpos: np.ndarray, qvel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Position [3, N] in metres and x-velocity [N] in m/s, from qpos, qvel [N, 2 + bodies].
+        """Returns position [3, N] in m and x-velocity [N] in m/s, from qpos, qvel [N, 2 + bodies].
 
-        The position is MuJoCo's `subtree_com`, the velocity the x of `subtree_linvel`, of the
-        root body. Sums run over the leading axis: no row depends on how many there are.
+        The position is MuJoCo's `subtree_com` of the root body, the velocity the x of its
+        `subtree_linvel`. Sums run over the leading axis, so a row does not depend on N.
         """
         angles, rates = self._absolute(qpos), self._absolute(qvel)
         sines, cosines = np.sin(angles), np.cos(angles)
@@ -69,7 +69,7 @@ class PlanarChain:
 
 
 def _check_planar(model: mujoco.MjModel) -> None:
-    """A ValueError unless the model is such a chain."""
+    """Raises ValueError unless the model is a planar chain."""
     slide, hinge = int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE)
     planar = list(model.jnt_type) == [slide, slide] + [hinge] * (model.nbody - 1)
     if planar:

@@ -1,4 +1,4 @@
-"""Families of tasks for whatever runs: at a given velocity, or in a given direction."""
+"""Task families for running robots: run at a given velocity, or in a given direction."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from metarl.types import BatchedEnv, EnvSpec, Task, Workers
 
 @dataclass(frozen=True)
 class Velocity:
-    """Tasks {"velocity": v*}, U(0, max_velocity) m/s; the splits share none (splits.py)."""
+    """Tasks {"velocity": v*}, U(0, max_velocity) m/s; the splits share no task (splits.py)."""
 
     max_velocity: float
     bonus: float = 0.0
-    """Added to each reward: 1 where an episode can end early, lest a fall be a relief."""
+    """Added to each reward: 1 if a fall ends the episode, so that falling does not pay."""
 
     def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
         shares = quantiles(num, rng, split, draw)
         return [{"velocity": velocity} for velocity in (self.max_velocity * shares).tolist()]
 
     def goals(self, tasks: Sequence[Task]) -> np.ndarray:
-        """[K], what `progress` is told."""
+        """Returns the target velocities [K] for `progress`."""
         return np.array([task["velocity"] for task in tasks], dtype=np.float64)
 
     def progress(self, velocity: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -38,11 +38,11 @@ class Velocity:
 class Direction:
     """Tasks {"direction": +1 or -1}.
 
-    The two are all there is, so both splits hold both, as is the practice in the field.
+    There are only these two, so both splits have both, as is usual in the field.
     """
 
     def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
-        """By a coin, or by turns if `stratified`."""
+        """Draws directions independently, or alternates them if `stratified`."""
         check_split(split)
         coins = rng.integers(2, size=num)
         if check_draw(draw) == "stratified":
@@ -50,7 +50,7 @@ class Direction:
         return [{"direction": 1.0 - 2.0 * coin} for coin in coins.tolist()]
 
     def goals(self, tasks: Sequence[Task]) -> np.ndarray:
-        """[K], what `progress` is told."""
+        """Returns the target directions [K] for `progress`."""
         return np.array([task["direction"] for task in tasks], dtype=np.float64)
 
     def progress(self, velocity: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ RunTask = Velocity | Direction
 
 
 class Runs:
-    """A family of tasks for one body: the TaskDistribution."""
+    """A family of tasks for one robot; implements TaskDistribution."""
 
     def __init__(
         self, spec: EnvSpec, tasks: RunTask, open_env: Callable[[int, int, Workers], BatchedEnv]

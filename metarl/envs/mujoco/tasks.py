@@ -1,7 +1,7 @@
-"""A BatchedEnv over `MujocoBatch`: seeds, tasks, time limit, endings, divergence.
+"""A BatchedEnv over `MujocoBatch`: handles seeds, tasks, the horizon, endings and divergence.
 
-A family (half_cheetah.py, ant.py) subclasses `MujocoTasks` and says what is observed, what is
-rewarded, where an episode starts and when it ends.
+A family (half_cheetah.py, ant.py) subclasses `MujocoTasks` and defines observations, rewards,
+starts and terminations.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -21,7 +21,7 @@ from metarl.types import EnvSpec, StepResult, Task
 
 
 class MujocoTasks(ABC):
-    """K x E episodes of one MuJoCo model. Inside, rows are K*E, task by task."""
+    """K x E episodes of one MuJoCo model; internal arrays have K*E rows, task by task."""
 
     def __init__(
         self,
@@ -41,36 +41,36 @@ class MujocoTasks(ABC):
         self._steps = 0
         self._ended = np.zeros(batch.size, dtype=bool)
         self.live: np.ndarray | None = None
-        """Rows that the last step moved; None: all."""
+        """Rows that the last step simulated; None: all."""
         self._renderer: mujoco.Renderer | None = None
         self._frame_size = (0, 0)
 
-    # What a family says of itself.
+    # Methods that a family defines.
 
     @abstractmethod
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The first state of an episode: qpos [nq], qvel [nv]."""
+        """Draws the first state of an episode: qpos [nq], qvel [nv]."""
 
     @abstractmethod
     def observe(self) -> np.ndarray:
-        """What the policy sees of the present state, [K*E, obs_dim] float32."""
+        """Returns the observations of the current state, [K*E, obs_dim] float32."""
 
     @abstractmethod
     def reward(self, control: np.ndarray) -> np.ndarray:
-        """The reward of the step just taken with `control` [K*E, nu], [K*E]."""
+        """Returns the rewards [K*E] of the step just taken with `control` [K*E, nu]."""
 
     def before_step(self) -> None:  # noqa: B027 (a family may need nothing)
-        """Called with the state that the step starts from."""
+        """Records what it needs of the state before a step."""
 
     def fell(self) -> np.ndarray | None:
-        """Rows whose episode terminates in the present state, [K*E] bool; None: none can."""
+        """Returns whether the current state ends the episode, [K*E] bool; None: none ever does."""
         return None
 
     @abstractmethod
     def assign(self, tasks: Sequence[Task]) -> None:
-        """Turns tasks into whatever `reward` reads."""
+        """Converts tasks into the arrays that `reward` reads."""
 
-    # The contract.
+    # Methods of BatchedEnv.
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         if len(tasks) != self.shape[0]:
@@ -112,7 +112,7 @@ class MujocoTasks(ABC):
         self.batch.close()
 
     def frame(self, task: int, episode: int, width: int = 320, height: int = 240) -> np.ndarray:
-        """A picture of one simulation as it stands, [height, width, 3] uint8."""
+        """Renders the current state of one simulation, [height, width, 3] uint8."""
         model = self.batch.model
         if self._renderer is not None and (height, width) != self._frame_size:
             self._renderer.close()
@@ -128,7 +128,7 @@ class MujocoTasks(ABC):
         return self._renderer.render()
 
     def _endings(self) -> tuple[np.ndarray, np.ndarray]:
-        """`terminated` and `truncated` of this step, each [K, E] and true once an episode."""
+        """Returns `terminated` and `truncated`, [K, E]; one of them is true once per episode."""
         terminated = np.zeros(self.batch.size, dtype=bool)
         fell = self.fell()
         if fell is not None:
@@ -145,7 +145,7 @@ class MujocoTasks(ABC):
         return rows.reshape(*self.shape, *rows.shape[1:])
 
     def _raise_bad_action(self, actions: np.ndarray) -> None:
-        # MuJoCo would put zero in its place, and a policy broken for good would play on.
+        # MuJoCo would replace it by zero, and a broken policy would go unnoticed.
         bad = ~np.isfinite(actions).all(axis=-1)
         task, episode = np.argwhere(bad)[0].tolist()
         raise FloatingPointError(

@@ -1,6 +1,6 @@
-"""MuJoCo's warnings, to Python's log. Whoever simulates imports this.
+"""Sends MuJoCo's warnings to Python's log; modules that simulate import this.
 
-By itself MuJoCo prints them and appends them to a MUJOCO_LOG.TXT wherever one works.
+By default MuJoCo prints warnings and appends them to MUJOCO_LOG.TXT in the working directory.
 """
 
 # pyright: reportAttributeAccessIssue=false

@@ -1,4 +1,4 @@
-"""Episodes of labelled arrays: a user's, those of an .npz file, and scikit-learn's digits."""
+"""Few-shot episodes from a user's arrays, from an .npz file and from scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
 from metarl.envs.supervised.labelled import checked_labels, plain_classes
 from metarl.errors import UserError
@@ -27,23 +27,23 @@ def episodes_from_arrays(
     rotations: str = "none",
     name: str = "arrays",
 ) -> Episodes:
-    """Tasks of `ways` classes from any labelled arrays.
+    """Returns few-shot tasks of `ways` classes from labelled arrays.
 
     Args:
-        inputs: [M, *shape] finite numbers; uint8 are shares of 255, as in images. Convolutions
+        inputs: [M, *shape] finite numbers; uint8 is divided by 255, as for images. Convolutions
             take [M, channels, height, width].
         labels: [M] integers.
-        train_classes, test_classes: labels to train on and to test on. One of them alone leaves
-            the other all the rest.
-        test_fraction: where neither is given, the share of the classes that is held out, at least
-            `ways` of them.
-        seed: draws which; no run's seed changes them.
-        rotations: "train" or "all": images turned by 90, 180 and 270 degrees are classes of their
-            own, in training or everywhere.
-        name: what errors and reports call it.
+        train_classes, test_classes: labels to train on and to test on. If one is given, the other
+            is all remaining labels.
+        test_fraction: if neither is given, the share of the classes that is held out, at least
+            `ways` classes.
+        seed: decides which classes are held out; the seed of a run does not change them.
+        rotations: "train" or "all": images rotated by 90, 180 and 270 degrees are further classes
+            in training, or in both splits.
+        name: the name in errors and reports.
 
     Raises:
-        UserError: for arrays that are not as said here, for a class in both splits, and for a
+        UserError: for arrays that break these rules, for a class in both splits, and for a
             split with fewer than `ways` classes.
     """
     if not 0 < test_fraction < 1:
@@ -62,8 +62,9 @@ def episodes_from_arrays(
 
 
 def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
-    """Of the .npz file at `env.path`: `inputs`, `labels`, and `train_classes`, `test_classes` where
-    it has them. Nothing in it is unpickled."""
+    """Returns episodes from the .npz file at `env.path`, without unpickling anything.
+
+    It holds `inputs`, `labels`, and perhaps `train_classes` and `test_classes`."""
     del variant
     path = Path(env.path)
     if not path.is_file():
@@ -72,7 +73,7 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
     for key in KEYS:
         if key not in found:
             raise UserError(
-                f"{path} has no {key!r} but {', '.join(found) or 'nothing'}; save it by "
+                f"{path} has no {key!r}; it has {', '.join(found) or 'nothing'}; save it by "
                 "np.savez(path, inputs=inputs, labels=labels)"
             )
     return episodes_from_arrays(
@@ -87,8 +88,9 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
 
 
 def digits(env: FewShotEnvConfig, variant: str) -> Episodes:
-    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, 0 .. 16 as shares of 16; 0 to 4 to
-    train on, 5 to 9 to test on."""
+    """Returns episodes of scikit-learn's 1,797 handwritten digits, 8 x 8 pixels in [0, 1].
+
+    Digits 0 to 4 are for training, 5 to 9 for testing. Pixels 0 .. 16 are divided by 16."""
     del variant
     from sklearn.datasets import load_digits
 
@@ -98,12 +100,12 @@ def digits(env: FewShotEnvConfig, variant: str) -> Episodes:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """What an .npz file holds of use here."""
+    """Returns the arrays in an .npz file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    except Exception as error:  # whatever numpy and zipfile make of another file, or a damaged one
+    except Exception as error:  # a damaged file raises many kinds of errors
         raise UserError(
-            f"{path} is no .npz file of plain arrays ({error}); save it by "
+            f"{path} is not an .npz file of plain arrays ({error}); save it by "
             "np.savez(path, inputs=inputs, labels=labels)"
         ) from None

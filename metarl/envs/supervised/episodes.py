@@ -1,7 +1,7 @@
-"""N-way K-shot episodes: tasks of a few classes, of which some examples are shown.
+"""N-way K-shot episodes: each task is a classification of N classes with K examples of each.
 
-A task is {"classes": [...]}: classes drawn without replacement, in the order of their targets
-0 .. N - 1. That order is random, so a target means nothing but what the support says of it
+A task is {"classes": [...]}: N classes drawn without replacement, in the order of their targets
+0 .. N - 1. The order is random, so only the support shows which target a class has
 (arXiv:1606.04080, section 2.1).
 """
 
@@ -19,13 +19,13 @@ from metarl.errors import UserError
 from metarl.types import Examples, FewShotSpec, Task
 
 DEGREES = (0, 90, 180, 270)
-"""Turns, counterclockwise."""
+"""Rotations, counterclockwise."""
 DESCRIBED = 5
-"""More classes than these are not named on a picture."""
+"""The most classes that a task's description names."""
 
 
 class Episodes:
-    """Tasks made of labelled arrays, which stay in memory: FewShotTasks."""
+    """Few-shot tasks from labelled arrays that are kept in memory; implements FewShotTasks."""
 
     def __init__(
         self,
@@ -41,25 +41,26 @@ class Episodes:
     ):
         """
         Args:
-            inputs: [M, *shape] finite numbers; uint8 are shares of 255, as in images.
+            inputs: [M, *shape] finite numbers; uint8 is divided by 255, as for images.
             labels: [M] integers.
             train_classes, test_classes: labels; none is in both.
             ways: N, the classes in a task.
-            rotations: "train" or "all": images (the last two axes, equally long) turned by 90, 180
-                and 270 degrees are classes of their own in the train split, or in both; a task
-                names them [class, degrees].
-            class_names: what tasks call the classes with labels 0, 1, ...; by default the label.
-            notes: lines for the reader of a run.
+            rotations: "train" or "all": rotations by 90, 180 and 270 degrees are further classes in
+                the train split, or in both splits. Images are the last two axes and square; a task
+                names a rotated class [class, degrees].
+            class_names: names of the classes with labels 0, 1, ...; the labels by default.
+            notes: lines to print when a run starts.
 
         Raises:
-            UserError: for what is not as said here, and for too few classes in a split.
+            UserError: for arguments that break these rules, and for too few classes in a split.
         """
         if ways < 2:
-            raise UserError(f"{name}: {ways} class leaves nothing to tell apart; raise env.ways")
+            raise UserError(f"{name}: env.ways is {ways}; a task needs at least 2 classes")
         self.inputs, labels = checked_inputs(name, inputs), checked_labels(name, labels)
         if len(self.inputs) != len(labels):
             raise UserError(
-                f"{name}: {len(self.inputs)} inputs and {len(labels)} labels; give each its own"
+                f"{name}: {len(self.inputs)} inputs and {len(labels)} labels; give one label for "
+                "each input"
             )
         self.spec = FewShotSpec(name, self.inputs.shape[1:], ways, classes=True)
         self.notes = tuple(notes)
@@ -70,7 +71,7 @@ class Episodes:
         self._labels, self._counts = np.unique(labels, return_counts=True)
         self._starts = np.cumsum(self._counts) - self._counts
         self._order = np.argsort(labels, kind="stable")
-        """Examples by their class; those of one begin at its start."""
+        """Indices of examples sorted by class; a class begins at its entry in `_starts`."""
         self._names: list[Any] = [
             class_names[label] if class_names else label for label in self._labels.tolist()
         ]
@@ -83,20 +84,20 @@ class Episodes:
                 f"{name}: class {self._names[both[0] // self._turns]!r} is in the train split and "
                 "in the test split; leave it out of one"
             )
-        self._row_of = {_hashable(self._called(row)): row for row in self._every()}
+        self._row_of = {_hashable(self._name_of(row)): row for row in self._all_rows()}
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         rows = self._splits[check_split(split)]
         chosen = rows[distinct(np.full(num_tasks, len(rows)), self.spec.outputs, rng)]  # [K, N]
-        return [{"classes": [self._called(row) for row in task]} for task in chosen.tolist()]
+        return [{"classes": [self._name_of(row) for row in task]} for task in chosen.tolist()]
 
     def draw(
         self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
     ) -> tuple[Examples, Examples]:
-        """[K, N * shots, ...] and [K, N * queries, ...], those of a class beside one another.
+        """Draws support [K, N * shots, ...] and query [K, N * queries, ...], class by class.
 
         Raises:
-            UserError: where a class has fewer than shots + queries examples.
+            UserError: if a class has fewer than shots + queries examples.
         """
         rows = [[self._row_of[_hashable(name)] for name in task["classes"]] for task in tasks]
         classes, turns = np.divmod(np.array(rows), self._turns)  # [K, N]
@@ -108,11 +109,12 @@ class Episodes:
         return _examples(drawn[:, :, :shots]), _examples(drawn[:, :, shots:])
 
     def check(self, shots: int, queries: int) -> None:
-        """
+        """Checks that every class has enough examples.
+
         Raises:
-            UserError: where any class of a split has fewer than shots + queries examples.
+            UserError: if a class of a split has fewer than shots + queries examples.
         """
-        self._check_counts(np.unique(self._every() // self._turns), shots, queries)
+        self._check_counts(np.unique(self._all_rows() // self._turns), shots, queries)
 
     def describe(self, task: Task) -> str:
         names = [f"{x[0]} ({x[1]}°)" if isinstance(x, list) else str(x) for x in task["classes"]]
@@ -120,15 +122,17 @@ class Episodes:
         return ", ".join(names[:DESCRIBED]) + (f" and {others} others" if others > 0 else "")
 
     def _rows(self, classes: Iterable[int], split: str) -> np.ndarray:
-        """The rows of a split. A class has a row for each of its turns, beside one another; in a
-        split that is not turned only the first of them is used."""
+        """Returns the row numbers of a split.
+
+        A class has one row for each rotation, side by side; a split without rotations uses only
+        the first."""
         places = {label: place for place, label in enumerate(self._labels.tolist())}
         given = plain_classes(classes)
         for label in given:
             if label not in places:
                 raise UserError(
-                    f"{self.spec.name}: class {label!r} of the {split} split has no example: no "
-                    "label is that; leave it out"
+                    f"{self.spec.name}: class {label!r} of the {split} split is not among the "
+                    "labels; leave it out"
                 )
         found = np.unique([places[label] for label in given]).astype(np.int64)
         turns = np.arange(self._turns if split in self._turned else 1)
@@ -140,11 +144,11 @@ class Episodes:
             )
         return rows
 
-    def _every(self) -> np.ndarray:
+    def _all_rows(self) -> np.ndarray:
         return np.concatenate(list(self._splits.values()))
 
-    def _called(self, row: int) -> Any:
-        """What tasks call a row's class."""
+    def _name_of(self, row: int) -> Any:
+        """Returns the name of a row's class in tasks."""
         place, turn = divmod(int(row), self._turns)
         return self._names[place] if self._turns == 1 else [self._names[place], DEGREES[turn]]
 
@@ -159,7 +163,7 @@ class Episodes:
 
 
 def distinct(counts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
-    """`num` different indices below each of `counts` [...], in random order, [..., num].
+    """Draws `num` different indices below each of `counts` [...], in random order, [..., num].
 
     Floyd's algorithm (Bentley and Floyd 1987): its cost does not depend on the counts.
     """
@@ -173,7 +177,7 @@ def distinct(counts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _examples(drawn: np.ndarray) -> Examples:
-    """Of [K, N, n, *shape]; a class's place is its target."""
+    """Returns the examples in `drawn` [K, N, n, *shape]; an index along N is the target."""
     tasks, ways, count = drawn.shape[:3]
     inputs = drawn.reshape(tasks, ways * count, *drawn.shape[3:]).astype(np.float32)
     if drawn.dtype == np.uint8:
@@ -185,7 +189,7 @@ def _examples(drawn: np.ndarray) -> Examples:
 def _check_square(spec: FewShotSpec) -> None:
     if len(spec.input_shape) < 2 or spec.input_shape[-1] != spec.input_shape[-2]:
         raise UserError(
-            f"{spec.name}: only square images can be turned, not examples of shape "
+            f"{spec.name}: only square images can be rotated, not examples of shape "
             f"{spec.input_shape}; leave out env.rotations"
         )
 

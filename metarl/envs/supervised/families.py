@@ -10,7 +10,8 @@ from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config import own_code
+from metarl.config.settings import FewShotEnvConfig
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -92,11 +93,7 @@ def configured(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
     """
     if ":" not in env.name or is_one(env.name):
         return build(env)
-    if env.name != named:
-        raise UserError(
-            f"the tasks are {env.name}, code of your own: it is run only where the command line "
-            f"names it\nadd --env {env.name}"
-        )
+    own_code.check_named("tasks are", env.name, named, "--env")
     from metarl.envs import own_tasks
 
     tasks = own_tasks.load_supervised(env.name)

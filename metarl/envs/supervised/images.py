@@ -1,4 +1,4 @@
-"""Episodes of images in folders: Omniglot, and any folder with one of its own for each class."""
+"""Few-shot episodes from image folders: Omniglot, and any folder with a subfolder per class."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
 from metarl.errors import UserError
 
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-"""Other files are left alone."""
+"""Files with other suffixes are ignored."""
 GRAY = ("1", "L", "LA")
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of more than 8 bits, of which it would keep 8 without scaling."""
+"""Pillow modes of more than 8 bits; Pillow would clip them to 8 bits without scaling."""
 SECONDS = 5.0
-"""Between signs of life."""
+"""Time between progress lines, s."""
 
 
 def omniglot(env: FewShotEnvConfig, variant: str) -> Episodes:
-    """Classes ALPHABET/CHARACTER, [1, image_size, image_size], ink 1 and paper 0.
+    """Returns episodes of Omniglot, [1, image_size, image_size], with ink 1 and paper 0.
 
-    The alphabets in PATH/images_background are there to train on, those in PATH/images_evaluation
-    to test on, as those who made it had it (Lake et al. 2015). Published few-shot results, from
-    arXiv:1606.04080 on, mix the alphabets of both and train on 1200 of the 1623 characters; here no
-    test alphabet was ever seen.
+    Classes are ALPHABET/CHARACTER. As in Lake et al. 2015, the alphabets in PATH/images_background
+    are for training and those in PATH/images_evaluation for testing. Published few-shot results
+    since arXiv:1606.04080 mix both sets and train on 1200 of the 1623 characters; here training
+    sees no test alphabet.
     """
     del variant
     levels = ("ALPHABET", "CHARACTER")
@@ -36,9 +36,10 @@ def omniglot(env: FewShotEnvConfig, variant: str) -> Episodes:
 
 
 def folder(env: FewShotEnvConfig, variant: str) -> Episodes:
-    """Classes PATH/train/CLASS/* and PATH/test/CLASS/*, [channels, image_size, image_size]: one
-    channel where all files are gray, else red, green and blue. No image is cut: those that are not
-    square are squeezed."""
+    """Returns episodes of the images PATH/train/CLASS/* and PATH/test/CLASS/*.
+
+    Images are [channels, image_size, image_size]: one channel if all files are gray, else RGB.
+    Images that are not square are rescaled to a square, not cropped."""
     del variant
     return _episodes(env, ("train", "test"), ("CLASS",), ink=False)
 
@@ -46,10 +47,11 @@ def folder(env: FewShotEnvConfig, variant: str) -> Episodes:
 def _episodes(
     env: FewShotEnvConfig, splits: tuple[str, str], levels: tuple[str, ...], ink: bool
 ) -> Episodes:
-    """
+    """Reads the images of both splits into episodes.
+
     Raises:
-        UserError: for a folder without the expected depth, a file that is no image, and a class in
-            both splits.
+        UserError: for folders nested too deep or not deep enough, an unreadable image, and a
+            class in both splits.
     """
     root = Path(env.path)
     train, test = (_classes(root / split, levels) for split in splits)
@@ -79,7 +81,7 @@ def _episodes(
 
 
 def _classes(split: Path, levels: tuple[str, ...]) -> dict[str, list[Path]]:
-    """A split's classes and their files, both by name, so that no file system's order counts."""
+    """Returns a split's classes and their files, both sorted: file systems order them freely."""
     expected = f"images are expected as {Path(split, *levels, '*')}"
     if not split.is_dir():
         raise UserError(f"there is no folder {split}; {expected}")
@@ -106,28 +108,28 @@ def _classes(split: Path, levels: tuple[str, ...]) -> dict[str, list[Path]]:
 
 
 def _listed(place: Path) -> tuple[list[Path], list[Path]]:
-    """Images and folders in a folder; hidden ones and other files do not count."""
+    """Returns the images and the folders in a folder, without hidden ones."""
     entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
     folders = [entry for entry in entries if entry.is_dir()]
     return [x for x in entries if x.suffix.lower() in SUFFIXES and x not in folders], folders
 
 
 def _read_all(files: list[Path], size: int, title: str, gray: bool) -> np.ndarray:
-    """[M, channels, size, size] uint8: one channel where `gray`, or where all files have one."""
-    images, said = [], time.monotonic()
+    """Returns [M, channels, size, size] uint8, one channel if `gray` or if all files have one."""
+    images, printed = [], time.monotonic()
     for file in files:
         images.append(_read(file, size, gray))
-        if time.monotonic() - said > SECONDS:
+        if time.monotonic() - printed > SECONDS:
             print(f"{title}: {len(images)} of {len(files)} images read", file=sys.stderr)
-            said = time.monotonic()
+            printed = time.monotonic()
     together = np.empty((len(files), max(map(len, images)), size, size), dtype=np.uint8)
     for row, image in zip(together, images, strict=True):
-        row[:] = image  # where others have three channels, a gray image has thrice its own
+        row[:] = image  # repeats a gray image's channel if others have three
     return together
 
 
 def _read(file: Path, size: int, gray: bool) -> np.ndarray:
-    """[channels, size, size] uint8."""
+    """Returns one image, [channels, size, size] uint8."""
     try:
         with Image.open(file) as image:
             mode = image.mode
@@ -136,7 +138,7 @@ def _read(file: Path, size: int, gray: bool) -> np.ndarray:
             )
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
-            f"{file} is no image that can be read ({error}); replace it, or take it out"
+            f"{file} cannot be read as an image ({error}); replace it, or take it out"
         ) from None
     if mode in DEEP:
         raise UserError(

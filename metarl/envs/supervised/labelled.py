@@ -1,4 +1,4 @@
-"""Labelled arrays as episodes take them, or what is wrong with them."""
+"""Checks and converts labelled arrays for few-shot episodes."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from metarl.errors import UserError
 
 
 def checked_inputs(name: str, given: Any) -> np.ndarray:
-    """Inputs [M, *shape], uint8 as they are and float32 of all else.
+    """Returns the inputs [M, *shape]; uint8 stays, other types become float32.
 
     Raises:
-        UserError: for what is no array of finite numbers, naming the first example that is not.
+        UserError: for anything but an array of finite numbers; names the first bad example.
     """
     inputs = _array(name, "inputs", given)
     if inputs.dtype.kind not in "biuf":
         raise UserError(f"{name}: inputs are {inputs.dtype}; give real numbers")
     if inputs.ndim < 2 or not inputs.size:
         raise UserError(
-            f"{name}: inputs have shape {inputs.shape}; the first axis is the examples', and each "
-            "needs at least one number: [M, ...]"
+            f"{name}: inputs have shape {inputs.shape}; give [M, ...]: M examples on the first "
+            "axis, each with at least one number"
         )
     if inputs.dtype == np.uint8:
         return inputs
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # numbers too large become infinite and are refused below
         inputs = inputs.astype(np.float32, copy=False)
     bad = np.flatnonzero(~np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1))
     if len(bad):
         raise UserError(
             f"{name}: inputs[{bad[0]}] has a NaN or infinite number, one of {len(bad)} such "
-            "examples; leave them out, or fill in what is missing"
+            "examples; leave them out, or fill in the missing numbers"
         )
     return inputs
 
 
 def checked_labels(name: str, given: Any) -> np.ndarray:
-    """Labels [M].
+    """Returns the labels, [M].
 
     Raises:
-        UserError: for what is no list of integers.
+        UserError: for anything but a list of integers.
     """
     labels = _array(name, "labels", given)
     if labels.ndim != 1:
@@ -48,14 +48,14 @@ def checked_labels(name: str, given: Any) -> np.ndarray:
     if labels.dtype.kind not in "iu":
         first = labels[:1].tolist()
         raise UserError(
-            f"{name}: labels are no integers but {labels.dtype}, such as {first}; number the "
+            f"{name}: labels are {labels.dtype}, such as {first}, not integers; number the "
             "classes: np.unique(labels, return_inverse=True)[1]"
         )
     return labels
 
 
 def plain_classes(given: Any) -> list[Any]:
-    """Of an array, a list, a range, a set."""
+    """Returns the classes in an array, a list, a range or a set as a flat list."""
     return np.ravel(given if isinstance(given, np.ndarray) else list(given)).tolist()
 
 
@@ -63,4 +63,4 @@ def _array(name: str, what: str, given: Any) -> np.ndarray:
     try:
         return np.asarray(given)
     except ValueError as error:  # lists within lists of unequal length
-        raise UserError(f"{name}: {what} make no array: {error}") from None
+        raise UserError(f"{name}: {what} cannot become an array: {error}") from None

@@ -1,7 +1,7 @@
-"""Curves to learn from a few of their points: sinusoids and random polynomials.
+"""Few-shot regression of sinusoids and random polynomials.
 
-Tasks of the splits are apart in one of their numbers, the quantiles of which are cut into cells
-(splits.py); the others are free.
+One parameter keeps the splits apart: its quantiles are cut into train and test cells (splits.py).
+The other parameters have the same distribution in both splits.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from numpy.polynomial.legendre import legval
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.splits import quantiles, shares
 from metarl.types import Examples, FewShotSpec, Task
 
 
 class Curves(ABC):
-    """One number from another: FewShotTasks."""
+    """Regression tasks with one input and one output; implements FewShotTasks."""
 
     interval: tuple[float, float]
-    """Examples are drawn uniformly from it."""
+    """Range of x; examples are drawn uniformly from it."""
 
     def __init__(self, name: str):
         self.spec = FewShotSpec(name, (1,), 1, classes=False)
@@ -35,7 +35,7 @@ class Curves(ABC):
 
     @abstractmethod
     def curve(self, task: Mapping[str, Any], xs: np.ndarray) -> np.ndarray:
-        """The truth at `xs`, of their shape."""
+        """Returns the curve's values at `xs`, in the shape of `xs`."""
 
     @abstractmethod
     def describe(self, task: Task) -> str: ...
@@ -43,9 +43,9 @@ class Curves(ABC):
     def draw(
         self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
     ) -> tuple[Examples, Examples]:
-        """Points without noise, [K, shots, 1] and [K, queries, 1]."""
+        """Draws noiseless points: support [K, shots, 1] and query [K, queries, 1]."""
         xs = rng.uniform(*self.interval, (len(tasks), shots + queries)).astype(np.float32)
-        # A task's number is [K, 1] beside xs [K, N], and one of a task's list [K, 1] too.
+        # Each number of a task, also one in a list, becomes [K, 1] to broadcast with xs [K, N].
         together = {key: np.array([task[key] for task in tasks]).T[..., None] for key in tasks[0]}
         ys = self.curve(together, xs.astype(np.float64)).astype(np.float32)
         x, y = torch.from_numpy(xs)[..., None], torch.from_numpy(ys)[..., None]
@@ -56,8 +56,8 @@ class Sinusoid(Curves):
     """Tasks {"amplitude": a, "phase": p}: y = a sin(x - p).
 
     arXiv:1703.03400, section 5.1, and its code (cbfinn/maml, data_generator.py): amplitude
-    U(0.1, 5), phase U(0, pi), x U(-5, 5), no noise. The splits part the amplitude; the paper's test
-    tasks are further draws of the same distribution.
+    U(0.1, 5), phase U(0, pi), x U(-5, 5), no noise. The splits share no amplitude; the paper draws
+    its test tasks from the training distribution.
     """
 
     interval = (-5.0, 5.0)
@@ -80,10 +80,10 @@ class Sinusoid(Curves):
 class Polynomial(Curves):
     """Tasks {"coefficients": [c_0, ..., c_D]}: y = sum_d c_d sqrt(2 d + 1) P_d(x), x U(-1, 1).
 
-    P_d is Legendre's polynomial. With that factor they are orthonormal under x: a task's mean
-    square over x is its sum of c_d^2. Coefficients are U(-r, r) with variance 1 / (D + 1), so
-    targets have mean 0 and variance 1 whatever the degree, and each term the same share in them.
-    The splits part the last coefficient, which says most about the shape.
+    P_d is the Legendre polynomial. The factor makes the terms orthonormal under x, so a curve's
+    mean square over x is the sum of its c_d^2. Coefficients are U(-r, r) with variance 1 / (D + 1):
+    for any degree targets have mean 0 and variance 1, and each term contributes equally.
+    The splits share no value of c_D, which affects the shape most.
     """
 
     interval = (-1.0, 1.0)
@@ -92,7 +92,7 @@ class Polynomial(Curves):
         super().__init__(name)
         self.degree = degree
         self.reach = (3.0 / (degree + 1)) ** 0.5
-        """r, where r^2 / 3 is the variance."""
+        """r, the largest coefficient; the variance is r^2 / 3."""
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         last = quantiles(num_tasks, rng, split)
@@ -109,7 +109,7 @@ class Polynomial(Curves):
 
 
 def _scaled(within: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
-    """[0, 1) to an interval."""
+    """Maps numbers in [0, 1) to an interval."""
     return ends[0] + (ends[1] - ends[0]) * within
 
 
@@ -119,5 +119,5 @@ def sinusoid(env: FewShotEnvConfig, variant: str) -> Sinusoid:
 
 
 def polynomial(env: FewShotEnvConfig, variant: str) -> Polynomial:
-    """The variant is the degree."""
+    """Returns polynomials of the degree that `variant` gives."""
     return Polynomial(env.name, int(variant))

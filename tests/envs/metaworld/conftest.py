@@ -1,14 +1,46 @@
 """Three classes to play, of which two move bodies of the model at a reset."""
 
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's C++ modules come without stubs)
+
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
+
+import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs.metaworld import goals
 from metarl.envs.metaworld.distribution import MetaWorld
 from metarl.types import Workers
 
 NAME = "metaworld:basketball-v3,peg-insert-side-v3,push-v3|reach-v3"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once():
+    """Everyone has a model of their own, as ever: a copy of what was compiled from the file."""
+    compiled = lru_cache(maxsize=5)(mujoco.MjModel.from_xml_path)  # each takes tens of megabytes
+
+    def model(path):
+        return copy.copy(compiled(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(mujoco.MjModel, "from_xml_path", staticmethod(model))
+        yield
+
+
+@pytest.fixture
+def goals_are_few(monkeypatch, tmp_path):
+    """`goals_are_few(n)`: the first n of each class are drawn alone, and kept apart."""
+
+    def few(number):
+        monkeypatch.setattr(goals, "GOALS", number)
+        monkeypatch.setenv("METARL_CACHE", str(tmp_path / "few"))
+
+    return few
 
 
 @pytest.fixture(scope="session")

@@ -33,12 +33,12 @@ def test_workers_do_not_change_a_bit(three, tasks, opened, played):
     """Shares that end within a task, and that are cut anew by the time that they took."""
     actions, shares = actions_for(tasks, 5), []
     alone = played(opened(three, tasks, 5, 0), actions)
-    for count in (1, 2, 3, 7):
+    for count, times in ((1, 1), (4, 3)):
         env = opened(three, tasks, 5, count)
-        for _ in range(3):
+        for _ in range(times):
             env.set_tasks(tasks)
             np.testing.assert_array_equal(played(env, actions), alone)
-            if count == 7:
+            if count == 4:
                 shares.append(str(env.executor._shares))
     assert len(set(shares)) > 1
 
@@ -177,13 +177,16 @@ def test_a_reward_that_is_no_number_is_the_environments_fault(three, tasks, open
         env.step(actions[0])
 
 
-def test_models_that_are_not_needed_go(make, opened):
-    names = [name for name in CLASSES if name.startswith(("push", "door", "drawer", "handle"))]
+def test_models_that_are_not_needed_go(opened, goals_are_few):
+    goals_are_few(1)
+    names = [name for name in CLASSES if name.startswith(("push", "door"))]
+    assert len(names) > 1 + SPARE + 1
     several = catalogue.make(f"metaworld:{','.join(names)}|reach-v3", 500)
-    env = opened(several, several.sample(len(names), np.random.default_rng(0))[:1], 1, 0)
+    tasks = [{"class": name, "split": "train", "goal": 0} for name in names]
+    env = opened(several, tasks[:1], 1, 0)
     kept = env.executor._share._models
-    for name in names:
-        env.set_tasks([{"class": name, "split": "train", "goal": 0}])
+    for name, task in zip(names, tasks, strict=True):
+        env.set_tasks([task])
         assert name in kept
         assert len(kept) <= 1 + SPARE
     assert list(kept) == names[-1 - SPARE :]

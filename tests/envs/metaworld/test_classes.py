@@ -46,12 +46,15 @@ def test_lists_of_ones_own():
         ("ml1:pusj-v3", "'pusj-v3' in .* is no Meta-World task; .*'push-v3'"),
         ("metaworld:pusj-v3|reach-v3", "'pusj-v3' in .* is no Meta-World task; .*'push-v3'"),
         ("metaworld:push-v3|raech-v3", "'raech-v3' in .* is no Meta-World task; .*'reach-v3'"),
-        ("metaworld:push-v3,reach-v3|reach-v3", "'reach-v3' of .* would be trained and tested on"),
+        (
+            "metaworld:push-v3,reach-v3|reach-v3",
+            "'reach-v3' of .* is in the training and the test list",
+        ),
         ("metaworld:push-v3,push-v3|reach-v3", "'push-v3' is twice in a list"),
         ("metaworld:push-v3|sweep-v3,sweep-v3", "'sweep-v3' is twice in a list"),
-        ("metaworld:push-v3", "names no two lists of classes"),
-        ("metaworld:|push-v3", "names no two lists of classes"),
-        ("metaworld:push-v3|", "names no two lists of classes"),
+        ("metaworld:push-v3", "does not name two lists of classes"),
+        ("metaworld:|push-v3", "does not name two lists of classes"),
+        ("metaworld:push-v3|", "does not name two lists of classes"),
         ("metaworld", "'metaworld' alone is none: metaworld:TRAIN"),
         ("ml1", "'ml1' alone is none: ml1:TASK"),
     ],
@@ -82,7 +85,7 @@ def pretend(monkeypatch):
 
 def test_another_mujoco_is_refused(pretend):
     pretend("mujoco", "3.4.0")
-    with pytest.raises(UserError, match=r"mujoco 3\.4\.0 is installed.*asks for 3\.3\.0") as caught:
+    with pytest.raises(UserError, match=r"mujoco 3\.4\.0 is installed.*needs 3\.3\.0") as caught:
         catalogue.make("ml1:push-v3", 10)
     assert "pip install mujoco==3.3.0" in str(caught.value)
 

@@ -39,8 +39,8 @@ def test_as_many_tasks_as_goals_are_all_of_them(rng):
 @pytest.mark.parametrize(
     ("split", "number", "message"),
     [
-        ("train", 15, r"15 tasks .* the 10 train classes of ml10; 10, 20, 30 \.\.\. can"),
-        ("test", 12, r"12 tasks .* the 5 test classes of ml10; 5, 10, 15 \.\.\. can"),
+        ("train", 15, r"15 tasks .* the 10 train classes of ml10; give 10, 20, 30 \.\.\. "),
+        ("test", 12, r"12 tasks .* the 5 test classes of ml10; give 5, 10, 15 \.\.\. "),
     ],
 )
 def test_tasks_that_cannot_be_spread_are_refused(ml10, split, number, message, rng):
@@ -57,7 +57,7 @@ def test_evaluation_takes_the_first_goals_of_each_class(ml10):
     assert [task["goal"] for task in tasks] == 5 * list(range(40))
     assert {task["split"] for task in tasks} == {"test"}
     assert len(ml10.held_out(50, "train")) == 500
-    with pytest.raises(UserError, match="51 goals of each class: there are 50"):
+    with pytest.raises(UserError, match="51 goals of each class: there are only 50"):
         ml10.held_out(51)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.arrays import arrays, digits, episodes_from_arrays
 from metarl.errors import UserError
 
@@ -73,14 +73,14 @@ def broken(value):
         (broken(np.nan), LABELS, r"inputs\[7\] has a NaN or infinite number, one of 2 such"),
         (broken(-np.inf), LABELS, r"inputs\[7\] has a NaN or infinite"),
         (broken(1e300), LABELS, r"inputs\[7\] has a NaN or infinite"),
-        (INPUTS, LABELS.astype(float), r"labels are no integers but float64, such as \[0.0\]"),
-        (INPUTS, LABELS.astype(str), r"labels are no integers but <U21, such as \['0'\]"),
-        (INPUTS, LABELS > 4, "labels are no integers but bool"),
+        (INPUTS, LABELS.astype(float), r"labels are float64, such as \[0.0\]"),
+        (INPUTS, LABELS.astype(str), r"labels are <U21, such as \['0'\]"),
+        (INPUTS, LABELS > 4, r"labels are bool, such as \[False\], not integers"),
         (INPUTS, LABELS[:, None], r"labels have shape \(30, 1\)"),
         (INPUTS[:, 0], LABELS, r"inputs have shape \(30,\)"),
         (INPUTS[:, :0], LABELS, r"inputs have shape \(30, 0\)"),
         (INPUTS.astype(str), LABELS, "inputs are <U32; give real numbers"),
-        ([[1, 2], [3]], [0, 1], "inputs make no array"),
+        ([[1, 2], [3]], [0, 1], "inputs cannot become an array"),
     ],
 )
 def test_arrays_that_are_none_are_refused(inputs, labels, said):
@@ -117,9 +117,9 @@ def test_a_file_without_splits_is_split_as_arrays_are(tmp_path):
 
 
 def test_files_that_hold_no_arrays_are_refused(tmp_path):
-    with pytest.raises(UserError, match="has no 'labels' but inputs, extra; save it by"):
+    with pytest.raises(UserError, match="has no 'labels'; it has inputs, extra; save it by"):
         arrays(saved(tmp_path, inputs=INPUTS, extra=LABELS), "")
-    with pytest.raises(UserError, match=r"no \.npz file of plain arrays .*allow_pickle"):
+    with pytest.raises(UserError, match=r"not an \.npz file of plain arrays .*allow_pickle"):
         arrays(saved(tmp_path, inputs=np.array([{}, []], object), labels=LABELS), "")
     path = tmp_path / "other.npz"
     env = FewShotEnvConfig("arrays", path=str(path))
@@ -127,11 +127,11 @@ def test_files_that_hold_no_arrays_are_refused(tmp_path):
         arrays(env, "")
     for other in (b"", b"text", (tmp_path / "data.npz").read_bytes()[:-100]):
         path.write_bytes(other)
-        with pytest.raises(UserError, match=f"{path} is no .npz file of plain arrays"):
+        with pytest.raises(UserError, match=f"{path} is not an .npz file of plain arrays"):
             arrays(env, "")
     with open(path, "wb") as file:
         np.save(file, INPUTS)
-    with pytest.raises(UserError, match=f"{path} is no .npz file of plain arrays"):
+    with pytest.raises(UserError, match=f"{path} is not an .npz file of plain arrays"):
         arrays(env, "")
 
 

@@ -167,12 +167,12 @@ def test_too_few_examples_name_the_class_and_the_number_needed(rng):
     ("changes", "said"),
     [
         ({"train_classes": (3, 10, 40)}, "class 40 is in the train split and in the test split"),
-        ({"train_classes": (3, 10, 12)}, "class 12 of the train split has no example"),
+        ({"train_classes": (3, 10, 12)}, "class 12 of the train split is not among the labels"),
         ({"test_classes": (40, 41)}, "the test split has 2 classes, and a task takes 3"),
         ({"test_classes": (40, 41, 41)}, "the test split has 2 classes, and a task takes 3"),
         ({"test_classes": ()}, "the test split has 0 classes"),
-        ({"ways": 1}, "1 class leaves nothing to tell apart"),
-        ({"rotations": "all"}, r"only square images can be turned, not examples of shape \(1,\)"),
+        ({"ways": 1}, "env.ways is 1; a task needs at least 2 classes"),
+        ({"rotations": "all"}, r"only square images can be rotated, not examples of shape \(1,\)"),
     ],
 )
 def test_what_makes_no_episodes_is_refused(changes, said):
@@ -181,5 +181,5 @@ def test_what_makes_no_episodes_is_refused(changes, said):
 
 
 def test_oblong_images_are_not_turned():
-    with pytest.raises(UserError, match=r"only square images can be turned, not .* \(1, 3, 2\)"):
+    with pytest.raises(UserError, match=r"only square images can be rotated, not .* \(1, 3, 2\)"):
         Episodes("oblong", np.zeros((4, 1, 3, 2)), np.arange(4), [0, 1], [2, 3], 2, "all")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised import families
 from metarl.envs.supervised.episodes import Episodes
 from metarl.errors import UserError

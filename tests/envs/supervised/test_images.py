@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metarl.config.settings_few_shot import FewShotEnvConfig
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised import images
 from metarl.envs.supervised.images import folder, omniglot
 from metarl.errors import UserError
@@ -169,7 +169,7 @@ def test_a_file_that_cannot_be_read_is_named(animals):
     for content in (b"", b"no image", whole[:-30]):
         (animals / "train/bee/2.png").write_bytes(content)
         assert refused(folder, env(animals)).startswith(
-            f"{animals}/train/bee/2.png is no image that can be read ("
+            f"{animals}/train/bee/2.png cannot be read as an image ("
         )
 
 

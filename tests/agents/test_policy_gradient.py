@@ -11,11 +11,14 @@ import torch
 from gymnasium.spaces import Box, Discrete
 from torch import Tensor
 
-from metarl.agents import catalogue, chunks
+from metarl.agents import batch as batches
+from metarl.agents import catalogue
 from metarl.agents.batch import learning_batch
-from metarl.agents.gradient_agent import GradientAgent
-from metarl.agents.outer.trpo import Trpo
-from metarl.config.settings import AdvantageConfig, NormalisationConfig, SgdConfig, TrpoConfig
+from metarl.agents.derivatives.by_hand import LinearisedObjective
+from metarl.agents.inner.sgd import SgdConfig
+from metarl.agents.outer.trpo import Trpo, TrpoConfig
+from metarl.agents.policy_gradient import PolicyGradientAgent
+from metarl.config.settings import AdvantageConfig, NormalisationConfig
 from metarl.equations.distributions import each
 from metarl.equations.returns import fitted_values
 from metarl.equations.trust_region import ravel
@@ -31,7 +34,7 @@ SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3)}
 
 def agent_on(
     kind: str, steps: int | None = None, name: str = "maml-trpo", device=CPU, **outer: Any
-) -> GradientAgent:
+) -> PolicyGradientAgent:
     """The catalogue's agent, with a small policy and steps for small problems, 5 times its own."""
     entry = catalogue.default(name)
     assert isinstance(entry.inner, SgdConfig)
@@ -47,10 +50,10 @@ def agent_on(
     if isinstance(entry.outer, TrpoConfig):
         config = replace(config, outer=replace(entry.outer, query_fraction=1.0, **outer))
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[kind], STEPS)
-    return GradientAgent(spec, config, np.random.default_rng(0), device)
+    return PolicyGradientAgent(spec, config, np.random.default_rng(0), device)
 
 
-def played(agent: GradientAgent, state, seed: int) -> Trajectories:
+def played(agent: PolicyGradientAgent, state, seed: int) -> Trajectories:
     """Episodes of a task-dependent reward under the state's policy, some cut short."""
     g = torch.Generator().manual_seed(seed)
     shape = (TASKS, STEPS, EPISODES)
@@ -78,7 +81,20 @@ def played(agent: GradientAgent, state, seed: int) -> Trajectories:
     )
 
 
-def update(agent: GradientAgent, seed: int = 0):
+def trpo_of(agent: PolicyGradientAgent) -> Trpo:
+    assert isinstance(agent.outer, Trpo)
+    return agent.outer
+
+
+def linearised(agent: PolicyGradientAgent, state, query: Trajectories) -> LinearisedObjective:
+    """What the agent's own trust-region step begins with."""
+    config = trpo_of(agent).config
+    return agent.objective(state, query).linearised(
+        agent.meta, config.query_fraction, config.product_dtype, np.random.default_rng(0)
+    )
+
+
+def update(agent: PolicyGradientAgent, seed: int = 0):
     state = agent.begin()
     for index in range(agent.steps):
         state = agent.adapt(state, played(agent, state, seed + index))
@@ -107,11 +123,11 @@ def test_only_meta_update_changes_the_agent(kind, name):
     assert all(after[n].shape == before[n].shape and not after[n].equal(before[n]) for n in before)
 
 
-def copied(agent: GradientAgent) -> dict[str, Tensor]:
+def copied(agent: PolicyGradientAgent) -> dict[str, Tensor]:
     return {name: x.clone() for name, x in agent.state_dict().items()}
 
 
-def same(agent: GradientAgent, before: dict[str, Tensor]) -> bool:
+def same(agent: PolicyGradientAgent, before: dict[str, Tensor]) -> bool:
     return all(torch.equal(before[name], x) for name, x in agent.state_dict().items())
 
 
@@ -147,8 +163,8 @@ def test_tasks_adapt_alike_in_one_group_or_each_alone(name, monkeypatch):
     """Also where some parameters are theirs and others shared."""
     agent = agent_on("box", name=name)
     found = []
-    for size in (chunks.CACHE_BYTES, 1):
-        monkeypatch.setattr(chunks, "CACHE_BYTES", size)
+    for size in (batches.CACHE_BYTES, 1):
+        monkeypatch.setattr(batches, "CACHE_BYTES", size)
         state = agent.begin()
         for seed in range(2):
             state = agent.adapt(state, played(agent, state, seed))
@@ -168,11 +184,11 @@ def test_joint_training_takes_no_inner_step_and_adapts_at_evaluation():
     joint, maml = agent_on("box", name="joint-trpo"), agent_on("box")
     assert joint.steps == 0
     query = played(joint, joint.begin(), 1)
-    objective = joint.objective(joint.begin(), query, np.random.default_rng(0))
-    (behaviour,) = objective.behaviour
-    torch.testing.assert_close(behaviour[0], query.behaviour[0])
+    objective = linearised(joint, joint.begin(), query)
+    (part,) = objective.parts
+    torch.testing.assert_close(part.old[0], query.behaviour[0])
     adapted = [agent.adapt(agent.begin(), query).params for agent in (joint, maml)]
-    assert all(torch.equal(adapted[0][n], x) for n, x in adapted[1].items())
+    torch.testing.assert_close(adapted[0], adapted[1])
 
 
 @kinds
@@ -180,11 +196,11 @@ def test_random_adapts_and_never_learns(kind):
     """But in what units others see, where they are normalised, it sees too."""
     plain = agent_on(kind, name="random")
     config = replace(plain.config, normalisation=NormalisationConfig(observations=True))
-    agent = GradientAgent(plain.spec, config, np.random.default_rng(0), CPU)
+    agent = PolicyGradientAgent(plain.spec, config, np.random.default_rng(0), CPU)
     before = {name: x.clone() for name, x in agent.meta.items()}
     assert update(agent) == {"skipped": 0.0}
     assert all(torch.equal(before[name], x) for name, x in agent.meta.items())
-    assert agent.normaliser.seen["obs"].count > 0
+    assert agent.normaliser.stats["obs"].count > 0
     state = agent.begin()
     adapted = agent.adapt(state, played(agent, state, 0)).params
     assert not torch.equal(adapted["layer0.weight"][0], agent.meta["layer0.weight"])
@@ -221,7 +237,7 @@ def test_a_failed_line_search_keeps_the_old_parameters():
             direction, metrics = super().direction(objective)
             return -100.0 * direction, metrics
 
-    agent.outer = Downhill(agent.outer.config)
+    agent.outer = Downhill(trpo_of(agent).config)
     before = copied(agent)
     metrics = update(agent)
     assert metrics["line_search/accepted"] == 0.0
@@ -245,7 +261,7 @@ def test_what_is_not_finite_skips_the_update(what):
             factor = {"gradient": 1.0, "direction": float("nan"), "KL": 1e30}[what]
             return direction * factor, metrics
 
-    agent.outer = Broken(agent.outer.config)
+    agent.outer = Broken(trpo_of(agent).config)
     before = copied(agent)
     metrics = update(agent)
     assert metrics["skipped"] == 1.0
@@ -261,7 +277,7 @@ def test_a_step_that_is_not_finite_is_no_matter_where_a_shorter_one_gains():
             direction, metrics = super().direction(objective)
             return 1e30 * direction, metrics
 
-    agent.outer = Far(agent.outer.config)
+    agent.outer = Far(trpo_of(agent).config)
     metrics = update(agent)
     assert metrics["line_search/accepted"] == 1.0
     assert metrics["skipped"] == 0.0
@@ -273,7 +289,7 @@ def test_dice_is_refused_where_derivatives_are_by_hand(name):
     config = replace(entry, inner=SgdConfig(estimator="dice"))
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES["box"], STEPS)
     with pytest.raises(UserError, match=r"'dice'.*\n.*--agent dice-maml") as caught:
-        GradientAgent(spec, config, np.random.default_rng(0), CPU)
+        catalogue.build(spec, config, np.random.default_rng(0), CPU)
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -303,15 +319,15 @@ def test_step_sizes_are_state():
 def test_thinned_query_points_the_same_way():
     """A product on half the query and bfloat16 Hessians stay near the exact direction."""
     exact, thin = agent_on("box"), agent_on("box")
-    rough = replace(thin.outer.config, query_fraction=0.5, product_dtype="bfloat16")
+    rough = replace(trpo_of(thin).config, query_fraction=0.5, product_dtype="bfloat16")
     thin.outer = Trpo(rough)
     state = exact.begin()
     state = exact.adapt(state, played(exact, state, 0))
     query = played(exact, state, 1)
     found = []
     for agent in (exact, thin):
-        objective = agent.objective(state, query, np.random.default_rng(0))
-        found.append(agent.outer.direction(objective)[0])
+        objective = linearised(agent, state, query)
+        found.append(trpo_of(agent).direction(objective)[0])
     assert float(torch.cosine_similarity(*found, dim=0)) > 0.8
 
 
@@ -320,8 +336,8 @@ def test_damping_holds_the_direction_to_the_gradient():
     agent = agent_on("box", damping=1e6)
     state = agent.begin()
     state = agent.adapt(state, played(agent, state, 0))
-    objective = agent.objective(state, played(agent, state, 1), np.random.default_rng(0))
-    direction, gradient = agent.outer.direction(objective)[0], ravel(objective.gradient)
+    objective = linearised(agent, state, played(agent, state, 1))
+    direction, gradient = trpo_of(agent).direction(objective)[0], ravel(objective.gradient)
     assert float(torch.cosine_similarity(direction, gradient, dim=0)) > 0.9999
 
 

@@ -1,0 +1,26 @@
+"""Inner rule of RL2: a recurrent policy remembers the episodes of a trial; no parameter moves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from metarl.config.ranges import Count, Natural
+from metarl.config.settings import AnyAgentConfig, InnerSettings, unused_policy_parts
+
+
+@dataclass(frozen=True)
+class TrialConfig(InnerSettings):
+    """Inner rule of a recurrent policy: to remember the episodes of a trial."""
+
+    family = "trial"
+    agents = {"episodes": "metarl.agents.rl2:Rl2"}  # noqa: RUF012
+
+    cell: Literal["gru", "lstm"] = "gru"
+    size: Count = 128
+    """Of the hidden state."""
+    steps: Natural = 9
+    """Episodes of a trial but the last one."""
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        return unused_policy_parts(agent)

@@ -1,0 +1,79 @@
+"""The meta-parameters of an agent, with the outer rule that moves them: updated, saved, loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from metarl.agents.normalisation import normalised
+from metarl.agents.outer.rule import OuterRule
+from metarl.types import Metrics, Params
+
+
+class MetaParameters:
+    """The part of an agent that is learned and saved."""
+
+    def __init__(
+        self, meta: Params, outer: OuterRule, device: torch.device, fixed: Params | None = None
+    ):
+        """`fixed` are parameters that tasks start from and no update changes."""
+        self.meta, self.fixed, self.device = meta, fixed or {}, device
+        self.outer = outer
+        self.outer_state: Any = outer.init(meta)
+
+    def outer_step(self, objective: Any, rng: np.random.Generator) -> Metrics:
+        """Takes one step of the outer rule; returns its metrics."""
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, objective, rng
+        )
+        return metrics
+
+    def other_state(self) -> Params:
+        """Returns tensors to save besides parameters and the outer rule's state."""
+        return {}
+
+    def load_other_state(self, state: Params) -> None:
+        """Takes back the tensors that `other_state` returned; `state` holds more."""
+
+    def state_dict(self) -> Params:
+        """Returns everything that a resumed run needs, as named tensors."""
+        outer = self.outer.state_dict(self.outer_state)
+        return {**self.fixed, **self.meta, **self.other_state(), **outer}
+
+    def load_state_dict(self, state: Params) -> None:
+        """Takes the weights that `state_dict` saved.
+
+        Raises:
+            ValueError: where names or shapes are not this agent's.
+        """
+        own = self.state_dict()
+        # Older runs saved the state of an outer Adam that was never used.
+        state = {n: x for n, x in state.items() if n in own or not n.startswith("outer.")}
+        copies = checked(state, own, self.device)
+        self.fixed = {name: copies[name] for name in self.fixed}
+        self.meta = {name: copies[name] for name in self.meta}
+        self.outer_state = self.outer.load(self.outer_state, copies)
+        self.load_other_state(copies)
+
+
+def checked(state: Params, own: Params, device: torch.device) -> Params:
+    """Copies of `state` for an agent whose own are `own`.
+
+    Copies, since what a file was read into may lie at other addresses modulo a cache line, and
+    with them a sum's order.
+
+    Raises:
+        ValueError: where statistics, names or shapes are not that agent's.
+    """
+    if normalised(state) != normalised(own):
+        raise ValueError(
+            f"these weights hold statistics of {normalised(state)}, this agent's of "
+            f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
+        )
+    expected = {name: tuple(x.shape) for name, x in own.items()}
+    found = {name: tuple(x.shape) for name, x in state.items()}
+    if expected != found:
+        raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
+    return {name: state[name].to(device, copy=True) for name in own}

@@ -1,0 +1,77 @@
+"""The interface of outer rules: how the meta-parameters move after a meta-batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from metarl.config.settings import OuterSettings
+from metarl.lazy import lazy
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from metarl.equations import adam
+    from metarl.types import Metrics, Params
+else:
+    adam = lazy("metarl.equations.adam")
+
+
+class OuterRule(Protocol):
+    """A pure step of meta-parameters; the agent keeps the state between steps.
+
+    What the rule asks of `objective` depends on the rule: an `Adaptation` of a policy or of a
+    network gives gradients, Reptile's gives the adapted parameters, RL2's the steps of trials.
+    """
+
+    @property
+    def config(self) -> OuterSettings: ...
+
+    def init(self, meta: Params) -> Any:
+        """Returns the state before the first step: an optimizer's, or nothing."""
+        ...
+
+    def step(
+        self, meta: Params, state: Any, objective: Any, rng: np.random.Generator
+    ) -> tuple[Params, Any, Metrics]:
+        """Returns new meta-parameters, the new state, and metrics.
+
+        Where a loss, gradient or KL on the way is not finite, parameters and state are the old
+        ones and the metric `skipped` is 1.
+        """
+        ...
+
+    def state_dict(self, state: Any) -> Params:
+        """Returns the state as named tensors, for saved weights."""
+        ...
+
+    def load(self, state: Any, saved: Params) -> Any:
+        """Returns the state that `saved` holds; it may hold more. `state` says what to look for."""
+        ...
+
+
+class Stateless:
+    """Outer rules that keep nothing between steps."""
+
+    def init(self, meta: Params) -> tuple[()]:
+        return ()
+
+    def state_dict(self, state: tuple[()]) -> Params:
+        return {}
+
+    def load(self, state: tuple[()], saved: Params) -> tuple[()]:
+        return ()
+
+
+class KeepsAdam:
+    """Outer rules whose state is that of Adam, saved under names that begin with `PREFIX`."""
+
+    PREFIX = "outer."
+
+    def init(self, meta: Params) -> adam.AdamState:
+        return adam.adam_start(meta)
+
+    def state_dict(self, state: adam.AdamState) -> Params:
+        return adam.adam_state_dict(state, self.PREFIX)
+
+    def load(self, state: adam.AdamState, saved: Params) -> adam.AdamState:
+        return adam.adam_loaded(state, saved, self.PREFIX)

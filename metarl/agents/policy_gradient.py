@@ -1,0 +1,164 @@
+"""The agent that adapts an MLP policy by an inner rule, under any outer rule: MAML and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents.batch import CollectedBatch, chunks, learning_batch
+from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective
+from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective, product_dtype
+from metarl.agents.derivatives.policy_loss import PolicyLoss
+from metarl.agents.inner.rule import NetworkShape, RuleSettings
+from metarl.agents.meta_parameters import MetaParameters
+from metarl.agents.normalisation import Normaliser, Statistics
+from metarl.config.settings import AgentConfig
+from metarl.equations.distributions import ActionDistribution
+from metarl.networks.mlp import MlpPolicy, concat_tasks, select_tasks
+from metarl.sampling.collect import memoryless
+from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+
+
+class TaskState(NamedTuple):
+    """K tasks between the meta-parameters and their own."""
+
+    params: Params
+    """Shared by all tasks, but [K, ...] where a step adapted them."""
+    supports: tuple[Any, ...]
+    """The batch of each step so far."""
+    stats: tuple[Statistics, ...]
+    """Statistics of the episodes before each step."""
+
+
+class MetaBatch(NamedTuple):
+    """The data of a meta-update: the supports and the query of K tasks, and how they adapt.
+
+    An outer rule asks for the form of the objective mean_i J_i(adapt(theta, support_i)) that it
+    can use: linearised by hand, as a surrogate through autograd, or its gradient alone.
+    """
+
+    policy: MlpPolicy
+    inner: Any
+    """`ByHand` steps, where supports and query are a Batch, or `Autograd`, a CollectedBatch."""
+    supports: Sequence[Any]
+    """One for each inner step."""
+    query: Any
+    fixed: Params
+    """Parameters that tasks start from besides the meta-parameters."""
+
+    def begin(self, meta: Params) -> Params:
+        """Returns the parameters that every task starts from."""
+        return self.policy.begin({**self.fixed, **meta})
+
+    def linearised(
+        self, meta: Params, query_fraction: float, dtype: str, rng: np.random.Generator
+    ) -> LinearisedObjective:
+        """Returns the objective with kept derivatives at `meta`; `rng` thins the query."""
+        thinned = self.query.thinned(query_fraction, rng)
+        return LinearisedObjective(self, meta, thinned, product_dtype(dtype, thinned.obs.device))
+
+    def surrogate(self, clip: float) -> SurrogateObjective:
+        """Returns the objective as a function that autograd differentiates."""
+        return SurrogateObjective(self, clip)
+
+    def gradient(self, meta: Params) -> tuple[Params, Tensor]:
+        """Returns the policy gradient through the adaptation, downhill, and the loss."""
+        gradient, parts = self.surrogate(float("inf")).gradient(meta, lambda parts: -parts.gain)
+        return gradient, -parts.gain
+
+
+class PolicyGradientAgent(MetaParameters):
+    """An agent whose inner rule adapts an MLP policy, under any outer rule that fits.
+
+    Only `meta_update` and `load_state_dict` change the agent.
+    """
+
+    def __init__(
+        self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
+    ):
+        inner = config.inner
+        assert isinstance(inner, RuleSettings), inner  # the catalogue sees to it
+        self.spec, self.config = spec, config
+        self.policy = policy = MlpPolicy(spec, config.policy)
+        estimator, ratio = getattr(inner, "estimator", "score"), config.outer.importance_weighted()
+        loss = PolicyLoss(spec, policy, estimator, ratio)
+        shape = NetworkShape(policy.shapes, policy.layers, loss.sample_dim, config.policy.context)
+        self.rule = inner.build(shape)
+        self.by_hand = config.outer.derivatives == "by_hand"
+        self.inner = ByHand(self.rule, loss) if self.by_hand else Autograd(self.rule, loss)
+        start = {name: x.to(device) for name, x in policy.init(rng).items()}
+        own = {name: x.to(device) for name, x in self.rule.init(start, rng).items()}
+        meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
+        super().__init__(meta, config.outer.build(), device, fixed)
+        self.normaliser = Normaliser.before_anything(
+            config.normalisation, config.advantages.discount, spec.obs_dim, device
+        )
+
+    @property
+    def noise(self) -> tuple[str, int]:
+        """The kind of noise that `act` takes, and its width."""
+        return self.policy.kind.noise, self.policy.noise_dim
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps in a meta-iteration of training."""
+        return self.rule.steps
+
+    def begin(self) -> TaskState:
+        """Every task starts at the meta-parameters."""
+        return TaskState(self.policy.begin({**self.fixed, **self.meta}), (), ())
+
+    def act(
+        self, state: TaskState, obs: Tensor, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution]:
+        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
+        distribution = self.policy(state.params, self.normaliser.obs(obs))
+        return distribution.sample(noise), distribution
+
+    def actor(self, state: TaskState, episodes: slice) -> Actor:
+        """Returns an actor that acts by `act`, alike in all episodes."""
+        return memoryless(partial(self.act, state))(episodes)
+
+    def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
+        """Takes one inner step of every task on its own episodes. Changes nothing here."""
+        batch, index = self.batch(support), len(state.supports)
+        parts = [
+            self.inner.step(select_tasks(state.params, rows), batch.tasks(rows), index)
+            for rows in chunks([batch], self.policy)
+        ]
+        stats = (*state.stats, self.normaliser.statistics(support))
+        return TaskState(concat_tasks(parts), (*state.supports, batch), stats)
+
+    def meta_update(
+        self, state: TaskState, query: Trajectories, rng: np.random.Generator
+    ) -> Metrics:
+        """Takes one outer step, from the episodes `query` that the adapted policies collected.
+
+        Only after it do the statistics change that observations and rewards are normalised by.
+        """
+        stats = (*state.stats, self.normaliser.statistics(query))
+        objective = self.objective(state, query) if self.outer.config.learns else None
+        metrics = self.outer_step(objective, rng)
+        self.normaliser = self.normaliser.after(*stats)
+        return metrics
+
+    def batch(self, trajectories: Trajectories) -> Any:
+        """Returns the samples that a step learns from these episodes, as `inner` reads them."""
+        normal = self.normaliser.trajectories(trajectories)
+        batch = learning_batch(normal, self.config.advantages)
+        return batch if self.by_hand else CollectedBatch.of(batch, trajectories)
+
+    def objective(self, state: TaskState, query: Trajectories) -> MetaBatch:
+        """Returns the data that `meta_update` learns from."""
+        return MetaBatch(self.policy, self.inner, state.supports, self.batch(query), self.fixed)
+
+    def other_state(self) -> Params:
+        return self.normaliser.state_dict()
+
+    def load_other_state(self, state: Params) -> None:
+        self.normaliser = self.normaliser.loaded(state)

@@ -1,0 +1,220 @@
+"""The agent that adapts a network to labelled examples by an inner rule, under any outer rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.agents.derivatives.autograd import Autograd, gradient_of
+from metarl.agents.inner.rule import NetworkShape, RuleSettings
+from metarl.agents.meta_parameters import MetaParameters
+from metarl.config.settings import FewShotAgentConfig
+from metarl.equations.few_shot import cross_entropy, mean_squared_error
+from metarl.networks.learner import Network, network
+from metarl.networks.mlp import expand_to_tasks
+from metarl.types import Examples, FewShotSpec, Metrics, Params
+
+KEPT_STEPS = 5
+"""Inner steps whose intermediate results are kept together for the meta-gradient. Those of more
+steps are computed again, one step at a time."""
+UPDATES = "updates"
+"""Name of the count of meta-updates in saved weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskState:
+    """K tasks after an inner step on each of some supports.
+
+    The parameters are computed when they are first asked for: a meta-update learns through the
+    adaptation and needs the supports alone.
+    """
+
+    agent: SupervisedAgent
+    start: Params
+    """Parameters before any step."""
+    supports: tuple[Examples, ...] = ()
+    before: TaskState | None = None
+
+    @cached_property
+    def params(self) -> Params:
+        """Shared by all tasks, but [K, ...] where a step adapted them."""
+        if self.before is None:
+            return self.start
+        index = len(self.before.supports)
+        return self.agent.step(self.before.params, self.supports[index], index, followed=False)
+
+
+class ExampleLoss:
+    """Mean-squared error of numbers, cross-entropy of classes."""
+
+    always = False
+
+    def __init__(self, spec: FewShotSpec, network: Network):
+        self.spec, self.network = spec, network
+        self.of = cross_entropy if spec.classes else mean_squared_error
+        self.sample_dim = prod(spec.input_shape) + spec.outputs
+
+    def __call__(self, params: Params, support: Examples) -> tuple[Tensor, Tensor]:
+        """Returns each task's loss [K], and the predictions."""
+        predictions = self.network(params, support.inputs)
+        return self.of(predictions, support.targets), predictions
+
+    def num_tasks(self, support: Examples) -> int:
+        return len(support.inputs)
+
+    def inputs(self, support: Examples, reads: frozenset[str]) -> dict[str, Any]:
+        """Returns the fields of a RuleInput that do not depend on parameters."""
+        found: dict[str, Any] = {"examples": support} if "examples" in reads else {}
+        if "samples" in reads:
+            found["samples"] = samples = self.samples(support)
+            found["weights"] = samples.new_full(samples.shape[:2], 1.0 / samples.shape[1])
+        return found
+
+    def samples(self, examples: Examples) -> Tensor:
+        """Returns inputs and targets side by side, [K, N, sample_dim]; classes are one-hot."""
+        inputs, targets = examples
+        if self.spec.classes:
+            targets = torch.nn.functional.one_hot(targets, self.spec.outputs)
+        return torch.cat([inputs.flatten(2), targets.to(inputs.dtype)], -1)
+
+
+class SupervisedAgent(MetaParameters):
+    """An inner rule and an outer one on supervised tasks: begin, predict, adapt, meta_update.
+
+    Only `meta_update` and `load_state_dict` change the agent.
+    """
+
+    def __init__(
+        self,
+        spec: FewShotSpec,
+        config: FewShotAgentConfig,
+        rng: np.random.Generator,
+        device: torch.device,
+    ):
+        inner = config.inner
+        assert isinstance(inner, RuleSettings), inner  # the catalogue sees to it
+        self.spec, self.config = spec, config
+        self.network = network(spec, inner.network_outputs(spec), config.network)
+        self.loss = ExampleLoss(spec, self.network)
+        start = {name: x.to(device) for name, x in self.network.init(rng).items()}
+        shapes = {name: tuple(x.shape) for name, x in start.items()}
+        self.rule = inner.build(
+            NetworkShape(
+                shapes, self.network.layers, self.loss.sample_dim, network=self.network, spec=spec
+            )
+        )
+        self.inner = Autograd(self.rule, self.loss)
+        own = {name: x.to(device) for name, x in self.rule.init(start, rng).items()}
+        meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
+        super().__init__(meta, config.outer.build(), device, fixed)
+        self.updates = 0
+        """Meta-updates so far; saved where the inner rule counts them."""
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps in a meta-update of training, all on the same support."""
+        return self.rule.steps
+
+    def begin(self) -> TaskState:
+        """Every task starts at the meta-parameters."""
+        return TaskState(self, {**self.fixed, **self.meta})
+
+    @torch.no_grad()
+    def predict(self, state: TaskState, inputs: Tensor) -> Tensor:
+        """Returns predictions [K, N, outputs] at inputs [K, N, *input_shape]."""
+        return self.rule.predict(self.network, state.params, inputs)
+
+    def adapt(self, state: TaskState, support: Examples) -> TaskState:
+        """Takes one inner step of every task on its own examples. Changes nothing here."""
+        return TaskState(self, state.start, (*state.supports, support), state)
+
+    def meta_update(self, state: TaskState, query: Examples, rng: np.random.Generator) -> Metrics:
+        """Takes one outer step, from tasks that adapted to their supports; see `state.supports`."""
+        metrics = self.outer_step(ExampleObjective(self, state.supports, query), rng)
+        self.updates += 1
+        return metrics
+
+    def step(self, params: Params, support: Examples, index: int, followed: bool) -> Params:
+        """Returns the parameters after step `index`; where `followed`, as a function of `params`.
+
+        Every task takes it from a copy of its own.
+        """
+        examples = self.rule.minibatch(support, index)
+        if not followed:
+            params = {name: x.detach() for name, x in params.items()}
+        own = expand_to_tasks(params, self.rule.adapted, len(examples.inputs))
+        return self.inner.follow({**params, **own}, examples, index, followed)[0]
+
+    def other_state(self) -> Params:
+        return {UPDATES: torch.tensor([self.updates])} if self.rule.counts_updates else {}
+
+    def load_other_state(self, state: Params) -> None:
+        if self.rule.counts_updates:
+            self.updates = int(state[UPDATES])
+
+
+class ExampleObjective:
+    """mean_i L_i(theta_i') on the query of task i, theta_i' = adapt(theta, support_i)."""
+
+    def __init__(self, agent: SupervisedAgent, supports: tuple[Examples, ...], query: Examples):
+        self.agent, self.supports, self.query = agent, supports, query
+        self.num_tasks = len(query.inputs)
+        self.weights = agent.rule.query_weights(agent.updates)
+        if len(self.weights) != len(supports):  # other than in training: the last step counts
+            self.weights = tuple(float(i == len(supports) - 1) for i in range(len(supports)))
+
+    def gradient(self, meta: Params) -> tuple[Params, Tensor]:
+        """Returns the meta-gradient through the adaptation, and the loss []."""
+        if len(self.supports) > KEPT_STEPS:
+            return self._gradient_step_by_step(meta)
+        leaves = {name: x.detach().requires_grad_() for name, x in meta.items()}
+        params, losses = {**self.agent.fixed, **leaves}, []
+        for index, (support, weight) in enumerate(zip(self.supports, self.weights, strict=True)):
+            params = self.agent.step(params, support, index, followed=True)
+            if weight:
+                losses.append(weight * self._loss(params))
+        loss = torch.stack(losses or [self._loss(params)]).sum()
+        return gradient_of(loss, leaves), loss.detach()
+
+    def _loss(self, params: Params) -> Tensor:
+        """Returns the loss of the query at tasks' parameters, a mean over tasks, []."""
+        agent = self.agent
+        predictions = agent.rule.predict(agent.network, params, self.query.inputs)
+        return agent.loss.of(predictions, self.query.targets).mean()
+
+    def _gradient_step_by_step(self, meta: Params) -> tuple[Params, Tensor]:
+        """Returns the same by the chain rule, last step first, in the memory of one step.
+
+        Each step is taken again, from the parameters that were kept before it.
+        """
+        at = [{**self.agent.fixed, **meta}]
+        for index, support in enumerate(self.supports):
+            at.append(self.agent.step(at[-1], support, index, followed=False))
+        slope = {name: torch.zeros_like(x) for name, x in at[-1].items()}
+        total = torch.zeros(())
+        for index, support in reversed(list(enumerate(self.supports))):
+            if weight := self.weights[index]:
+                leaves = {name: x.detach().requires_grad_() for name, x in at[index + 1].items()}
+                loss = weight * self._loss(leaves)
+                slope = {n: slope[n] + x for n, x in gradient_of(loss, leaves).items()}
+                total = total.to(loss) + loss.detach()
+            leaves = {name: x.detach().requires_grad_() for name, x in at[index].items()}
+            after = self.agent.step(leaves, support, index, followed=True)
+            along = torch.stack([(slope[name] * x).sum() for name, x in after.items()]).sum()
+            slope = gradient_of(along, leaves)
+        return {name: slope[name] for name in meta}, total
+
+    def adapted(self, meta: Params, tasks: slice) -> Params:
+        """Returns phi_i of those tasks, [k, ...]: after the supports, and as long on the query."""
+        params = {**self.agent.fixed, **meta}
+        steps = (*self.supports, *[self.query] * len(self.supports))
+        for index, examples in enumerate(steps):
+            own = Examples(*(x[tasks] for x in examples))
+            params = self.agent.step(params, own, index, followed=False)
+        return {name: params[name] for name in meta}

@@ -1,0 +1,61 @@
+"""Code of a user's own, by its place: `package.module:attribute`.
+
+Importing it runs it. It is only done for a place that the user gave on the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import traceback
+from typing import Any
+
+from metarl.errors import UserError, nearest
+
+
+def is_place(name: str) -> bool:
+    """Returns whether a name looks like a place of code."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
+
+
+def check_named(what: str, name: str, named: str | None, flag: str) -> None:
+    """Raises a UserError where the command line did not name the code that a config asks for."""
+    if name != named:
+        raise UserError(
+            f"the {what} {name}, code of your own: it is run only where the command line names "
+            f"it\nadd {flag} {name}"
+        )
+
+
+def at(name: str) -> Any:
+    """Returns the object at `package.module:attribute`.
+
+    Raises:
+        UserError: where there is no such module or attribute, or importing it fails.
+    """
+    module_name, _, attribute = name.partition(":")
+    module = _module(module_name, name)
+    if not hasattr(module, attribute):
+        own = [key for key in vars(module) if not key.startswith("_")]
+        raise UserError(f"{name!r}: its module has no {attribute!r}{nearest(attribute, own)}")
+    return getattr(module, attribute)
+
+
+def _module(module_name: str, name: str) -> Any:
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", module_name):
+        raise UserError(f"{name!r}: {module_name!r} is no module's name")
+    try:
+        return importlib.import_module(module_name)
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and f"{module_name}.".startswith(f"{error.name}."):
+            raise UserError(
+                f"{name!r}: there is no module {error.name!r}, here or among what is installed"
+            ) from None
+        raise UserError(f"{name!r}: its module needs {error.name!r}: pip install it") from error
+    except Exception as error:
+        traceback.print_exc()
+        raise UserError(
+            f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
