@@ -58,10 +58,12 @@ def test_code_is_run_only_where_the_command_line_names_it(own, tmp_path):
         (train.main, ["--config", config, "--iterations", "3"]),
         (evaluate.main, [str(run), "--tasks", "2", "--episodes", "2"]),
     ):
-        with pytest.raises(UserError, match=rf"the agent is {own}, code of your own: .*\n.*--agent"):
+        with pytest.raises(
+            UserError, match=rf"the agent is {own}, code of your own: .*\n.*--agent"
+        ):
             door(argv)
         assert module not in sys.modules
-    with pytest.raises(UserError, match="--agent is 'maml-trpo', and .* is of"):
+    with pytest.raises(UserError, match=r"--agent is 'maml-trpo', and .* is of"):
         evaluate.main([str(run), "--agent", "maml-trpo"])
 
 
