@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
+from metarl.agents.inner.lslr import LslrConfig
 from metarl.agents.inner.lstm import MetaLstmConfig
 from metarl.agents.inner.mapping import MappingConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
@@ -101,6 +102,11 @@ INNER = {
         SgdConfig(learn_lr=True),
         # Sizes learned for one step are too large for a second of that size.
         SgdConfig(learn_lr=True, lr=0.01, extra_step_scale=0.05),
+    ),
+    "lslr": Inner(
+        "LSLR: a learned step size for every layer and every step (arXiv:1810.09502)",
+        LslrConfig(),
+        LslrConfig(lr=0.01, extra_step_scale=0.5),
     ),
     "cavia": Inner(
         "CAVIA: inner steps adapt context inputs alone (arXiv:1810.03642)",

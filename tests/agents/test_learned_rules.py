@@ -16,6 +16,7 @@ from metarl.agents.derivatives.by_hand import LossHessian
 from metarl.agents.derivatives.linearised import AutogradStep
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
+from metarl.agents.inner.lslr import LslrConfig
 from metarl.agents.inner.lstm import MetaLstmConfig
 from metarl.agents.inner.mapping import MappingConfig, ParameterMapping
 from metarl.agents.inner.rule import MEMORY, RULE
@@ -35,6 +36,8 @@ CONFIGS = {
     "lomaml-linear": LearnedOptimizerConfig(lr=LR, cell="linear"),
     "lomaml-still": LearnedOptimizerConfig(lr=LR, size=2, learn_lr=False, learn_start=False),
     "lomaml-first-order": LearnedOptimizerConfig(lr=LR, size=2, first_order=True),
+    "lslr": LslrConfig(lr=LR),
+    "lslr-first-order": LslrConfig(lr=LR, first_order=True),
     "meta-lstm": MetaLstmConfig(lr=LR, forget=0.9, hidden=3),
     "meta-lstm-published": MetaLstmConfig(lr=LR, forget=0.9, hidden=0, first_order=True),
     "gbml": DirectionsConfig(lr=LR, embedding=3, hidden=4),
@@ -42,8 +45,8 @@ CONFIGS = {
     "mapping-head": MappingConfig("head", embedding=3, hidden=4),
     "mapping-low-rank": MappingConfig("low-rank", rank=2, embedding=3, hidden=4),
 }
-FIRST = CONFIGS["lomaml-first-order"]
-BEGIN_AS_MAML = ("lomaml", "lomaml-linear", "gbml")
+FIRST = CONFIGS["lomaml-first-order"], CONFIGS["lslr-first-order"]
+BEGIN_AS_MAML = ("lomaml", "lomaml-linear", "lslr", "gbml")
 
 
 class Learned:
@@ -274,15 +277,17 @@ def test_with_ppo_outside_the_meta_gradient_is_the_same(make_problem, config, ra
     )  # fmt: skip
     outer = Ppo(PpoConfig())
     gradient, _ = data.surrogate(outer.config.clip).gradient(learned.meta, outer.loss)
-    sees_more = not (isinstance(config, MappingConfig) or learned.fixed or config is FIRST)
+    sees_more = not (isinstance(config, MappingConfig) or learned.fixed or config in FIRST)
     if ratio and sees_more:  # by ratio the loss and its Hessian are others
         assert any(not torch.allclose(-gradient[n], x) for n, x in expected.items())
     else:
         torch.testing.assert_close({n: -x for n, x in gradient.items()}, expected)
 
 
-def test_steps_beyond_those_of_training_go_a_part_of_their_way(make_problem, config):
-    """But for a mapping, which says where to go and not how far."""
+@pytest.mark.parametrize("name", [n for n in CONFIGS if not n.startswith("lslr")])
+def test_steps_beyond_those_of_training_go_a_part_of_their_way(make_problem, name):
+    """But for a mapping, which says where to go and not how far. LSLR's are in test_lslr.py."""
+    config = CONFIGS[name]
     problem = make_problem("box", "tanh", hidden=(4, 3))
     learned = Learned(problem, config)
     one, two = problem.batch(), problem.batch()
