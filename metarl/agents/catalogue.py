@@ -30,6 +30,7 @@ from metarl.agents.outer.ppo import PpoConfig
 from metarl.agents.outer.reptile import ReptileConfig
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.outer.vpg import VpgConfig
 from metarl.config import own_code
 from metarl.config.settings import (
     AdvantageConfig,
@@ -148,6 +149,7 @@ INNER = {
 OUTER = {
     "trpo": ("a trust-region step outside (arXiv:1502.05477)", TrpoConfig()),
     "ppo": ("PPO outside: several epochs on each meta-batch (arXiv:1707.06347)", PpoConfig()),
+    "vpg": ("the plain policy gradient outside, by Adam (arXiv:1703.03400)", VpgConfig()),
     "adam": ("Adam outside, on the loss of the query (arXiv:1412.6980)", AdamConfig()),
 }
 """Outer rules that go with several inner rules; the first of a source is its usual one."""
