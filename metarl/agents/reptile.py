@@ -97,7 +97,7 @@ class ReptilePpo(MetaParameters):
         return TaskState(ppo, state.finite & finite, stats), samples, course
 
     def unit(self, first: Statistics) -> Normaliser:
-        """Returns the normaliser of these tasks' episodes. Without statistics, rewards are scaled by
+        """Returns the normaliser of these episodes. Without statistics, rewards are scaled by
         their own `first` round, so that the value function need not learn raw rewards first.
         """
         stats = self.normaliser.stats

@@ -1,4 +1,4 @@
-"""An experiment put together: a preset, catalogue entries in its place, a file's settings."""
+"""Assembly of an experiment's config from a preset, catalogue entries and a file."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from metarl.experiments.presets import blank
 Run = TypeVar("Run", Config, FewShotConfig)
 
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
-"""Settings of `env` that make no other tasks: who simulates them, how many examples are used."""
+"""Settings of `env` that do not change the tasks: the simulator and the number of examples."""
 USUAL = {"episodes": "maml-trpo", "examples": "maml"}
-"""The agent of a config that names none."""
+"""Default agent of a config that names none, by source."""
 USUAL_ENV = {"episodes": EnvConfig.name, "examples": FewShotEnvConfig.name}
 
 
@@ -49,7 +49,7 @@ def with_agent(config: AnyConfig, name: str) -> AnyConfig:
         own: Any = OwnAgentConfig(name=name)
         return replace(config, agent=own)
     _check_kind(config, name)
-    if isinstance(config.agent, OwnAgentConfig):  # which has no settings that could stay
+    if isinstance(config.agent, OwnAgentConfig):  # it has no settings to keep
         source = "examples" if isinstance(config, FewShotConfig) else "episodes"
         return replace(config, agent=agents.default(name, source))
     if isinstance(config, FewShotConfig):
@@ -68,7 +68,7 @@ def with_agent(config: AnyConfig, name: str) -> AnyConfig:
 
 
 def _check_kind(config: AnyConfig, name: str) -> None:
-    """Raises a UserError for the name of an agent that learns from the other source alone."""
+    """Raises a UserError for an agent that learns only from the other source."""
     own, other = "episodes", "examples"
     if isinstance(config, FewShotConfig):
         own, other = other, own
@@ -84,7 +84,7 @@ def _check_kind(config: AnyConfig, name: str) -> None:
 
 
 def _renamed(agent: Any, name: str) -> Any:
-    """Returns the settings of `name`, with those changes from the default that both have."""
+    """Returns the settings of `name`, with `agent`'s changes of defaults that both share."""
     source: Any = agent.source
     new = agents.default(name, source)
     ours, before, theirs = (keys(x) for x in (agent, agents.default(agent.name, source), new))
@@ -119,7 +119,7 @@ def with_env(config: AnyConfig, name: str) -> AnyConfig:
 
 
 def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
-    """Returns `config` with other supervised tasks; settings that these have too stay."""
+    """Returns `config` with other supervised tasks, keeping settings that these share."""
     if name == config.env.name:
         return config
     if name.partition(":")[0] in envs.FAMILIES:
@@ -127,7 +127,7 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
             f"{name!r} is for reinforcement learning, and {config.agent.name!r} learns supervised "
             "tasks; begin with a preset of its own, as in `python -m metarl.train point-goal`"
         )
-    if envs.is_own(name):  # which knows its own data
+    if envs.is_own(name):  # a user's code knows its own data
         kept = replace(FewShotEnvConfig(), shots=config.env.shots, queries=config.env.queries)
         return replace(config, env=replace(kept, name=name))
     heeded = families.heeded(name) - {"rotations"}  # whether turned is other, its own data say
@@ -136,7 +136,7 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
 
 
 def _variant_spelt_out(name: str) -> str:
-    """A run says which benchmark it is, also where a family's name alone was given."""
+    """Returns a name with its variant, so that a run records its exact benchmark."""
     entry = envs.FAMILIES.get(name)
     if entry is None or entry.example:
         return name
@@ -193,7 +193,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:
-    """`section.name` where it is text; anything else is for `overlay` to refuse."""
+    """Returns `section.name` if it is text; `overlay` refuses anything else."""
     inside = settings.get(section)
     name = inside.get("name") if isinstance(inside, Mapping) else None
     return name if isinstance(name, str) else None
@@ -232,7 +232,7 @@ def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
 
 
 def check_same_tasks(name: str, other: AnyConfig, config: AnyConfig) -> None:
-    """Raises a UserError where the run called `name` learned other tasks than this one."""
+    """Raises a UserError if the run called `name` learned other tasks than this one."""
     if type(other) is not type(config):
         learned = "supervised tasks" if isinstance(other, FewShotConfig) else "from reinforcement"
         raise UserError(

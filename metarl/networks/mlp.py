@@ -121,7 +121,7 @@ class MlpPolicy:
         return self.distribution(params, self.network(params, self.inputs(params, obs)))
 
     def inputs(self, params: Params, obs: Tensor) -> Tensor:
-        """Returns the first layer's inputs: obs [..., N, obs_dim] followed by the task's context."""
+        """Returns the first layer's inputs: obs [..., N, obs_dim] and the task's context."""
         if not self.config.context:
             return obs
         context = _over_samples(params["context"], obs)

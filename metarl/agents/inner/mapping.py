@@ -94,7 +94,7 @@ class ParameterMapping(InnerRule):
         last = f"{RULE}hyper{self.hyper.layers - 1}"
         said = list(torch.ones_like(params[f"{last}.weight"]).split(self.outputs))
         for rows, (name, shape) in zip(said, self.shapes.items(), strict=True):
-            # All outputs start at zero except B: with A and B both zero, neither would have a gradient.
+            # Outputs start at zero except B: with A zero too, neither would get a gradient.
             rows[: self.config.rank * shape[0] if self._factored(name) else None] = 0.0
         params[f"{last}.weight"] = params[f"{last}.weight"] * torch.cat(said)
         return params
