@@ -38,10 +38,10 @@ USUAL_ENV = {"episodes": EnvConfig.name, "examples": FewShotEnvConfig.name}
 def with_agent(config: AnyConfig, name: str) -> AnyConfig:
     """Returns `config` with another agent; unchanged if it has it already.
 
-    Settings that a preset changes from its own agent's defaults stay, wherever the defaults of the
-    two agree: on the navigation task, with its inner step size of 0.5, ANIL steps as far as MAML.
-    How long an evaluation is does not stay between agents of which one alone plays trials: those
-    are evaluated whole, others by the default number of steps.
+    A preset's changes of its own agent's defaults stay if the two agents share the default. For
+    example, ANIL keeps the navigation preset's inner step size of 0.5. The evaluation's steps do
+    not stay if only one of the agents plays trials: an agent with trials is evaluated on whole
+    trials, others by the default number of steps.
     """
     if config.agent.name == name:
         return config
@@ -99,7 +99,7 @@ def _renamed(agent: Any, name: str) -> Any:
 def with_env(config: AnyConfig, name: str) -> AnyConfig:
     """Returns `config` with another task distribution; unchanged if it has it.
 
-    The horizon is the distribution's own, and the evaluation its own protocol where it has one.
+    The horizon is the distribution's own; so is the evaluation, if it defines a protocol.
     """
     if isinstance(config, FewShotConfig):
         return _with_tasks(config, name)
@@ -130,7 +130,7 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
     if envs.is_own(name):  # a user's code knows its own data
         kept = replace(FewShotEnvConfig(), shots=config.env.shots, queries=config.env.queries)
         return replace(config, env=replace(kept, name=name))
-    heeded = families.heeded(name) - {"rotations"}  # whether turned is other, its own data say
+    heeded = families.heeded(name) - {"rotations"}  # rotations depend on the new data
     kept = {key: value for key, value in keys(config.env).items() if key in heeded}
     return replace(config, env=FewShotEnvConfig(**{**kept, "name": families.spelt_out(name)}))
 
@@ -151,11 +151,11 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
     """
     settings = read_mapping(Path(path))
     config = base_of(path) if base is None else base
-    # The names come first: they decide which keys the rest of the file may have.
+    # Names come first, since they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
         config = with_agent(config, name)
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
-        config = with_env(config, name)  # of code, the horizon is known once it may run
+        config = with_env(config, name)  # own code gives its horizon once it may run
     config = overlay(config, settings, str(path))
     if isinstance(config, Config):
         config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
@@ -166,10 +166,10 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
 
 
 def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
-    """Returns the config that the settings in a file are laid over, where there is no preset.
+    """Returns the config that a file's settings are laid over if there is no preset.
 
-    Its kind is that of the tasks asked for (`env`), or else of those that the file names, or else
-    of an agent that learns from one source alone.
+    Its kind is that of the requested tasks (`env`), else of the tasks in the file, else of an
+    agent that learns from only one source.
 
     Raises:
         UserError: for a file that cannot be read.
@@ -179,7 +179,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
     section = settings.get("env")
     if tasks is not None and not envs.is_own(tasks):
         examples = families.is_one(tasks)
-    elif isinstance(section, Mapping) and "shots" in section:  # as a run's own file has it
+    elif isinstance(section, Mapping) and "shots" in section:  # as in a run's own file
         examples = True
     else:
         examples = (
@@ -203,7 +203,7 @@ def run_config(run_dir: Path) -> AnyConfig:
     """Returns the config that a run was trained with.
 
     Raises:
-        UserError: for a folder that is no run.
+        UserError: for a folder that is not a run.
     """
     stored = run_dir / "config.yaml"
     if not stored.is_file():
@@ -215,10 +215,10 @@ def run_config(run_dir: Path) -> AnyConfig:
 
 
 def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
-    """Runs by the shortest name that tells them apart, and from the learner called `own`.
+    """Returns runs by the shortest names that are distinct, also from the learner `own`.
 
     Raises:
-        UserError: where one is named twice.
+        UserError: if one is named twice.
     """
     whole = {path.resolve(): path for path in paths}
     if len(whole) < len(paths):
