@@ -1,4 +1,4 @@
-"""The vocabulary: what flows between task distributions, samplers and agents.
+"""Types of the data that task distributions, samplers and agents exchange.
 
 Axes, always in this order: **K** tasks, **T** environment steps, **E** episodes
 per task, then features. Inside `torch.func.vmap` the K axis is gone.
@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 
 from metarl.errors import UserError
 
-if TYPE_CHECKING:  # worker processes import this module, and have no use for torch
+if TYPE_CHECKING:  # worker processes import this module and do not need torch
     from torch import Tensor
 
     from metarl.equations.distributions import ActionDistribution
@@ -25,11 +25,11 @@ Params: TypeAlias = "dict[str, Tensor]"
 Metrics = dict[str, float]
 
 Task = Mapping[str, Any]
-"""A task as plain numbers, e.g. {"velocity": 1.3}: it prints, and JSON stores it."""
+"""Task as plain numbers, e.g. {"velocity": 1.3}, which can be printed and stored as JSON."""
 
 
 class EnvSpec(NamedTuple):
-    """What an agent must know of a task distribution before it meets a task."""
+    """Description of a task distribution that an agent needs before its first task."""
 
     name: str
     observation_space: Box
@@ -38,10 +38,10 @@ class EnvSpec(NamedTuple):
     horizon: int
     """Steps after which an episode is truncated."""
     has_success: bool = False
-    """Whether "solved" means anything here."""
+    """Whether tasks define success."""
     deterministic: bool = True
-    """Whether an episode's seed and actions decide all of it. Without this a run cannot be
-    repeated, nor a lost worker's share done again exactly."""
+    """Whether an episode's seed and actions determine it. If not, neither a run nor a lost worker's
+    share can be repeated exactly."""
 
     @property
     def obs_dim(self) -> int:
@@ -54,7 +54,7 @@ class EnvSpec(NamedTuple):
 
 
 def action_width(space: Space) -> int:
-    """Numbers in one action of `space`.
+    """Returns how many numbers one action of `space` has.
 
     Raises:
         UserError: for a space that no policy distribution serves.
@@ -72,7 +72,7 @@ def action_width(space: Space) -> int:
 
 
 class StepResult(NamedTuple):
-    """What one step of K x E environments returns; numpy, no automatic reset."""
+    """Result of one step of K x E environments; numpy, no automatic reset."""
 
     obs: np.ndarray  # [K, E, obs_dim] float32, the state that the step reached
     rewards: np.ndarray  # [K, E] float32
@@ -82,7 +82,7 @@ class StepResult(NamedTuple):
 
 
 class Workers(NamedTuple):
-    """Who steps the environments. No result depends on it."""
+    """Settings of the workers that step environments. No result depends on them."""
 
     count: int = 0
     """Processes (on Meta-World the calling one among them), or threads where the simulator has its
@@ -96,8 +96,8 @@ class Workers(NamedTuple):
 class BatchedEnv(Protocol):
     """K x E copies of an environment, stepped together. Never resets itself.
 
-    After an episode ended its rows go on being stepped; what they return is ignored. One that
-    can step some episodes while the policy thinks about others has `parts` besides (`Part`).
+    After an episode has ended its rows are still stepped, and their results are ignored. An
+    environment that can step some episodes while the policy acts in others also has `parts`.
     """
 
     def set_tasks(self, tasks: Sequence[Task]) -> None: ...
@@ -113,34 +113,34 @@ class BatchedEnv(Protocol):
 
 
 class Part(Protocol):
-    """Some episodes of every task of a BatchedEnv; their steps are started and awaited apart.
+    """Some episodes of every task of a BatchedEnv, with steps started and awaited separately.
 
-    What it returns may be read until the next `start` or `send`.
+    Returned arrays are valid until the next `start` or `send`.
     """
 
     episodes: slice
     checked: bool
-    """Whether it has made sure that what it returns are finite numbers."""
+    """Whether it has checked that all returned numbers are finite."""
 
     def start(self, seeds: np.ndarray) -> None:
-        """Begins to reset; `seeds` [K, e] uint64."""
+        """Starts a reset; `seeds` [K, e] uint64."""
         ...
 
     def first_obs(self) -> np.ndarray:
-        """Awaits the reset: [K, e, obs_dim] float32."""
+        """Awaits the reset and returns obs [K, e, obs_dim] float32."""
         ...
 
     def send(self, actions: np.ndarray) -> None:
-        """Begins a step; `actions` [K, e, act_dim]."""
+        """Starts a step; `actions` [K, e, act_dim]."""
         ...
 
     def receive(self) -> StepResult:
-        """Awaits the step."""
+        """Awaits the step and returns its result."""
         ...
 
 
 class TaskDistribution(Protocol):
-    """Tasks to learn from and tasks held out; opens the environments they are played in."""
+    """Distribution of training and held-out tasks, which opens their environments."""
 
     @property
     def spec(self) -> EnvSpec: ...
@@ -148,31 +148,31 @@ class TaskDistribution(Protocol):
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
     ) -> Sequence[Task]:
-        """`draw`: "random", or "stratified" for one task from each of num_tasks equal parts."""
+        """Samples tasks; `draw` "stratified" takes one from each of num_tasks equal parts."""
         ...
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv: ...
 
     def describe(self, task: Task) -> str:
-        """A few characters for a plot's legend, e.g. "v*=1.32"."""
+        """Returns a short label for a plot's legend, e.g. "v*=1.32"."""
         ...
 
 
 @runtime_checkable
 class Classes(Protocol):
-    """A TaskDistribution whose tasks are of classes (task["class"]), each with its goals."""
+    """TaskDistribution whose tasks belong to classes (task["class"]), each with its goals."""
 
     def held_out(self, goals: int, split: str = "test") -> Sequence[Task]:
-        """The first `goals` goals of every class, class after class."""
+        """Returns the first `goals` goals of every class, class after class."""
         ...
 
     def spread(self, split: str) -> int:
-        """The number of classes: tasks are sampled in multiples of it, as many of each."""
+        """Returns the number of classes; tasks are sampled in multiples of it, equally."""
         ...
 
 
 class Trajectories(NamedTuple):
-    """Whole episodes as collected; nothing here carries gradient."""
+    """Whole episodes as collected, without gradients."""
 
     obs: Tensor  # [K, T, E, obs_dim]
     actions: Tensor  # [K, T, E, act_dim] as sampled, before clipping to the action box
@@ -181,25 +181,25 @@ class Trajectories(NamedTuple):
     truncated: Tensor  # [K, T, E] bool: time limit
     mask: Tensor  # [K, T, E] bool: False is padding after the end
     final_obs: Tensor  # [K, E, obs_dim] the state reached by the last step
-    solved_at: Tensor  # [K, E] int32: first step solved, from 1; 0 where none was
+    solved_at: Tensor  # [K, E] int32: first step solved, from 1; 0 if none was
     behaviour: ActionDistribution  # the collecting policy's, [K, T, E, ...] or broadcastable
 
     @property
     def success(self) -> Tensor:
-        """Solved at any step, [K, E] bool; all False where undefined."""
+        """Whether solved at any step, [K, E] bool; all False if undefined."""
         return self.solved_at > 0
 
 
 class FewShotSpec(NamedTuple):
-    """What a learner must know of supervised tasks before it meets one."""
+    """Description of supervised tasks that a learner needs before its first task."""
 
     name: str
     input_shape: tuple[int, ...]
-    """Of one example: (1,) for a number, (channels, height, width) for an image."""
+    """Shape of one example: (1,) for a number, (channels, height, width) for an image."""
     outputs: int
-    """Numbers in a target, or classes in a task."""
+    """Count of numbers in a target, or of classes in a task."""
     classes: bool
-    """Whether targets are classes 0 .. outputs - 1; else numbers."""
+    """Whether targets are classes 0 .. outputs - 1, not numbers."""
 
 
 class Examples(NamedTuple):
@@ -210,7 +210,7 @@ class Examples(NamedTuple):
 
 
 class FewShotTasks(Protocol):
-    """Supervised tasks to learn from and tasks held out."""
+    """Distribution of training and held-out supervised tasks."""
 
     @property
     def spec(self) -> FewShotSpec: ...
@@ -222,52 +222,52 @@ class FewShotTasks(Protocol):
     def draw(
         self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator
     ) -> tuple[Examples, Examples]:
-        """Support and query of each task, no example in both; `shots` and `queries` are counts for
-        each class, where there are classes."""
+        """Draws support and query of each task, without common examples; with classes, `shots` and
+        `queries` count examples of each class."""
         ...
 
     def describe(self, task: Task) -> str:
-        """A few characters for a picture."""
+        """Returns a short label for a picture."""
         ...
 
 
 @runtime_checkable
 class Curves(Protocol):
-    """FewShotTasks of functions of one number, which can be drawn."""
+    """FewShotTasks of functions of one number, which can be plotted."""
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where inputs lie."""
+        """Interval that inputs lie in."""
         ...
 
     def curve(self, task: Task, xs: np.ndarray) -> np.ndarray:
-        """The truth at xs [M]."""
+        """Returns the true function values at xs [M]."""
         ...
 
     def describe(self, task: Task) -> str: ...
 
 
 class Actor(Protocol):
-    """Acts in some episodes of every task, step by step from their start; it may remember."""
+    """Acts in some episodes of every task, step by step; may have a memory."""
 
     def __call__(
         self, obs: Tensor, rewards: Tensor | None, noise: Tensor
     ) -> tuple[Tensor, ActionDistribution]:
-        """Actions [K, e, act_dim] and the distribution that they came from.
+        """Returns actions [K, e, act_dim] and their distribution.
 
         Args:
-            obs: [K, e, obs_dim]; zero where an episode has ended.
-            rewards: [K, e] of the step that led there; None at the first.
+            obs: [K, e, obs_dim]; zero after the end of an episode.
+            rewards: [K, e] of the previous step; None at the first step.
             noise: [K, e, n].
         """
         ...
 
 
 class MetaLearner(Protocol):
-    """What training and evaluation know of an agent, whatever it learns from.
+    """Interface of an agent that training and evaluation use.
 
-    Only `meta_update` and `load_state_dict` change it. The state of K tasks on their way is the
-    agent's own business: `begin` makes it, `adapt` returns another.
+    Only `meta_update` and `load_state_dict` change an agent. The state of K tasks in adaptation
+    is private to the agent: `begin` makes one, `adapt` returns a new one.
     """
 
     @property
@@ -280,40 +280,40 @@ class MetaLearner(Protocol):
         ...
 
     def adapt(self, state: Any, support: Any) -> Any:
-        """Returns the state after a step of every task on its own support. It changes nothing."""
+        """Returns the state after a step of every task on its support. Changes nothing else."""
         ...
 
     def meta_update(self, state: Any, query: Any, rng: np.random.Generator) -> Metrics:
         """Takes one outer step, from tasks in `state` and data drawn after it.
 
-        `skipped` is 1 in the metrics where the update was not finite; then nothing has changed.
+        The metric `skipped` is 1 if the update was not finite; then nothing has changed.
         """
         ...
 
     def state_dict(self) -> Params:
-        """Returns everything that a resumed run needs, optimizers' states too."""
+        """Returns everything that a resumed run needs, including optimiser states."""
         ...
 
     def load_state_dict(self, state: Params) -> None:
-        """Takes back what `state_dict` returned; raises ValueError for another agent's."""
+        """Loads a `state_dict`; raises ValueError for that of another agent."""
         ...
 
 
 class Agent(MetaLearner, Protocol):
-    """An agent that learns from episodes: a support is `Trajectories`, and it acts."""
+    """Agent that learns from episodes: a support is `Trajectories`, and it acts."""
 
     @property
     def noise(self) -> tuple[str, int]:
-        """The kind of noise that an actor takes ("normal" or "gumbel"), and its width."""
+        """Kind ("normal" or "gumbel") and width of the noise that an actor takes."""
         ...
 
     def actor(self, state: Any, episodes: slice) -> Actor:
-        """Returns who acts in these episodes of every task, after the steps behind `state`."""
+        """Returns an actor for these episodes of every task, adapted as in `state`."""
         ...
 
 
 class SupervisedAgent(MetaLearner, Protocol):
-    """An agent that learns from examples: a support is `Examples`, and it predicts."""
+    """Agent that learns from examples: a support is `Examples`, and it predicts."""
 
     def predict(self, state: Any, inputs: Tensor) -> Tensor:
         """Returns numbers, or logits of classes, [K, N, outputs] at inputs [K, N, ...]."""

@@ -1,16 +1,16 @@
-"""Observations and rewards in units of what the agent has seen.
+"""Normalisation of observations and rewards by running statistics.
 
-The practice of Stable-Baselines3's VecNormalize and gymnasium's NormalizeObservation and
-NormalizeReward: observations are centred, divided by their deviation and clipped, rewards are
-divided by the deviation of discounted returns. Here otherwise:
+As in Stable-Baselines3's VecNormalize and gymnasium's NormalizeObservation and NormalizeReward,
+observations are centred, divided by their deviation and clipped, and rewards are divided by the
+deviation of discounted returns. The differences are:
 
-* Statistics change only between meta-iterations. Support and query are seen through the same
-  ones, so the meta-gradient has no term in them, and evaluation leaves them as they are.
-* What the policy makes of an observation so changes a little after each outer step, of which
-  that step's trust region knows nothing; the change goes as one over the iterations done.
-* The first meta-iteration, before anything was seen, takes observations and rewards as they are.
-* The returns are those still to come at each step, which the baseline predicts, in place of a
-  sum over the rewards so far. Rewards are not clipped.
+* Statistics change only between meta-iterations. Support and query are normalised by the same
+  ones, so the meta-gradient has no term in them, and evaluation does not change them.
+* The policy's response to an observation thus changes a little after each outer step, outside
+  that step's trust region. The change shrinks as one over the number of iterations.
+* The first meta-iteration has no statistics and uses raw observations and rewards.
+* Returns are the future returns at each step, which the baseline predicts, and not a sum over
+  past rewards. Rewards are not clipped.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from metarl.errors import UserError
 from metarl.types import Params, Trajectories
 
 PREFIX = "normalisation."
-"""Of the statistics' names in saved weights, `normalisation.obs.mean` for one."""
+"""Prefix of the statistics' names in saved weights, such as `normalisation.obs.mean`."""
 
 Statistics = dict[str, RunningStats]
-"""`obs` [obs_dim] and `returns` [], where they are normalised."""
+"""Statistics of `obs` [obs_dim] and `returns` [], each only if it is normalised."""
 
 
 class Normaliser(NamedTuple):
-    """Normalises by statistics. It never changes: `after` returns another."""
+    """Normalises by statistics. It is immutable: `after` returns a new one."""
 
     config: NormalisationConfig
     discount: float
@@ -44,7 +44,7 @@ class Normaliser(NamedTuple):
     def before_anything(
         cls, config: NormalisationConfig, discount: float, obs_dim: int, device: torch.device
     ) -> Normaliser:
-        """Returns a normaliser without any samples; one that does nothing where it is off."""
+        """Returns a normaliser without samples, or one that does nothing if it is off."""
         stats: Statistics = {}
         if config.observations:
             stats["obs"] = no_stats(obs_dim, device=device)
@@ -53,7 +53,7 @@ class Normaliser(NamedTuple):
         return (cls if stats else NoNormaliser)(config, discount, stats)
 
     def obs(self, obs: Tensor) -> Tensor:
-        """Observations [..., obs_dim] in deviations from their mean, clipped."""
+        """Returns observations [..., obs_dim] standardised and clipped."""
         if not self.config.observations:
             return obs
         stats, clip = self.stats["obs"], self.config.clip
@@ -61,7 +61,7 @@ class Normaliser(NamedTuple):
         return torch.where(stats.count > 0, normal, obs).to(obs.dtype)
 
     def trajectories(self, raw: Trajectories) -> Trajectories:
-        """The episodes as an agent learns from them."""
+        """Returns the episodes with observations and rewards normalised."""
         if self.config.observations:
             raw = raw._replace(obs=self.obs(raw.obs), final_obs=self.obs(raw.final_obs))
         if self.config.rewards:
@@ -69,10 +69,10 @@ class Normaliser(NamedTuple):
         return raw
 
     def statistics(self, raw: Trajectories) -> Statistics:
-        """Of every valid step of these episodes.
+        """Returns statistics of all valid steps of these episodes.
 
         Raises:
-            UserError: where an observation or reward is not finite.
+            UserError: if an observation or reward is not finite.
         """
         found: Statistics = {}
         if self.config.observations:
@@ -91,7 +91,7 @@ class Normaliser(NamedTuple):
         return found
 
     def after(self, *rounds: Statistics) -> Normaliser:
-        """By these episodes' statistics too."""
+        """Returns a normaliser that includes the statistics of these rounds."""
         stats = self.stats
         for found in rounds:
             stats = {name: merge(stats[name], found[name]) for name in stats}
@@ -105,7 +105,7 @@ class Normaliser(NamedTuple):
         }
 
     def loaded(self, state: Params) -> Normaliser:
-        """By statistics saved by `state_dict`; `state` may hold more."""
+        """Returns a normaliser with statistics saved by `state_dict`; `state` may hold more."""
 
         def read(name: str) -> RunningStats:
             return RunningStats(*(state[f"{PREFIX}{name}.{part}"] for part in RunningStats._fields))
@@ -129,6 +129,6 @@ class NoNormaliser(Normaliser):
 
 
 def normalised(state: Params) -> str:
-    """What saved weights hold statistics of, in words."""
+    """Returns in words which quantities saved weights hold statistics of."""
     names = {name.split(".")[1] for name in state if name.startswith(PREFIX)}
     return " and ".join(sorted(names)) or "nothing"

@@ -1,8 +1,8 @@
-"""Reptile with PPO inside: theta moves towards the parameters that each task's PPO led to.
+"""Reptile with PPO inside: theta moves towards the parameters adapted to each task by PPO.
 
 theta <- theta + beta mean_i(phi_i - theta), arXiv:1803.02999, Algorithm 2, where phi_i is theta
-after PPO on every round of task i's episodes, the last one among them. No gradient goes through
-the adaptation. Parameters are those of the policy and of the value function.
+after PPO on every round of task i's episodes, including the last. No gradient goes through the
+adaptation. The parameters are those of the policy and of the value function.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
 
 class TaskState(NamedTuple):
-    """K tasks on their way from the meta-parameters to their own."""
+    """State of K tasks during adaptation from the meta-parameters."""
 
     ppo: TaskPpo
     finite: Tensor
-    """[K], shared before the first round: whether every update so far was."""
+    """Whether every update so far was finite, [K]; shared before the first round."""
     stats: tuple[Statistics, ...]
-    """Of the episodes of each round."""
+    """Statistics of the episodes of each round."""
 
 
 class ReptilePpo(MetaParameters):
-    """Reptile: begin, actor, adapt, meta_update. Evaluation adapts by the same PPO."""
+    """Reptile agent, with begin, actor, adapt, meta_update. Evaluation adapts by the same PPO."""
 
     def __init__(
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
@@ -56,16 +56,16 @@ class ReptilePpo(MetaParameters):
 
     @property
     def noise(self) -> tuple[str, int]:
-        """The kind of noise that `act` takes, and its width."""
+        """Kind and width of the noise that `act` takes."""
         return self.policy.kind.noise, self.policy.noise_dim
 
     @property
     def steps(self) -> int:
-        """Adaptation steps in a meta-iteration of training, before that to the query."""
+        """Adaptation steps in a meta-iteration of training, before the one on the query."""
         return self.inner.config.steps
 
     def begin(self) -> TaskState:
-        """Every task starts at the meta-parameters, its optimizer anew."""
+        """Returns the state of a new task: the meta-parameters and a fresh optimiser."""
         return TaskState(
             self.inner.start(self.meta),
             torch.ones((), dtype=torch.bool, device=self.device),
@@ -75,20 +75,20 @@ class ReptilePpo(MetaParameters):
     def act(
         self, state: TaskState, obs: Tensor, noise: Tensor
     ) -> tuple[Tensor, ActionDistribution]:
-        """Actions [K, E, act_dim] at obs [K, E, obs_dim], and the distribution they came from."""
+        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
         distribution = self.policy(state.ppo.params, self.normaliser.obs(obs))
         return distribution.sample(noise), distribution
 
     def actor(self, state: TaskState, episodes: slice) -> Actor:
-        """Acts by `act`; which episodes it is does not matter."""
+        """Returns an actor that calls `act`, alike for all episodes."""
         return memoryless(partial(self.act, state))(episodes)
 
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
-        """PPO of every task on its own episodes. Changes nothing here."""
+        """Adapts every task by PPO on its own episodes. Leaves the agent unchanged."""
         return self.learn(state, support)[0]
 
     def learn(self, state: TaskState, support: Trajectories) -> tuple[TaskState, Samples, Course]:
-        """`adapt`, with what it learned from and how that went."""
+        """Adapts the tasks; returns also the samples learned from and metrics."""
         found = self.normaliser.statistics(support)
         stats = (*state.stats, found)
         normal = self.unit(stats[0]).trajectories(support)
@@ -97,8 +97,8 @@ class ReptilePpo(MetaParameters):
         return TaskState(ppo, state.finite & finite, stats), samples, course
 
     def unit(self, first: Statistics) -> Normaliser:
-        """What these tasks' episodes are normalised by. Where nothing was seen before, rewards by
-        their own `first` round: a value function that learned them raw would have to unlearn it.
+        """Returns the normaliser of these episodes. Without statistics, rewards are scaled by
+        their own `first` round, so that the value function need not learn raw rewards first.
         """
         stats = self.normaliser.stats
         if "returns" not in stats or stats["returns"].count > 0:
@@ -108,10 +108,10 @@ class ReptilePpo(MetaParameters):
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
     ) -> Metrics:
-        """Adapts to the query too, then one outer step, of the tasks whose updates were finite.
+        """Adapts to the query too, then takes an outer step on tasks with only finite updates.
 
-        Where none were the meta-parameters stay, and `skipped` is 1. Only after it do the
-        statistics change that observations and rewards are normalised by.
+        If there are none, the meta-parameters stay and `skipped` is 1. The statistics that
+        normalise observations and rewards change only after the adaptation.
         """
         state, samples, course = self.learn(state, query)
         kl = self.divergence(state, query)
@@ -136,7 +136,7 @@ class ReptilePpo(MetaParameters):
 
     @torch.no_grad()
     def divergence(self, state: TaskState, episodes: Trajectories) -> Tensor:
-        """Mean KL(who collected || now) on each task's episodes, [K]."""
+        """Returns the mean KL(collecting || adapted policy) on each task's episodes, [K]."""
         new = self.policy(state.ppo.params, self.normaliser.obs(episodes.obs))
         kl = torch.where(episodes.mask, episodes.behaviour.kl(new), 0.0)
         return kl.sum((1, 2)) / episodes.mask.sum((1, 2))
@@ -149,7 +149,7 @@ class ReptilePpo(MetaParameters):
 
 
 class Adapted(NamedTuple):
-    """The parameters phi_i that tasks adapted to, [K, ...]; the outer rule's objective."""
+    """Adapted parameters phi_i of the tasks, [K, ...]; the outer rule's objective."""
 
     params: Params
 
@@ -158,5 +158,5 @@ class Adapted(NamedTuple):
         return len(next(iter(self.params.values())))
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks; all set out from the parameters that collected."""
+        """Returns phi_i of those tasks; all started from the parameters that collected."""
         return {name: x[tasks] for name, x in self.params.items()}

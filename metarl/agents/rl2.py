@@ -1,14 +1,14 @@
-"""RL2: a recurrent policy whose memory is what learns within a task (arXiv:1611.02779).
+"""RL2: a recurrent policy that learns within a task through its memory (arXiv:1611.02779).
 
 A trial is `steps` + 1 episodes of one task, and each of the K x E episode slots is a trial of
-its own: round r of slot e is its r-th episode. Memory is kept from episode to episode and starts
-empty with each trial. The policy maximises the return of whole trials (`outer/trial_ppo.py`).
+its own: round r of slot e is its r-th episode. Each trial starts with an empty memory and keeps it
+from episode to episode. The policy maximises the return of whole trials (`outer/trial_ppo.py`).
 
-* Rewards among the network's inputs are divided by their root mean square over all of training
-  and clipped, where `normalisation.rewards` is on. What is learned from does not depend on scale.
-* The value function is one network with the policy, on the same memory.
-* On a processor torch takes one thread here: a recurrence is thousands of small products one after
-  the other, in which two would wait for each other.
+* With `normalisation.rewards` on, rewards in the network's inputs are divided by their root mean
+  square over all of training, and clipped. The loss does not depend on the scale of rewards.
+* The policy and the value function share one network and its memory.
+* On a CPU torch uses one thread here: a recurrence is thousands of small products in sequence, and
+  two threads would only wait for each other.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ REWARDS = "rewards."
 
 
 class Past(NamedTuple):
-    """What K x E trials carry into their next episode."""
+    """State that K x E trials carry into their next episode."""
 
     memory: Memory  # [K, E, size] each
-    before: Tensor  # [K, E, before_dim]: their last action, its reward, and that an episode ended
+    before: Tensor  # [K, E, before_dim]: last action, its reward, whether an episode ended
 
 
 class Trials(NamedTuple):
-    """K x E trials on their way."""
+    """Rounds that K x E unfinished trials have played, and their state."""
 
     rounds: tuple[Trajectories, ...]
     pasts: tuple[Past, ...]
-    """After each round."""
+    """State after each round."""
 
 
 class Rl2(MetaParameters):
-    """RL2: begin, actor, adapt, meta_update."""
+    """RL2 agent, with the methods begin, actor, adapt and meta_update."""
 
     outer: TrialPpo
     episodes_per_step = 1
-    """Episodes of a task that an adaptation step learns from, whatever the number played together:
-    each belongs to another trial."""
+    """Episodes of a task that one adaptation step learns from. It is one however many are played
+    together, since each belongs to another trial."""
 
     def __init__(
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
@@ -76,29 +76,29 @@ class Rl2(MetaParameters):
             device,
         )
         self.rewards = no_stats(device=device)
-        """Statistics of single rewards; rewards among the inputs are in units of them."""
+        """Statistics of single rewards, which scale the rewards in the inputs."""
 
     @property
     def noise(self) -> tuple[str, int]:
-        """The kind of noise that an actor takes, and its width."""
+        """Kind and width of the noise that an actor takes."""
         return self.policy.head.kind.noise, self.policy.head.noise_dim
 
     @property
     def steps(self) -> int:
-        """Episodes of a trial but the last one."""
+        """Number of episodes in a trial before the last one."""
         return self.trial.steps
 
     def begin(self) -> Trials:
-        """Nothing is remembered."""
+        """Returns new trials with nothing remembered."""
         return Trials((), ())
 
     def actor(self, state: Trials, episodes: slice) -> Actor:
-        """Acts with what these trials remember."""
+        """Returns an actor that uses the memory of these trials."""
         return Remembering(self, state, episodes)
 
     @torch_threads(1)
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
-        """Every trial remembers one more episode. Changes nothing here."""
+        """Returns the trials with one more episode remembered. Leaves the agent unchanged."""
         shape = support.final_obs.shape[:2]
         past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
         lengths = support.mask.sum(1)  # [K, E]
@@ -119,9 +119,9 @@ class Rl2(MetaParameters):
 
     @torch_threads(1)
     def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
-        """PPO on whole trials, of which `query` is the last round.
+        """Updates the policy by PPO on whole trials; `query` is their last round.
 
-        Only after it do the statistics change that observations and rewards are normalised by.
+        The statistics that normalise observations and rewards change only after the update.
         """
         steps = self.trial_steps(state, query)
         stats = [self.normaliser.statistics(played) for played in (*state.rounds, query)]
@@ -132,7 +132,7 @@ class Rl2(MetaParameters):
         return metrics
 
     def trial_steps(self, state: Trials, query: Trajectories) -> Steps:
-        """The episodes of each of K x E trials one after the other."""
+        """Returns the steps of K x E trials, each trial's episodes in sequence."""
         pasts = (self.empty_past(*query.final_obs.shape[:2]), *state.pasts)
         episodes = [
             Steps(
@@ -147,19 +147,19 @@ class Rl2(MetaParameters):
         return Steps(*(torch.cat(parts, 1) for parts in zip(*episodes, strict=True))).compact()
 
     def empty_past(self, *shape: int) -> Past:
-        """What trials [*shape] have behind them when they begin."""
+        """Returns the state of trials [*shape] before their first episode."""
         like = self.meta["value.bias"]
         before = like.new_zeros(*shape, self.policy.before_dim)
         return Past(self.policy.empty_memory(*shape, like=like), before)
 
     def inputs(self, played: Trajectories, past: Past) -> Tensor:
-        """Inputs of the network at each step, [K, T, E, obs_dim + before_dim]."""
+        """Returns the network's inputs at each step, [K, T, E, obs_dim + before_dim]."""
         within = self.before(played.actions[:, :-1], played.rewards[:, :-1], ended=False)
         before = torch.cat([past.before[:, None], within], 1)
         return torch.cat([self.normaliser.obs(played.obs), before], -1)
 
     def before(self, actions: Tensor, rewards: Tensor, ended: bool) -> Tensor:
-        """Inputs that describe the step before, [..., before_dim]."""
+        """Returns the inputs that describe the previous step, [..., before_dim]."""
         if self.config.normalisation.rewards:
             clip = self.config.normalisation.clip
             rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
@@ -176,7 +176,7 @@ class Rl2(MetaParameters):
 
 
 class Remembering:
-    """Acts in some episodes of K tasks, one step after the other, as long as they last."""
+    """Acts step by step in some episodes of K tasks, with the trials' memory."""
 
     def __init__(self, agent: Rl2, state: Trials, episodes: slice):
         self._agent, self._state, self._episodes = agent, state, episodes
@@ -203,18 +203,18 @@ class Remembering:
         if not self._state.pasts:
             return self._agent.empty_past(num_tasks, episodes)
         past = self._state.pasts[-1]
-        # Where more episodes are output than trials are under way, several go on from one trial.
+        # With more episodes to play than unfinished trials, several continue the same trial.
         slots = torch.arange(self._episodes.start, self._episodes.stop) % past.before.shape[1]
         return Past(tuple(x[:, slots] for x in past.memory), past.before[:, slots])
 
 
 def _by_trial(x: Tensor) -> Tensor:
-    """[K, T, E, ...] -> [K E, T, ...]."""
+    """Reshapes [K, T, E, ...] to [K E, T, ...]."""
     return x.transpose(1, 2).flatten(0, 1)
 
 
 def _root_mean_square(stats: RunningStats) -> Tensor:
-    """One where nothing but zeros was stats. The mean is left in, or a reward that is always the
-    same would be divided by nothing."""
+    """Returns the root mean square, or one if it is zero. It includes the mean, unlike the
+    deviation, so that it is not zero for a constant reward."""
     square = stats.m2 / stats.count.clamp(min=1.0) + stats.mean.square()
     return torch.where(square > 0, square.sqrt(), 1.0)

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO from scratch on each task, as a control; its parameters by our names."""
+"""Control agent: Stable-Baselines3's PPO from scratch on each task, with metarl's names."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from metarl.sampling.collect import memoryless
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
 CPU = torch.device("cpu")
-"""Where Stable-Baselines3 itself recommends its PPO to run, with an MLP."""
+"""Device that Stable-Baselines3 recommends for PPO with an MLP."""
 
 
 class PpoSnapshot(NamedTuple):
-    """What one task's PPO consists of, between its rounds; the copy is its own."""
+    """Deep copy of one task's PPO between rounds."""
 
     weights: dict[str, Any]
     optimizer: dict[str, Any]
@@ -44,25 +44,25 @@ class PpoSnapshot(NamedTuple):
 
     def put_into(self, policy: ActorCriticPolicy) -> None:
         policy.load_state_dict(self.weights)
-        # A copy: the optimizer would go on in these very tensors.
+        # Copied, since the optimizer would change these tensors in place.
         policy.optimizer.load_state_dict(deepcopy(self.optimizer))
 
 
 class Sb3Tasks(NamedTuple):
-    """K tasks on their way from the same initial weights."""
+    """State of K tasks that started from the same initial weights."""
 
     params: Params
-    """Of their policies, by our names; shared before the first round, then [K, ...]."""
+    """Policy parameters under metarl's names; shared before the first round, then [K, ...]."""
     snapshots: tuple[PpoSnapshot, ...]
     """Empty before the first round."""
     rounds: int
 
 
 class Sb3Ppo:
-    """A control: begin, actor, adapt as of any agent, and a meta_update that changes nothing.
+    """Control agent with begin, actor and adapt, and a meta_update that changes nothing.
 
-    An adaptation step is what `PPO.learn` does with a round of episodes, by its own code. The tasks
-    are learned one after the other.
+    An adaptation step runs Stable-Baselines3's own PPO update on a round of episodes. The tasks
+    are learned one after another.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Sb3Ppo:
     ):
         """
         Raises:
-            UserError: for settings that Stable-Baselines3's PPO has no counterpart of.
+            UserError: for settings without a counterpart in Stable-Baselines3's PPO.
         """
         assert isinstance(config.inner, PpoStepsConfig)
         _check_served(config)
@@ -83,7 +83,7 @@ class Sb3Ppo:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user is to know before it starts."""
+        """Notes that the user sees before training starts."""
         return (
             f"{self.config.name} learns nothing from one task for another: each begins from the "
             "same initial weights, and one iteration is as good as many",
@@ -91,21 +91,21 @@ class Sb3Ppo:
 
     @property
     def noise(self) -> tuple[str, int]:
-        """The kind of noise that an actor takes, and its width."""
+        """Kind and width of the noise that an actor takes."""
         return self.policy.kind.noise, self.policy.noise_dim
 
     @property
     def steps(self) -> int:
-        """PPO updates of each task in an iteration."""
+        """Number of PPO updates of each task in an iteration."""
         return self.inner.steps
 
     def begin(self) -> Sb3Tasks:
-        """Every task starts at the same initial weights."""
+        """Returns the state of a new task: the same initial weights for all."""
         params = _params([self._start], self.policy)
         return Sb3Tasks({n: x[0].to(self.device) for n, x in params.items()}, (), 0)
 
     def actor(self, state: Sb3Tasks, episodes: slice) -> Actor:
-        """Acts by the tasks' policies, all in one call; which episodes it is does not matter."""
+        """Returns an actor for all tasks' policies in one call, alike for all episodes."""
 
         def act(obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
             distribution = self.policy(state.params, obs)
@@ -114,10 +114,10 @@ class Sb3Ppo:
         return memoryless(act)(episodes)
 
     def adapt(self, state: Sb3Tasks, support: Trajectories) -> Sb3Tasks:
-        """One PPO update of every task on its own episodes. Changes nothing here.
+        """Updates every task once by PPO on its own episodes. Leaves the agent unchanged.
 
         Raises:
-            UserError: where a policy's output is not finite any more.
+            UserError: if a policy's output is no longer finite.
         """
         before = state.snapshots or (self._start,) * len(support.obs)
         with torch_threads(1):
@@ -131,17 +131,17 @@ class Sb3Ppo:
     def meta_update(
         self, state: Sb3Tasks, query: Trajectories, rng: np.random.Generator
     ) -> Metrics:
-        """Nothing: a control learns each task alone."""
+        """Changes nothing, since a control learns each task alone."""
         return {"skipped": 0.0}
 
     def state_dict(self) -> Params:
         return dict(self._start.weights)
 
     def load_state_dict(self, state: Params) -> None:
-        """Takes what `state_dict` saved.
+        """Loads the weights that `state_dict` saved.
 
         Raises:
-            ValueError: where names or shapes are not this agent's.
+            ValueError: if names or shapes are not this agent's.
         """
         weights = checked(state, self._start.weights, CPU)
         self._start = self._start._replace(weights=weights)
@@ -156,7 +156,7 @@ class Sb3Ppo:
         try:
             with _global_draws(rounds):
                 ppo.train()
-        except ValueError as error:  # torch's distributions look at their parameters
+        except ValueError as error:  # torch's distributions check their parameters
             raise UserError(
                 f"{self.config.name}: in round {rounds + 1} of task {task} the policy came to give "
                 "numbers that are not finite\nlower the learning rate, --agent.inner.lr"
@@ -165,15 +165,15 @@ class Sb3Ppo:
 
 
 def rollout(ppo: PPO, support: Trajectories, task: int) -> RolloutBuffer:
-    """One task's episodes, [K, T, E, ...] -> [N], end to end without their padding.
+    """Returns one task's episodes, [K, T, E, ...] -> [N], joined without padding.
 
-    As `PPO.collect_rollouts` fills it from a single environment: a time limit is no end of the
-    task, so the value beyond it is added to the last reward.
+    It is filled as `PPO.collect_rollouts` does from a single environment. A time limit does not
+    end the task, so the value after it is added to the last reward.
     """
-    mask = support.mask[task].mT  # [E, T]: episode after episode
+    mask = support.mask[task].mT  # [E, T], one episode after another
 
     def samples(x: Tensor) -> Tensor:
-        """[T, E, ...] -> [N, ...]"""
+        """Reshapes [T, E, ...] to [N, ...] without padding."""
         return x.transpose(0, 1)[mask].to(CPU)
 
     policy, num_samples = ppo.policy, int(mask.sum())
@@ -204,13 +204,13 @@ def rollout(ppo: PPO, support: Trajectories, task: int) -> RolloutBuffer:
 
 
 def policy_names(policy: MlpPolicy) -> dict[str, str]:
-    """Our names of a policy's parameters -> those of Stable-Baselines3."""
+    """Maps metarl's names of policy parameters to those of Stable-Baselines3."""
     names = _layer_names("", policy.layers, "policy_net", "action_net")
     return {**names, "log_std": "log_std"} if policy.kind is Gaussian else names
 
 
 def value_names(policy: MlpPolicy) -> dict[str, str]:
-    """The same of the value function beside it."""
+    """Maps metarl's names of value parameters to those of Stable-Baselines3."""
     return _layer_names("value.", policy.layers, "value_net", "value_net")
 
 
@@ -224,7 +224,7 @@ def _layer_names(prefix: str, layers: int, net: str, head: str) -> dict[str, str
 
 
 def _params(learners: Sequence[PpoSnapshot], policy: MlpPolicy) -> Params:
-    """The policies' parameters by our names, [K, ...]."""
+    """Returns the policies' parameters under metarl's names, [K, ...]."""
     return {
         ours: torch.stack([learner.weights[theirs] for learner in learners])
         for ours, theirs in policy_names(policy).items()
@@ -232,7 +232,7 @@ def _params(learners: Sequence[PpoSnapshot], policy: MlpPolicy) -> Params:
 
 
 def policy_arguments(config: PolicyConfig) -> dict[str, Any]:
-    """An MLP for the policy, and one of that size for the value function."""
+    """Returns PPO's arguments for a policy MLP and a value MLP of the same size."""
     return {
         "net_arch": {"pi": list(config.hidden), "vf": list(config.hidden)},
         "activation_fn": {"relu": nn.ReLU, "tanh": nn.Tanh}[config.activation],
@@ -241,7 +241,7 @@ def policy_arguments(config: PolicyConfig) -> dict[str, Any]:
 
 
 def _ppo_without_env(spec: EnvSpec, config: AgentConfig, inner: PpoStepsConfig) -> PPO:
-    """As `PPO.load` makes one for which there is no environment yet."""
+    """Makes a PPO without an environment, as `PPO.load` does."""
     optimizers = {"adam": {}, "sgd": {"optimizer_class": torch.optim.SGD}}
     ppo = PPO(
         "MlpPolicy",
@@ -285,8 +285,8 @@ def _check_served(config: AgentConfig) -> None:
 
 @contextmanager
 def _global_draws(seed: int) -> Iterator[None]:
-    """Stable-Baselines3 draws weights from torch's global generator and minibatches from numpy's.
-    Both go on afterwards as they were."""
+    """Seeds torch's global generator (Stable-Baselines3's weights) and numpy's (its minibatches),
+    and restores both afterwards."""
     before = np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""An adapted policy as a PPO of Stable-Baselines3: it acts the same, and learns on there.
+"""Export of an adapted policy to Stable-Baselines3's PPO, which acts the same and can learn on.
 
-There is no way back: a .zip from elsewhere is never loaded here, since that unpickles it.
+There is no import: metarl never loads a .zip from elsewhere, since loading unpickles it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metarl.types import EnvSpec, Params
 
 
 class MlpAgent(Protocol):
-    """What an agent that adapts an MLP policy has."""
+    """Interface of an agent that adapts an MLP policy."""
 
     spec: EnvSpec
     config: AgentConfig
@@ -36,18 +36,18 @@ class MlpAgent(Protocol):
 def export(
     agent: MlpAgent, state: Any, task: int, env: GymEnv, settings: Mapping[str, Any] | None = None
 ) -> PPO:
-    """The policy that a task has adapted to, as a PPO of Stable-Baselines3 that learns on in `env`.
+    """Returns a task's adapted policy as a Stable-Baselines3 PPO that can learn on in `env`.
 
-    Its `predict` takes observations as they are. The value function is the task's own where the
-    agent has one that is an MLP, as Reptile has, and else a fresh one. PPO knows no lower bound on
-    the deviation of actions: `min_std` holds for what is exported, not for what is learned then.
+    Its `predict` takes raw observations. The value function is the task's own if the agent has an
+    MLP for it, as Reptile has, and a fresh one otherwise. PPO has no lower bound on the deviation
+    of actions: `min_std` holds for the exported policy, not for further learning.
 
     Args:
-        agent: one whose policy is an MLP: Gaussian, categorical or of several choices.
-        state: what its `begin` or `adapt` returned.
-        task: which of the state's tasks.
+        agent: an agent with an MLP policy: Gaussian, categorical or multi-categorical.
+        state: the state that its `begin` or `adapt` returned.
+        task: index of the task in the state.
         env: an environment, or a VecEnv, with the agent's spaces.
-        settings: further arguments of PPO, `n_steps` for one. The discount is the agent's.
+        settings: further arguments of PPO, such as `n_steps`. The discount is the agent's.
 
     Raises:
         UserError: for an agent with another policy, or an environment with other spaces.
@@ -71,7 +71,7 @@ def export(
 
 
 class Normalised(BaseFeaturesExtractor):
-    """Observations as `Normaliser.obs` has them, by statistics that stay as they are."""
+    """Normalises observations like `Normaliser.obs`, by fixed statistics."""
 
     def __init__(self, observation_space: Space, stats: RunningStats, clip: float):
         super().__init__(observation_space, len(stats.mean))
@@ -84,7 +84,7 @@ class Normalised(BaseFeaturesExtractor):
 
 
 def _normalisation(normaliser: Normaliser) -> dict[str, Any]:
-    """What a policy is to be made with so that it sees what the agent saw."""
+    """Returns policy arguments that normalise observations as the agent does."""
     stats = normaliser.stats.get("obs")
     if stats is None or stats.count == 0:
         return {}
@@ -93,7 +93,7 @@ def _normalisation(normaliser: Normaliser) -> dict[str, Any]:
 
 
 def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
-    """One task's, with what is constant in it in the first bias, and values of raw rewards."""
+    """Folds the task's context into the first bias, and scales values to raw rewards."""
     own = dict(params)
     if "context" in own:
         observed, constant = own["layer0.weight"].split(

@@ -1,4 +1,4 @@
-"""Checks that an agent keeps what training and evaluation rely on, whatever it learns from.
+"""Checks of the promises of an agent that training and evaluation rely on.
 
 from metarl import check_agent
 
@@ -22,9 +22,9 @@ from metarl.errors import UserError
 from metarl.types import Params
 
 HORIZON = 6
-"""Steps of an episode of the catalogue's tasks."""
+"""Steps of an episode in the catalogue's tasks."""
 CLOSE = 1e-6
-"""Differences below it are those of a sum's order."""
+"""Tolerance for differences due to the order of a sum."""
 
 
 def check_agent(
@@ -37,20 +37,20 @@ def check_agent(
     device: str | torch.device = "cpu",
     tell: Callable[[str], object] = print,
 ) -> dict[str, Finding]:
-    """Makes agents, has them adapt to tasks and learn from them, and looks at each promise.
+    """Makes agents, has them adapt and learn on tasks, and checks each promise.
 
     Args:
-        make: (spec, rng, device) -> the agent before its first update.
+        make: (spec, rng, device) -> an agent before its first update.
         tasks: a TaskDistribution or FewShotTasks; or "episodes", for point-goal and bandit:5, or
             "examples", for sinusoid and digits.
-        learns: whether meta-updates change the agent; of a control they do not.
-        updates: meta-updates before adaptation is looked at: some agents adapt in no way before.
-        seed: draws tasks and all chance in them.
-        device: where the agent is made.
-        tell: called with every line at once.
+        learns: whether meta-updates change the agent; those of a control do not.
+        updates: meta-updates before adaptation is checked; some agents do not adapt before.
+        seed: seed of the tasks and all randomness.
+        device: device that the agent is made on.
+        tell: called with every line as it is found.
 
     Returns:
-        Promise -> what was found: `status` is "ok", "FAIL", or "skipped".
+        Promise -> finding, whose `status` is "ok", "FAIL", or "skipped".
     """
     how = How(learns, updates, seed, torch.device(device))
     distributions = usual_tasks(tasks) if isinstance(tasks, str) else (tasks,)
@@ -74,7 +74,7 @@ def check_agent(
 
 
 def usual_tasks(source: Literal["episodes", "examples"] | str) -> tuple[Any, ...]:
-    """Tasks of the catalogue that are learned from quickly."""
+    """Returns tasks of the catalogue that are quick to learn."""
     if source == "examples":
         digits = FewShotEnvConfig("digits", ways=3)
         return families.build(FewShotEnvConfig("sinusoid")), families.build(digits)
@@ -87,7 +87,7 @@ def usual_tasks(source: Literal["episodes", "examples"] | str) -> tuple[Any, ...
 
 
 def _each(look: Callable[[Learner], Finding]) -> Callable[[Sequence[Learner]], Finding]:
-    """Looks on every distribution; what is found first of what is not as promised counts."""
+    """Wraps a check to run on every distribution and return the first failure."""
 
     def looked(learners: Sequence[Learner]) -> Finding:
         found = Finding("skipped", "no tasks")
@@ -102,7 +102,7 @@ def _each(look: Callable[[Learner], Finding]) -> Callable[[Sequence[Learner]], F
 
 
 def interface(learner: Learner) -> Finding:
-    """Makes one agent, and looks for what it has."""
+    """Checks that an agent has all members, with the right shapes."""
     agent = learner.agent()
     missing = [name for name in learner.members if not hasattr(agent, name)]
     if missing:
@@ -115,7 +115,7 @@ def interface(learner: Learner) -> Finding:
 
 
 def only_updates(learner: Learner) -> Finding:
-    """And what `state_dict` gave out before stays as it was: a checkpoint may yet be made."""
+    """Checks that only updates change an agent, and that returned state_dicts stay fixed."""
     agent = learner.agent()
     before = weights(agent)
     batch = learner.batch(agent, 0, 2)
@@ -134,7 +134,7 @@ def only_updates(learner: Learner) -> Finding:
 
 
 def is_changed(learner: Learner) -> Finding:
-    """Whether meta-updates change anything; a control's must not."""
+    """Checks that meta-updates change the agent; those of a control must not."""
     _, before, _, after = learner.first
     changed = bool(difference(before, after))
     if changed and not learner.how.learns:
@@ -147,7 +147,7 @@ def is_changed(learner: Learner) -> Finding:
 
 
 def function(learner: Learner) -> Finding:
-    """The state before stays as it was, and the same support again leads to the same."""
+    """Checks that adapt leaves its input state alone and is deterministic."""
     agent = learner.trained
     batch = learner.batch(agent, 100, 1)
     state, support = batch.state, batch.query
@@ -179,7 +179,7 @@ def function(learner: Learner) -> Finding:
 
 
 def tasks_apart(learner: Learner) -> Finding:
-    """Other data of one task; and, where that can be, a task by itself."""
+    """Checks that a task's data affect only that task, also if it is alone."""
     agent = learner.trained
     batch = learner.batch(agent, 100, 1)
     support, query = batch.supports[0], batch.query
@@ -209,7 +209,7 @@ def tasks_apart(learner: Learner) -> Finding:
 
 
 def longer(learner: Learner) -> Finding:
-    """More steps than in training, from the meta-parameters each time."""
+    """Checks adaptation with more steps than in training, from the meta-parameters."""
     agent = learner.trained
     steps = agent.steps + 2
     long, short = (learner.batch(agent, 100, count) for count in (steps, 1))
@@ -226,7 +226,7 @@ def longer(learner: Learner) -> Finding:
 
 
 def resumes(learner: Learner) -> Finding:
-    """Another agent takes its weights, and both go on."""
+    """Checks that an agent which loads the weights continues exactly like the original."""
     agent, other = learner.agent(), learner.agent(5)
     learner.update(agent, 0)
     other.load_state_dict(weights(agent))
@@ -247,7 +247,7 @@ def resumes(learner: Learner) -> Finding:
 
 
 def refuses(learner: Learner) -> Finding:
-    """Weights of other names and shapes."""
+    """Checks that weights with other names or shapes are refused."""
     agent = learner.agent()
     before = weights(agent)
     wrong: dict[str, Params] = {"a name more": {**before, "more": torch.zeros(1)}}
@@ -266,7 +266,7 @@ def refuses(learner: Learner) -> Finding:
 
 
 def not_finite(learner: Learner) -> Finding:
-    """An optimizer's state stays too: the next update is that of an agent which never met it."""
+    """Checks that non-finite data change nothing, not even an optimiser's state."""
     if not learner.how.learns:
         return Finding("skipped", "it learns nothing that could be spoilt")
     places: tuple[Place, ...] = ("support", "query")
@@ -308,7 +308,7 @@ def not_finite(learner: Learner) -> Finding:
 
 
 def metrics(learner: Learner) -> Finding:
-    """Of all updates that the checks before took, all from finite data."""
+    """Checks the metrics of all updates in earlier checks, all from finite data."""
     for number, found in enumerate(learner.metrics):
         if not isinstance(found, dict) or "skipped" not in found:
             return Finding(
@@ -328,5 +328,5 @@ def _same(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
-    """The largest difference in each task, [K]."""
+    """Returns the largest difference in each task, [K]."""
     return (x - y).abs().flatten(1).amax(1)

@@ -1,4 +1,4 @@
-"""An agent on some tasks as the checks see it: it adapts to a few of them, and is looked at."""
+"""Learners for the checks: agents that adapt to a few tasks, with access to their outputs."""
 
 from __future__ import annotations
 
@@ -27,49 +27,49 @@ from metarl.types import (
 )
 
 Make = Callable[[Any, np.random.Generator, torch.device], Any]
-"""(spec, rng, device) -> an agent before its first update; its weights are drawn from `rng`."""
+"""Function (spec, rng, device) -> an agent before its first update; `rng` draws its weights."""
 Place = Literal["support", "query"]
 
 TASKS = 3
-"""Tasks in a meta-batch; where they are of classes, at least so many."""
+"""Tasks in a meta-batch; a minimum for tasks of classes."""
 EPISODES = 4
 FIRST = 4
-"""Meta-updates at least, before adaptation is looked at."""
+"""Minimum number of meta-updates before adaptation is checked."""
 SHOTS, QUERIES = 4, 5
 
 
 class How(NamedTuple):
-    """What a check of an agent is asked."""
+    """Options of an agent's check."""
 
     learns: bool = True
-    """Whether meta-updates change the agent; of a control they do not."""
+    """Whether meta-updates change the agent; those of a control do not."""
     updates: int = 5
-    """Meta-updates before adaptation is looked at: some agents adapt in no way before."""
+    """Meta-updates before adaptation is checked; some agents do not adapt before."""
     seed: int = 1
     device: torch.device = torch.device("cpu")
 
 
 class Batch(NamedTuple):
-    """A meta-batch, adapted."""
+    """Adapted meta-batch."""
 
     state: Any
     supports: tuple[Any, ...]
-    """Of each step."""
+    """Support of each step."""
     query: Any
 
 
 class FirstUpdates(NamedTuple):
-    """What some meta-updates made of an agent."""
+    """Agent and its weights before and after some meta-updates."""
 
     agent: Any
     before: Params
     kept: Params
-    """What `state_dict` returned before them, itself."""
+    """Dict that `state_dict` returned before them, not copied."""
     after: Params
 
 
 class Learner(ABC):
-    """Agents of one make on tasks of one distribution. `close` it when done."""
+    """Makes and runs agents on tasks of one distribution. Call `close` when done."""
 
     members: tuple[str, ...] = (
         "steps",
@@ -79,11 +79,11 @@ class Learner(ABC):
         "state_dict",
         "load_state_dict",
     )
-    """What an agent has."""
+    """Names of the members that an agent must have."""
     steps_apart = 1
-    """Adaptation steps after which tasks are compared."""
+    """Number of adaptation steps after which tasks are compared."""
     told_apart = 0.0
-    """How much more than this other data of a task change what it does there."""
+    """Threshold that the effect of other data on a task's output must exceed."""
     gradients_off = False
     """Whether agents adapt inside `torch.no_grad` too."""
     may_refuse = False
@@ -93,19 +93,19 @@ class Learner(ABC):
         self.make, self.distribution, self.how = make, distribution, how
         self.spec = distribution.spec
         self.metrics: list[Metrics] = []
-        """Of every update from what is finite."""
+        """Metrics of every update from finite data."""
 
     @property
     def name(self) -> str:
         return self.spec.name
 
     def agent(self, seed: int = 0) -> Any:
-        """An agent before its first update."""
+        """Makes an agent before its first update."""
         return self.make(self.spec, np.random.default_rng(seed), self.how.device)
 
     @cached_property
     def first(self) -> FirstUpdates:
-        """An agent's first updates: several, since a line search may find nothing in few data."""
+        """First updates of an agent: several, since a line search may fail on few data."""
         agent = self.agent()
         kept, before = agent.state_dict(), weights(agent)
         for number in range(FIRST):
@@ -114,14 +114,14 @@ class Learner(ABC):
 
     @cached_property
     def trained(self) -> Any:
-        """An agent after some updates, for checks that change nothing in it."""
+        """Agent after some updates, for checks that do not change it."""
         agent = self.first.agent
         for number in range(FIRST, self.how.updates if self.how.learns else 0):
             self.update(agent, number)
         return agent
 
     def update(self, agent: Any, number: int) -> Metrics:
-        """A meta-update from the tasks that belong to `number`; its metrics are kept."""
+        """Takes a meta-update on the tasks that belong to `number` and keeps its metrics."""
         batch = self.batch(agent, number, agent.steps)
         found = agent.meta_update(batch.state, batch.query, self.rng(number))
         self.metrics.append(found)
@@ -131,7 +131,7 @@ class Learner(ABC):
         return keys.generator(self.how.seed, keys.Purpose.TRIAL, *counters)
 
     def adapted(self, agent: Any, support: Any, steps: int = 1) -> Any:
-        """Tasks after steps on one support."""
+        """Returns the tasks' state after some steps on one support."""
         state = agent.begin()
         for _ in range(steps):
             state = agent.adapt(state, support)
@@ -139,38 +139,38 @@ class Learner(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Gives back what is open."""
+        """Closes open environments."""
 
     @abstractmethod
     def batch(self, agent: Any, number: int, steps: int) -> Batch:
-        """The tasks that belong to `number`, adapted from the meta-parameters."""
+        """Draws the tasks that belong to `number` and adapts them from the meta-parameters."""
 
     @abstractmethod
     def misfit(self, agent: Any) -> str:
-        """What is wrong with the shapes of what the agent does; empty where nothing is."""
+        """Returns an error about the shapes of the agent's outputs, or an empty string."""
 
     @abstractmethod
     def does(self, agent: Any, state: Any, query: Any) -> list[Tensor]:
-        """What the agent does in a state where `query` was drawn, [K, ...] each."""
+        """Returns the agent's outputs on `query` in a state, [K, ...] each."""
 
     @abstractmethod
     def altered(self, support: Any, number: int) -> Any:
-        """The support with other data of task 1."""
+        """Returns the support with other data for task 1."""
 
     @abstractmethod
     def spoilt(self, data: Any) -> Any:
-        """The data with numbers that are not finite."""
+        """Returns the data with some non-finite numbers."""
 
     @abstractmethod
     def alone(self, support: Any, query: Any, task: int) -> tuple[Any, Any] | None:
-        """One task's part of the data, where it can be learned from beside no other."""
+        """Returns one task's part of the data, or None if it cannot be learned alone."""
 
 
 class ExampleLearner(Learner):
-    """Supervised tasks."""
+    """Learner on supervised tasks."""
 
     members = (*Learner.members, "predict")
-    steps_apart = 3  # the first step of an Adam knows the signs of a gradient alone
+    steps_apart = 3  # Adam's first step depends only on the signs of a gradient
     told_apart = 1e-4
     gradients_off = True
     distribution: FewShotTasks
@@ -215,14 +215,14 @@ class ExampleLearner(Learner):
         return ours, theirs
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing, since nothing is open."""
 
 
 class EpisodeLearner(Learner):
-    """Tasks of reinforcement."""
+    """Learner on reinforcement learning tasks."""
 
     members = (*Learner.members, "noise", "actor")
-    may_refuse = True  # whoever plays episodes refuses such rewards before
+    may_refuse = True  # the sampler refuses such rewards earlier
     distribution: TaskDistribution
 
     @cached_property
@@ -231,7 +231,7 @@ class EpisodeLearner(Learner):
 
     @property
     def num_tasks(self) -> int:
-        """Tasks of classes are sampled in multiples of their number."""
+        """Number of tasks in a batch; for tasks of classes a multiple of the classes."""
         if not isinstance(self.distribution, Classes):
             return TASKS
         many = self.distribution.spread("train")
@@ -258,7 +258,7 @@ class EpisodeLearner(Learner):
         return "" if found == wanted else f"actions are {found}, not {wanted}"
 
     def does(self, agent: Any, state: Any, query: Trajectories) -> list[Tensor]:
-        """The policy's distribution where an episode of the query ended."""
+        """Returns the policy's distribution at the final observations of the query."""
         obs = query.final_obs
         tasks, episodes = obs.shape[:2]
         noise = torch.zeros(tasks, episodes, agent.noise[1], device=self.how.device)
@@ -287,7 +287,7 @@ class EpisodeLearner(Learner):
 
 @contextmanager
 def opened(make: Make, distributions: Any, how: How) -> Iterator[list[Learner]]:
-    """One for each distribution, closed afterwards."""
+    """Yields a learner for each distribution and closes them afterwards."""
     kinds = [EpisodeLearner if hasattr(one, "open") else ExampleLearner for one in distributions]
     pairs = zip(kinds, distributions, strict=True)
     learners: list[Learner] = [kind(make, one, how) for kind, one in pairs]
@@ -299,12 +299,12 @@ def opened(make: Make, distributions: Any, how: How) -> Iterator[list[Learner]]:
 
 
 def weights(agent: Any) -> Params:
-    """What the agent saves, copied."""
+    """Returns a copy of the agent's saved weights."""
     return {name: x.clone() for name, x in agent.state_dict().items()}
 
 
 def difference(one: Params, other: Params) -> str:
-    """The first name whose tensors are not the same to the bit; empty where there is none."""
+    """Returns the first name whose tensors differ in any bit, or an empty string."""
     if one.keys() != other.keys():
         return ", ".join(sorted(one.keys() ^ other.keys()))
     return next((name for name, x in one.items() if not torch.equal(x, other[name])), "")

@@ -1,9 +1,9 @@
-"""The typed settings of a run: frozen dataclasses, one for each reader.
+"""Typed settings of a run: frozen dataclasses, one for each part of metarl that reads them.
 
-Imports neither torch nor a simulator, so that `--help` answers within a second. The settings of an
-inner or outer rule stand in the rule's own file under `agents/`; here are their base classes and
-everything that does not depend on the rule. Which rules an agent has is its row in
-`agents/catalogue.py`, and the keys of a file are checked against the settings of that row.
+It imports neither torch nor a simulator, so that `--help` answers within a second. The settings of
+an inner or outer rule are in the rule's own file under `agents/`. Their base classes are here, and
+all settings that do not depend on the rule. `agents/catalogue.py` has a row for each agent with its
+rules, and the keys of a file are checked against the settings of that row.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from metarl.errors import UserError
 Device = Literal["auto", "cpu", "cuda"]
 WorkerCount = Natural | Literal["auto"]
 Source = Literal["episodes", "examples"]
-"""Kind of data that a task is learned from: episodes of reinforcement, or labelled examples."""
+"""Kind of data that a task is learned from: RL episodes or labelled examples."""
 
 
 @dataclass(frozen=True)
 class MetaWorldConfig:
-    """How Meta-World's tasks are made and simulated; other tasks have no use for it."""
+    """Settings of Meta-World's tasks and simulation; other tasks do not use them."""
 
     engine: Literal["batched", "reference"] = "batched"
-    """`reference` plays metaworld's own environments on the workers, 3 to 9 times slower."""
+    """`reference` runs metaworld's own environments on the workers, 3 to 9 times slower."""
     rewards: Literal["v2", "v1"] = "v2"
-    """Version of the reward functions; v1 only by the reference environments."""
+    """Version of the reward functions; v1 only with the reference engine."""
     goals_seed: Natural = 1
-    """What metaworld's own benchmark draws its 50 goals a class with."""
+    """Seed that metaworld's own benchmark draws its 50 goals per class with."""
 
 
 @dataclass(frozen=True)
 class EnvConfig:
-    """Which task distribution, and how long its episodes are."""
+    """Task distribution and length of its episodes."""
 
     name: str = "half-cheetah-vel:maml2017"
     """Catalogue name, with its variant after a colon where it has several."""
@@ -47,28 +47,28 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How much is collected in one meta-iteration."""
+    """Amount of data collected in one meta-iteration."""
 
     tasks: Count = 40
     """K: tasks in a meta-batch."""
     episodes: Count = 20
-    """E: episodes per task for each adaptation step, and as many for the query."""
+    """E: episodes per task for each adaptation step and for the query."""
     task_draw: Literal["random", "stratified"] = "random"
     """`stratified` spreads a meta-batch's tasks evenly: one from each of K equal parts."""
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The policy network: an MLP with a state-independent learned deviation."""
+    """Policy network: an MLP with a learned, state-independent deviation."""
 
     hidden: tuple[Count, ...] = (100, 100)
     activation: Literal["relu", "tanh"] = "relu"
     init: Literal["xavier", "orthogonal"] = "xavier"
     init_std: Positive = 1.0
-    """Standard deviation of the first policy's actions (Box action spaces)."""
+    """Initial standard deviation of actions (Box action spaces)."""
     min_std: Positive = 1e-6
     context: Natural = 0
-    """Further inputs, zero at first, that inner steps may move instead of weights (CAVIA)."""
+    """Extra inputs, initially zero, that inner steps can adapt instead of weights (CAVIA)."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,15 @@ class AdvantageConfig:
 
 @dataclass(frozen=True)
 class NormalisationConfig:
-    """Observations and rewards in units of what was seen in training so far."""
+    """Normalisation of observations and rewards by their statistics in training so far."""
 
     observations: bool = False
     """Centre them and divide by their deviation."""
     rewards: bool = False
-    """Divide them by the deviation of discounted returns. Where advantages are standardised, as
-    here, this matters to tiny rewards alone."""
+    """Divide them by the deviation of discounted returns. Since advantages are standardised here,
+    this matters only for tiny rewards."""
     clip: Positive = 10.0
-    """Deviations from their mean at which observations are clipped."""
+    """Number of deviations from the mean at which observations are clipped."""
 
 
 @dataclass(frozen=True)
@@ -105,53 +105,53 @@ class EvaluationConfig:
     episodes: Count = 20
     """Episodes per task before the first step and after each."""
     mode_episodes: Natural = 0
-    """Episodes besides those, before the first step and after each, in which the policy takes its
-    likeliest action: then they are what is reported. 0: those that it learns from are."""
+    """Extra episodes, before the first step and after each, in which the policy takes its likeliest
+    action; they are then reported. 0: the episodes that it learns from are reported."""
 
 
 @dataclass(frozen=True)
 class FewShotEnvConfig:
-    """Which distribution of supervised tasks, and how many examples one shows."""
+    """Distribution of supervised tasks and number of examples in a task."""
 
     name: str = "sinusoid"
     """Catalogue name, with its variant after a colon where it has several."""
     shots: Count = 10
-    """Examples to learn a task from: of each class, where there are classes."""
+    """Examples to learn a task from; with classes, of each class."""
     queries: Count = 10
-    """Examples that the adapted learner is judged by: of each class, where there are classes."""
+    """Examples to evaluate the adapted learner on; with classes, of each class."""
     ways: Count = 5
     """Classes in a task; regression has none."""
     path: str = ""
-    """Folder or file of the data, where it does not ship."""
+    """Folder or file of data that does not ship with metarl."""
     image_size: Count = 28
-    """Pixels along each side, to which images from a folder are brought."""
+    """Pixels along each side that images from a folder are resized to."""
     rotations: Literal["none", "train", "all"] = "none"
-    """Images turned by 90, 180 and 270 degrees are further classes: of training, or everywhere."""
+    """Add images turned by 90, 180 and 270 degrees as classes: in training, or everywhere."""
 
 
 @dataclass(frozen=True)
 class FewShotSamplingConfig:
-    """How many tasks are learned from."""
+    """Number of tasks that are learned from."""
 
     tasks: Count = 25
     """K: tasks in a meta-batch."""
     updates: Count = 100
-    """Meta-updates in an iteration: a line of metrics.jsonl is their mean."""
+    """Meta-updates in an iteration; a line of metrics.jsonl is their mean."""
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The learner's network."""
+    """Network of the learner."""
 
     kind: Literal["mlp", "conv"] = "mlp"
-    """`conv` takes images: blocks of a 3x3 convolution, an activation and a 2x2 maximum."""
+    """`conv` takes images: blocks of a 3x3 convolution, an activation and 2x2 max pooling."""
     hidden: tuple[Count, ...] = (40, 40)
-    """Units of each hidden layer, channels of each block."""
+    """Units of each hidden layer, or channels of each block."""
     activation: Literal["relu", "tanh"] = "relu"
     init: Literal["xavier", "orthogonal"] = "xavier"
     batch_norm: bool = False
-    """Each block normalises its channels over the examples at hand, the query's among themselves,
-    as published for convolutions: a prediction then depends on the other queries beside it."""
+    """Normalise each block's channels over the support or over the query, as published for
+    convolutions. A prediction then depends on the other examples in the query."""
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ class FewShotEvaluationConfig:
 
 @dataclass(frozen=True)
 class InnerSettings:
-    """Base class of the settings of an inner rule, which stand in the rule's file."""
+    """Base class of the settings of an inner rule, which are in the rule's file."""
 
     family: ClassVar[str] = ""
-    """Which outer rules fit: those whose `fits` names it."""
+    """Name that fitting outer rules list in their `fits`."""
     agents: ClassVar[Mapping[str, str]] = {}
-    """Source -> `module:class` of the agent that adapts by the rule."""
+    """`module:class` of the agent that adapts by the rule, by source."""
 
     @property
     def training_steps(self) -> int:
@@ -189,13 +189,13 @@ class InnerSettings:
 
 @dataclass(frozen=True)
 class OuterSettings:
-    """Base class of the settings of an outer rule, which stand in the rule's file."""
+    """Base class of the settings of an outer rule, which are in the rule's file."""
 
     fits: ClassVar[tuple[str, ...]] = ()
-    """Families of inner rules that it can be outside of."""
+    """Families of inner rules that it can be combined with."""
     sources: ClassVar[tuple[Source, ...]] = ("episodes", "examples")
     derivatives: ClassVar[Literal["by_hand", "autograd"]] = "autograd"
-    """How inner steps on episodes are differentiated for it."""
+    """Method that differentiates inner steps on episodes for it."""
     learns: ClassVar[bool] = True
     """Whether it changes the meta-parameters."""
 
@@ -218,7 +218,7 @@ class OuterSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class AgentConfig:
-    """An agent that learns from episodes: an inner rule, an outer rule, a policy."""
+    """Agent that learns from episodes: an inner rule, an outer rule, a policy."""
 
     source: ClassVar[Source] = "episodes"
 
@@ -232,7 +232,7 @@ class AgentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotAgentConfig:
-    """An agent that learns from examples: an inner rule, an outer rule, a network."""
+    """Agent that learns from examples: an inner rule, an outer rule, a network."""
 
     source: ClassVar[Source] = "examples"
 
@@ -247,13 +247,13 @@ AnyAgentConfig: TypeAlias = "AgentConfig | FewShotAgentConfig"
 
 @dataclass(frozen=True, kw_only=True)
 class OwnAgentConfig:
-    """An agent of a user's own, by the place of its code; its settings are in that code."""
+    """User's own agent, by the name of its code, which holds its settings."""
 
     name: str
     """`package.module:attribute`, called with (spec, rng, device)."""
 
 
-if TYPE_CHECKING:  # an agent of a user's own is rare, and met where its name is looked at
+if TYPE_CHECKING:  # a user's own agent is rare, and handled where names are read
     EpisodesAgent: TypeAlias = AgentConfig
     ExamplesAgent: TypeAlias = FewShotAgentConfig
 else:
@@ -262,7 +262,7 @@ else:
 
 
 def unused_policy_parts(agent: AnyAgentConfig) -> dict[str, str]:
-    """Returns the settings that agents with a value function of their own have no use for."""
+    """Returns the settings that agents with their own value function do not use."""
     found = {}
     if isinstance(agent, AgentConfig):
         if agent.policy.context:
@@ -274,7 +274,7 @@ def unused_policy_parts(agent: AnyAgentConfig) -> dict[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Settings that every run has."""
+    """Settings common to all runs."""
 
     iterations: Count
     """Meta-iterations; on supervised tasks each is `sampling.updates` meta-updates."""
@@ -282,14 +282,14 @@ class RunConfig:
     """Meta-iterations between checkpoints."""
     seed: Natural = 1
     device: Device = "auto"
-    """Where parameters and updates live; environments stay on the CPU."""
+    """Device of parameters and updates; environments stay on the CPU."""
     run_dir: str = ""
-    """Where the run is kept; empty: runs/PRESET."""
+    """Folder of the run; empty: runs/PRESET."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(RunConfig):
-    """A whole run that learns from episodes."""
+    """Settings of a whole run that learns from episodes."""
 
     env: EnvConfig = field(default_factory=EnvConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -297,15 +297,15 @@ class Config(RunConfig):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     iterations: Count = 475
     workers: WorkerCount = "auto"
-    """Processes that step environments, threads where a simulator has its own; 0 is this process
-    alone, `auto` one for each core. The results do not depend on it."""
+    """Processes that step environments, or threads if a simulator has its own. 0 is this process
+    alone, `auto` one for each core. Results do not depend on it."""
     worker_timeout: Positive = 60.0
     """Seconds that a step, a reset or a construction may take before its worker is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotConfig(RunConfig):
-    """A whole run that learns from examples."""
+    """Settings of a whole run that learns from examples."""
 
     env: FewShotEnvConfig = field(default_factory=FewShotEnvConfig)
     sampling: FewShotSamplingConfig = field(default_factory=FewShotSamplingConfig)
@@ -319,20 +319,20 @@ AnyConfig: TypeAlias = "Config | FewShotConfig"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRun:
-    """Options that every `python -m metarl.evaluate RUN_DIR` has; defaults are the run's own."""
+    """Options common to all `python -m metarl.evaluate RUN_DIR`, by default the run's own."""
 
     run_dir: Path
-    """The run whose meta-parameters adapt."""
+    """Folder of the run whose meta-parameters adapt."""
     split: Literal["train", "test"] = "test"
     controls: tuple[Literal["random"], ...] = ()
-    """Curves to set beside the run's: `random`, the run's agent without any training."""
+    """Curves to compare with the run's: `random`, the run's agent without any training."""
     checkpoint: Literal["latest", "best"] = "latest"
-    """Which of the run's saved weights: the newest, or those with the best result in training."""
+    """Saved weights to use: the newest, or those with the best result in training."""
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
     seed: Natural = 1
-    """Draws tasks and all chance in them; the same seed compares runs on the same tasks."""
+    """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)

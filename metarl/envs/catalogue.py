@@ -1,7 +1,7 @@
-"""Task distributions by name. Importing this imports neither torch nor a simulator.
+"""Catalogue of task distributions by name. It imports neither torch nor a simulator.
 
-A name is `family` or `family:variant`; the family alone means its first variant. A user's own
-tasks are named by the place of their code, `package.module:attribute`.
+A name is `family` or `family:variant`; a family alone means its first variant. A user's own
+tasks are named by their code, `package.module:attribute`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     module: str
     builder: str
-    """Called with (name, variant, horizon)."""
+    """Name of a function in `module`, called with (name, variant, horizon)."""
     variants: dict[str, int]
-    """Variant -> its default horizon; "" for a family without variants."""
+    """Default horizon of each variant; "" for a family without variants."""
     metaworld: bool = False
-    """Whether `builder` takes a MetaWorldConfig besides."""
+    """Whether `builder` also takes a MetaWorldConfig."""
     evaluation: EvaluationConfig | None = None
-    """The family's own protocol, where it has one."""
+    """Evaluation protocol of the family, if it has one."""
 
     @property
     def example(self) -> str:
-        """A variant to name, where the catalogue holds a placeholder for many; else empty."""
+        """Example of a variant if the catalogue holds a placeholder for many; else empty."""
         return PLACEHOLDERS.get(next(iter(self.variants)), "")
 
 
@@ -48,7 +48,7 @@ def _metaworld(variant: str = "") -> Entry:
 
 
 PLACEHOLDERS = {"TASK": "reach-v3", "TRAIN,..|TEST,..": "push-v3,reach-v3|sweep-v3"}
-"""What stands for variants that are too many to list, and one of them."""
+"""Placeholders for variants too many to list, each with an example."""
 _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
@@ -69,7 +69,7 @@ FAMILIES = {
 
 
 def names() -> list[str]:
-    """Every full name, variants spelt out, but for those that a placeholder stands for."""
+    """Returns every full name, one for each variant or placeholder."""
     return [
         f"{family}:{variant}" if variant else family
         for family, entry in FAMILIES.items()
@@ -78,7 +78,7 @@ def names() -> list[str]:
 
 
 def protocol(name: str) -> EvaluationConfig | None:
-    """How a family is evaluated by those who made it, where that is laid down."""
+    """Returns the evaluation protocol that a family's authors defined, if any."""
     entry = FAMILIES.get(name.partition(":")[0])
     return entry.evaluation if entry else None
 
@@ -93,14 +93,14 @@ def refuse_file(name: str) -> None:
 
 
 def is_own(name: str) -> bool:
-    """Returns whether a name is the place of a user's code."""
+    """Returns whether a name refers to a user's code."""
     return own_code.is_place(name) and name.partition(":")[0] not in FAMILIES
 
 
 def default_horizon(name: str) -> int:
-    """Steps of an episode in the published setting, or as a user's own tasks have it.
+    """Returns the steps of an episode in the published setting or in a user's own tasks.
 
-    Runs a user's code: only for names that the command line gave.
+    It runs a user's code, so pass only names that the command line gave.
     """
     refuse_file(name)
     if is_own(name):
@@ -112,7 +112,7 @@ def default_horizon(name: str) -> int:
 
 
 def is_supervised(name: str) -> bool:
-    """Returns whether a name of the catalogue is that of supervised tasks."""
+    """Returns whether a name in the catalogue refers to supervised tasks."""
     return families.is_one(name)
 
 
@@ -126,7 +126,7 @@ def configured(
     """Returns the tasks that a run's config asks for; see `make`.
 
     Raises:
-        UserError: as `make`, and for settings that those tasks have no use for.
+        UserError: as in `make`, and for settings that those tasks do not use.
     """
     if isinstance(env, FewShotEnvConfig):
         return families.configured(env, named)
@@ -145,13 +145,13 @@ def make(
     named: str | None = None,
     metaworld: MetaWorldConfig | None = None,
 ) -> TaskDistribution:
-    """The distribution called `name`, with episodes of `horizon` steps.
+    """Returns the distribution called `name`, with episodes of `horizon` steps.
 
-    A user's code is run only if it is `named`: what the command line gave. A config that was
+    A user's code runs only if its name is `named`, the name given on the command line. A config
     found in a run's folder cannot have it imported.
 
     Raises:
-        UserError: for an unknown name, a horizon below 1, and code that was not named.
+        UserError: for an unknown name, a horizon below 1, or code that was not named.
     """
     if is_own(name):
         return _own(name, horizon, named)
@@ -163,13 +163,13 @@ def make(
         )
     if not entry.metaworld:
         return getattr(import_module(entry.module), entry.builder)(name, variant, horizon)
-    check_mujoco()  # before any of it is imported: another MuJoCo may fail there
+    check_mujoco()  # before its import, which may fail with another MuJoCo
     builder = getattr(import_module(entry.module), entry.builder)
     return builder(name, name.partition(":")[2], horizon, metaworld or MetaWorldConfig())
 
 
 def _own(name: str, horizon: int, named: str | None) -> TaskDistribution:
-    """Returns a user's own distribution, where the command line named it."""
+    """Returns a user's own distribution, if the command line named it."""
     own_code.check_named("tasks are", name, named, "--env")
     from metarl.envs import own_tasks
 
@@ -177,7 +177,7 @@ def _own(name: str, horizon: int, named: str | None) -> TaskDistribution:
 
 
 def _find(name: str) -> tuple[Entry, str]:
-    """Returns a name's entry and variant; of a placeholder the entry's only one."""
+    """Returns a name's entry and variant; for a placeholder, the entry's only variant."""
     family, _, variant = name.partition(":")
     entry = FAMILIES.get(family)
     if entry is None or (not variant and entry.example):
@@ -191,7 +191,7 @@ def _find(name: str) -> tuple[Entry, str]:
 
 
 def _unknown(name: str) -> UserError:
-    """Returns the error for a name that is none, with the nearest ones."""
+    """Returns the error for an unknown name, with the nearest known names."""
     family = name.partition(":")[0]
     entry = FAMILIES.get(family)
     if entry and entry.example:

@@ -1,7 +1,7 @@
-"""A user's own task distribution, by the place of its code: `package.module:attribute`.
+"""Loader of a user's own task distribution, named by `package.module:attribute`.
 
-Loading one runs that code. Only `catalogue.make`, `catalogue.default_horizon` and, of supervised
-tasks, `supervised.families.configured` do, for a name that the user gave on the command line.
+Loading runs the user's code. Only `catalogue.make`, `catalogue.default_horizon` and, for supervised
+tasks, `supervised.families.configured` load, for a name that the user gave on the command line.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SUPERVISED = ("spec", "sample", "draw", "describe")
 
 @functools.cache
 def load(name: str) -> TaskDistribution:
-    """The distribution at `module:attribute`: an object, or what a class or function makes.
+    """Returns the distribution at `module:attribute`: an object, or a class or function's result.
 
     Raises:
-        UserError: where nothing is there, or nothing that distributes tasks.
+        UserError: if nothing is there, or no task distribution.
     """
     found = _made(name)
     if _has(found, DISTRIBUTION):
@@ -51,10 +51,10 @@ def load(name: str) -> TaskDistribution:
 
 @functools.cache
 def load_supervised(name: str) -> FewShotTasks:
-    """The supervised tasks at `module:attribute`: an object, or what a class or function makes.
+    """Returns the supervised tasks at `module:attribute`, or the result of a callable there.
 
     Raises:
-        UserError: where nothing is there, or no such tasks.
+        UserError: if nothing is there, or no supervised tasks.
     """
     found = _made(name)
     if _has(found, SUPERVISED):
@@ -66,7 +66,7 @@ def load_supervised(name: str) -> FewShotTasks:
 
 
 def _made(name: str) -> Any:
-    """The object at that place, or what it makes."""
+    """Returns the object of that name, or the result of calling it."""
     found: Any = own_code.at(name)
     if not callable(found) or hasattr(type(found), "sample"):
         return found
@@ -84,10 +84,10 @@ def _has(found: Any, members: tuple[str, ...]) -> bool:
 
 
 def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution:
-    """The distribution in episodes of `horizon` steps.
+    """Returns the distribution with episodes of `horizon` steps.
 
     Raises:
-        UserError: where it has its own and cannot change it.
+        UserError: if it has another horizon and cannot change it.
     """
     if hasattr(distribution, "with_horizon"):
         return distribution.with_horizon(horizon)
@@ -100,5 +100,5 @@ def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution
 
 
 def horizon_of(distribution: Any) -> int:
-    """Without asking a spec, which may make an environment to see its spaces."""
+    """Returns the horizon, if possible without the spec, which may make an environment."""
     return getattr(distribution, "horizon", None) or distribution.spec.horizon

@@ -1,4 +1,4 @@
-"""An experiment put together: a preset, catalogue entries in its place, a file's settings."""
+"""Assembly of an experiment's config from a preset, catalogue entries and a file."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from metarl.experiments.presets import blank
 Run = TypeVar("Run", Config, FewShotConfig)
 
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
-"""Settings of `env` that make no other tasks: who simulates them, how many examples are used."""
+"""Settings of `env` that do not change the tasks: the simulator and the number of examples."""
 USUAL = {"episodes": "maml-trpo", "examples": "maml"}
-"""The agent of a config that names none."""
+"""Default agent of a config that names none, by source."""
 USUAL_ENV = {"episodes": EnvConfig.name, "examples": FewShotEnvConfig.name}
 
 
 def with_agent(config: AnyConfig, name: str) -> AnyConfig:
     """Returns `config` with another agent; unchanged if it has it already.
 
-    Settings that a preset changes from its own agent's defaults stay, wherever the defaults of the
-    two agree: on the navigation task, with its inner step size of 0.5, ANIL steps as far as MAML.
-    How long an evaluation is does not stay between agents of which one alone plays trials: those
-    are evaluated whole, others by the default number of steps.
+    A preset's changes of its own agent's defaults stay if the two agents share the default. For
+    example, ANIL keeps the navigation preset's inner step size of 0.5. The evaluation's steps do
+    not stay if only one of the agents plays trials: an agent with trials is evaluated on whole
+    trials, others by the default number of steps.
     """
     if config.agent.name == name:
         return config
@@ -49,7 +49,7 @@ def with_agent(config: AnyConfig, name: str) -> AnyConfig:
         own: Any = OwnAgentConfig(name=name)
         return replace(config, agent=own)
     _check_kind(config, name)
-    if isinstance(config.agent, OwnAgentConfig):  # which has no settings that could stay
+    if isinstance(config.agent, OwnAgentConfig):  # it has no settings to keep
         source = "examples" if isinstance(config, FewShotConfig) else "episodes"
         return replace(config, agent=agents.default(name, source))
     if isinstance(config, FewShotConfig):
@@ -68,7 +68,7 @@ def with_agent(config: AnyConfig, name: str) -> AnyConfig:
 
 
 def _check_kind(config: AnyConfig, name: str) -> None:
-    """Raises a UserError for the name of an agent that learns from the other source alone."""
+    """Raises a UserError for an agent that learns only from the other source."""
     own, other = "episodes", "examples"
     if isinstance(config, FewShotConfig):
         own, other = other, own
@@ -84,7 +84,7 @@ def _check_kind(config: AnyConfig, name: str) -> None:
 
 
 def _renamed(agent: Any, name: str) -> Any:
-    """Returns the settings of `name`, with those changes from the default that both have."""
+    """Returns the settings of `name`, with `agent`'s changes of defaults that both share."""
     source: Any = agent.source
     new = agents.default(name, source)
     ours, before, theirs = (keys(x) for x in (agent, agents.default(agent.name, source), new))
@@ -99,7 +99,7 @@ def _renamed(agent: Any, name: str) -> Any:
 def with_env(config: AnyConfig, name: str) -> AnyConfig:
     """Returns `config` with another task distribution; unchanged if it has it.
 
-    The horizon is the distribution's own, and the evaluation its own protocol where it has one.
+    The horizon is the distribution's own; so is the evaluation, if it defines a protocol.
     """
     if isinstance(config, FewShotConfig):
         return _with_tasks(config, name)
@@ -119,7 +119,7 @@ def with_env(config: AnyConfig, name: str) -> AnyConfig:
 
 
 def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
-    """Returns `config` with other supervised tasks; settings that these have too stay."""
+    """Returns `config` with other supervised tasks, keeping settings that these share."""
     if name == config.env.name:
         return config
     if name.partition(":")[0] in envs.FAMILIES:
@@ -127,16 +127,16 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
             f"{name!r} is for reinforcement learning, and {config.agent.name!r} learns supervised "
             "tasks; begin with a preset of its own, as in `python -m metarl.train point-goal`"
         )
-    if envs.is_own(name):  # which knows its own data
+    if envs.is_own(name):  # a user's code knows its own data
         kept = replace(FewShotEnvConfig(), shots=config.env.shots, queries=config.env.queries)
         return replace(config, env=replace(kept, name=name))
-    heeded = families.heeded(name) - {"rotations"}  # whether turned is other, its own data say
+    heeded = families.heeded(name) - {"rotations"}  # rotations depend on the new data
     kept = {key: value for key, value in keys(config.env).items() if key in heeded}
     return replace(config, env=FewShotEnvConfig(**{**kept, "name": families.spelt_out(name)}))
 
 
 def _variant_spelt_out(name: str) -> str:
-    """A run says which benchmark it is, also where a family's name alone was given."""
+    """Returns a name with its variant, so that a run records its exact benchmark."""
     entry = envs.FAMILIES.get(name)
     if entry is None or entry.example:
         return name
@@ -151,11 +151,11 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
     """
     settings = read_mapping(Path(path))
     config = base_of(path) if base is None else base
-    # The names come first: they decide which keys the rest of the file may have.
+    # Names come first, since they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
         config = with_agent(config, name)
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
-        config = with_env(config, name)  # of code, the horizon is known once it may run
+        config = with_env(config, name)  # own code gives its horizon once it may run
     config = overlay(config, settings, str(path))
     if isinstance(config, Config):
         config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
@@ -166,10 +166,10 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
 
 
 def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
-    """Returns the config that the settings in a file are laid over, where there is no preset.
+    """Returns the config that a file's settings are laid over if there is no preset.
 
-    Its kind is that of the tasks asked for (`env`), or else of those that the file names, or else
-    of an agent that learns from one source alone.
+    Its kind is that of the requested tasks (`env`), else of the tasks in the file, else of an
+    agent that learns from only one source.
 
     Raises:
         UserError: for a file that cannot be read.
@@ -179,7 +179,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
     section = settings.get("env")
     if tasks is not None and not envs.is_own(tasks):
         examples = families.is_one(tasks)
-    elif isinstance(section, Mapping) and "shots" in section:  # as a run's own file has it
+    elif isinstance(section, Mapping) and "shots" in section:  # as in a run's own file
         examples = True
     else:
         examples = (
@@ -193,7 +193,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:
-    """`section.name` where it is text; anything else is for `overlay` to refuse."""
+    """Returns `section.name` if it is text; `overlay` refuses anything else."""
     inside = settings.get(section)
     name = inside.get("name") if isinstance(inside, Mapping) else None
     return name if isinstance(name, str) else None
@@ -203,7 +203,7 @@ def run_config(run_dir: Path) -> AnyConfig:
     """Returns the config that a run was trained with.
 
     Raises:
-        UserError: for a folder that is no run.
+        UserError: for a folder that is not a run.
     """
     stored = run_dir / "config.yaml"
     if not stored.is_file():
@@ -215,10 +215,10 @@ def run_config(run_dir: Path) -> AnyConfig:
 
 
 def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
-    """Runs by the shortest name that tells them apart, and from the learner called `own`.
+    """Returns runs by the shortest names that are distinct, also from the learner `own`.
 
     Raises:
-        UserError: where one is named twice.
+        UserError: if one is named twice.
     """
     whole = {path.resolve(): path for path in paths}
     if len(whole) < len(paths):
@@ -232,7 +232,7 @@ def labelled(paths: Sequence[Path], own: str) -> dict[str, Path]:
 
 
 def check_same_tasks(name: str, other: AnyConfig, config: AnyConfig) -> None:
-    """Raises a UserError where the run called `name` learned other tasks than this one."""
+    """Raises a UserError if the run called `name` learned other tasks than this one."""
     if type(other) is not type(config):
         learned = "supervised tasks" if isinstance(other, FewShotConfig) else "from reinforcement"
         raise UserError(

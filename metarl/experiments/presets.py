@@ -1,4 +1,4 @@
-"""Named, complete experiments: presets.yaml, which has the keys of a run's config.yaml."""
+"""Named, complete experiments, from presets.yaml with the keys of a run's config.yaml."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = Path(__file__).with_name("presets.yaml")
 
 
 class Preset:
-    """One experiment by name."""
+    """Named experiment."""
 
     def __init__(self, name: str, settings: Mapping[str, Any]):
         self.name, self.summary = name, str(settings["summary"])
@@ -39,7 +39,7 @@ def blank(agent: str, env: str) -> AnyConfig:
 
 
 def _with(record: Any, settings: Mapping[str, Any]) -> Any:
-    """Returns a config with settings of our own file in it; `files.overlay` checks a user's."""
+    """Returns a config with settings of presets.yaml; `files.overlay` checks a user's."""
     changes = {
         name: _with(getattr(record, name), value) if isinstance(value, Mapping) else value
         for name, value in settings.items()

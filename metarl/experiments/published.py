@@ -12,17 +12,17 @@ class Curve(NamedTuple):
 
     mean: tuple[float, ...]
     stderr: tuple[float, ...] | None = None
-    """Over the held-out tasks; None where it was not given."""
+    """Standard error over the held-out tasks; None if not reported."""
 
 
 class Published(NamedTuple):
-    """What was reported for one task distribution at one horizon."""
+    """Results reported for one task distribution at one horizon."""
 
     source: str
     horizon: int
     curves: dict[str, Curve]
     oracle: Curve | None = None
-    """A policy that is told the task, which does not adapt: one value."""
+    """Return of a policy that is told the task and does not adapt: one value."""
 
 
 MAML_2017 = "Finn, Abbeel and Levine 2017 (arXiv:1703.03400), the paper's raw data"
@@ -66,10 +66,10 @@ PUBLISHED = {
         oracle=Curve((-2.3,)),
     ),
 }
-"""By task distribution: whatever is trained on it is compared with the same figures."""
+"""Results by task distribution; all agents trained on one are compared with them."""
 
 
 def published(config: Config) -> Published | None:
-    """The figures that a run may be held against; returns grow with the horizon, so it counts."""
+    """Returns the results to compare a run with, if any for its tasks and horizon."""
     figures = PUBLISHED.get(config.env.name)
     return figures if figures and figures.horizon == config.env.horizon else None

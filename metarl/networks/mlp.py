@@ -1,7 +1,7 @@
-"""The multilayer perceptron, and the policy that is one, as functions of their parameters.
+"""Multilayer perceptron (MLP) and MLP policy, as functions of their parameters.
 
 A parameter is either shared by all tasks (`weight [out, in]`) or adapted (`[K, out, in]`);
-observations are `[..., N, obs_dim]` or `[K, ..., N, obs_dim]`. One code serves both, and vmap.
+observations are `[..., N, obs_dim]` or `[K, ..., N, obs_dim]`. The same code handles both and vmap.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metarl.types import EnvSpec, Params
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x W^T + b with W [out, in] shared, or [K, out, in] one for each leading row of x."""
+    """Returns x W^T + b, with W [out, in] shared or [K, out, in] for each leading row of x."""
     if weight.dim() == 2:
         return F.linear(x, weight, bias)
     if x.dim() == 3:
@@ -38,7 +38,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class Mlp:
     """Layers `sizes[0]` -> ... -> `sizes[-1]`, with `activation` between them.
 
-    Parameters are `PREFIX0.weight`, `PREFIX0.bias`, ... and lie where others may lie too.
+    Parameters are `PREFIX0.weight`, `PREFIX0.bias`, ..., in a dict that may hold others too.
     """
 
     def __init__(self, sizes: Sequence[int], activation: str, init: str, prefix: str = "layer"):
@@ -47,7 +47,7 @@ class Mlp:
         self.layers = len(self.sizes) - 1
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Weights xavier or orthogonal, biases zero. No task axis."""
+        """Draws xavier or orthogonal weights, with zero biases and no task axis."""
         params: Params = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
             weight = initial_weight(rng, fan_out, fan_in, self.weights_by)
@@ -56,7 +56,7 @@ class Mlp:
         return params
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
-        """[..., N, sizes[-1]] at x [..., N, sizes[0]]; `params` may hold more."""
+        """Returns [..., N, sizes[-1]] at x [..., N, sizes[0]]; `params` may hold more."""
         for i in range(self.layers):
             x = linear(x, params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"])
             if i < self.layers - 1:
@@ -69,7 +69,7 @@ def activated(x: Tensor, activation: str) -> Tensor:
 
 
 class MlpPolicy:
-    """Observations to an action distribution: Gaussian on Box, categorical on (Multi)Discrete."""
+    """Maps observations to action distributions: Gaussian on Box, else categorical."""
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig):
         self.config = config
@@ -90,12 +90,12 @@ class MlpPolicy:
         self.network = Mlp(sizes, config.activation, config.init)
         self.sizes, self.layers = self.network.sizes, self.network.layers
         self.noise_dim = outputs
-        """Width of the noise that one action is drawn from."""
+        """Width of the noise that one action is sampled with."""
 
     def init(self, rng: np.random.Generator) -> Params:
-        """Weights by `config.init`, biases zero, log_std = log(init_std). No task axis.
+        """Draws weights by `config.init`; biases are zero, log_std = log(init_std). No task axis.
 
-        What a task has besides, its context, is not among them: see `begin`.
+        A task's context is not included: see `begin`.
         """
         params = self.network.init(rng)
         if self.kind is Gaussian:
@@ -104,24 +104,24 @@ class MlpPolicy:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the parameters, without a task axis."""
+        """Shapes of the parameters, without a task axis."""
         return {name: tuple(x.shape) for name, x in self.init(np.random.default_rng(0)).items()}
 
     def begin(self, params: Params) -> Params:
-        """What every task starts from: these parameters, and a context [config.context] of zeros.
+        """Returns a task's initial parameters: `params` and a context [config.context] of zeros.
 
-        It is linear, so tangents of meta-parameters begin a task by it too.
+        It is linear, so it also maps tangents of meta-parameters.
         """
         if not self.config.context:
             return params
         return {**params, "context": params["layer0.weight"].new_zeros(self.config.context)}
 
     def __call__(self, params: Params, obs: Tensor) -> ActionDistribution:
-        """The action distribution at obs [..., N, obs_dim]."""
+        """Returns the action distribution at obs [..., N, obs_dim]."""
         return self.distribution(params, self.network(params, self.inputs(params, obs)))
 
     def inputs(self, params: Params, obs: Tensor) -> Tensor:
-        """What the first layer sees: obs [..., N, obs_dim], and its task's context behind it."""
+        """Returns the first layer's inputs: obs [..., N, obs_dim] and the task's context."""
         if not self.config.context:
             return obs
         context = _over_samples(params["context"], obs)
@@ -138,12 +138,12 @@ class MlpPolicy:
 
 
 def select_tasks(params: Params, rows: slice | int) -> Params:
-    """The parameters of some tasks, or of one without K: rows of adapted ones, all of shared."""
+    """Selects rows of adapted parameters (one task: without K); keeps shared ones whole."""
     return {name: x[rows] if is_adapted(name, x) else x for name, x in params.items()}
 
 
 def concat_tasks(parts: Sequence[Params]) -> Params:
-    """The inverse of `select_tasks`, for neighbouring tasks' parameters in their order."""
+    """Inverts `select_tasks`, for consecutive tasks' parameters in order."""
     return {
         name: torch.cat([part[name] for part in parts]) if is_adapted(name, x) else x
         for name, x in parts[0].items()
@@ -151,9 +151,9 @@ def concat_tasks(parts: Sequence[Params]) -> Params:
 
 
 def expand_to_tasks(params: Params, names: Sequence[str], num_tasks: int) -> Params:
-    """Some parameters as [K, ...], that the sum of the tasks' losses have a gradient for each.
+    """Expands some parameters to [K, ...], so that each task has its own gradient.
 
-    What requires none is cut off from where it came from.
+    Parameters that require no gradient are detached.
     """
     own = {
         name: params[name]
@@ -165,12 +165,12 @@ def expand_to_tasks(params: Params, names: Sequence[str], num_tasks: int) -> Par
 
 
 def is_adapted(name: str, x: Tensor) -> bool:
-    """Whether a parameter has a leading K: a weight is a matrix without it, all else a vector."""
+    """Returns whether a parameter has a leading K; without it weights are 2-D, others 1-D."""
     return x.dim() > (2 if name.endswith("weight") else 1)
 
 
 def _over_samples(x: Tensor, samples: Tensor) -> Tensor:
-    """A shared [n] as it is, an adapted [K, n] broadcast over samples [K, ..., n] of its task."""
+    """Broadcasts adapted x [K, n] over samples [K, ..., n]; returns shared x [n] unchanged."""
     if x.dim() == 1:
         return x
     return x.view(x.shape[0], *[1] * (samples.dim() - 2), -1)

@@ -1,4 +1,4 @@
-"""Playing tasks before and after each adaptation step: the one inner loop of the project."""
+"""Inner loop of meta-RL: collects episodes of tasks and adapts to them, in rounds."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def adaptation_rounds(
     key: tuple[int, ...],
     device: torch.device,
 ) -> tuple[Any, list[Trajectories]]:
-    """Every task from the meta-parameters: `steps` + 1 rounds of fresh episodes, a step between.
+    """Plays `steps` + 1 rounds of fresh episodes, with an adaptation step between rounds.
 
-    Returns the tasks' state after the last step, and the rounds. `key` is (seed, counters...) of
-    all chance in it; round r has the key (*key, r).
+    All tasks start at the meta-parameters. Returns the tasks' state after the last step, and the
+    rounds. `key` is (seed, counters...) of all randomness; round r has the key (*key, r).
 
     Raises:
-        DivergedError: where a simulation became unstable.
+        DivergedError: if a simulation became unstable.
         EnvFaultError: for an observation or a reward that is not finite.
-        UserError: where the policy's actions are no numbers any more.
+        UserError: if the policy's actions are no longer finite.
     """
     env.set_tasks(tasks)
     play = _Play(agent, spec, tasks, device)
@@ -59,11 +59,11 @@ def greedy_rounds(
     key: tuple[int, ...],
     device: torch.device,
 ) -> tuple[list[Trajectories], list[Trajectories]]:
-    """The `steps` rounds that every task learns from, as above, and `steps` + 1 others.
+    """Plays `steps` rounds to adapt to, as above, and `steps` + 1 rounds of likeliest actions.
 
-    In those, before the first step and after each, the policy takes its likeliest action, and
-    nobody learns from them. `mode_env` is opened for `mode_episodes`. The same episodes are learned
-    from as without it.
+    Those rounds are played before the first step and after each; no task learns from them.
+    `mode_env` is opened for `mode_episodes`. They do not change the episodes that are learned
+    from.
     """
     env.set_tasks(tasks)
     mode_env.set_tasks(tasks)
@@ -80,7 +80,7 @@ def greedy_rounds(
 
 
 class _Play(NamedTuple):
-    """One round of episodes, from draws and the tasks' state after `index` steps."""
+    """Plays one round of episodes, from draws and the tasks' state after `index` steps."""
 
     agent: Agent
     spec: EnvSpec
@@ -88,7 +88,7 @@ class _Play(NamedTuple):
     device: torch.device
 
     def __call__(self, env: BatchedEnv, state: Any, index: int, draws: Draws) -> Trajectories:
-        # Where simulations go on, more of torch's threads would spin on their cores.
+        # While simulations run, more torch threads would spin on their cores.
         idle = getattr(env, "idle_while_acting", False) and torch_sleeps()
         with nullcontext() if idle else torch_threads(1):
             actor_of = _finite(self.agent, state, index)
@@ -96,7 +96,7 @@ class _Play(NamedTuple):
 
 
 def _finite(agent: Agent, state: Any, steps: int) -> ActorOf:
-    """`agent.actor` for tasks after `steps` adaptation steps, whose output is looked at."""
+    """Wraps `agent.actor`, after `steps` adaptation steps, to check that outputs are finite."""
 
     def actor_of(episodes: slice) -> Actor:
         actor = agent.actor(state, episodes)

@@ -27,15 +27,15 @@ class DirectionsConfig(RuleSettings):
 
     lr: Positive = 0.1
     steps: Count = 1
-    """In training."""
+    """Adaptation steps in training."""
     embedding: Count = 32
-    """Numbers that say what the task's samples are like, and modulate the transformation."""
+    """Size of the embedding of the task's samples, which modulates the transformation."""
     hidden: Count = 64
     """Units of the samples' encoder."""
     first_order: bool = False
     """Ignore how the gradients depend on the parameters."""
     extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` go this share of their way."""
+    """Factor that shortens steps beyond `steps` at evaluation."""
 
     def build(self, network: NetworkShape) -> Directions:
         return Directions(self, network.shapes, network.sample_dim)
@@ -44,10 +44,10 @@ class DirectionsConfig(RuleSettings):
 class Directions(InnerRule):
     """theta' = theta - beta phi(D, theta), in each layer phi = L diag(1 + U e) G diag(1 + V e) R.
 
-    G [out, in + 1] is the gradient of a layer's weights with that of its biases as a last column,
-    e the embedding of the task's samples D; L and R are learned, the identity at first (as in
-    arXiv:1902.03356), U and V modulate rows and columns by the task and are zero at first. So it
-    begins as MAML. What has no weights, such as log_std, is a layer of biases alone.
+    G [out, in + 1] is the gradient of a layer's weights, with that of its biases as last column. e
+    is the embedding of the task's samples D. L and R are learned and start as the identity (as in
+    arXiv:1902.03356). U and V modulate rows and columns by the task and start at zero, so it
+    begins as MAML. A parameter without weights, such as log_std, is a layer of biases alone.
     """
 
     reads = frozenset({"gradient", "samples", "weights"})
@@ -61,7 +61,7 @@ class Directions(InnerRule):
             sample_dim, config.hidden, config.embedding, f"{RULE}encoder."
         )
         self.layers: dict[str, tuple[str, ...]] = {}
-        """Layer -> its weight and bias, or one of them."""
+        """Names of each layer's weight and bias, or of one of them."""
         for name in sorted(shapes, key=lambda name: name.endswith("bias")):
             layer = name.removesuffix(".weight").removesuffix(".bias")
             self.layers[layer] = (*self.layers.get(layer, ()), name)
@@ -98,13 +98,13 @@ class Directions(InnerRule):
 
 
 def _size(shapes: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[int, int]:
-    """Rows and columns of a layer's matrix."""
+    """Returns the rows and columns of a layer's matrix."""
     rows = int(shapes[names[0]][0])
     return rows, sum(int(shapes[n][1]) if n.endswith("weight") else 1 for n in names)
 
 
 def _columns(name: str, gradient: Tensor) -> Tensor:
-    """A matrix as it is, a vector [K, n] as one column."""
+    """Returns a matrix unchanged, and a vector [K, n] as one column."""
     return gradient if name.endswith("weight") else gradient[..., None]
 
 

@@ -1,4 +1,4 @@
-"""Inner rule LOMAML: a recurrent network, the same for every coordinate, makes the steps."""
+"""Inner rule LOMAML: a recurrent network, shared by all coordinates, computes the steps."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ else:
 CELL, OUT, ALPHA = f"{RULE}cell", f"{RULE}out", f"{RULE}alpha"
 STATES = f"{MEMORY}hidden", f"{MEMORY}cell"
 TINY = 1e-20
-"""Keeps a gradient of zero from a derivative without bound."""
+"""Term under a square root that keeps its derivative finite at zero gradient."""
 OUTPUTS = 2
-"""A gain and a shift for each coordinate."""
+"""Outputs for each coordinate: a gain and a shift."""
 
 
 @dataclass(frozen=True)
 class LearnedOptimizerConfig(RuleSettings):
-    """Inner rule: a recurrent network makes each coordinate's step of its gradient (LOMAML)."""
+    """Inner rule: a recurrent network turns each coordinate's gradient into a step (LOMAML)."""
 
     lr: Positive = 0.1
-    """alpha, the size of a step."""
+    """Step size alpha."""
     steps: Count = 1
-    """In training."""
+    """Adaptation steps in training."""
     cell: Literal["lstm", "linear"] = "lstm"
-    """`linear` is a learned multiple of the gradient, 1 at first: gradient descent."""
+    """`linear` is a learned multiple of the gradient, initially 1: gradient descent."""
     size: Count = 8
     """Hidden units for each coordinate."""
     learn_lr: bool = True
     """Meta-learn alpha, one for each layer's weights and biases."""
     learn_start: bool = True
-    """Meta-learn where a task starts too; else that stays as it was drawn."""
+    """Meta-learn the initial parameters too; otherwise they stay as drawn."""
     first_order: bool = False
-    """Ignore how the gradients that the network sees depend on the parameters."""
+    """Ignore how the network's input gradients depend on the parameters."""
     extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` go this share of their way."""
+    """Factor that shortens steps beyond `steps` at evaluation."""
 
     def build(self, network: NetworkShape) -> LearnedOptimizer:
         return LearnedOptimizer(self, coordinates.Coordinates(network.shapes))
@@ -64,11 +64,11 @@ class LearnedOptimizerConfig(RuleSettings):
 class LearnedOptimizer(InnerRule):
     """phi^(k+1) = phi^(k) - alpha O_theta(grad L(phi^(k))), O an LSTM on each coordinate.
 
-    As in arXiv:1606.04474, section 2.1, it reads the gradient's log-magnitude and sign, its state
-    is carried from step to step, and its weights are shared over coordinates. It puts out a
-    gain and a shift, O(g) = g (1 + gain) + rms(g) shift, both zero before training, so that it
-    begins as gradient descent; the gradient's own size, over a task's coordinates, keeps a shift
-    from being far more than the policy bears. A `linear` O is a multiple of g, 1 at first.
+    As in arXiv:1606.04474, section 2.1, O reads the gradient's log-magnitude and sign, carries its
+    state from step to step, and shares its weights over coordinates. It outputs a gain and a
+    shift, O(g) = g (1 + gain) + rms(g) shift. Both are zero before training, so it begins as
+    gradient descent. The rms over a task's coordinates scales the shift, so that it is not too
+    large for the policy. A `linear` O is a multiple of g, initially 1.
     """
 
     def __init__(self, config: LearnedOptimizerConfig, coordinates: coordinates.Coordinates):
@@ -85,7 +85,7 @@ class LearnedOptimizer(InnerRule):
         weight = mlp.initial_weight(rng, 4 * config.size, 2 + config.size, "xavier")
         params[f"{CELL}.weight"] = torch.from_numpy(weight).float()
         bias = torch.zeros(4, config.size)
-        bias[1] = 1.0  # of the forget gate: to remember
+        bias[1] = 1.0  # forget gate open, so that the cell remembers
         params[f"{CELL}.bias"] = bias.flatten()
         params[f"{OUT}.weight"] = torch.zeros(OUTPUTS, config.size)
         params[f"{OUT}.bias"] = torch.zeros(OUTPUTS)
@@ -102,7 +102,7 @@ class LearnedOptimizer(InnerRule):
         return self.shortened(given.params, after, index, self.config.extra_step_scale)
 
     def update(self, params: Params, gradient: Tensor) -> tuple[Tensor, Params]:
-        """Returns O(gradient) [K, P], and the new memory."""
+        """Returns O(gradient) [K, P] and the new memory."""
         if self.config.cell == "linear":
             return params[OUT] * gradient, {}
         x = gates.log_and_sign(gradient)

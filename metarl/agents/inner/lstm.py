@@ -23,25 +23,25 @@ else:
 
 READ, GATES, BEFORE = f"{RULE}read", f"{RULE}gates", f"{MEMORY}gates"
 INPUTS = 7
-"""Gradient and loss as log-magnitude and sign, the parameter, both gates of the step before."""
+"""Width of the gates' inputs: gradient and loss (log-magnitude, sign), parameter, old gates."""
 
 
 @dataclass(frozen=True)
 class MetaLstmConfig(RuleSettings):
-    """Inner rule: the parameters are an LSTM's cell, its gates are learned (Meta-LSTM)."""
+    """Inner rule: the parameters are an LSTM's cell with learned gates (Meta-LSTM)."""
 
     lr: Shrinking = 0.1
-    """The input gate at first: what a gradient is multiplied by."""
+    """Initial input gate, which multiplies the gradient."""
     forget: Shrinking = 0.9999
-    """The forget gate at first: what a parameter is multiplied by."""
+    """Initial forget gate, which multiplies the parameter."""
     steps: Count = 1
-    """In training."""
+    """Adaptation steps in training."""
     hidden: Natural = 20
     """Units between the gates' inputs and the gates; 0: the published, linear gates."""
     first_order: bool = False
-    """Ignore how the gates' gradients and losses depend on the parameters."""
+    """Ignore how the gates' inputs, gradients and losses, depend on the parameters."""
     extra_step_scale: Positive = 0.5
-    """At evaluation, steps beyond `steps` go this share of their way."""
+    """Factor that shortens steps beyond `steps` at evaluation."""
 
     def build(self, network: NetworkShape) -> MetaLstm:
         return MetaLstm(self, coordinates.Coordinates(network.shapes))
@@ -50,11 +50,11 @@ class MetaLstmConfig(RuleSettings):
 class MetaLstm(InnerRule):
     """theta_t = f_t theta_(t-1) - i_t grad L_t, Ravi and Larochelle 2017, Eq. 2 and section 3.2.
 
-    The gates i and f read the gradient, the loss, the parameter and the gates before, and are
-    shared over coordinates; the cell's start is meta-learned. Before training i is `config.lr` and
-    f `config.forget` everywhere. Deviations: a layer of `config.hidden` units before the gates,
-    both gates read both gates before, and derivatives go through the gates' inputs (`first_order`
-    leaves those out, as published).
+    The gates i and f read the gradient, the loss, the parameter and the previous gates. All
+    coordinates share them, and the cell's start is meta-learned. Before training i is `config.lr`
+    and f is `config.forget`. Deviations: a layer of `config.hidden` units before the gates, both
+    gates read both previous gates, and derivatives go through the gates' inputs (`first_order`
+    omits those, as published).
     """
 
     reads = frozenset({"gradient", "loss"})

@@ -1,4 +1,4 @@
-"""Inner rule `mapping`: from a task's samples straight to its parameters."""
+"""Inner rule `mapping`: maps a task's samples directly to its parameters."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class MappingConfig(RuleSettings):
     """Inner rule: a set encoder and a hypernetwork map samples to parameters; no gradient."""
 
     deltas: Literal["full", "head", "low-rank"] = "full"
-    """What is added to the shared parameters: to each of them, to those of the last layer, or a
-    matrix of `rank` to each layer's weights and a vector to its biases."""
+    """Deltas added to the shared parameters: to all, to the last layer alone, or to each layer a
+    weight matrix of `rank` and a bias vector."""
     rank: Count = 2
     steps: Count = 1
-    """In training; each takes in further samples, where they are fresh."""
+    """Adaptation steps in training; each adds its samples, if they are fresh."""
     embedding: Count = 64
-    """Numbers that say what the task's samples are like: a mean over them."""
+    """Size of the embedding of the task's samples, a mean over them."""
     hidden: Count = 64
-    """Units of each layer of encoder and hypernetwork."""
+    """Units of each layer of the encoder and the hypernetwork."""
 
     def build(self, network: NetworkShape) -> ParameterMapping:
         shapes = network.shapes
@@ -59,12 +59,11 @@ class MappingConfig(RuleSettings):
 
 
 class ParameterMapping(InnerRule):
-    """theta_i' = theta + H(e_i), e_i the embedding of task i's samples: a mean over its
-    rounds so far, each the mean over its samples.
+    """Adapts by theta_i' = theta + H(e_i), with e_i the embedding of task i's samples.
 
-    The encoder does not know their order, nor does the step: it takes no gradient. The
-    hypernetwork H (arXiv:1609.09106) says zero before training. `low-rank` says a matrix
-    A B^T for each layer's weights, as in arXiv:2106.09685.
+    The embedding is a mean over the rounds so far, each the mean over its samples, in no order.
+    The step takes no gradient. The hypernetwork H (arXiv:1609.09106) returns zero before training.
+    `low-rank` adds a matrix A B^T to each layer's weights, as in arXiv:2106.09685.
     """
 
     reads = frozenset({"samples", "weights"})
@@ -81,7 +80,7 @@ class ParameterMapping(InnerRule):
         self.hyper = mlp.Mlp(sizes, "relu", "xavier", f"{RULE}hyper")
 
     def _width(self, name: str) -> int:
-        """Numbers that make the delta of one parameter."""
+        """Returns how many outputs of H form the delta of one parameter."""
         shape = self.shapes[name]
         if self._factored(name):
             return self.config.rank * sum(shape)
@@ -95,7 +94,7 @@ class ParameterMapping(InnerRule):
         last = f"{RULE}hyper{self.hyper.layers - 1}"
         said = list(torch.ones_like(params[f"{last}.weight"]).split(self.outputs))
         for rows, (name, shape) in zip(said, self.shapes.items(), strict=True):
-            # All that is said is zero, but for B: with A zero too it would never be another.
+            # Outputs start at zero except B: with A zero too, neither would get a gradient.
             rows[: self.config.rank * shape[0] if self._factored(name) else None] = 0.0
         params[f"{last}.weight"] = params[f"{last}.weight"] * torch.cat(said)
         return params
@@ -114,7 +113,7 @@ class ParameterMapping(InnerRule):
         return {**after, EMBEDDING: embedding}
 
     def deltas(self, params: Params, embedding: Tensor) -> Params:
-        """H(embedding [K, n]): what is added to each parameter, [K, ...]."""
+        """Returns H(embedding [K, n]), the delta of each parameter, [K, ...]."""
         said = self.hyper(params, embedding).split(self.outputs, -1)
         return {name: self._delta(name, x) for name, x in zip(self.shapes, said, strict=True)}
 

@@ -1,12 +1,12 @@
 """Inner rule: PPO on a round of fresh episodes (arXiv:1707.06347), for K tasks at once.
 
-Epochs of minibatches on the clipped surrogate, the value function's loss and the entropy, as in
-Stable-Baselines3's `PPO.train`, but for these:
+It runs epochs of minibatches on the clipped surrogate, the value loss and the entropy, as in
+Stable-Baselines3's `PPO.train`, with these differences:
 
-* Advantages are standardised over a task's valid samples of the round, not in each minibatch.
-* A minibatch is drawn from all of T x E, the same places for all tasks. Padding weighs nothing, so
-  where there is some a minibatch's sums estimate those of the round, and are no means.
-* No randomness: permutations belong to (round, epoch), so that an update is a pure function.
+* Advantages are standardised over a task's valid samples of the round, not within each minibatch.
+* A minibatch is drawn from all T x E steps, at the same indices for all tasks. Padding has weight
+  zero, so with padding a minibatch's sums estimate the round's sums and are not means.
+* Permutations are seeded by (round, epoch), so an update is a pure function without randomness.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ else:
     returns = lazy("metarl.equations.returns")
 
 ADAM_EPSILON = 1e-5
-"""Stable-Baselines3's for PPO; torch's 1e-8 makes large steps of gradients near zero."""
+"""Stable-Baselines3's value for PPO; torch's 1e-8 gives large steps for gradients near zero."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class PpoStepsConfig(InnerSettings):
 
     lr: Positive = 1e-3
     steps: Natural = 1
-    """Rounds of episodes in a meta-iteration before its last one, with an update after each; the
-    last one is learned from too."""
+    """Rounds of episodes in a meta-iteration before the last one. PPO updates after every round,
+    the last one too."""
     epochs: Count = 5
     minibatches: Count = 4
     clip: Positive = 0.2
@@ -57,24 +57,24 @@ class PpoStepsConfig(InnerSettings):
     value_weight: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Its state begins anew with each task."""
+    """Optimiser of the updates; its state starts afresh for each task."""
 
     def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
         return unused_policy_parts(agent)
 
 
 class TaskPpo(NamedTuple):
-    """K tasks on their way; shared before the first round, then [K, ...]."""
+    """State of K tasks between rounds; shared before the first round, then [K, ...]."""
 
     params: Params
-    """Of the policy and of the value function."""
+    """Parameters of the policy and of the value function."""
     moments: AdamState
-    """Of a task's rounds so far; plain gradient descent leaves it as it is."""
+    """Adam's moments over a task's rounds so far; plain gradient descent leaves them alone."""
     rounds: int
-    """That they have learned from."""
+    """Number of rounds that the tasks have learned from."""
 
     def of_tasks(self, number: int) -> TaskPpo:
-        """Parameters and moments with a leading K."""
+        """Returns the state with a leading K on parameters and moments."""
         if self.rounds:
             return self
 
@@ -85,7 +85,7 @@ class TaskPpo(NamedTuple):
         return TaskPpo(each(self.params), adam.AdamState(count, each(mean), each(square)), 0)
 
     def where(self, chosen: Tensor, other: TaskPpo) -> TaskPpo:
-        """These tasks where `chosen` [K] holds, elsewhere those of `other`."""
+        """Takes these tasks if `chosen` [K] is true, and those of `other` if not."""
 
         def each(these: Params, those: Params) -> Params:
             return {
@@ -99,42 +99,42 @@ class TaskPpo(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """What K tasks learn from in a round, N = T E samples for each; padding has weight zero."""
+    """Samples that K tasks learn from in a round, N = T E each; padding has weight zero."""
 
     obs: Tensor  # [K, N, obs_dim]
     actions: Tensor  # [K, N, act_dim]
     log_probs: Tensor  # [K, N] of the policy that collected them
     advantages: Tensor  # [K, N], standardised within each task
-    values: Tensor  # [K, N], the value function's before the update
-    targets: Tensor  # [K, N], what it is to learn
-    weights: Tensor  # [K, N], each task's sum to one
+    values: Tensor  # [K, N], predicted values before the update
+    targets: Tensor  # [K, N], targets of the value function
+    weights: Tensor  # [K, N], summing to one for each task
 
     def minibatch(self, rows: Tensor, share: float) -> Samples:
-        """Some samples of every task, a `share` of all."""
+        """Selects some samples of every task, a `share` of all."""
         part = Samples(*(x[:, rows] for x in self))
         return part._replace(weights=part.weights / share)
 
 
 class Losses(NamedTuple):
-    """Of one minibatch, [K] each."""
+    """Losses of one minibatch, [K] each."""
 
     total: Tensor
     value: Tensor
     clipped: Tensor
-    """Share of the samples whose ratio is beyond the clip."""
+    """Share of the samples whose ratio lies outside the clip range."""
 
 
 class Course(NamedTuple):
-    """Of one gradient step, or means over those of a round, [K] each."""
+    """Metrics of one gradient step, or their means over a round, [K] each."""
 
     value_loss: Tensor
     clip_fraction: Tensor
     gradient_norm: Tensor
-    """Before it was clipped."""
+    """Norm before clipping."""
 
 
 class PpoSteps:
-    """PPO's update of a round."""
+    """Updates K tasks by PPO on one round of episodes."""
 
     def __init__(
         self,
@@ -147,14 +147,14 @@ class PpoSteps:
         self.discount, self.gae_lambda = advantages.discount, advantages.gae_lambda
 
     def start(self, params: Params) -> TaskPpo:
-        """TaskPpo before their first round, at shared parameters."""
+        """Returns the tasks' state before the first round, at shared parameters."""
         return TaskPpo(params, adam.adam_start(params), 0)
 
     def samples(self, params: Params, episodes: Trajectories) -> Samples:
-        """Returns samples with advantages by each task's own value function, [K, ...] or shared.
+        """Returns samples with advantages from each task's value function, [K, ...] or shared.
 
-        A time limit is no end of the task: a truncated episode bootstraps from the value of the
-        observation that it stopped at.
+        A time limit does not end the task: a truncated episode bootstraps from the value of its
+        final observation.
         """
         ended = episodes.terminated | episodes.truncated
         with torch.no_grad():
@@ -182,8 +182,8 @@ class PpoSteps:
         )
 
     def step(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course, Tensor]:
-        """TaskPpo [K, ...] after one more round, from shared ones or [K, ...]; how that went;
-        and whether all of it was finite, [K]: a task where it was not keeps what it had."""
+        """Learns from one more round. Returns the state [K, ...], metrics, and whether all numbers
+        were finite, [K]; a task with others keeps its old parameters."""
         tasks, size = samples.weights.shape
         before = after = learners.of_tasks(tasks)
         found = []
@@ -201,7 +201,7 @@ class PpoSteps:
         return after, course, finite
 
     def losses(self, params: Params, samples: Samples) -> Losses:
-        """What PPO minimises, for parameters shared or [K, ...]."""
+        """Returns the losses that PPO minimises, for parameters shared or [K, ...]."""
         config, weights = self.config, samples.weights
         distribution = self.policy(params, samples.obs)
         log_probs = distribution.log_probs(samples.actions)
@@ -215,7 +215,7 @@ class PpoSteps:
         return Losses(total, value, clipped)
 
     def _descend(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course]:
-        """One gradient step."""
+        """Takes one gradient step."""
         params, config = learners.params, self.config
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         losses = self.losses(leaves, samples)

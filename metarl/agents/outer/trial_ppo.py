@@ -1,12 +1,12 @@
 """Outer rule of a recurrent policy: PPO with truncated back-propagation through time.
 
-The clipped surrogate of arXiv:1707.06347 on whole trials, by epochs over minibatches of trials.
+It runs epochs over minibatches of whole trials on the clipped surrogate of arXiv:1707.06347.
 
-* A trial ends after finitely many steps, which a policy with a memory can count: the value beyond
-  its last step is zero, however its last episode ended. Ends of episodes within it cut nothing.
-* Gradients are cut every `chunk` steps of a trial. A chunk starts from the memory that the present
-  parameters have built up before it: no memory is stored, so none grows stale within the epochs.
-* The value function learns returns in deviations from their mean, both of training so far.
+* A trial has finitely many steps, and a policy with a memory can count them. So the value after
+  its last step is zero, however its last episode ended. Returns run on across earlier episode ends.
+* Gradients are cut every `chunk` steps of a trial. Each chunk starts from a memory recomputed with
+  the current parameters: no memory is stored, so none grows stale within the epochs.
+* The value function learns returns standardised by their mean and deviation in training so far.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ class TrialPpoConfig(OuterSettings):
     clip: Positive = 0.2
     entropy: NonNegative = 0.005
     entropy_half_life: NonNegative = 0.0
-    """Updates after which the weight of the entropy is half of that; 0: it stays."""
+    """Updates after which the entropy weight has halved; 0: it stays constant."""
     value_weight: NonNegative = 0.5
     max_grad_norm: Positive = 0.5
     chunk: Count = 256
-    """Steps after which gradients are cut."""
+    """Number of steps after which gradients are cut."""
 
 
 class Steps(NamedTuple):
-    """The steps of N trials, what was played of them."""
+    """Played steps of N trials."""
 
     inputs: Tensor  # [N, L, obs_dim + before_dim], the network's inputs
     actions: Tensor  # [N, L, act_dim]
-    log_probs: Tensor  # [N, L], of who acted
+    log_probs: Tensor  # [N, L], under the policy that acted
     rewards: Tensor  # [N, L]
     mask: Tensor  # [N, L] bool
 
     def compact(self) -> Steps:
-        """Valid steps one after the other, what is left of the padding at the end."""
+        """Returns the steps with all padding moved to the end and cut to the longest trial."""
         longest = int(self.mask.sum(1).max())
         order = (~self.mask).byte().argsort(dim=1, stable=True)[:, :longest]
         rows = torch.arange(len(order), device=order.device)[:, None]
@@ -78,22 +78,22 @@ class Steps(NamedTuple):
 
     @property
     def ended(self) -> Tensor:
-        """The last step of each trial, [N, L] bool."""
+        """Mask of the last step of each trial, [N, L] bool."""
         return self.mask & ~torch.cat([self.mask[:, 1:], torch.zeros_like(self.mask[:, :1])], 1)
 
 
 class Lessons(NamedTuple):
-    """What a gradient step reads of some trials."""
+    """Inputs of a gradient step, for some trials."""
 
     inputs: Tensor
     actions: Tensor
     log_probs: Tensor
     advantages: Tensor  # [N, L], standardised over all trials
-    targets: Tensor  # [N, L], for the value function, in its unit
+    targets: Tensor  # [N, L], for the value function, standardised
     weights: Tensor  # [N, L], zero on padding, their sum is one
 
     def trials(self, rows: Tensor) -> Lessons:
-        """Of some trials, as if there were no others."""
+        """Selects some trials and rescales their weights to sum to one."""
         found = self.rows(rows)
         return found._replace(weights=found.weights / found.weights.sum())
 
@@ -105,7 +105,7 @@ class Lessons(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Sums of a loss's parts over some steps, weighted, [] each."""
+    """Weighted sums of the parts of the loss over some steps, [] each."""
 
     gain: Tensor
     value_loss: Tensor
@@ -115,15 +115,15 @@ class Reading(NamedTuple):
 
 
 class TrialState(NamedTuple):
-    """The state of the rule between meta-batches."""
+    """State of the rule between meta-batches."""
 
     adam: AdamState
     returns: RunningStats
-    """Of the returns that trials still have before them: the unit of the value function."""
+    """Statistics of the returns to the trial's end, which scale the value function."""
 
 
 ADAM, RETURNS = "adam.", "returns."
-"""Prefixes of the state's names in saved weights."""
+"""Prefixes of the names of the rule's state in saved weights."""
 
 
 class TrialPpo:
@@ -141,7 +141,7 @@ class TrialPpo:
     def step(
         self, meta: Params, state: TrialState, objective: Steps, rng: np.random.Generator
     ) -> tuple[Params, TrialState, Metrics]:
-        """Takes the epochs on the steps of a round of trials; `rng` draws the minibatches."""
+        """Runs all epochs on the steps of a batch of trials; `rng` draws the minibatches."""
         config, rows = self.config, len(objective.mask)
         params, adam_state = meta, state.adam
         stats = self.returns_stats(objective, state.returns)
@@ -174,14 +174,14 @@ class TrialPpo:
         )
 
     def returns_stats(self, steps: Steps, before: RunningStats) -> RunningStats:
-        """Returns the statistics of discounted returns to the trial's end, with these steps."""
+        """Returns the statistics of discounted returns, updated with these steps' returns."""
         rest = returns.discounted_returns(
             steps.rewards.mT, steps.ended.mT, self.advantages.discount
         ).mT
         return running_stats.merge(before, running_stats.stats_of(rest, steps.mask))
 
     def lessons(self, meta: Params, steps: Steps, stats: RunningStats) -> tuple[Lessons, Metrics]:
-        """Returns GAE's advantages over whole trials, and targets in deviations of the returns."""
+        """Returns GAE advantages over whole trials with standardised targets, and metrics."""
         mean, unit = stats.mean.to(steps.rewards), running_stats.deviation(stats).to(steps.rewards)
         with torch.no_grad():
             passes = self.passes(meta, steps.inputs)
@@ -203,7 +203,7 @@ class TrialPpo:
         return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
 
     def passes(self, params: Params, inputs: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yields each chunk of the steps and the cell's output over it, of inputs [N, L, ...]."""
+        """Yields each chunk of steps of inputs [N, L, ...] with the cell's output on it."""
         memory = self.policy.empty_memory(len(inputs), like=inputs)
         for start in range(0, inputs.shape[1], self.config.chunk):
             span = slice(start, start + self.config.chunk)
@@ -212,10 +212,10 @@ class TrialPpo:
             yield span, output
 
     def gradient(self, params: Params, lessons: Lessons, entropy: float) -> tuple[Params, Reading]:
-        """Of the loss, downhill is better; and what it is made of. `entropy` is its weight.
+        """Returns the gradient of the loss and the parts of the loss; `entropy` is a weight.
 
-        On a processor the two halves of the trials go side by side, since a recurrence keeps one
-        core busy. There are two on any machine, so that sums have the same order.
+        On a CPU the two halves of the trials run in parallel, since a recurrence keeps only one
+        core busy. There are two halves on any machine, so that sums have the same order.
         """
         if lessons.inputs.is_cuda:
             return self._gradient(params, entropy, lessons)
@@ -235,7 +235,7 @@ class TrialPpo:
             return _sum([self.read(params, output, lessons.span(span)) for span, output in passes])
 
     def _gradient(self, params: Params, entropy: float, lessons: Lessons) -> tuple[Params, Reading]:
-        """One chunk after the other, so that no more than one is kept for the way back."""
+        """Sums the gradient chunk by chunk, so that only one chunk's graph is in memory."""
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         total = {name: torch.zeros_like(x) for name, x in params.items()}
         found: list[Reading] = []
@@ -248,7 +248,7 @@ class TrialPpo:
         return total, _sum(found)
 
     def entropy_weight(self, state: AdamState, trials: int) -> float:
-        """The weight of the entropy in the update after the steps that Adam has log_probs."""
+        """Returns the entropy weight of the next update, from the steps Adam has taken."""
         config = self.config
         if not config.entropy_half_life:
             return config.entropy
@@ -256,13 +256,13 @@ class TrialPpo:
         return config.entropy * 0.5 ** (updates / config.entropy_half_life)
 
     def loss(self, reading: Reading, entropy: float) -> Tensor:
-        """Where `entropy` is the weight of the policy's."""
+        """Returns the loss to minimise; `entropy` is the weight of the policy's entropy."""
         value = self.config.value_weight * reading.value_loss
         return value - reading.gain - entropy * reading.entropy
 
     def read(self, params: Params, output: Tensor, lessons: Lessons) -> Reading:
-        """Where the cell shows [N, T, size]. The KL of old from new is estimated by the ratio r of
-        the actions log_probs, as E[r - 1 - log r] (Schulman, "Approximating KL divergence", k3)."""
+        """Returns the parts of the loss at the cell's output [N, T, size]. KL(old || new) is
+        E[r - 1 - log r], r the probability ratio (Schulman, "Approximating KL divergence", k3)."""
         _, actions, before, advantages, targets, weights = lessons
         distribution = self.policy.distribution(params, output)
         log_probs = distribution.log_probs(actions)

@@ -1,6 +1,6 @@
-"""Supervised task distributions by name. Importing this imports neither torch nor what reads data.
+"""Catalogue of supervised task distributions by name. It imports neither torch nor data readers.
 
-A name is `family` or `family:variant`; the family alone means its first variant.
+A name is `family` or `family:variant`; a family alone means its first variant.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     summary: str
     builder: str
-    """module:function within this room, called with a FewShotEnvConfig and the variant."""
+    """module:function in this package, called with a FewShotEnvConfig and the variant."""
     heeds: frozenset[str] = frozenset()
-    """Which settings besides name, shots and queries mean anything."""
+    """Settings that have an effect, besides name, shots and queries."""
     variants: tuple[str, ...] = ("",)
 
 
@@ -51,11 +51,11 @@ FAMILIES = {
         _CLASSES | {"path", "image_size"},
     ),
 }
-"""Those that heed `ways` are classification; those that heed `path` need it."""
+"""Families by name. Those that heed `ways` are classification; those that heed `path` need it."""
 
 
 def names() -> list[str]:
-    """Every full name, variants spelt out."""
+    """Returns every full name, one for each variant."""
     return [
         f"{family}:{variant}".rstrip(":")
         for family, entry in FAMILIES.items()
@@ -64,11 +64,11 @@ def names() -> list[str]:
 
 
 def build(env: FewShotEnvConfig) -> FewShotTasks:
-    """What a run's config asks for, both splits.
+    """Returns the tasks that a run's config asks for, both splits.
 
     Raises:
-        UserError: for an unknown name, settings that it does not heed, data that is missing or
-            wrong, and more shots and queries than a class has examples.
+        UserError: for an unknown name, settings that it does not heed, missing or wrong data,
+            or more shots and queries than a class has examples.
     """
     entry, variant = _find(env.name)
     _refuse_unheeded(env, entry.heeds)
@@ -85,11 +85,11 @@ def build(env: FewShotEnvConfig) -> FewShotTasks:
 
 
 def configured(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
-    """What a run's config asks for; see `build`. A user's code is run only if it is `named`: what
-    the command line gave.
+    """Returns the tasks that a run's config asks for; see `build`. A user's code runs only if its
+    name is `named`, the name given on the command line.
 
     Raises:
-        UserError: as `build`, and for code that was not named.
+        UserError: as in `build`, and for code that was not named.
     """
     if ":" not in env.name or is_one(env.name):
         return build(env)
@@ -98,7 +98,7 @@ def configured(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
 
     tasks = own_tasks.load_supervised(env.name)
     _refuse_unheeded(env, frozenset())
-    if hasattr(tasks, "check"):  # as `Episodes` has: before there is a folder
+    if hasattr(tasks, "check"):  # as `Episodes` has; checked before the run's folder is made
         tasks.check(env.shots, env.queries)  # pyright: ignore[reportAttributeAccessIssue]
     return tasks
 
@@ -127,12 +127,12 @@ def _find(name: str) -> tuple[Entry, str]:
 
 
 def is_one(name: str) -> bool:
-    """Whether a name is that of supervised tasks."""
+    """Returns whether a name refers to supervised tasks."""
     return name.partition(":")[0] in FAMILIES
 
 
 def spelt_out(name: str) -> str:
-    """A name with its variant.
+    """Returns a name with its variant.
 
     Raises:
         UserError: for an unknown name.
@@ -142,7 +142,7 @@ def spelt_out(name: str) -> str:
 
 
 def heeded(name: str) -> frozenset[str]:
-    """Settings that mean anything there, besides the name.
+    """Returns the settings that have an effect for a family, besides the name.
 
     Raises:
         UserError: for an unknown name.
