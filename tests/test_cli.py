@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -62,6 +62,12 @@ def few_shot_run(tmp_path: Path) -> Path:
     return folder
 
 
+def spent_by_children() -> float:
+    """Processor time: a machine with other work to do makes it no longer."""
+    used = os.times()
+    return used.children_user + used.children_system
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -77,11 +83,11 @@ def test_help_is_quick_and_light(line: str, few_shot_run: Path):
         "finally:\n"
         f"    print('HEAVY:', [name for name in {HEAVY!r} if name in sys.modules])\n"
     )
-    start = time.perf_counter()
+    start = spent_by_children()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "HEAVY: []" in done.stdout
-    assert time.perf_counter() - start < 3, "0.4 s on an idle machine"
+    assert spent_by_children() - start < 2, "0.4 s of a processor"
 
 
 def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):

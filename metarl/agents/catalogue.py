@@ -149,8 +149,8 @@ INNER = {
 OUTER = {
     "trpo": ("a trust-region step outside (arXiv:1502.05477)", TrpoConfig()),
     "ppo": ("PPO outside: several epochs on each meta-batch (arXiv:1707.06347)", PpoConfig()),
-    "vpg": ("the plain policy gradient outside, by Adam (arXiv:1703.03400)", VpgConfig()),
     "adam": ("Adam outside, on the loss of the query (arXiv:1412.6980)", AdamConfig()),
+    "vpg": ("the plain policy gradient outside, by Adam (arXiv:1703.03400)", VpgConfig()),
 }
 """Outer rules that go with several inner rules; the first of a source is its usual one."""
 

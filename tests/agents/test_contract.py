@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from catalogue_rows import every_rule
 
 from metarl import check_agent
 from metarl.agents import catalogue
@@ -63,14 +64,13 @@ VARIANTS = {
     "mapping-low-rank": ("mapping", MappingConfig("low-rank"), AdamConfig()),
 }  # fmt: skip
 """On examples, beside the catalogue's own."""
-EPISODIC = [(name, tasks) for tasks in sorted(PLAYED) for name in catalogue.names("episodes")]
+EPISODIC = [
+    *((name, "point-goal") for name in catalogue.names("episodes")),
+    *((name, "bandit:5") for name in every_rule("episodes")),
+]
 SUPERVISED = [
-    *(
-        (name, kind)
-        for kind in LEARNED
-        for name in catalogue.names("examples")
-        if (name, kind) != ("protonet", "regression")
-    ),
+    *((n, "regression") for n in catalogue.names("examples") if not n.startswith("protonet")),
+    *((name, kind) for kind in ("classification", "images") for name in every_rule("examples")),
     *((name, "regression") for name in VARIANTS),
 ]
 
@@ -231,11 +231,12 @@ def test_an_unknown_agent_is_named_with_the_nearest():
 
 
 def test_the_readmes_table_has_every_agent_on_examples():
-    """Each by its inner rule's name, or its own."""
+    """Each rule by its name, and each agent that has one of its own."""
     lines = catalogue.table().splitlines()
     shown = {line.split("`")[1]: line.split(" | ")[1] for line in lines[2:]}
-    for name in catalogue.names("examples"):
-        assert "examples" in shown[name].split(", "), name
+    for name in every_rule("examples"):
+        row = name if name in shown else f"-{name.rpartition('-')[2]}"
+        assert "examples" in shown[row].split(", "), name
 
 
 @pytest.mark.cuda

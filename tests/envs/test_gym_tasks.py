@@ -12,6 +12,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from metarl import Choice, LogUniform, Uniform, gym_tasks
+from metarl.config import own_code
 from metarl.envs import own_tasks
 from metarl.envs.gym.attribute_paths import attribute_path
 from metarl.errors import EnvFaultError, UserError
@@ -188,7 +189,7 @@ class MineApplied(Mine):
 def test_a_class_with_sample_and_make(monkeypatch):
     for own, makes_anew in ((Mine, True), (MineApplied, False)):
         module = type("m", (), {own.__name__: own})
-        monkeypatch.setattr(own_tasks, "_module", lambda *_, module=module: module)
+        monkeypatch.setattr(own_code, "_module", lambda *_, module=module: module)
         distribution: Any = own_tasks.load(f"my.module:{own.__name__}")
         assert distribution.spec.horizon == 7
         tasks = distribution.sample(3, np.random.default_rng(0), "test")
@@ -206,7 +207,7 @@ def test_a_class_with_sample_and_make(monkeypatch):
 def test_what_a_users_sample_does_wrong_is_told(monkeypatch):
     def loaded(sample: Any) -> Any:
         own = type("Own", (Mine,), {"sample": sample})
-        monkeypatch.setattr(own_tasks, "_module", lambda *_: type("m", (), {"t": own}))
+        monkeypatch.setattr(own_code, "_module", lambda *_: type("m", (), {"t": own}))
         own_tasks.load.cache_clear()
         return own_tasks.load("my.module:t")
 
