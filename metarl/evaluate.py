@@ -30,7 +30,8 @@ DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-paramet
 Writes RUN_DIR/evaluation/adaptation.json, .csv and .png; success.json and .png where tasks of
 reinforcement are of classes, predictions.png of regression. Of training tasks that goes to
 RUN_DIR/evaluation/train. Defaults are the run's own.
-A run on tasks of your own needs --env package.module:attribute again: their code is run."""
+A run on tasks or with an agent of your own needs --env or --agent package.module:attribute again:
+their code is run."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -57,14 +58,14 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     if name is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))
-    for flag, named, own in (
-        ("--env", take_env(argv), config.env.name),
-        ("--agent", take_agent(argv), config.agent.name),
-    ):
-        if named not in (None, own):
-            verb = "learned" if flag == "--env" else "is of"
-            raise UserError(f"{flag} is {named!r}, and {name} {verb} {own!r}")
-    return read_flags(argv, _defaults(Path(name), config)), config
+    env, agent = take_env(argv), take_agent(argv)
+    if env not in (None, config.env.name):
+        raise UserError(f"--env is {env!r}, and {name} learned {config.env.name!r}")
+    options = read_flags(argv, _defaults(Path(name), config))
+    agents = [config.agent.name, *(run_config(path).agent.name for path in options.against)]
+    if agent is not None and agent not in agents:
+        raise UserError(f"--agent is {agent!r}, and {name} is of {config.agent.name!r}")
+    return options, config
 
 
 def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFewShotOptions:

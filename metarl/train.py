@@ -100,7 +100,8 @@ def _description() -> str:
             "",
             "in a preset's place, or over it:",
             "  --agent NAME   another agent with its defaults: "
-            f"{', '.join(agents.names('episodes'))}",
+            f"{', '.join(agents.names('episodes'))};",
+            "                 or your own, package.module:attribute",
             f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())};",
             "                 or your own, package.module:attribute",
             f"  of the few-shot presets, --agent: {', '.join(agents.names('examples'))};",

@@ -329,7 +329,7 @@ def build(
     """
     if isinstance(config, OwnAgentConfig):
         own_code.check_named("agent is", config.name, named, "--agent")
-        return own_code.at(config.name)(spec, rng, device)
+        return own_code.called(config.name, spec, rng, device)
     if unused := without_effect(config):
         raise UserError(
             f"agent {config.name!r} makes no use of {' and '.join(unused)}: "

@@ -49,8 +49,8 @@ class MetaParameters:
             ValueError: where names or shapes are not this agent's.
         """
         own = self.state_dict()
-        # Older runs saved the state of an outer Adam that was never used.
-        state = {n: x for n, x in state.items() if n in own or not n.startswith("outer.")}
+        left = self.outer.left_behind
+        state = {n: x for n, x in state.items() if n in own or not (left and n.startswith(left))}
         copies = checked(state, own, self.device)
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}

@@ -44,10 +44,15 @@ class TaskState:
     @cached_property
     def params(self) -> Params:
         """Shared by all tasks, but [K, ...] where a step adapted them."""
-        if self.before is None:
-            return self.start
-        index = len(self.before.supports)
-        return self.agent.step(self.before.params, self.supports[index], index, followed=False)
+        waiting, at = [], self
+        while at.before is not None and "params" not in vars(at):
+            waiting.append(at)
+            at = at.before
+        params = vars(at).get("params", at.start)
+        for state in reversed(waiting):
+            index = len(state.supports) - 1
+            params = self.agent.step(params, state.supports[index], index, followed=False)
+        return params
 
 
 class ExampleLoss:
@@ -137,7 +142,7 @@ class SupervisedAgent(MetaParameters):
     def meta_update(self, state: TaskState, query: Examples, rng: np.random.Generator) -> Metrics:
         """Takes one outer step, from tasks that adapted to their supports; see `state.supports`."""
         metrics = self.outer_step(ExampleObjective(self, state.supports, query), rng)
-        self.updates += 1
+        self.updates += not metrics["skipped"]
         return metrics
 
     def step(self, params: Params, support: Examples, index: int, followed: bool) -> Params:
@@ -211,7 +216,7 @@ class ExampleObjective:
         return {name: slope[name] for name in meta}, total
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks, [k, ...]: after the supports, and as long on the query."""
+        """Returns phi_i of those tasks, [k, ...], after the supports and as many steps on the query."""
         params = {**self.agent.fixed, **meta}
         steps = (*self.supports, *[self.query] * len(self.supports))
         for index, examples in enumerate(steps):

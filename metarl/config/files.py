@@ -119,7 +119,10 @@ def _overlay(
     changes: dict[str, Any] = {}
     hints = field_types(base)
     for given, value in settings.items():
-        name = given if given in hints else RENAMED.get(f"{path}{given}", given)
+        new = RENAMED.get(f"{path}{given}", given)
+        name = new if given not in hints and new in hints else given
+        if name in changes:
+            raise UserError(f"{source}: {path}{given} is {path}{name} by its old name; give one")
         key = f"{path}{name}"
         if name not in hints:
             near = " or ".join(near_keys(key, known))

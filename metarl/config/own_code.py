@@ -41,6 +41,33 @@ def at(name: str) -> Any:
     return getattr(module, attribute)
 
 
+def called(name: str, *arguments: Any) -> Any:
+    """Returns what the object at a place returns.
+
+    Raises:
+        UserError: as `at`, where it cannot be called, and for whatever it raises.
+    """
+    found = at(name)
+    if not callable(found):
+        raise UserError(f"{name} is {type(found).__name__}; give what makes an agent when called")
+    try:
+        return found(*arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        raise UserError(f"{name} raised {type(error).__name__}: {error}") from error
+
+
+def refuse_file(name: str, flag: str) -> None:
+    """Raises a UserError for `folder/module.py:attribute`, which names a module's file."""
+    file, colon, attribute = name.partition(":")
+    if "/" in file or file.endswith(".py"):
+        module = file.removesuffix(".py").replace("/", ".")
+        place = f"{module}:{attribute if colon else 'ATTRIBUTE'}"
+        raise UserError(f"{name!r} is a file; name its module: {flag} {place}")
+
+
 def _module(module_name: str, name: str) -> Any:
     if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", module_name):
         raise UserError(f"{name!r}: {module_name!r} is no module's name")

@@ -83,15 +83,6 @@ def protocol(name: str) -> EvaluationConfig | None:
     return entry.evaluation if entry else None
 
 
-def refuse_file(name: str) -> None:
-    """Raises a UserError for `folder/module.py:attribute`, which names a module's file."""
-    file, colon, attribute = name.partition(":")
-    if "/" in file or file.endswith(".py"):
-        module = file.removesuffix(".py").replace("/", ".")
-        place = f"{module}:{attribute if colon else 'ATTRIBUTE'}"
-        raise UserError(f"{name!r} is a file; name its module: --env {place}")
-
-
 def is_own(name: str) -> bool:
     """Returns whether a name refers to a user's code."""
     return own_code.is_place(name) and name.partition(":")[0] not in FAMILIES
@@ -102,7 +93,7 @@ def default_horizon(name: str) -> int:
 
     It runs a user's code, so pass only names that the command line gave.
     """
-    refuse_file(name)
+    own_code.refuse_file(name, "--env")
     if is_own(name):
         from metarl.envs import own_tasks
 

@@ -45,6 +45,7 @@ def with_agent(config: AnyConfig, name: str) -> AnyConfig:
     """
     if config.agent.name == name:
         return config
+    own_code.refuse_file(name, "--agent")
     if own_code.is_place(name):
         own: Any = OwnAgentConfig(name=name)
         return replace(config, agent=own)
@@ -185,8 +186,8 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
         examples = (
             tasks is None
             and agent is not None
-            and agents.is_one(agent, "examples")
-            and not agents.is_one(agent, "episodes")
+            and agent in agents.names("examples")
+            and agent not in agents.names("episodes")
         )
     source = "examples" if examples else "episodes"
     return blank(USUAL[source], USUAL_ENV[source])

@@ -23,6 +23,7 @@ from metarl.config.settings import (
 )
 from metarl.device import cores, torch_device
 from metarl.envs import catalogue as envs
+from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
 from metarl.experiments.published import published
 from metarl.loop.training import build_agent, check_named
@@ -108,9 +109,11 @@ def evaluate(
 def held_out(config: AnyConfig, tasks: Any, options: Options, device: torch.device) -> HeldOut:
     """Returns the held-out tasks that the options ask for; every agent meets the same."""
     if isinstance(config, FewShotConfig):
-        assert isinstance(options, EvaluateFewShotOptions)
+        if not isinstance(options, EvaluateFewShotOptions):
+            raise UserError(f"{options.run_dir} learned examples; give EvaluateFewShotOptions")
         return HeldOutExamples(tasks, config, options, device)
-    assert isinstance(options, EvaluateOptions)
+    if not isinstance(options, EvaluateOptions):
+        raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
     return HeldOutEpisodes.open(tasks, options, device)
 
 

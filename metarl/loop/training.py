@@ -14,6 +14,7 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
+from metarl.config import own_code
 from metarl.config.checks import check_continues
 from metarl.config.files import dump
 from metarl.config.files import keys as keys_of
@@ -56,14 +57,13 @@ def train(
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
-    if tasks is None:
-        tasks = envs.configured(config.env, named)
-    else:
-        check_named(config, tasks.spec)
+    tasks = envs.configured(config.env, named) if tasks is None else tasks
+    check_named(config, tasks.spec)
     device = torch_device(config.device)
     source = source_of(config, tasks, device)
     run = directory.create(config.run_dir)
     with directory.Lock(run), faults_logged(run, config.env.name):
+        checkpoint.clean(run.checkpoints)
         if run.config.exists() and checkpoint.saved(run.checkpoints):
             check_continues(config, run_config(run.root), run.root)
         training = Training(config, run, preset_name, source, named_agent)
@@ -73,7 +73,7 @@ def train(
         files.replace_text(run.config, dump(config))
         training.run_to_the_end()
         again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
-        again += f" --agent {config.agent.name}" if named_agent == config.agent.name else ""
+        again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
         print(f"done; next: python -m metarl.evaluate {run.root}{again}")
         return run.root
 
@@ -154,12 +154,10 @@ class Training:
         self.wall_s, self.skipped_in_a_row = 0.0, 0
         self.recent: deque[float] = deque(maxlen=SCORED)
         """Scores after adaptation; their mean says which checkpoint is the best."""
-        if checkpoint.saved(run.checkpoints):
-            self._resume()
+        self._resume()
 
     def _resume(self) -> None:
         """Takes up the newest checkpoint."""
-        checkpoint.clean(self.run.checkpoints)
         found = checkpoint.load_latest(self.run.checkpoints, self.source.device)
         if found is None:
             return
@@ -208,7 +206,8 @@ class Training:
             if source.measured(update):
                 kept.append(rounds)
             drawn = time.perf_counter()
-            rng = keys.generator(self.config.seed, keys.Purpose.THINNING, self.iteration)
+            key = (self.iteration, update) if update else (self.iteration,)
+            rng = keys.generator(self.config.seed, keys.Purpose.THINNING, *key)
             found.append(self.agent.meta_update(rounds.state, rounds.query, rng))
             updating += time.perf_counter() - drawn
         spent = time.perf_counter() - started
@@ -269,7 +268,7 @@ class Training:
         )
         if self.skipped_in_a_row < MAX_SKIPPED:
             return
-        steps = self._flags("inner.lr", "outer.lr", "outer.max_kl")
+        steps = self._flags("inner.lr", "outer.lr", "outer.max_kl") or "the agent's own"
         large = "inputs or targets of very large size"
         if sizes := self._flags("normalisation.observations", "normalisation.rewards"):
             large = f"observations or rewards of very large size\n({sizes})"

@@ -62,7 +62,11 @@ class ExampleSource:
         rng = keys.generator(config.seed, keys.Purpose.TASKS, iteration, update)
         tasks = self.tasks.sample(config.sampling.tasks, rng)
         drawn = self.tasks.draw(tasks, config.env.shots, config.env.queries, rng)
-        support, query = (checked(x, self.spec, len(tasks), self.device) for x in drawn)
+        try:
+            support, query = (checked(x, self.spec, len(tasks), self.device) for x in drawn)
+        except UserError as error:
+            error.args = (f"iteration {iteration + 1}: {error}",)
+            raise
         states = [agent.begin()]
         for _ in range(agent.steps):
             states.append(agent.adapt(states[-1], support))

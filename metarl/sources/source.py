@@ -30,7 +30,7 @@ class Rounds(NamedTuple):
     query: Any
     """Data that was drawn after the last step."""
     curve: Any
-    """What the source makes `outcomes` of."""
+    """Results before adaptation and after each step, which `outcomes` averages."""
 
 
 class Source(Protocol):

@@ -42,7 +42,7 @@ class NetworkShape(NamedTuple):
     context: int = 0
     """Context inputs: parameters that are zero when a task begins (CAVIA)."""
     network: Network | None = None
-    """The network itself, and next what it learns, where tasks are learned from examples."""
+    """The network, where tasks are learned from examples; None for a policy."""
     spec: FewShotSpec | None = None
 
     def head(self) -> tuple[str, ...]:

@@ -163,8 +163,8 @@ class LinearisedSgd(NamedTuple):
 
     That is I - rate D H in theta, and -rate g in D, which itself passes unchanged. H is symmetric,
     so one product serves both directions. Without it (first order) H alone is left out: the
-    derivative is the identity in theta, and still -rate g in D. A context is then the same for all
-    meta-parameters but its own step size.
+    derivative is the identity in theta, and still -rate g in D. To first order a
+    context depends on its step size alone.
     """
 
     params: Params

@@ -29,6 +29,8 @@ class NoUpdateConfig(OuterSettings):
 class NoUpdate(Stateless):
     """Leaves everything as it is."""
 
+    left_behind = "outer."
+
     def __init__(self, config: NoUpdateConfig):
         self.config = config
 

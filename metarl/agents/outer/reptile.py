@@ -79,6 +79,7 @@ class Reptile(KeepsAdam):
 
     def __init__(self, config: ReptileConfig):
         self.config = config
+        self.left_behind = "outer." if config.optimizer == "sgd" else ""
 
     def step(
         self,

@@ -19,9 +19,12 @@ else:
 class OuterRule(Protocol):
     """A pure step of meta-parameters; the agent keeps the state between steps.
 
-    What the rule asks of `objective` depends on the rule: an `Adaptation` of a policy or of a
-    network gives gradients, Reptile's gives the adapted parameters, RL2's the steps of trials.
+    What the rule asks of `objective` depends on the rule: `MetaBatch` and `ExampleObjective` give
+    gradients, Reptile's gives the adapted parameters, RL2's the steps of trials.
     """
+
+    left_behind: str
+    """Prefix of the names of a state that older runs saved and nothing used; empty: none."""
 
     @property
     def config(self) -> OuterSettings: ...
@@ -45,12 +48,14 @@ class OuterRule(Protocol):
         ...
 
     def load(self, state: Any, saved: Params) -> Any:
-        """Returns the state that `saved` holds; it may hold more. `state` says what to look for."""
+        """Returns the saved state; `saved` may hold other tensors, `state` gives the names."""
         ...
 
 
 class Stateless:
     """Outer rules that keep nothing between steps."""
+
+    left_behind = ""
 
     def init(self, meta: Params) -> tuple[()]:
         return ()
@@ -66,6 +71,7 @@ class KeepsAdam:
     """Outer rules whose state is that of Adam, saved under names that begin with `PREFIX`."""
 
     PREFIX = "outer."
+    left_behind = ""
 
     def init(self, meta: Params) -> adam.AdamState:
         return adam.adam_start(meta)

@@ -129,6 +129,8 @@ ADAM, RETURNS = "adam.", "returns."
 class TrialPpo:
     """Maximises the return of whole trials."""
 
+    left_behind = ""
+
     def __init__(
         self, policy: RecurrentPolicy, config: TrialPpoConfig, advantages: AdvantageConfig
     ):
