@@ -216,7 +216,7 @@ class ExampleObjective:
         return {name: slope[name] for name in meta}, total
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks, [k, ...], after the supports and as many steps on the query."""
+        """Returns phi_i of those tasks, [k, ...], after supports and as many steps on the query."""
         params = {**self.agent.fixed, **meta}
         steps = (*self.supports, *[self.query] * len(self.supports))
         for index, examples in enumerate(steps):
