@@ -62,8 +62,9 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     if env not in (None, config.env.name):
         raise UserError(f"--env is {env!r}, and {name} learned {config.env.name!r}")
     options = read_flags(argv, _defaults(Path(name), config))
-    agents = [config.agent.name, *(run_config(path).agent.name for path in options.against)]
-    if agent is not None and agent not in agents:
+    if agent not in (None, config.agent.name) and all(
+        run_config(path).agent.name != agent for path in options.against
+    ):
         raise UserError(f"--agent is {agent!r}, and {name} is of {config.agent.name!r}")
     return options, config
 

@@ -143,9 +143,9 @@ def test_a_file_says_what_kind_of_run_it_is_of(tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("agent: {name: protonet}\n")
     assert isinstance(base_of(file), FewShotConfig)
-    file.write_text("agent: {name: lomaml}\n")  # of both kinds: the tasks decide
+    file.write_text("agent: {name: lomaml}\n")  # episodes list it as lomaml-trpo
     assert isinstance(base_of(file, "sinusoid"), FewShotConfig)
-    assert not isinstance(base_of(file), FewShotConfig)
+    assert isinstance(base_of(file), FewShotConfig)
     assert not isinstance(base_of(file, "point-goal"), FewShotConfig)
     file.write_text("env: {name: polynomial}\n")
     assert load_config(file).env.name == "polynomial:2"

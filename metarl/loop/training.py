@@ -58,11 +58,11 @@ def train(
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
     tasks = envs.configured(config.env, named) if tasks is None else tasks
-    check_named(config, tasks.spec)
     device = torch_device(config.device)
     source = source_of(config, tasks, device)
     run = directory.create(config.run_dir)
     with directory.Lock(run), faults_logged(run, config.env.name):
+        check_named(config, tasks.spec)  # makes an environment, whose faults are logged
         checkpoint.clean(run.checkpoints)
         if run.config.exists() and checkpoint.saved(run.checkpoints):
             check_continues(config, run_config(run.root), run.root)
