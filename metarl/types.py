@@ -286,7 +286,8 @@ class MetaLearner(Protocol):
     def meta_update(self, state: Any, query: Any, rng: np.random.Generator) -> Metrics:
         """Takes one outer step, from tasks in `state` and data drawn after it.
 
-        The metric `skipped` is 1 if the update was not finite; then nothing has changed.
+        The metric `skipped` is 1 if the update was not finite; then parameters and the outer rule's
+        state have not changed. Running statistics of observations may have.
         """
         ...
 
