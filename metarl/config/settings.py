@@ -141,7 +141,7 @@ class FewShotSamplingConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Network of the learner."""
+    """Network that predicts."""
 
     kind: Literal["mlp", "conv"] = "mlp"
     """`conv` takes images: blocks of a 3x3 convolution, an activation and 2x2 max pooling."""
