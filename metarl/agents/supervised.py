@@ -16,8 +16,8 @@ from metarl.agents.inner.rule import NetworkShape, RuleSettings
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.config.settings import FewShotAgentConfig
 from metarl.equations.few_shot import cross_entropy, mean_squared_error
-from metarl.networks.learner import Network, network
 from metarl.networks.mlp import expand_to_tasks
+from metarl.networks.supervised import Network, network
 from metarl.types import Examples, FewShotSpec, Metrics, Params
 
 KEPT_STEPS = 5

@@ -28,7 +28,7 @@ from metarl.agents.supervised import ExampleLoss, ExampleObjective, SupervisedAg
 from metarl.config.settings import FewShotAgentConfig, NetworkConfig
 from metarl.equations.adam import adam_start
 from metarl.errors import UserError
-from metarl.networks.learner import network
+from metarl.networks.supervised import network
 from metarl.types import Examples, FewShotSpec, Metrics, Params
 
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from metarl.equations import few_shot
-    from metarl.networks.learner import Network
+    from metarl.networks.supervised import Network
     from metarl.types import FewShotSpec, Params
 else:
     few_shot = lazy("metarl.equations.few_shot")

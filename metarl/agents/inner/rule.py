@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from metarl.networks.learner import Network
+    from metarl.networks.supervised import Network
     from metarl.types import Examples, FewShotSpec, Params
 
 RULE = "rule."

@@ -1,4 +1,4 @@
-"""The network of a few-shot learner as a function of its parameters."""
+"""Networks of few-shot learning as functions of their parameters."""
 
 from __future__ import annotations
 
