@@ -6,11 +6,12 @@ run, so that the ratios can be quoted where the seconds cannot. The cosine is be
 that the two make in the meta-parameters; only TRPO's shortcuts should keep it from 1.
 
     python scripts/bench_update.py                        MAML-TRPO with each of its shortcuts
-    python scripts/bench_update.py --agents               every agent
+    python scripts/bench_update.py --agents               every agent that has a loop
     python scripts/bench_update.py --agents promp rl2
 
 `random` and `sb3-ppo` have no row: the one does not learn from tasks, the other trains on one after
-the other by Stable-Baselines3's own code.
+the other by Stable-Baselines3's own code. `-vpg` agents have none either: one step of PPO's loss
+without clipping is theirs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from update_loops import Learner, WholeTasks, looped
 
 from metarl.agents import catalogue as agents
 from metarl.agents.outer.trpo import TrpoConfig
+from metarl.agents.outer.vpg import VpgConfig
 from metarl.agents.policy_gradient import PolicyGradientAgent
 from metarl.agents.reptile import ReptilePpo
 from metarl.agents.rl2 import Rl2
@@ -41,7 +43,11 @@ from metarl.equations.trust_region import ravel
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Params, Trajectories, Workers
 
-NAMES = [n for n in agents.names("episodes") if agents.default(n).outer.learns]
+NAMES = [
+    name
+    for name in agents.names("episodes")
+    if agents.default(name).outer.learns and not isinstance(agents.default(name).outer, VpgConfig)
+]
 
 SHORTCUTS = {
     f"  {share}, {dtype}": TrpoConfig(query_fraction=fraction, product_dtype=dtype)

@@ -1,0 +1,77 @@
+"""The contract of outer rules: steps are pure and finite, and a saved state continues the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from metarl.agents import catalogue
+from metarl.checking.learning import How, opened
+from metarl.config.settings import FewShotEnvConfig
+from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
+
+TASKS = {"episodes": envs.make("point-goal", 6), "examples": families.build(FewShotEnvConfig())}
+CASES = [
+    (source, name)
+    for source, tested in (
+        ("episodes", ("maml-trpo", "maml-ppo", "maml-vpg", "reptile-ppo", "rl2", "random")),
+        ("examples", ("maml", "maml-vpg", "reptile", "from-scratch")),
+    )
+    for name in tested
+]
+
+
+class Recorded:
+    """An outer rule that remembers the arguments of its last step."""
+
+    def __init__(self, rule: Any):
+        self.rule = rule
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rule, name)
+
+    def step(self, *given: Any) -> Any:
+        self.given = given[:3]
+        return self.rule.step(*given)
+
+
+def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: x.clone() for name, x in tensors.items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(("source", "name"), CASES)
+def test_a_step_is_pure_and_its_state_is_saved(source, name):
+    def make(spec: Any, rng: np.random.Generator, device: torch.device) -> Any:
+        return catalogue.build(spec, catalogue.default(name, source), rng, device)
+
+    with opened(make, [TASKS[source]], How()) as (learner,):
+        agent = learner.agent()
+        agent.outer = Recorded(agent.outer)
+        for number in range(2):  # the second starts from a state that is not the first
+            learner.update(agent, number)
+        rule, (meta, state, objective) = agent.outer.rule, agent.outer.given
+
+        def step(state: Any) -> tuple[Any, Any, Any]:
+            return rule.step(meta, state, objective, np.random.default_rng(3))
+
+        before, kept = copied(meta), copied(rule.state_dict(state))
+        after, later, metrics = step(state)
+        assert same(meta, before) and same(rule.state_dict(state), kept)
+        assert {name: x.shape for name, x in after.items()} == {
+            name: x.shape for name, x in meta.items()
+        }
+        assert all(x.isfinite().all() for x in after.values())
+        assert all(isinstance(x, float) for x in metrics.values())
+        assert same(after, meta) != rule.config.learns or metrics.get("trpo/accepted") == 0.0
+
+        again, later_again, _ = step(rule.load(rule.init(meta), {**kept, "other": torch.ones(1)}))
+        assert same(again, after)
+        assert same(rule.state_dict(later_again), rule.state_dict(later))
