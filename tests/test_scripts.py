@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+UPDATE = "--tasks 2 --episodes 2 --steps 5 --repeats 1"
 TINY = {
-    "bench_update.py": "--tasks 2 --episodes 2 --steps 5 --repeats 1",
-    "bench_update.py of others": "--agents promp rl2 reptile-ppo lslr-ppo lslr-trpo --tasks 2 --episodes 2 --steps 5 "
-    "--repeats 1",
-    "bench_sampling.py": "--only mujoco --tasks 2 --episodes 2 --steps 5 --vector-envs 2 "
-    "--repeats 1",
-    "bench_metaworld.py": "--name ml1:reach-v3 --tasks 2 --episodes 1 --steps 5 --repeats 1 --hidden 8 --no-async",
+    "bench_update.py": UPDATE,
+    "bench_update.py of others": f"{UPDATE} --agents promp rl2 reptile-ppo lslr-ppo lslr-trpo",
+    "bench_sampling.py": f"{UPDATE} --only mujoco --vector-envs 2",
+    "bench_metaworld.py": f"{UPDATE} --name ml1:reach-v3 --hidden 8 --no-async",
 }
 
 
