@@ -54,7 +54,7 @@ SHORTCUTS = {
     for share, fraction in (("all data", 1.0), ("a tenth of the query", 0.1))
     for dtype in ("float32", "bfloat16")
 }
-"""Of TRPO's products, the first without any."""
+"""Settings of TRPO's products; the first takes no shortcut."""
 
 PATIENCE_S = 300.0
 """After which a slow agent has no further turn."""

@@ -67,7 +67,7 @@ MARKERS = "osD^vP*X<"
 class Run(NamedTuple):
     name: str
     env_steps: float
-    """Of meta-training."""
+    """Environment steps of meta-training."""
     found: Adaptation
 
     @property

@@ -44,7 +44,7 @@ class Run(NamedTuple):
     tasks: int
     """Learned from."""
     seconds: float
-    """Of training."""
+    """Seconds of training."""
 
     @property
     def by_task(self) -> np.ndarray:

@@ -42,7 +42,7 @@ from metarl.sampling.collect import returns_of
 from metarl.types import Params, Trajectories
 
 Learner: TypeAlias = PolicyGradientAgent | ReptilePpo | Rl2
-"""Whatever is meta-trained here."""
+"""Agents that have a loop here."""
 
 
 def looped(agent: Learner, rounds: Sequence[Trajectories]) -> Params:
@@ -111,7 +111,7 @@ def inner_rule(agent: PolicyGradientAgent) -> reference.Adapt:
 
 
 class Task(NamedTuple):
-    """What an update by PPO learns of one task, K = 1."""
+    """Data of one task, K = 1, for an update by PPO."""
 
     supports: list[CollectedBatch]
     query: CollectedBatch

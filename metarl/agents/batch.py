@@ -55,7 +55,7 @@ class CollectedBatch(NamedTuple):
 
     batch: Batch
     behaviour: ActionDistribution
-    """Of the actions, [K, N, ...]."""
+    """Distribution that each action was sampled from, [K, N, ...]."""
     num_steps: int
     """T of N = T E: time goes before episodes."""
     returns: Tensor

@@ -78,9 +78,9 @@ class Row(NamedTuple):
 
 
 _REWARDS = NormalisationConfig(rewards=True)
-"""Of agents that have rewards as an input."""
+"""Normalisation for agents that have rewards as an input."""
 _VALUED = AdvantageConfig(gae_lambda=0.95)
-"""Of agents that learn a value function."""
+"""Advantages for agents that learn a value function."""
 
 INNER = {
     "maml": Inner(

@@ -26,7 +26,7 @@ class Rounds(NamedTuple):
     """K tasks, adapted as often as in training, and what the meta-update learns from."""
 
     state: Any
-    """Of the tasks, as the agent's `adapt` left it."""
+    """State of the tasks that the agent's `adapt` returned."""
     query: Any
     """Data that was drawn after the last step."""
     curve: Any

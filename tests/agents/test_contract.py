@@ -1,4 +1,4 @@
-"""What the loops rely on, for every agent of the catalogue, on episodes and on examples."""
+"""Tests the promises that the loops rely on, for every agent, on episodes and on examples."""
 
 from __future__ import annotations
 

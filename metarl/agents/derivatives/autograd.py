@@ -92,7 +92,7 @@ class SurrogateParts(NamedTuple):
     exploration: Tensor
     """Clipped surrogate of the support's actions, credited with the return after adaptation."""
     entropy: Tensor
-    """Of the adapted policies on the query."""
+    """Entropy of the adapted policies on the query."""
     inner_kl: Tensor
     """KL(old || new) of the policies that collect the support."""
     kl: Tensor

@@ -73,7 +73,7 @@ class LossHessian(NamedTuple):
     here: LinearisedMlp
     deltas: list[Tensor]
     curvature: Curvature
-    """Of the loss in the distribution's parameters, sample by sample."""
+    """Second derivative of each sample's loss by the parameters of its distribution."""
 
     def __call__(self, tangent: Params) -> Params:
         """Returns H_i tangent for each task, [K, ...]; `tangent` may hold more than the policy."""
@@ -113,7 +113,7 @@ class LinearisedObjective:
         self.data, self.meta = data, meta
         self.num_tasks = data.query.obs.shape[0]
         self.gradient: Params = {name: torch.zeros_like(x) for name, x in meta.items()}
-        """Of the gain, upwards."""
+        """Gradient of the surrogate gain; a step along it increases the gain."""
         self.parts = [
             self._linearise(rows, thinned.tasks(rows), dtype)
             for rows in chunks((*data.supports, data.query), data.policy)

@@ -61,7 +61,7 @@ class RuleInput(NamedTuple):
     params: Params
     """The adapted parameters, [K, ...], at which gradient and loss were taken."""
     gradient: Params
-    """Of each task's loss in those parameters, [K, ...]."""
+    """Gradient of each task's loss by those parameters, [K, ...]."""
     loss: Tensor | None = None  # [K]
     samples: Tensor | None = None  # [K, N, sample_dim]: inputs and targets, side by side
     weights: Tensor | None = None  # [K, N], each task's sum to one

@@ -18,7 +18,7 @@ class TrialConfig(InnerSettings):
 
     cell: Literal["gru", "lstm"] = "gru"
     size: Count = 128
-    """Of the hidden state."""
+    """Units of the hidden state."""
     steps: Natural = 9
     """Episodes of a trial but the last one."""
 
