@@ -1,5 +1,6 @@
 # make train   a trained agent and the picture of its adaptation, from nothing
-# make test    every test            make check   format, lint, types, the fast tests
+# make lint    format, style, types  make check   lint and the fast tests
+# make test    every test            make slow    the tests that `make check` leaves out
 # make venv    only the set-up       make clean   removes what these made, but no runs
 
 PRESET := halfcheetah-vel-quick
@@ -14,7 +15,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: train test slow check venv clean
+.PHONY: train lint test slow check venv clean
 .DELETE_ON_ERROR:
 
 train: venv
@@ -28,14 +29,15 @@ train: venv
 test: venv
 	$(PYTEST)
 
-# What `make check` leaves out.
 slow: venv
 	$(PYTEST) -m slow
 
-check: venv
+lint: venv
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/pyright --pythonpath $(PY)
+
+check: lint
 	$(PYTEST) -m "not slow"
 
 venv: $(STAMP)

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,8 @@ COLORS = (
     look.BLUE, look.SKY, look.GREEN, look.PURPLE, look.ORANGE, look.VERMILION, look.INK, "#8C564B",
     "#BCBD22", "#E377C2", look.GREY,
 )  # fmt: skip
-MARKERS = "os^vD*P<>Xh"
+MARKERS = "os^vD*P<>Xhp"
+"""One more than there are colors, so that a pair repeats only after all combinations."""
 
 
 class Run(NamedTuple):
@@ -105,7 +107,7 @@ def picture(families: dict[str, dict[str, Run]]) -> Figure:
 
 
 def _curves(axes: Axes, family: str, runs: dict[str, Run]) -> None:
-    looks = dict(zip(catalogue.names("examples"), zip(COLORS, MARKERS, strict=True), strict=True))
+    looks = dict(zip(catalogue.names("examples"), zip(cycle(COLORS), cycle(MARKERS)), strict=False))
     for name, run in runs.items():
         values, (color, marker) = run.by_task, looks[name]
         error = values.std(0, ddof=1) / len(values) ** 0.5

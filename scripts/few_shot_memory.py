@@ -14,8 +14,6 @@ import subprocess
 import sys
 from dataclasses import replace
 
-STEPS = (1, 5, 10, 20)
-
 
 def measured(preset_name: str, steps: int, kept: bool) -> float:
     """MB that one meta-update adds to this process's peak."""
@@ -53,6 +51,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--preset", default="digits-lomaml")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 5, 10, 20])
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
@@ -60,7 +59,7 @@ def main() -> None:
         return
     print(f"{args.preset}: MB above what the process had")
     print("steps  step by step  all kept")
-    for steps in STEPS:
+    for steps in args.steps:
         found = [
             float(
                 subprocess.run(

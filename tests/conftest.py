@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 from typing import Any
 
 # First: it sets how long torch's threads spin, which torch reads when it is imported
@@ -11,6 +12,11 @@ import metarl  # noqa: F401  # isort: skip
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Tests start about a hundred processes. Each would compile all of torch's modules anew where no
+# bytecode is kept, so theirs is, in a folder of the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache/code"))
 
 import pytest
 import torch

@@ -21,10 +21,8 @@ from metarl.equations.gaussian import Gaussian
 from metarl.errors import DivergedError, EnvFaultError, UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.class_success import class_success, text_table, write_success
-from metarl.runs.class_success_plot import success_figure
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import RETURN
-from metarl.runs.plot_style import save
 from metarl.runs.progress import short
 from metarl.sampling.collect import Draws, collect, memoryless, returns_of
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
@@ -273,6 +271,9 @@ class HeldOutEpisodes(NamedTuple):
         """Writes the success of each class, where tasks are of classes."""
         if (success := class_success(found)) is None:
             return []
+        from metarl.runs.class_success_plot import success_figure  # imports matplotlib
+        from metarl.runs.plot_style import save
+
         write_success(files.success_json, success)
         save(files.success_png, success_figure(success))
         print("\n" + text_table(success))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from metarl.errors import UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
-from metarl.runs.plot_style import save
-from metarl.runs.predictions_plot import Panel, predictions_figure
 from metarl.sources.source import Note, Rounds
 from metarl.types import Curves, Examples, FewShotSpec, FewShotTasks, Metrics, SupervisedAgent
+
+if TYPE_CHECKING:
+    from metarl.runs.predictions_plot import Panel
 
 MEASURED = 10
 """Meta-updates of an iteration, the last ones, before which adaptation is measured."""
@@ -202,6 +203,9 @@ class HeldOutExamples:
         """Draws what the agent predicts in the first tasks, where they are curves."""
         if not isinstance(self.known, Curves):
             return []
+        from metarl.runs.plot_style import save  # imports matplotlib
+        from metarl.runs.predictions_plot import predictions_figure
+
         panels, steps = self._predictions(agent, self.known)
         save(files.predictions_png, predictions_figure(panels, steps, title))
         return [files.predictions_png]
@@ -209,6 +213,8 @@ class HeldOutExamples:
     @torch.no_grad()
     def _predictions(self, agent: SupervisedAgent, known: Curves) -> tuple[list[Panel], list[int]]:
         """Returns predictions before adaptation, after one step and after the last."""
+        from metarl.runs.predictions_plot import Panel
+
         last, support = self.options.steps, Examples(*(x[:SHOWN] for x in self.parts[0][0]))
         low, high = known.interval
         xs = np.linspace(low, high, 200, dtype=np.float32)

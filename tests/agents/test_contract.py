@@ -15,11 +15,13 @@ from metarl import check_agent
 from metarl.agents import catalogue
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.mapping import MappingConfig
+from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.adam import AdamConfig
 from metarl.agents.outer.reptile import ReptileConfig
+from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.settings import (
     AnyAgentConfig,
@@ -87,6 +89,10 @@ def config_of(name: str, tasks: str) -> AnyAgentConfig:
     inner, outer = config.inner, config.outer
     if isinstance(inner, TrialConfig):
         inner = replace(inner, size=8, steps=2)
+    if isinstance(inner, PpoStepsConfig):
+        inner = replace(inner, epochs=2, minibatches=2)
+    if isinstance(outer, TrialPpoConfig):
+        outer = replace(outer, epochs=2, minibatches=2)
     if isinstance(outer, TrpoConfig):  # a tenth of so few samples is no measure of a step
         outer = replace(outer, query_fraction=1.0)
     return replace(config, inner=inner, outer=outer, policy=replace(config.policy, hidden=(8,)))
