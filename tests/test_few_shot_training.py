@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import sys
@@ -14,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from whole_runs import door, rows, weights
+from whole_runs import door, kill, rows, wait_for, weights
 
 from metarl import evaluate, keys, train
 from metarl.agents import catalogue
 from metarl.config.files import dump
 from metarl.config.settings import FewShotConfig, FewShotSamplingConfig
+from metarl.device import torch_threads
 from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.envs.supervised.regression import Sinusoid
@@ -114,38 +114,24 @@ def test_a_row_is_the_mean_over_the_updates(tmp_path, name):
 
 def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
     """kill -9 at some moment, the same command again, equal weights at the end."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    command = ["metarl.train", "sinusoid-lomaml", *SMALL, "--iterations", "120", "--run-dir"]
-    process = door(*command, str(whole))
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, said
-    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
-    process = door(*command, str(killed))
-    _wait_for(process, killed / "metrics.jsonl", 40)
-    time.sleep(rng.uniform(0.0, 0.05))
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    process = door(*command, str(killed))
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, said
+    command = ["sinusoid-lomaml", *SMALL, "--iterations", "120", "--run-dir"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = door("metarl.train", *command, str(killed))
+    wait_for(process, killed, 40)
+    time.sleep(np.random.default_rng(time.time_ns()).uniform(0.0, 0.05))
+    kill(process)
+    with torch_threads(1):  # as in the process
+        train.main([*command, str(killed)])
+        train.main([*command, str(whole)])
     assert weights(whole, 120) == weights(killed, 120)
     assert rows(whole) == rows(killed)
-
-
-def _wait_for(process, metrics: Path, lines: int) -> None:
-    deadline = time.monotonic() + 60
-    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= lines):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.005)
 
 
 def test_a_stopped_run_keeps_every_complete_iteration(tmp_path):
     """Ctrl-C: exit 130, a line on how to go on, a checkpoint."""
     command = ["metarl.train", "sinusoid-maml", *SMALL, "--iterations", "100000"]
     process = door(*command, "--checkpoint-every", "90000", "--run-dir", str(tmp_path))
-    _wait_for(process, tmp_path / "metrics.jsonl", 3)
+    wait_for(process, tmp_path, 3)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import psutil
 import pytest
 from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
+from whole_runs import wait_for
 
 from metarl import evaluate, train
 from metarl.config.settings import Config, EnvConfig
@@ -246,12 +246,7 @@ def test_no_orphans_however_a_run_ends(tmp_path, sent):
     """Nor anything in /dev/shm. Ctrl-C reaches the whole group, as a terminal sends it."""
     process = start("train", command("strange_envs:walk", tmp_path, "--iterations", "100000"))
     try:
-        deadline = time.monotonic() + 60
-        metrics = tmp_path / "metrics.jsonl"
-        while not (metrics.exists() and metrics.read_text().count("\n") > 2):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.02)
+        wait_for(process, tmp_path, 3)
         family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(True)]
         assert len(family) >= 3, family
         if sent == signal.SIGINT:

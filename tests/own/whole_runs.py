@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -38,3 +39,22 @@ def door(*argv: str, **options) -> subprocess.Popen:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
+
+
+def wait_for(process: subprocess.Popen, run_dir: Path, iterations: int) -> None:
+    """Returns once so many iterations stand in metrics.jsonl.
+
+    Raises:
+        AssertionError: if the process ends before, or a minute passes.
+    """
+    metrics, deadline = run_dir / "metrics.jsonl", time.monotonic() + 60
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= iterations):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+
+
+def kill(process: subprocess.Popen) -> None:
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
