@@ -109,7 +109,7 @@ def table(runs: dict[str, Run]) -> str:
     best = max(joint, key=lambda run: run.by_task[:, -1].mean()) if joint else None
     steps = next(iter(runs.values())).found.steps
     lines = [
-        "| agent | trained on | " + " | ".join(map(str, steps)) + " | last, less joint |",
+        "| agent | trained on | " + " | ".join(map(str, steps)) + " | minus joint training |",
         "|---" * (len(steps) + 3) + "|",
     ]
     for run in sorted(runs.values(), key=lambda run: -run.by_task[:, -1].mean()):
