@@ -1,8 +1,10 @@
-"""Mean returns on Bernoulli bandits of known policies: the Gittins index, Thompson sampling.
+"""Prints mean returns of the Gittins index and of Thompson sampling on Bernoulli bandits.
 
-What RL2 is measured by: probabilities U(0, 1), k arms, n pulls. With run folders, on the bandits
-that each run was evaluated on, beside what it got there:
+Each arm pays 1 with a probability drawn from U(0, 1). Without arguments the bandits are drawn
+anew. With folders of evaluated runs, the policies play the held-out bandits of each run, and the
+table has the run's own return beside theirs:
 
+    python scripts/bandit_optima.py --arms 5 --pulls 10 --bandits 1000
     python scripts/bandit_optima.py runs/bandit-5x10-rl2
 """
 
@@ -64,10 +66,12 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", type=Path, nargs="*", help="folders of evaluated runs")
-    parser.add_argument("--arms", type=int, nargs="+", default=[5, 10])
-    parser.add_argument("--pulls", type=int, nargs="+", default=[10, 100])
-    parser.add_argument("--bandits", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--arms", type=int, nargs="+", default=[5, 10], help="(default: 5 10)")
+    parser.add_argument("--pulls", type=int, nargs="+", default=[10, 100], help="(default: 10 100)")
+    parser.add_argument(
+        "--bandits", type=int, default=100_000, help="drawn bandits (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     return parser.parse_args()
 
 

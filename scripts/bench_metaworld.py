@@ -1,12 +1,14 @@
-"""How much of MuJoCo's own speed is left on Meta-World's ML10, with a policy in the loop.
+"""Compares sampling speed on Meta-World with bare MuJoCo and with metaworld's environments.
 
-Prints ratios, each of measurements taken by turns in this one run: episodes as training collects
-them, before adaptation (one set of parameters) and after it (a set for each task), against (a)
-bare `mujoco.rollout` of the same simulations through the same states and controls, six substeps a
-step as the environment needs them (five, and one that stands for the trailing `mj_forward`), and
-(b) `gym.make_vec("Meta-World/ML10-train", vector_strategy="async")` under the same policy. Also the
-time to the first step, and the memory. Single timings are noisy; only the ratios are meant to be
-quoted.
+Episodes are collected as in training, with a policy: before adaptation with one set of parameters,
+and after adaptation with a set for each task. They are compared with
+
+* bare: `mujoco.rollout` of the same simulations, through the same states and controls. A step is
+  six substeps: five, and one that stands for the `mj_forward` at the end of a step.
+* async: `gym.make_vec("Meta-World/ML10-train", vector_strategy="async")` with the same policy.
+
+The measurements of a ratio alternate within one run. Single timings are noisy, so quote the ratios
+only. The script also prints the time to the first step, and the memory.
 
     python scripts/bench_metaworld.py --tasks 20 --episodes 10 --workers 2
     python scripts/bench_metaworld.py --name ml45 --tasks 45 --repeats 1 --no-async
@@ -204,15 +206,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--name", default="ml10")
-    parser.add_argument("--tasks", type=int, default=20)
-    parser.add_argument("--episodes", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=100, help="of an episode")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--no-async", action="store_true", help="without metaworld's own")
+    parser.add_argument("--name", default="ml10", help="benchmark (default: %(default)s)")
+    parser.add_argument("--tasks", type=int, default=20, help="K (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=10, help="E (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="of an episode (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--hidden", type=int, nargs="*", default=[512, 512], help="of the policy (default: 512 512)"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="turns (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
+    parser.add_argument(
+        "--no-async", action="store_true", help="leave out metaworld's own environments"
+    )
     args = parser.parse_args()
 
     ours = Ours(args)

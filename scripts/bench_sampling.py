@@ -1,11 +1,15 @@
-"""How much of the simulator's own speed is left with a policy in the loop.
+"""Compares the speed of sampling with the speed of the simulators alone and of gymnasium.
 
-Prints ratios, each of measurements taken by turns in this one run, an MLP 100-100 choosing every
-action. `mujoco`: the half-cheetahs against (a) bare `mujoco.rollout` stepping the very same
-simulations, and (b) a gymnasium SyncVectorEnv of HalfCheetah-v5. `pool`: 64 environments that
-step one at a time on worker processes, CartPole and one whose step takes about 50 us, against
-SyncVectorEnv and AsyncVectorEnv; their poles never fall, so that all play the same number of
-steps. Single timings are noisy; only the ratios are meant to be quoted.
+An MLP 100-100 chooses every action. There are two parts:
+
+* mujoco: the half-cheetahs, compared with bare `mujoco.rollout` of the same simulations, and with
+  a gymnasium SyncVectorEnv of HalfCheetah-v5.
+* pool: 64 environments that step one at a time on worker processes, compared with SyncVectorEnv
+  and AsyncVectorEnv. One is CartPole, the other takes about 50 us a step. Their poles never fall,
+  so that all play the same number of steps.
+
+The measurements of a ratio alternate within one run. Single timings are noisy, so quote the ratios
+only.
 
     python scripts/bench_sampling.py --only mujoco --tasks 40 --episodes 20 --threads 2
     python scripts/bench_sampling.py --only pool --workers 2
@@ -281,15 +285,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=("mujoco", "pool"), help="one half of it")
+    parser.add_argument("--only", choices=("mujoco", "pool"), help="one of the two parts")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: %(default)s)")
     parser.add_argument(
-        "--pool-envs", type=int, default=64, help="on the workers, a multiple of 8 (64)"
+        "--pool-envs", type=int, default=64, help="a multiple of 8 (default: %(default)s)"
     )
     parser.add_argument("--tasks", type=int, default=40, help="K (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=20, help="E (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=100, help="per turn (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="simulation (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=100, help="in a turn (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=2, help="of MuJoCo (default: %(default)s)")
     parser.add_argument(
         "--torch-threads", type=int, default=1, help="for the policy (default: %(default)s)"
     )

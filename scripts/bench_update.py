@@ -1,17 +1,17 @@
-"""How fast one update of an agent is with all tasks in one tensor axis, against a loop over them.
+"""Compares the speed of an agent's update of all tasks at once with that of a loop over tasks.
 
 An update is all that an agent learns in a meta-iteration: it adapts to each support, and then
-makes its outer step. `update_loops.py` says what the loops are. Both are measured by turns in one
-run, so that the ratios can be quoted where the seconds cannot. The cosine is between the changes
-that the two make in the meta-parameters; only TRPO's shortcuts should keep it from 1.
+takes its outer step. The loops are in `update_loops.py`. The two measurements alternate within one
+run, so quote the ratios and not the seconds. The cosine is between the two changes of the
+meta-parameters. It is 1, except with TRPO's approximations: a part of the query, and half
+precision.
 
-    python scripts/bench_update.py                        MAML-TRPO with each of its shortcuts
+    python scripts/bench_update.py                        MAML-TRPO, each approximation on and off
     python scripts/bench_update.py --agents               every agent that has a loop
     python scripts/bench_update.py --agents promp rl2
 
-`random` and `sb3-ppo` have no row: the one does not learn from tasks, the other trains on one after
-the other by Stable-Baselines3's own code. `-vpg` agents have none either: one step of PPO's loss
-without clipping is theirs.
+Some agents have no loop. `random` does not learn from tasks. `sb3-ppo` already trains on one task
+after the other. `-vpg` agents take one step on PPO's loss without clipping.
 """
 
 from __future__ import annotations
@@ -161,12 +161,20 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--agents", nargs="*", choices=NAMES, help="rows for these, or for all")
-    parser.add_argument("--tasks", type=int, default=40)
-    parser.add_argument("--episodes", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument(
+        "--agents",
+        nargs="*",
+        choices=NAMES,
+        metavar="AGENT",
+        help="these agents, or all that have a loop",
+    )
+    parser.add_argument("--tasks", type=int, default=40, help="K (default: %(default)s)")
+    parser.add_argument("--episodes", type=int, default=20, help="E (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=int, default=100, help="of an episode (default: %(default)s)"
+    )
     parser.add_argument("--activation", choices=("relu", "tanh"), default="relu")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=5, help="turns (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
 

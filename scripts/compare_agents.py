@@ -1,11 +1,11 @@
-"""Every agent on HalfCheetah goal velocity, with one budget of environment steps, side by side.
+"""Compares twenty agents on HalfCheetah goal velocity, with the same budget of environment steps.
 
-    python scripts/compare_agents.py                      # table and picture of the committed runs
+    python scripts/compare_agents.py                      # table and plot of the committed runs
     python scripts/compare_agents.py --commands | bash    # train and evaluate your own, hours
-    python scripts/compare_agents.py runs/agents          # table and picture of these
+    python scripts/compare_agents.py runs/agents          # table and plot of these
 
-The budget is that of 60 iterations of MAML-TRPO, 19.2M steps. The held-out tasks are the same for
-all. The table reads the runs' config, metrics and evaluation, nothing else.
+The budget is 19.2M steps, which are 60 iterations of MAML-TRPO. All agents are evaluated on the
+same held-out tasks. The table is made from each run's config, metrics and evaluation.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def table(runs: dict[str, Run]) -> str:
     best = max(joint, key=lambda run: run.by_task[:, -1].mean()) if joint else None
     steps = next(iter(runs.values())).found.steps
     lines = [
-        "| agent | trained on | " + " | ".join(map(str, steps)) + " | last, less joint |",
+        "| agent | trained on | " + " | ".join(map(str, steps)) + " | minus joint training |",
         "|---" * (len(steps) + 3) + "|",
     ]
     for run in sorted(runs.values(), key=lambda run: -run.by_task[:, -1].mean()):
@@ -179,8 +179,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, nargs="?", default=RUNS)
-    parser.add_argument("--commands", action="store_true", help="print what trains them")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=RUNS, help="runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--commands", action="store_true", help="print the commands that train and evaluate"
+    )
     args = parser.parse_args()
     if args.commands:
         for name, settings in SETTINGS.items():

@@ -1,10 +1,11 @@
-"""Every learner of supervised tasks on sinusoids and on digits, side by side.
+"""Compares the agents on supervised tasks: sinusoids and digits.
 
-    python scripts/compare_learners.py                      # tables and picture, committed runs
+    python scripts/compare_learners.py                      # tables and plot of the committed runs
     python scripts/compare_learners.py --commands | bash    # train and evaluate your own
-    python scripts/compare_learners.py runs/learners        # tables and picture of these
+    python scripts/compare_learners.py runs/learners        # tables and plot of these
 
-600 held-out tasks, the same for all. The tables read the runs' metrics and evaluations, no more.
+All agents are evaluated on the same 600 held-out tasks. The tables are made from each run's
+metrics and evaluation.
 """
 
 from __future__ import annotations
@@ -132,8 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, nargs="?", default=RUNS)
-    parser.add_argument("--commands", action="store_true", help="print what trains them")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=RUNS, help="runs (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--commands", action="store_true", help="print the commands that train and evaluate"
+    )
     args = parser.parse_args()
     if args.commands:
         for name in PRESETS:

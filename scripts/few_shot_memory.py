@@ -1,9 +1,11 @@
-"""Peak memory of a meta-update through many inner steps, and what keeping them all would take.
+"""Measures the peak memory of a meta-update through many inner steps.
+
+The table also has the memory that the update would take if it kept all steps.
 
     python scripts/few_shot_memory.py                    # 1, 5, 10 and 20 steps, digits, 16 tasks
     python scripts/few_shot_memory.py --preset sinusoid-lomaml
 
-Each figure is the peak resident size of a process of its own, less what it had before the update.
+Each figure is the peak resident size of a process of its own, minus its size before the update.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--preset", default="digits-lomaml")
+    parser.add_argument("--preset", default="digits-lomaml", help="(default: %(default)s)")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 5, 10, 20])
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()

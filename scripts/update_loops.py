@@ -1,15 +1,15 @@
-"""The agents' updates by a loop over the tasks, which bench_update.py measures the agents against.
+"""The updates of the agents by a loop over tasks, with which bench_update.py compares the agents.
 
-Every loop starts from the same episodes as its agent, makes advantages of one task's at a time,
-and comes to the same meta-parameters:
+Every loop starts from the same episodes as its agent, computes the advantages of one task at a
+time, and arrives at the same meta-parameters:
 
-* TRPO outside: `metarl/agents/reference.py`, autograd with create_graph through the inner step, and
-  Hessian-vector products of the KL by a second backward pass over its retained graph, on all data,
-  as most public code does.
-* PPO outside: in each epoch one task's gradient after the other, by plain autograd.
-* Learned inner rules: the agent's own differentiable step on one task, under either outer rule.
+* TRPO outside: `metarl/agents/reference.py`, as most public code does it. Autograd with
+  create_graph goes through the inner step. Products with the KL's Hessian are a second backward
+  pass over its retained graph, on all data.
+* PPO outside: in each epoch the gradient of one task after the other, by plain autograd.
+* Learned inner rules: the agent's own differentiable step on one task, with either outer rule.
 * Reptile: the inner PPO of one task after the other.
-* RL2: the trials of one task after the other, whose gradients are summed over a minibatch.
+* RL2: the trials of one task after the other, with gradients summed over a minibatch.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from metarl.types import Workers
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = "docs/custom_environments.md"
+AGENTS = "docs/agents.md"
 BLOCK = re.compile(r"^```python\n(# (\S+\.py)\n.*?)^```$", re.M | re.S)
 TARGET = re.compile(r"\b(my_tasks\.\w+):(\w+)")
 SMALL = ["--iterations", "2", "--sampling.tasks", "4", "--sampling.episodes", "4"]
@@ -45,9 +46,9 @@ def examples(document: str) -> list[Example]:
     ]
 
 
-ALL = examples(OWN) + examples("README.md")
+ALL = examples(OWN) + examples("README.md") + examples(AGENTS)
 TASKS = [one for one in ALL if one.file.startswith("my_tasks/")]
-SCRIPTS = [one for one in ALL if one not in TASKS]
+SCRIPTS = [one for one in ALL if one not in TASKS and one.document != AGENTS]
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,28 @@ def test_a_script_trains_what_evaluate_takes(one, folders):
     assert len((kept / "metrics.jsonl").read_text().splitlines()) == found.iterations
     small = ["--tasks", "2", "--episodes", "2", "--steps", "1"]
     run(folder, "-m", "metarl.evaluate", str(kept), "--env", found.env.name, *small)
+
+
+@pytest.mark.slow
+def test_own_agents_keep_every_promise(folders):
+    """The document's script asserts it."""
+    lines = run(folders[AGENTS], "check_my_agents.py").splitlines()
+    assert len(lines) == 20
+    assert all(line.startswith("ok ") for line in lines), lines
+
+
+@pytest.mark.slow
+def test_own_agents_are_trained_and_evaluated(folders):
+    """By the document's own commands, on few tasks; the later `--iterations` counts."""
+    folder, text = folders[AGENTS], (ROOT / AGENTS).read_text(encoding="utf-8")
+    made = re.findall(r"^    python -m metarl\.train (.*--agent my_\w+:.*)$", text, re.M)
+    used = re.findall(r"^    python -m metarl\.evaluate (.*--agent my_\w+:.*)$", text, re.M)
+    assert len(made) == len(used) == 2
+    for line in made:
+        run(folder, "-m", "metarl.train", *shlex.split(line), *SMALL, "--device", "cpu")
+    for line in used:
+        small = ["--tasks", "2", "--episodes", "2", "--steps", "1"]
+        run(folder, "-m", "metarl.evaluate", *shlex.split(line), *small)
 
 
 @pytest.mark.parametrize("document", [OWN, "README.md"])
