@@ -67,9 +67,7 @@ class Subject:
     def sample(self, split: str, num: int = MANY) -> list[Task]:
         """Draws tasks of a split; both splits use the same generator."""
         rng = keys.generator(self.options.seed, keys.Purpose.TRIAL)
-        if isinstance(self.distribution, Classes):
-            many = self.distribution.spread(split)
-            num = -(-num // many) * many
+        num = spread_evenly(self.distribution, num, split)
         tasks = list(self.distribution.sample(num, rng, split))
         if len(tasks) != num:
             raise UserError(
@@ -145,6 +143,12 @@ class Subject:
         if "env" in self.__dict__:
             with suppress(Exception):  # other checks report a failing close
                 self.env.close()
+
+
+def spread_evenly(distribution: TaskDistribution, num: int, split: str) -> int:
+    """Returns the least number of tasks from `num` on that a split's classes share equally."""
+    many = distribution.spread(split) if isinstance(distribution, Classes) else 1
+    return -(-num // many) * many
 
 
 def key_of(task: Task) -> str:
