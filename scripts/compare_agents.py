@@ -73,7 +73,7 @@ class Run(NamedTuple):
     @property
     def by_task(self) -> np.ndarray:
         """Mean returns [tasks, steps + 1]."""
-        return self.found.outcome.returns.mean(-1)
+        return self.found.outcome.values.mean(-1)
 
 
 def runs_in(folder: Path) -> dict[str, Run]:

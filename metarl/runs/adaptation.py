@@ -38,11 +38,6 @@ class Outcome(NamedTuple):
     """First solved step of each episode, from 1, or 0 for none: [K, S, E] int; None where it was
     not stored."""
 
-    @property
-    def returns(self) -> np.ndarray:
-        """Undiscounted returns of episodes, another name of `values`."""
-        return self.values
-
     def summary(self) -> Summary:
         """Returns statistics of the values over tasks; NaN at a step with a value not finite."""
         return summarise(np.where(np.isfinite(self.values), self.values, np.nan))

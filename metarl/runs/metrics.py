@@ -124,15 +124,14 @@ def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving average, [N] -> [N], over up to `window` values; NaNs are left out.
+    """Centred moving average, [N] -> [N] with N > 0, over up to `window` values; NaNs are left out.
 
     At the ends the window is shorter on one side.
     """
-    known = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(known)])
-    at = np.arange(len(values))
-    low = np.maximum(at - window // 2, 0)
-    high = np.minimum(at + window // 2 + 1, len(values))
-    counts = count[high] - count[low]
-    return np.where(counts > 0, (total[high] - total[low]) / np.maximum(counts, 1), np.nan)
+    half = window // 2
+    known, around = np.isfinite(values), np.ones(2 * half + 1)
+    total, count = (
+        np.convolve(numbers, around)[half : half + len(values)]
+        for numbers in (np.where(known, values, 0.0), known)
+    )
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -34,7 +34,7 @@ def test_the_layout(tmp_path):
     train = run.evaluation_of("train")
     assert train.success_png == tmp_path / "runs/x/evaluation/train/success.png"
     assert not list(run.root.glob(".*"))
-    assert directory.create(run.root) == run
+    assert directory.create(run.root).root == run.root
 
 
 def test_another_process_is_refused_until_the_holder_dies(tmp_path):
