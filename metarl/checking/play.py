@@ -158,7 +158,4 @@ def key_of(task: Task) -> str:
 
 def distinct(tasks: Iterable[Task]) -> list[Task]:
     """Returns the tasks in order, without repetitions."""
-    found: dict[str, Task] = {}
-    for task in tasks:
-        found.setdefault(key_of(task), task)
-    return list(found.values())
+    return list({key_of(task): task for task in tasks}.values())

@@ -8,6 +8,10 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import kruskal
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 
 from metarl.checking.findings import Broken, Finding, expect
 from metarl.checking.play import Subject, key_of
@@ -162,18 +166,6 @@ def r_squared(features: np.ndarray, values: np.ndarray) -> float:
         features: [N, E, width], E observations of each task; standardised, with a penalty of 1.
     """
     num, episodes, width = features.shape
-    x = features.astype(np.float64) - features.mean((0, 1), dtype=np.float64)
-    spread = x.std((0, 1))
-    x = np.where(spread > 0, x / np.where(spread > 0, spread, 1.0), 0.0)
-    y = np.repeat((values - values.mean())[:, None], episodes, axis=1)
-    fold = np.arange(num) % FOLDS
-    predicted = np.zeros_like(y)
-    for index in range(FOLDS):
-        out = fold == index
-        kept, targets = x[~out].reshape(-1, width), y[~out].ravel()
-        centre, mean = kept.mean(0), targets.mean()
-        kept = kept - centre
-        # The dual form, since an observation may have more numbers than there are tasks.
-        weights = kept.T @ np.linalg.solve(kept @ kept.T + np.eye(len(kept)), targets - mean)
-        predicted[out] = (x[out] - centre) @ weights + mean
-    return 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
+    x = StandardScaler().fit_transform(features.reshape(-1, width).astype(np.float64))
+    y, fold = np.repeat(values, episodes), np.repeat(np.arange(num) % FOLDS, episodes)
+    return float(r2_score(y, cross_val_predict(Ridge(1.0), x, y, cv=PredefinedSplit(fold))))

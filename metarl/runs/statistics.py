@@ -27,12 +27,7 @@ def summarise(values: np.ndarray) -> Summary:
     """Computes statistics of `values` [K, S, E]; equal values give equal results."""
     by_task = values.mean(axis=-1, dtype=np.float64)
     ci95 = interval95(resampled_means(by_task, np.random.default_rng(0)))
-    return Summary(mean(by_task), stderr(by_task), interquartile_mean(by_task), ci95)
-
-
-def mean(values: np.ndarray) -> np.ndarray:
-    """Mean over tasks, [K, ...] -> [...]."""
-    return values.mean(axis=0)
+    return Summary(by_task.mean(axis=0), stderr(by_task), interquartile_mean(by_task), ci95)
 
 
 def stderr(values: np.ndarray) -> np.ndarray:

@@ -55,18 +55,14 @@ class GymTasks:
     success: str | None = None
     deterministic: bool = True
 
-    @property
+    @cached_property
     def spec(self) -> EnvSpec:
-        """Returns names and spaces; the first call makes an environment to read its spaces.
+        """Names and spaces; the first call makes an environment to read its spaces.
 
         Raises:
             EnvFaultError: if the constructor raises.
             UserError: for spaces that no agent supports.
         """
-        return self._spec
-
-    @cached_property
-    def _spec(self) -> EnvSpec:
         return EnvSpec(
             self.name,
             flat_observations(self.rows.observation_space, self.name),
