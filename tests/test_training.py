@@ -247,7 +247,7 @@ def test_an_oracle_is_told_its_task_at_both_doors(tmp_path):
 
 
 def test_a_trial_adapts_to_one_episode_a_step(tmp_path):
-    """Whatever the number of episodes, and 3 of them make 2 steps."""
+    """Any number of episodes makes steps of one episode; 3 of them are 2 steps."""
     run = training.train(small(tmp_path / "run", 2, "point-goal-rl2"), "x")
     picture = evaluate(EvaluateOptions(run_dir=run, tasks=3, steps=2, episodes=7))
     found = read_json(picture.with_name("adaptation.json"))

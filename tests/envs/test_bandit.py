@@ -12,7 +12,7 @@ ARMS = [0.1, 0.9, 0.5, 0.0, 1.0]
 
 
 def pulled(tasks, seeds, arms, horizon=20):
-    """What `arms` [T, K, E] pay, [T, K, E]."""
+    """Returns the rewards of pulling `arms` [T, K, E], [T, K, E]."""
     env = Bandit("bandit:5", "5", horizon).open(len(seeds), seeds.shape[1], Workers(0))
     env.set_tasks([{"probabilities": task} for task in tasks])
     env.reset(seeds)

@@ -74,7 +74,7 @@ def test_what_is_written_is_read(tmp_path, before):
 
 
 def test_the_format(tmp_path):
-    """What other tools read: design.md, section 4."""
+    """Other tools read these keys: design.md, section 4."""
     adaptation = example()
     write_json(tmp_path / "adaptation.json", adaptation)
     document = json.loads((tmp_path / "adaptation.json").read_text())

@@ -100,7 +100,7 @@ def test_a_place_that_cannot_be_written(tmp_path, place):
 
 
 def test_a_read_only_file_system(tmp_path, monkeypatch):
-    """Where folders stand already, only writing shows it; also to root."""
+    """Only writing shows it where folders stand already; also to root."""
     run = directory.create(tmp_path / "x")
 
     def refuses(path, *_, **__):

@@ -17,7 +17,7 @@ def rng():
 
 
 def test_closed_forms():
-    """Of 1..8 the middle half is 3..6; sum of squares around 4.5 is 42."""
+    """The middle half of 1..8 is 3..6; the sum of squares around 4.5 is 42."""
     values = np.arange(1.0, 9.0)[::-1]
     assert statistics.stderr(values) == pytest.approx(np.sqrt(42 / 7 / 8))
     assert statistics.interquartile_mean(np.append(values[1:], 100)) == pytest.approx(4.5)
