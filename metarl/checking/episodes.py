@@ -97,7 +97,7 @@ def _judge(rounds: Sequence[Trajectories], horizon: int) -> Finding:
     expect(not endless, what, "let step set truncated after spec.horizon steps")
     what = f"every one {count} is over after its first step"
     remedy = "check terminated and truncated in the result of step"
-    expect(horizon == 1 or (lengths > 1).any(), what, remedy)
+    expect(horizon == 1 or bool((lengths > 1).any()), what, remedy)
     shortest, mean, longest = lengths.min(), lengths.mean(), lengths.max()
     if early := int((truncated & (lengths < horizon)).sum()):
         first = lengths[(truncated > 0) & (lengths < horizon)].min()

@@ -145,7 +145,10 @@ def make(
         UserError: for an unknown name, a horizon below 1, or code that was not named.
     """
     if is_own(name):
-        return _own(name, horizon, named)
+        own_code.check_named("tasks are", name, named, "--env")
+        from metarl.envs import own_tasks
+
+        return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
     entry, variant = _find(name)
     if horizon < 1:
         raise UserError(
@@ -157,14 +160,6 @@ def make(
     check_mujoco()  # before its import, which may fail with another MuJoCo
     builder = getattr(import_module(entry.module), entry.builder)
     return builder(name, name.partition(":")[2], horizon, metaworld or MetaWorldConfig())
-
-
-def _own(name: str, horizon: int, named: str | None) -> TaskDistribution:
-    """Returns a user's own distribution, if the command line named it."""
-    own_code.check_named("tasks are", name, named, "--env")
-    from metarl.envs import own_tasks
-
-    return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
 
 
 def _find(name: str) -> tuple[Entry, str]:

@@ -14,8 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from metarl.runs import plot_style as look
 from metarl.runs.adaptation import Adaptation
-from metarl.runs.comparison import Curve, Kind, Published, curves
+from metarl.runs.comparison import Curve, Kind, curves
 from metarl.runs.measures import Measure
+from metarl.runs.published import Published
 from metarl.runs.statistics import Summary
 
 COLORS = (look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from metarl.runs.files import replace_bytes
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
 """Keys that come first in a line; the others follow in natural order (step2 before step10)."""
 
+T = TypeVar("T")
 Row = dict[str, float]
 """Metrics of one iteration; NaN where a value was not finite."""
 
@@ -121,6 +122,14 @@ def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     """Converts rows to columns: name -> [iterations] float64, NaN where a row lacks the name."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: np.array([row.get(name, math.nan) for row in rows], float) for name in names}
+
+
+def by_step(table: Mapping[str, T], name: str) -> list[T]:
+    """Returns the values of name/step0, name/step1, ..., in order."""
+    values: list[T] = []
+    while (key := f"{name}/step{len(values)}") in table:
+        values.append(table[key])
+    return values
 
 
 def smooth(values: np.ndarray, window: int) -> np.ndarray:

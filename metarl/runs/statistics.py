@@ -63,4 +63,4 @@ def resampled_means(
 def interval95(estimates: np.ndarray) -> np.ndarray:
     """Percentile interval of bootstrap estimates, [resamples, ...] -> [..., 2]: low, high."""
     tail = (1 - 0.95) / 2
-    return np.stack(np.quantile(estimates, [tail, 1 - tail], axis=0), axis=-1)
+    return np.moveaxis(np.quantile(estimates, [tail, 1 - tail], axis=0), 0, -1)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from metarl.runs import plot_style as look
 from metarl.runs.class_success import moment
-from metarl.runs.metrics import columns, smooth
+from metarl.runs.metrics import by_step, columns, smooth
 
 ROWS = (("return", "success"), ("kl", "line_search/backtracks"))
 """Rows of panels; a missing metric's panel leaves its space to its neighbour."""
@@ -60,10 +60,7 @@ def _lines(table: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """Returns a panel's lines by label: one per adaptation step, or a single one."""
     if name in table:
         return {"": table[name]}
-    lines = {}
-    while (key := f"{name}/step{len(lines)}") in table:
-        lines[moment(len(lines))] = table[key]
-    return lines
+    return {moment(step): values for step, values in enumerate(by_step(table, name))}
 
 
 def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:

@@ -55,14 +55,18 @@ class GymTasks:
     success: str | None = None
     deterministic: bool = True
 
-    @cached_property
+    @property
     def spec(self) -> EnvSpec:
-        """Names and spaces; the first call makes an environment to read its spaces.
+        """Returns names and spaces; the first call makes an environment to read its spaces.
 
         Raises:
             EnvFaultError: if the constructor raises.
             UserError: for spaces that no agent supports.
         """
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> EnvSpec:
         return EnvSpec(
             self.name,
             flat_observations(self.rows.observation_space, self.name),

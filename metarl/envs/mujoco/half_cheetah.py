@@ -30,10 +30,9 @@ import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
-from metarl.envs.mujoco.models import model_path
 from metarl.envs.mujoco.planar import PlanarChain
 from metarl.envs.mujoco.run_tasks import Direction, Runs, RunTask, Velocity
-from metarl.envs.mujoco.tasks import MujocoTasks
+from metarl.envs.mujoco.tasks import MujocoTasks, model_path
 from metarl.types import EnvSpec, Workers
 
 CONTROL_COST = 0.05

@@ -9,9 +9,11 @@ starts and terminations.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import gymnasium
 import mujoco
 import numpy as np
 
@@ -19,6 +21,11 @@ from metarl.envs.mujoco.batch import MujocoBatch
 from metarl.envs.mujoco.run_tasks import RunTask
 from metarl.errors import DivergedError
 from metarl.types import EnvSpec, StepResult, Task, Workers
+
+
+def model_path(file: str) -> str:
+    """Returns the path of one of gymnasium's MuJoCo models."""
+    return os.path.join(os.path.dirname(gymnasium.__file__), "envs", "mujoco", "assets", file)
 
 
 class MujocoTasks(ABC):
