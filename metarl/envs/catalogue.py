@@ -188,13 +188,9 @@ def _unknown(name: str) -> UserError:
             f"{name!r} are supervised tasks, none to be played; `python -m metarl.train` learns "
             "them by the presets sinusoid-* and digits-*"
         )
-    near = [full for full in names() if entry or full in _first_of_each()]
+    firsts = [f"{each}:{next(iter(FAMILIES[each].variants))}".rstrip(":") for each in FAMILIES]
+    near = names() if entry else firsts
     return UserError(
         f"{name!r} is no task distribution{nearest(name.lower(), near, count=1)}\n"
         "your own are package.module:attribute, see docs/custom_environments.md"
     )
-
-
-def _first_of_each() -> set[str]:
-    firsts = {family: next(iter(entry.variants)) for family, entry in FAMILIES.items()}
-    return {f"{family}:{variant}".rstrip(":") for family, variant in firsts.items()}

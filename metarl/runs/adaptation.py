@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,10 +166,7 @@ def _figures(summary: Summary) -> dict[str, Any]:
 
 def _numbers(values: np.ndarray) -> list[Any]:
     """Converts an array to nested lists, with null for values that are not finite."""
-    return [
-        _numbers(value) if value.ndim else (float(value) if math.isfinite(value) else None)
-        for value in np.asarray(values, np.float64)
-    ]
+    return np.where(np.isfinite(values), values.astype(np.float64), None).tolist()
 
 
 def read_json(path: Path) -> Adaptation:
