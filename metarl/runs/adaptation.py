@@ -166,7 +166,9 @@ def _figures(summary: Summary) -> dict[str, Any]:
 
 def _numbers(values: np.ndarray) -> list[Any]:
     """Converts an array to nested lists, with null for values that are not finite."""
-    return np.where(np.isfinite(values), values.astype(np.float64), None).tolist()
+    found = values.astype(np.float64).astype(object)
+    found[~np.isfinite(values)] = None
+    return found.tolist()
 
 
 def read_json(path: Path) -> Adaptation:
