@@ -33,7 +33,7 @@ def beside(run: Path) -> None:
     probabilities = np.array([task["probabilities"] for task in found.tasks])
     assert found.horizon is not None
     every = np.repeat(probabilities, REPEATS, axis=0)
-    own = found.outcome.returns[:, 0].mean(-1)
+    own = found.outcome.values[:, 0].mean(-1)
     error = own.std(ddof=1) / len(own) ** 0.5
     print(f"{run.name}: {own.mean():.3f} ({error:.3f}) on {len(own)} bandits")
     for name, policy in (("Gittins index", gittins(found.horizon)), ("Thompson", thompson)):

@@ -73,7 +73,7 @@ class Run(NamedTuple):
     @property
     def by_task(self) -> np.ndarray:
         """Mean returns [tasks, steps + 1]."""
-        return self.found.outcome.returns.mean(-1)
+        return self.found.outcome.values.mean(-1)
 
 
 def runs_in(folder: Path) -> dict[str, Run]:
@@ -128,8 +128,12 @@ def _figure(values: np.ndarray, sign: str = "") -> str:
 
 def picture(runs: dict[str, Run]) -> Figure:
     """Returns against the environment steps that one task was asked for."""
-    with look.style():
-        figure = Figure(figsize=(20.0, 5.6), layout="constrained")
+    first = next(iter(runs.values())).found
+    title = (
+        f"{look.titled(first.env)}: {len(first.tasks)} {first.split} tasks, "
+        f"{first.outcome.values.shape[-1]} episodes at each point, one training seed"
+    )
+    with look.titled_figure(20.0, 5.6, title) as figure:
         panels = figure.subplots(1, 3, sharey=True)
         families = (
             (KIN, "MAML and its kin"),
@@ -140,12 +144,6 @@ def picture(runs: dict[str, Run]) -> Figure:
             _curves(axes, runs, names)
             axes.set_title(title)
         panels[0].set_ylabel("mean undiscounted return")
-        first = next(iter(runs.values())).found
-        figure.suptitle(
-            f"{look.titled(first.env)}: {len(first.tasks)} {first.split} tasks, "
-            f"{first.outcome.returns.shape[-1]} episodes at each point, one training seed",
-            x=0.01, ha="left", fontsize=13, color=look.INK,
-        )  # fmt: skip
     return figure
 
 

@@ -95,15 +95,11 @@ def _figure(values: np.ndarray, family: str) -> str:
 
 
 def picture(families: dict[str, dict[str, Run]]) -> Figure:
-    with look.style():
-        figure = Figure(figsize=(15.0, 5.6), layout="constrained")
+    title = "600 tasks never seen; bars are standard errors"
+    with look.titled_figure(15.0, 5.6, title) as figure:
         panels = figure.subplots(1, len(families), squeeze=False)[0]
         for axes, (family, runs) in zip(panels, families.items(), strict=True):
             _curves(axes, family, runs)
-        figure.suptitle(
-            "600 tasks never seen; bars are standard errors", x=0.01, ha="left", fontsize=13,
-            color=look.INK,
-        )  # fmt: skip
     return figure
 
 

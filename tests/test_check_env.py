@@ -95,7 +95,7 @@ def test_bad_input_is_answered_in_three_lines(
 
 
 def test_the_example_in_the_error_is_right(capsys: Any, monkeypatch: pytest.MonkeyPatch):
-    """What it says to write makes a distribution."""
+    """The line that it says to write makes a distribution."""
     monkeypatch.setattr(sys, "argv", ["door", "CartPole-v1"])
     with pytest.raises(SystemExit):
         open_door(check_env.main)

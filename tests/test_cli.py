@@ -47,7 +47,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 def asked(line: str) -> tuple[Config, str]:
-    """What a command line on a preset of reinforcement learning asks for."""
+    """Returns the config and name that a command line on a preset of episodes asks for."""
     config, name = train.read(line.split())
     assert isinstance(config, Config)
     return config, name

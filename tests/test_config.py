@@ -320,7 +320,7 @@ def test_every_key_of_a_few_shot_run_counts_when_it_is_continued():
 
 
 def test_runs_are_told_apart_by_the_end_of_their_path():
-    """Of two with one name, and one with the name of the learner, by a longer one."""
+    """Two runs with one name, and one with the name of the learner, get a longer one."""
     paths = [Path(path) for path in ("/a/b/x", "/a/c/x", "/a/y", "/a/maml")]
     expected = ["b/x", "c/x", "y", "a/maml"]
     assert labelled(paths, "maml") == dict(zip(expected, paths, strict=True))

@@ -129,7 +129,7 @@ def test_what_an_evaluation_leaves_behind(runs, env, capfd):
 
 @pytest.mark.parametrize("env", ENVS)
 def test_the_numbers_are_those_by_hand(trained, env):
-    """Of the saved weights, on tasks drawn in batches of 50, each learned by itself."""
+    """The saved weights, on tasks drawn in batches of 50, each learned by itself."""
     run, config = trained / env, config_in(trained / env)
     held, values = numbers(run, tasks=53)
     known = families.build(config.env)
@@ -234,7 +234,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs):
 
 
 def test_the_best_checkpoint_may_be_taken(tmp_path):
-    """Of a run that gets worse and worse, the first."""
+    """A run that gets worse and worse has its best checkpoint first."""
     config = config_of("sinusoid", tmp_path, iterations=4)
     meta_train(replace(config, agent=replace(config.agent, outer=AdamConfig(lr=3.0))), "x")
     found = evaluated(tmp_path, checkpoint="best")

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 """Rooms not named here are doors, loops and experiments: they may import everything."""
 
 LIGHT = {"yaml", "tyro"}
-"""What a command line may load, beside Python's own modules, to answer --help in a second."""
+"""Modules that a command line may load, beside Python's own, to answer --help in a second."""
 
 
 def room(source: Path) -> str:

@@ -156,7 +156,7 @@ AT_RESET = {
 
 
 BY_A_WORKER = ("nan_observation", "reward_shape", "4_tuple", "step_raises", *AT_RESET)
-"""Whatever a worker's share finds it also finds here; these have to come back from it."""
+"""Faults that have to come back from a worker; its share finds all others too, as here."""
 
 
 @pytest.mark.parametrize(

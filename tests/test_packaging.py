@@ -1,4 +1,4 @@
-"""What an installed metarl brings with it, and what it leaves alone."""
+"""An installed metarl: what it brings with it, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -160,7 +160,7 @@ def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
     assert {f"evaluation/adaptation.{kind}" for kind in ("json", "csv", "png")} <= names
     assert any(name.startswith("tensorboard/") for name in names)
     first = read_json(tmp_path / "evaluation" / "adaptation.json")
-    assert first.outcome.returns.shape == (3, 3, 4)
+    assert first.outcome.values.shape == (3, 3, 4)
     assert first.env_steps == pytest.approx((0, 80, 160), abs=10)
     assert set(first.controls) == {"random initialisation"}
     assert first.made_from == {
@@ -172,14 +172,14 @@ def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
         "protocol": None,
     }
     (same,) = first.others.values()
-    assert np.array_equal(same.returns, first.outcome.returns)
+    assert np.array_equal(same.values, first.outcome.values)
     assert same.env_steps == first.env_steps
     assert first.outcome.success is not None
     goals = np.array([task["goal"] for task in first.tasks])
     assert held_out(goals[:, 0] + 0.5).all()
     evaluate(options)
     again = read_json(tmp_path / "evaluation" / "adaptation.json")
-    assert np.array_equal(first.outcome.returns, again.outcome.returns)
+    assert np.array_equal(first.outcome.values, again.outcome.values)
     training.train(small(tmp_path), "x")  # done already: changes nothing
     assert len(rows(tmp_path)) == 4
 
@@ -234,12 +234,12 @@ def test_an_oracle_is_told_its_task_at_both_doors(tmp_path):
 
 
 def test_a_trial_adapts_to_one_episode_a_step(tmp_path):
-    """Whatever the number of episodes, and 3 of them make 2 steps."""
+    """Any number of episodes makes steps of one episode; 3 of them are 2 steps."""
     run = training.train(small(tmp_path / "run", 2, "point-goal-rl2"), "x")
     picture = evaluate(EvaluateOptions(run_dir=run, tasks=3, steps=2, episodes=7))
     found = read_json(picture.with_name("adaptation.json"))
     assert 0.0 < found.env_steps[1] <= 20.0 < found.env_steps[2] <= 40.0
-    assert found.outcome.returns.shape == (3, 3, 7)
+    assert found.outcome.values.shape == (3, 3, 7)
 
 
 def test_rivals_of_one_name_and_of_other_settings_are_told_apart(tmp_path):
@@ -280,7 +280,7 @@ def test_evaluation_starts_each_time_from_the_meta_parameters(tmp_path):
     found = []
     for steps in (0, 2):
         evaluate(EvaluateOptions(run_dir=tmp_path, tasks=3, steps=steps, episodes=4, device="cpu"))
-        found.append(read_json(tmp_path / "evaluation" / "adaptation.json").outcome.returns[:, 0])
+        found.append(read_json(tmp_path / "evaluation" / "adaptation.json").outcome.values[:, 0])
     assert np.array_equal(*found)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarl.checking.findings import Finding
+from metarl.checking.findings import Broken, Finding, expect
 from metarl.checking.play import HERE, Subject
 from metarl.types import BatchedEnv, StepResult
 
@@ -27,12 +26,12 @@ def contract(subject: Subject) -> Finding:
     steps = subject.steps_of(len(tasks) * subject.parallel, 0.1)
     with closing(subject.distribution.open(len(tasks), subject.parallel, HERE)) as env:
         env.set_tasks(tasks)
-        fault = next(_faults(subject, env, len(tasks), steps), None)
-    return fault or Finding("ok", "shapes, types and ownership of arrays keep the contract")
+        _play_checked(subject, env, len(tasks), steps)
+    return Finding("ok", "shapes, types and ownership of arrays keep the contract")
 
 
-def _faults(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> Iterator[Finding]:
-    """Plays episodes with random actions and yields every fault."""
+def _play_checked(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> None:
+    """Plays episodes with random actions and raises Broken at the first fault."""
     shape, draws = (num_tasks, subject.parallel), subject.draws(num_tasks)
     actions = subject.policy.act(draws.noise, draws.noise)[0].numpy()
     flags = dict.fromkeys(("terminated", "truncated", "success"), Promise(shape, np.bool_))
@@ -40,17 +39,16 @@ def _faults(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> It
     promised = {"obs": obs, "rewards": Promise(shape, np.float32), **flags}
 
     returned: Returned = {"obs": env.reset(draws.reset_seeds)}
-    yield from _wrong_arrays("reset", returned, {"obs": obs})
+    _expect_arrays("reset", returned, {"obs": obs})
     alive = np.ones(shape, dtype=bool)
     for t in range(1, steps + 1):
         copies = {name: array.copy() for name, array in returned.items()}
         step = env.step(actions[t - 1])
-        yield from _overwritten(t, returned, copies)
+        _expect_kept(t, returned, copies)
         returned = {name: getattr(step, name) for name in StepResult._fields}
-        yield from _wrong_arrays(f"step {t}", returned, promised)
+        _expect_arrays(f"step {t}", returned, promised)
         for k, e in np.argwhere(alive & step.terminated & step.truncated).tolist():
-            yield Finding(
-                "FAIL",
+            raise Broken(
                 f"step {t} of task {k}, episode {e} is both terminated and truncated",
                 "set truncated only if the episode is not terminated",
             )
@@ -59,9 +57,7 @@ def _faults(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> It
             return
 
 
-def _wrong_arrays(
-    place: str, returned: Returned, promised: dict[str, Promise]
-) -> Iterator[Finding]:
+def _expect_arrays(place: str, returned: Returned, promised: dict[str, Promise]) -> None:
     for name, (shape, dtype) in promised.items():
         found = returned[name]
         is_what = f"a {type(found).__name__}"
@@ -70,14 +66,11 @@ def _wrong_arrays(
                 continue
             is_what = f"of shape {found.shape} and {found.dtype}"
         wanted = f"return a numpy array of shape {shape} and {np.dtype(dtype)}"
-        yield Finding("FAIL", f"{name} of {place} is {is_what}", wanted)
+        raise Broken(f"{name} of {place} is {is_what}", wanted)
 
 
-def _overwritten(t: int, returned: Returned, copies: Returned) -> Iterator[Finding]:
+def _expect_kept(t: int, returned: Returned, copies: Returned) -> None:
     for name, array in returned.items():
-        if array.tobytes() != copies[name].tobytes():
-            yield Finding(
-                "FAIL",
-                f"step {t} wrote into the {name} that an earlier call returned",
-                "return arrays that are not written to again, such as copies",
-            )
+        what = f"step {t} wrote into the {name} that an earlier call returned"
+        remedy = "return arrays that are not written to again, such as copies"
+        expect(array.tobytes() == copies[name].tobytes(), what, remedy)

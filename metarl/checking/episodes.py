@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from metarl.checking.findings import Finding
+from metarl.checking.findings import Finding, expect
 from metarl.checking.play import HERE, Subject
 from metarl.device import cores
 from metarl.runs.progress import short
@@ -92,16 +92,12 @@ def _judge(rounds: Sequence[Trajectories], horizon: int) -> Finding:
         for field in ("mask", "terminated", "truncated")
     )
     count = f"of {len(lengths)} episodes"
-    if endless := int((terminated + truncated == 0).sum()):
-        return Finding(
-            "FAIL", f"{endless} {count} are not over after the horizon's {horizon} steps",
-            "let step set truncated after spec.horizon steps",
-        )  # fmt: skip
-    if horizon > 1 and (lengths == 1).all():
-        return Finding(
-            "FAIL", f"every one {count} is over after its first step",
-            "check terminated and truncated in the result of step",
-        )  # fmt: skip
+    endless = int((terminated + truncated == 0).sum())
+    what = f"{endless} {count} are not over after the horizon's {horizon} steps"
+    expect(not endless, what, "let step set truncated after spec.horizon steps")
+    what = f"every one {count} is over after its first step"
+    remedy = "check terminated and truncated in the result of step"
+    expect(horizon == 1 or bool((lengths > 1).any()), what, remedy)
     shortest, mean, longest = lengths.min(), lengths.mean(), lengths.max()
     if early := int((truncated & (lengths < horizon)).sum()):
         first = lengths[(truncated > 0) & (lengths < horizon)].min()

@@ -47,6 +47,16 @@ class Finding(NamedTuple):
             yield textwrap.indent(self.trace.rstrip(), " " * 25)
 
 
+class Broken(Exception):  # noqa: N818 (a promise is broken)
+    """A promise that is not kept; its arguments are those of a finding, `what` and `remedy`."""
+
+
+def expect(kept: bool, what: str, remedy: str = "") -> None:
+    """Raises Broken unless a promise is kept."""
+    if not kept:
+        raise Broken(what, remedy)
+
+
 class Check(NamedTuple, Generic[Subject]):
     name: str
     look: Callable[[Subject], Finding]
@@ -74,6 +84,8 @@ def attempt(look: Callable[[Subject], Finding], subject: Subject) -> Finding:
     """Runs one check; an exception becomes a finding."""
     try:
         return look(subject)
+    except Broken as broken:
+        return Finding("FAIL", *broken.args)
     except EnvFaultError as fault:
         return Finding("FAIL", str(fault), REMEDIES.get(fault.field, ""), fault.trace)
     except (UserError, DivergedError) as error:

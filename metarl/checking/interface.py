@@ -12,7 +12,7 @@ import gymnasium
 from gymnasium.utils import env_checker
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from metarl.checking.findings import Finding
+from metarl.checking.findings import Finding, expect
 from metarl.checking.play import Subject
 from metarl.envs.gym.tasks import GymTasks
 
@@ -24,8 +24,7 @@ def opens(subject: Subject) -> Finding:
     """Samples tasks, and makes one environment to read its spaces."""
     tasks, spec = subject.tasks, subject.spec
     _ = subject.policy  # raises if no policy can act in the action space
-    if spec.horizon < 1:
-        return Finding("FAIL", f"the horizon is {spec.horizon}", "give at least 1 step")
+    expect(spec.horizon >= 1, f"the horizon is {spec.horizon}", "give at least 1 step")
     return Finding(
         "ok",
         f"observations [{spec.obs_dim}], actions {spec.action_space}, horizon {spec.horizon}; "

@@ -67,9 +67,7 @@ class Subject:
     def sample(self, split: str, num: int = MANY) -> list[Task]:
         """Draws tasks of a split; both splits use the same generator."""
         rng = keys.generator(self.options.seed, keys.Purpose.TRIAL)
-        if isinstance(self.distribution, Classes):
-            many = self.distribution.spread(split)
-            num = -(-num // many) * many
+        num = spread_evenly(self.distribution, num, split)
         tasks = list(self.distribution.sample(num, rng, split))
         if len(tasks) != num:
             raise UserError(
@@ -147,6 +145,12 @@ class Subject:
                 self.env.close()
 
 
+def spread_evenly(distribution: TaskDistribution, num: int, split: str) -> int:
+    """Returns the least number of tasks from `num` on that a split's classes share equally."""
+    many = distribution.spread(split) if isinstance(distribution, Classes) else 1
+    return -(-num // many) * many
+
+
 def key_of(task: Task) -> str:
     """Returns a string that is equal for equal tasks, whatever values they hold."""
     return json.dumps(dict(task), sort_keys=True, default=repr)
@@ -154,7 +158,4 @@ def key_of(task: Task) -> str:
 
 def distinct(tasks: Iterable[Task]) -> list[Task]:
     """Returns the tasks in order, without repetitions."""
-    found: dict[str, Task] = {}
-    for task in tasks:
-        found.setdefault(key_of(task), task)
-    return list(found.values())
+    return list({key_of(task): task for task in tasks}.values())

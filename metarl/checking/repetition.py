@@ -7,7 +7,7 @@ from contextlib import closing
 
 import numpy as np
 
-from metarl.checking.findings import Finding
+from metarl.checking.findings import Finding, expect
 from metarl.checking.play import HERE, Subject
 from metarl.types import Task, Trajectories, Workers
 
@@ -54,13 +54,12 @@ def no_memory(subject: Subject) -> Finding:
         for index, before in enumerate((other, task), 1):
             subject.play(env, before, _steps(subject, 1), index)
         after = subject.play(env, task, _steps(subject, 1))
-    if difference := first_difference(alone, after, task, "after other episodes"):
-        return Finding(
-            "FAIL",
-            difference,
-            "let reset restore everything that an episode changes, and let each task set "
-            "everything that other tasks set",
-        )
+    difference = first_difference(alone, after, task, "after other episodes")
+    remedy = (
+        "let reset restore everything that an episode changes, and let each task set everything "
+        "that other tasks set"
+    )
+    expect(not difference, difference, remedy)
     steps = int(alone.mask.sum())
     return Finding("ok", f"{steps} steps repeat bit for bit after episodes of another task")
 

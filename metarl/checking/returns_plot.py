@@ -24,9 +24,7 @@ def returns_figure(returns: np.ndarray, labels: Sequence[str], title: str) -> Fi
     row = np.arange(len(labels))
     # Dots are spread over the bar's height, so that equal returns can be told apart.
     dots = row[:, None] + np.linspace(-0.22, 0.22, returns.shape[1])
-    with look.style():
-        figure = Figure(figsize=(9.0, 1.5 + 0.36 * max(4, len(labels))), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=look.INK)
+    with look.titled_figure(9.0, 1.5 + 0.36 * max(4, len(labels)), title) as figure:
         axes = figure.add_subplot()
         axes.barh(row, high - low, left=low, height=0.62, color=PALE, edgecolor=look.BLUE)
         axes.vlines(median, row - 0.31, row + 0.31, color=look.VERMILION, linewidth=2)

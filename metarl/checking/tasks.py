@@ -8,8 +8,12 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import kruskal
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+from sklearn.preprocessing import StandardScaler
 
-from metarl.checking.findings import Finding
+from metarl.checking.findings import Broken, Finding, expect
 from metarl.checking.play import Subject, key_of
 from metarl.sampling.collect import Draws
 from metarl.types import Task, Trajectories
@@ -29,20 +33,19 @@ LEAKED = 0.5
 def splits(subject: Subject) -> Finding:
     """Checks the tasks of both splits, drawn from equal generators."""
     train, test = subject.sample("train"), subject.sample("test")
-    if [*map(key_of, train)] != [*map(key_of, subject.sample("train"))]:
-        return Finding(
-            "FAIL",
-            "the same generator draws other tasks a second time",
-            "let sample draw from the given generator only",
-        )
+    expect(
+        [*map(key_of, train)] == [*map(key_of, subject.sample("train"))],
+        "the same generator draws other tasks a second time",
+        "let sample draw from the given generator only",
+    )
     for task in (*train, *test):
         try:
             json.dumps(dict(task), allow_nan=False)
         except (TypeError, ValueError) as error:
-            return Finding(
-                "FAIL", f"task {task} is not plain data: {error}",
+            raise Broken(
+                f"task {task} is not plain data: {error}",
                 "a task is {name: value} of finite numbers, strings, lists: float(x), x.tolist()",
-            )  # fmt: skip
+            ) from None
     ours, theirs = ({*map(key_of, tasks)} for tasks in (train, test))
     drawn = f"{len(ours)} different training and {len(theirs)} test tasks in {len(train)} draws"
     shared = len(ours & theirs)
@@ -54,22 +57,19 @@ def splits(subject: Subject) -> Finding:
             f"both splits hold the same {len(ours)} tasks",
             "fine if there are no other tasks; results on test tasks then say nothing of new ones",
         )
-    if [*map(key_of, train)] == [*map(key_of, test)]:
-        return Finding(
-            "FAIL",
-            "both splits are the same tasks: sample ignores `split`",
-            'draw other tasks if split is "test" than if it is "train"',
-        )
+    expect(
+        [*map(key_of, train)] != [*map(key_of, test)],
+        "both splits are the same tasks: sample ignores `split`",
+        'draw other tasks if split is "test" than if it is "train"',
+    )
     return Finding("FAIL", f"{drawn}, {shared} in both", "leave the test tasks out of training")
 
 
 def tasks_differ(subject: Subject) -> Finding:
     """Checks that the same seeds and actions, and then random episodes, differ between tasks."""
     tasks = subject.tasks
-    if len(tasks) == 1:
-        return Finding(
-            "FAIL", f"all draws are {dict(tasks[0])}", "there is nothing to adapt to: widen a range"
-        )
+    remedy = "there is nothing to adapt to: widen a range"
+    expect(len(tasks) > 1, f"all draws are {dict(tasks[0])}", remedy)
     steps = subject.steps_of(len(tasks) * subject.parallel)
     draws = _repeated(subject.draws(1), len(tasks))
     if _all_equal(subject.play_draws(subject.env, tasks, steps, draws)):
@@ -166,18 +166,6 @@ def r_squared(features: np.ndarray, values: np.ndarray) -> float:
         features: [N, E, width], E observations of each task; standardised, with a penalty of 1.
     """
     num, episodes, width = features.shape
-    x = features.astype(np.float64) - features.mean((0, 1), dtype=np.float64)
-    spread = x.std((0, 1))
-    x = np.where(spread > 0, x / np.where(spread > 0, spread, 1.0), 0.0)
-    y = np.repeat((values - values.mean())[:, None], episodes, axis=1)
-    fold = np.arange(num) % FOLDS
-    predicted = np.zeros_like(y)
-    for index in range(FOLDS):
-        out = fold == index
-        kept, targets = x[~out].reshape(-1, width), y[~out].ravel()
-        centre, mean = kept.mean(0), targets.mean()
-        kept = kept - centre
-        # The dual form, since an observation may have more numbers than there are tasks.
-        weights = kept.T @ np.linalg.solve(kept @ kept.T + np.eye(len(kept)), targets - mean)
-        predicted[out] = (x[out] - centre) @ weights + mean
-    return 1.0 - float(((y - predicted) ** 2).sum() / (y**2).sum())
+    x = StandardScaler().fit_transform(features.reshape(-1, width).astype(np.float64))
+    y, fold = np.repeat(values, episodes), np.repeat(np.arange(num) % FOLDS, episodes)
+    return float(r2_score(y, cross_val_predict(Ridge(1.0), x, y, cv=PredefinedSplit(fold))))

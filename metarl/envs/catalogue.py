@@ -145,7 +145,10 @@ def make(
         UserError: for an unknown name, a horizon below 1, or code that was not named.
     """
     if is_own(name):
-        return _own(name, horizon, named)
+        own_code.check_named("tasks are", name, named, "--env")
+        from metarl.envs import own_tasks
+
+        return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
     entry, variant = _find(name)
     if horizon < 1:
         raise UserError(
@@ -157,14 +160,6 @@ def make(
     check_mujoco()  # before its import, which may fail with another MuJoCo
     builder = getattr(import_module(entry.module), entry.builder)
     return builder(name, name.partition(":")[2], horizon, metaworld or MetaWorldConfig())
-
-
-def _own(name: str, horizon: int, named: str | None) -> TaskDistribution:
-    """Returns a user's own distribution, if the command line named it."""
-    own_code.check_named("tasks are", name, named, "--env")
-    from metarl.envs import own_tasks
-
-    return own_tasks.with_horizon(own_tasks.load(name), horizon, name)
 
 
 def _find(name: str) -> tuple[Entry, str]:
@@ -193,13 +188,9 @@ def _unknown(name: str) -> UserError:
             f"{name!r} are supervised tasks, none to be played; `python -m metarl.train` learns "
             "them by the presets sinusoid-* and digits-*"
         )
-    near = [full for full in names() if entry or full in _first_of_each()]
+    firsts = [f"{each}:{next(iter(FAMILIES[each].variants))}".rstrip(":") for each in FAMILIES]
+    near = names() if entry else firsts
     return UserError(
         f"{name!r} is no task distribution{nearest(name.lower(), near, count=1)}\n"
         "your own are package.module:attribute, see docs/custom_environments.md"
     )
-
-
-def _first_of_each() -> set[str]:
-    firsts = {family: next(iter(entry.variants)) for family, entry in FAMILIES.items()}
-    return {f"{family}:{variant}".rstrip(":") for family, variant in firsts.items()}

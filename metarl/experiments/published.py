@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from metarl.config.settings import Config
-
-
-class Curve(NamedTuple):
-    """Mean undiscounted returns after 0, 1, ... adaptation steps."""
-
-    mean: tuple[float, ...]
-    stderr: tuple[float, ...] | None = None
-    """Standard error over the held-out tasks; None if not reported."""
-
-
-class Published(NamedTuple):
-    """Results reported for one task distribution at one horizon."""
-
-    source: str
-    horizon: int
-    curves: dict[str, Curve]
-    oracle: Curve | None = None
-    """Return of a policy that is told the task and does not adapt: one value."""
-
+from metarl.runs.published import Curve, Published
 
 MAML_2017 = "Finn, Abbeel and Levine 2017 (arXiv:1703.03400), the paper's raw data"
 

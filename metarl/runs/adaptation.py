@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +36,6 @@ class Outcome(NamedTuple):
     solved_at: np.ndarray | None = None
     """First solved step of each episode, from 1, or 0 for none: [K, S, E] int; None where it was
     not stored."""
-
-    @property
-    def returns(self) -> np.ndarray:
-        """Undiscounted returns of episodes, another name of `values`."""
-        return self.values
 
     def summary(self) -> Summary:
         """Returns statistics of the values over tasks; NaN at a step with a value not finite."""
@@ -90,47 +84,36 @@ class Adaptation:
         horizon = self.horizon
         if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
             raise ValueError(f"made_from.horizon is {horizon!r}, no positive whole number")
-        shape = len(self.tasks), len(self.steps)
-        _check("", self.outcome, shape, self.measure, horizon)
+        self._check("", self.outcome)
         for section in ("controls", "others"):
             for name, outcome in getattr(self, section).items():
-                _check(f"{section}.{name}.", outcome, shape, self.measure, horizon)
+                self._check(f"{section}.{name}.", outcome)
 
-
-def _check(
-    place: str,
-    outcome: Outcome,
-    expected: tuple[int, int],
-    measure: Measure,
-    horizon: int | None,
-) -> None:
-    _check_shapes(place, outcome, expected, measure)
-    _check_range(place, outcome.values, measure)
-    if (solved_at := outcome.solved_at) is None:
-        return
-    if solved_at.min() < 0 or (horizon is not None and solved_at.max() > horizon):
-        raise ValueError(
-            f"{place}solved_at holds steps from {solved_at.min()} to {solved_at.max()}, "
-            f"outside 0 to {horizon or 'the horizon'}"
-        )
-    if outcome.success is None or (outcome.success != (solved_at > 0)).any():
-        raise ValueError(f"{place}solved_at and {place}success disagree on what was solved")
-
-
-def _check_shapes(
-    place: str, outcome: Outcome, expected: tuple[int, int], measure: Measure
-) -> None:
-    shape, episodes = outcome.values.shape, measure.of_episodes
-    if len(shape) != 3 or shape[:2] != expected or (shape[2] == 0 if episodes else shape[2] != 1):
-        raise ValueError(
-            f"{place}{measure.key} has shape {shape}, not {expected[0]} tasks x {expected[1]} "
-            f"steps x {'episodes' if episodes else 1}"
-        )
-    for name, values in (("success", outcome.success), ("solved_at", outcome.solved_at)):
-        if values is not None and values.shape != shape:
+    def _check(self, place: str, outcome: Outcome) -> None:
+        """Raises a ValueError for values that contradict the tasks, the steps or the measure."""
+        measure, shape = self.measure, outcome.values.shape
+        expected, episodes = (len(self.tasks), len(self.steps)), measure.of_episodes
+        if shape[:-1] != expected or not (shape[-1] if episodes else shape[-1] == 1):
             raise ValueError(
-                f"{place}{name} has shape {values.shape}, not that of returns, {shape}"
+                f"{place}{measure.key} has shape {shape}, not {expected[0]} tasks x {expected[1]} "
+                f"steps x {'episodes' if episodes else 1}"
             )
+        for name, values in (("success", outcome.success), ("solved_at", outcome.solved_at)):
+            if values is not None and values.shape != shape:
+                raise ValueError(
+                    f"{place}{name} has shape {values.shape}, not that of returns, {shape}"
+                )
+        _check_range(place, outcome.values, measure)
+        if (solved_at := outcome.solved_at) is None:
+            return
+        horizon = self.horizon
+        if solved_at.min() < 0 or (horizon is not None and solved_at.max() > horizon):
+            raise ValueError(
+                f"{place}solved_at holds steps from {solved_at.min()} to {solved_at.max()}, "
+                f"outside 0 to {horizon or 'the horizon'}"
+            )
+        if outcome.success is None or (outcome.success != (solved_at > 0)).any():
+            raise ValueError(f"{place}solved_at and {place}success disagree on what was solved")
 
 
 def _check_range(place: str, values: np.ndarray, measure: Measure) -> None:
@@ -183,10 +166,9 @@ def _figures(summary: Summary) -> dict[str, Any]:
 
 def _numbers(values: np.ndarray) -> list[Any]:
     """Converts an array to nested lists, with null for values that are not finite."""
-    return [
-        _numbers(value) if value.ndim else (float(value) if math.isfinite(value) else None)
-        for value in np.asarray(values, np.float64)
-    ]
+    found = values.astype(np.float64).astype(object)
+    found[~np.isfinite(values)] = None
+    return found.tolist()
 
 
 def read_json(path: Path) -> Adaptation:

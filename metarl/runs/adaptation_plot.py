@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from metarl.runs import plot_style as look
 from metarl.runs.adaptation import Adaptation
-from metarl.runs.comparison import Curve, Kind, Published, curves
-from metarl.runs.error_axis import error_axis
+from metarl.runs.comparison import Curve, Kind, curves
 from metarl.runs.measures import Measure
+from metarl.runs.published import Published
 from metarl.runs.statistics import Summary
 
 COLORS = (look.VERMILION, look.GREEN, look.PURPLE, look.ORANGE, look.SKY)
@@ -44,8 +44,7 @@ def adaptation_figure(
     lines = list(zip(found, _styles(found), strict=True))
     solved = any(curve.success for curve in found)
     panels = 1 + measure.of_episodes + solved
-    with look.style():
-        figure = Figure(figsize=(4.6 * panels + 3.0, 4.9), layout="constrained")
+    with look.titled_figure(4.6 * panels + 3.0, 4.9, _title(adaptation)) as figure:
         first = figure.add_subplot(1, panels, 1)
         _values(first, adaptation, lines, against_env_steps=False)
         first.set_ylabel(measure.label)
@@ -54,7 +53,6 @@ def adaptation_figure(
             _values(second, adaptation, lines, against_env_steps=True)
         if solved:
             _success(figure.add_subplot(1, panels, 3), lines)
-        _title(figure, adaptation)
         _legend(figure, adaptation, lines, published)
     return figure
 
@@ -94,12 +92,7 @@ def _success(axes: Axes, lines: Lines) -> None:
             _draw(axes, curve, line, curve.success, against_env_steps=False)
     _step_axis(axes)
     axes.set_title("episodes solved by adaptation steps")
-    _share_axis(axes)
-
-
-def _share_axis(axes: Axes) -> None:
-    axes.set_ylim(-0.02, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    look.share_axis(axes)
 
 
 def _draw(axes: Axes, curve: Curve, line: dict, figures: Summary, against_env_steps: bool) -> None:
@@ -154,25 +147,22 @@ def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
 
 def _scale(axes: Axes, measure: Measure, ends: np.ndarray) -> None:
     if measure.share:
-        _share_axis(axes)
+        look.share_axis(axes)
     elif measure.lower_is_better:
-        error_axis(axes, ends)
+        look.error_axis(axes, ends)
     else:
         low, high = np.nanmin(ends), np.nanmax(ends)
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
 
 
-def _title(figure: Figure, adaptation: Adaptation) -> None:
+def _title(adaptation: Adaptation) -> str:
     tasks, _, episodes = adaptation.outcome.values.shape
     each = f"{episodes} episodes{' by the mode' if adaptation.by_mode else ''} at each step"
     if not adaptation.measure.of_episodes:
         each = f"{adaptation.env_steps[-1]:g} examples in each"
-    figure.suptitle(
-        f"{adaptation.agent} on {look.titled(adaptation.env)}: {tasks} {adaptation.split} tasks, "
-        f"{each}",
-        x=0.01, ha="left", fontsize=13, color=look.INK,
-    )  # fmt: skip
+    where = f"{adaptation.agent} on {look.titled(adaptation.env)}"
+    return f"{where}: {tasks} {adaptation.split} tasks, {each}"
 
 
 def _legend(

@@ -81,7 +81,9 @@ def save(
     try:
         clean(folder)
         beside.mkdir()
-        _write(beside, iteration, tensors, state, score)
+        for name, content in _files(iteration, tensors, state, score).items():
+            write_bytes(beside / name, content)
+        sync_folder(beside)
         if target.exists():
             os.rename(target, folder / f".{target.name}.old")
         os.rename(beside, target)
@@ -94,14 +96,15 @@ def save(
     return target
 
 
-def _write(
-    folder: Path,
-    iteration: int,
-    tensors: Mapping[str, Tensor],
-    state: Mapping[str, Any],
-    score: float,
-) -> None:
-    own = {name: _own(tensor) for name, tensor in tensors.items()}
+def _files(
+    iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], score: float
+) -> dict[str, bytes]:
+    """Returns the contents of a checkpoint's files by name, the manifest last."""
+    # Contiguous copies that share no memory, as safetensors requires.
+    own = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     stored_score = score if math.isfinite(score) else None
     document = {"iteration": iteration, "score": stored_score, "state": dict(state)}
     files = {
@@ -110,15 +113,7 @@ def _write(
     }
     digests = {name: _digest(content) for name, content in files.items()}
     manifest = {"format": FORMAT, "iteration": iteration, "sha256": digests}
-    files[MANIFEST] = (json.dumps(manifest, indent=1) + "\n").encode()
-    for name, content in files.items():
-        write_bytes(folder / name, content)
-    sync_folder(folder)
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """Returns a contiguous copy that shares no memory, as safetensors requires."""
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+    return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
 
 
 def _digest(content: bytes) -> str:

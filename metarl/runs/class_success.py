@@ -18,7 +18,7 @@ import numpy as np
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.comparison import Kind, aligned, interval
 from metarl.runs.files import replace_text
-from metarl.runs.statistics import percentile_interval, resampled_means
+from metarl.runs.statistics import interval95, resampled_means
 from metarl.types import Task
 
 FORMAT = 1
@@ -129,7 +129,7 @@ def _solved(solved_at: np.ndarray, places: Mapping[str, np.ndarray], horizon: in
 
 
 def _rates(mean: np.ndarray, resampled: np.ndarray, official: np.ndarray | None) -> Rates:
-    return Rates(mean, np.stack(percentile_interval(resampled), axis=-1), official)
+    return Rates(mean, interval95(resampled), official)
 
 
 def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np.ndarray:

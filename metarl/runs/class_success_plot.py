@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
@@ -34,9 +35,8 @@ def success_figure(success: ClassSuccess) -> Figure:
     rows = _rows(success.solved)
     at = np.arange(len(rows), dtype=float)
     at[1:] += APART
-    with look.style():
-        inches = (0.5 if len(rows) < 20 else 0.38) * (at[-1] + 1.6)
-        figure = Figure(figsize=(12.5, 1.0 + max(2.0, inches)), layout="constrained")
+    inches = (0.5 if len(rows) < 20 else 0.38) * (at[-1] + 1.6)
+    with look.titled_figure(12.5, 1.0 + max(2.0, inches), _title(success)) as figure:
         axes = figure.add_subplot()
         _bars(axes, at, list(rows.values()), success.points)
         rivals = _rivals(success)
@@ -53,8 +53,7 @@ def success_figure(success: ClassSuccess) -> Figure:
         axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel("episodes solved")
         axes.get_yticklabels()[0].set_fontweight("bold")
-        _title(figure, success)
-        _legend(figure, success)
+        _legend(figure, success, [line for _, line in rivals])
     return figure
 
 
@@ -104,21 +103,18 @@ def _floor(axes: Axes, classes: int) -> None:
     )  # fmt: skip
 
 
-def _title(figure: Figure, success: ClassSuccess) -> None:
+def _title(success: ClassSuccess) -> str:
     classes, goals = len(success.goals), sum(success.goals.values())
-    figure.suptitle(
-        f"{success.agent} on {look.titled(success.env)}: {classes} {success.split} "
-        f"class{'es' if classes > 1 else ''}, {goals} goals in all",
-        x=0.01, ha="left", fontsize=13, color=look.INK,
-    )  # fmt: skip
+    many = f"{classes} {success.split} class{'es' if classes > 1 else ''}"
+    return f"{success.agent} on {look.titled(success.env)}: {many}, {goals} goals in all"
 
 
-def _legend(figure: Figure, success: ClassSuccess) -> None:
+def _legend(figure: Figure, success: ClassSuccess, rivals: Sequence[dict]) -> None:
     handles: list[Line2D | Patch] = [
         Patch(color=color, label=f"{success.agent}, {moment(success.steps[i])}")
         for i, color in zip(success.points, TONES, strict=False)
     ]
-    handles += [Line2D([], [], **line) for _, line in _rivals(success)]
+    handles += [Line2D([], [], **line) for line in rivals]
     handles.append(Line2D([], [], color=look.INK, linewidth=1.2, label="95% interval over goals"))
     if success.solved.overall.official is not None:
         label = "metaworld's official count:\nthe first episodes of a class to end"

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import Measure
+from metarl.runs.published import Curve as PublishedCurve
+from metarl.runs.published import Published
 from metarl.runs.statistics import Summary
-
-
-class PublishedCurve(Protocol):
-    """Published figures after 0, 1, ... adaptation steps."""
-
-    @property
-    def mean(self) -> Sequence[float]: ...
-    @property
-    def stderr(self) -> Sequence[float] | None: ...
-
-
-class Published(Protocol):
-    """Figures that a publication reports for the same task distribution."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def curves(self) -> Mapping[str, PublishedCurve]: ...
-    @property
-    def oracle(self) -> PublishedCurve | None:
-        """Figures of a policy that knows the task and does not adapt: a level, not a curve."""
-        ...
 
 
 class Kind(Enum):

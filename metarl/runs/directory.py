@@ -5,95 +5,49 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 
 from metarl.errors import UserError
 
 
-@dataclass(frozen=True)
 class Evaluation:
     """Paths of one evaluation's files."""
 
-    root: Path
-
-    @property
-    def adaptation_json(self) -> Path:
-        return self.root / "adaptation.json"
-
-    @property
-    def adaptation_csv(self) -> Path:
-        return self.root / "adaptation.csv"
-
-    @property
-    def adaptation_png(self) -> Path:
-        return self.root / "adaptation.png"
-
-    @property
-    def success_json(self) -> Path:
+    def __init__(self, root: Path):
+        self.root = root
+        self.adaptation_json = root / "adaptation.json"
+        self.adaptation_csv = root / "adaptation.csv"
+        self.adaptation_png = root / "adaptation.png"
+        self.success_json = root / "success.json"
         """Success rates by class; exists if the tasks have classes."""
-        return self.root / "success.json"
-
-    @property
-    def success_png(self) -> Path:
-        return self.root / "success.png"
-
-    @property
-    def predictions_png(self) -> Path:
+        self.success_png = root / "success.png"
+        self.predictions_png = root / "predictions.png"
         """Predictions of a few-shot learner; exists if inputs and targets are single numbers."""
-        return self.root / "predictions.png"
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """Paths of one run's files."""
 
-    root: Path
-
-    @property
-    def config(self) -> Path:
+    def __init__(self, root: Path | str):
+        self.root = root = Path(root)
+        self.config = root / "config.yaml"
         """The whole resolved config, which `--config` reads."""
-        return self.root / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
+        self.environment = root / "environment.json"
         """Versions, git commit, machine, threads."""
-        return self.root / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
+        self.metrics = root / "metrics.jsonl"
         """A line per iteration."""
-        return self.root / "metrics.jsonl"
-
-    @property
-    def tensorboard(self) -> Path:
-        return self.root / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
-
-    @property
-    def evaluation(self) -> Evaluation:
+        self.tensorboard = root / "tensorboard"
+        self.checkpoints = root / "checkpoints"
+        self.evaluation = Evaluation(root / "evaluation")
         """Files of the evaluation on held-out tasks."""
-        return Evaluation(self.root / "evaluation")
+        self.report = root / "report.html"
+        self.errors = root / "errors.log"
+        """Tracebacks of environments that raised."""
+        self.lock = root / ".lock"
 
     def evaluation_of(self, split: str) -> Evaluation:
         """Files of a split's evaluation; those of training tasks are in a subfolder."""
         return self.evaluation if split == "test" else Evaluation(self.evaluation.root / split)
-
-    @property
-    def report(self) -> Path:
-        return self.root / "report.html"
-
-    @property
-    def errors(self) -> Path:
-        """Tracebacks of environments that raised."""
-        return self.root / "errors.log"
-
-    @property
-    def lock(self) -> Path:
-        return self.root / ".lock"
 
 
 def create(root: Path | str) -> RunDirectory:
@@ -102,7 +56,7 @@ def create(root: Path | str) -> RunDirectory:
     Raises:
         UserError: if a folder can't be made or written.
     """
-    run = RunDirectory(Path(root))
+    run = RunDirectory(root)
     try:
         for folder in (run.root, run.checkpoints, run.evaluation.root):
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,7 +75,7 @@ def existing(root: Path | str) -> RunDirectory:
     Raises:
         UserError: if there is no run.
     """
-    run = RunDirectory(Path(root))
+    run = RunDirectory(root)
     if not run.root.is_dir():
         raise UserError(f"there is no run directory {run.root}")
     if not run.config.is_file():

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from metarl.runs.files import replace_bytes
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
 """Keys that come first in a line; the others follow in natural order (step2 before step10)."""
 
+T = TypeVar("T")
 Row = dict[str, float]
 """Metrics of one iteration; NaN where a value was not finite."""
 
@@ -123,16 +124,23 @@ def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     return {name: np.array([row.get(name, math.nan) for row in rows], float) for name in names}
 
 
+def by_step(table: Mapping[str, T], name: str) -> list[T]:
+    """Returns the values of name/step0, name/step1, ..., in order."""
+    values: list[T] = []
+    while (key := f"{name}/step{len(values)}") in table:
+        values.append(table[key])
+    return values
+
+
 def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centred moving average, [N] -> [N], over up to `window` values; NaNs are left out.
+    """Centred moving average, [N] -> [N] with N > 0, over up to `window` values; NaNs are left out.
 
     At the ends the window is shorter on one side.
     """
-    known = np.isfinite(values)
-    total = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
-    count = np.concatenate([[0], np.cumsum(known)])
-    at = np.arange(len(values))
-    low = np.maximum(at - window // 2, 0)
-    high = np.minimum(at + window // 2 + 1, len(values))
-    counts = count[high] - count[low]
-    return np.where(counts > 0, (total[high] - total[low]) / np.maximum(counts, 1), np.nan)
+    half = window // 2
+    known, around = np.isfinite(values), np.ones(2 * half + 1)
+    total, count = (
+        np.convolve(numbers, around)[half : half + len(values)]
+        for numbers in (np.where(known, values, 0.0), known)
+    )
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    NullLocator,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 
 from metarl.runs.files import replace_bytes
 from metarl.runs.progress import short
@@ -24,6 +31,8 @@ BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
 INK, GREY = "#222222", "#6B6B6B"
 
+WIDE = 10.0
+"""Ratio of the largest to the smallest error at which an axis becomes logarithmic."""
 MAX_TITLE = 48
 """Characters of a name in a title, as lists of classes can be long."""
 
@@ -51,10 +60,12 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """Applies the style within the block, then restores matplotlib's settings."""
+def titled_figure(width: float, height: float, title: str) -> Iterator[Figure]:
+    """Yields a figure to draw in, sizes in inches; the style is applied within the block."""
     with matplotlib.rc_context(STYLE):
-        yield
+        figure = Figure(figsize=(width, height), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK)
+        yield figure
 
 
 def png(figure: Figure, dpi: int = 150) -> bytes:
@@ -78,6 +89,33 @@ def _count(value: float) -> str:
     digits = text.rstrip("kMG")
     unit = text[len(digits) :]
     return (digits.rstrip("0").rstrip(".") if "." in digits else digits) + unit
+
+
+def share_axis(axes: Axes) -> None:
+    """Formats the y axis for shares in [0, 1], in percent."""
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def error_axis(axes: Axes, values: np.ndarray) -> None:
+    """Sets a logarithmic y axis if the errors span a decade or more, else a linear one from zero.
+
+    Args:
+        values: errors that must be visible, any shape; NaN, infinity and zero are ignored.
+    """
+    seen = values[np.isfinite(values) & (values > 0)]
+    if not seen.size:
+        return
+    low, high = seen.min(), seen.max()
+    if high < WIDE * low:
+        axes.set_ylim(0.0, 1.05 * high)
+        return
+    axes.set_yscale("log")
+    axes.set_ylim(low / 1.1, 1.1 * high)
+    subs = (1.0, 2.0, 5.0) if high < 1e3 * low else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def titled(name: str) -> str:

@@ -37,9 +37,7 @@ def predictions_figure(panels: Sequence[Panel], steps: Sequence[int], title: str
         panels: at least one; four fit well.
         steps: [S] adaptation steps of the predictions, ascending, e.g. 0, 1 and 10.
     """
-    with look.style():
-        figure = Figure(figsize=(1.2 + 3.2 * len(panels), 4.2), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=look.INK)
+    with look.titled_figure(1.2 + 3.2 * len(panels), 4.2, title) as figure:
         row = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, panel in zip(row, panels, strict=True):
             _panel(axes, panel, steps)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metarl.runs.measures import decimals
+from metarl.runs.metrics import by_step
 
 ROWS = 12
 """Number of iterations in the live table."""
@@ -130,9 +131,8 @@ def cells(metrics: Mapping[str, float], per_s: float) -> dict[str, str]:
     used, speed = {"env_steps": ("env steps", "steps/s"), "tasks": ("tasks", "tasks/s")}[key]
     row = {used: short(metrics.get(key, math.nan)), speed: short(per_s)}
     for kind in ("return", "success", "loss", "accuracy"):
-        by_step = _by_step(metrics, kind)
-        if by_step:
-            row[kind] = _arrows([_value(kind, value) for value in by_step])
+        if values := by_step(metrics, kind):
+            row[kind] = _arrows([_value(kind, value) for value in values])
     if "kl" in metrics:
         row["kl"] = f"{metrics['kl']:.4f}"
     if "line_search/backtracks" in metrics:
@@ -146,14 +146,6 @@ def cells(metrics: Mapping[str, float], per_s: float) -> dict[str, str]:
 def _counted(metrics: Mapping[str, float]) -> str:
     """Returns the key that counts a run's experience; few-shot runs count tasks."""
     return "tasks" if "tasks" in metrics else "env_steps"
-
-
-def _by_step(metrics: Mapping[str, float], kind: str) -> list[float]:
-    """Returns the values of kind/step0, kind/step1, ..."""
-    values: list[float] = []
-    while f"{kind}/step{len(values)}" in metrics:
-        values.append(metrics[f"{kind}/step{len(values)}"])
-    return values
 
 
 def _arrows(values: list[str]) -> str:

@@ -19,11 +19,12 @@ from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.class_success import ALL_CLASSES, class_success
 from metarl.runs.class_success import table as class_table
 from metarl.runs.class_success_plot import success_figure
-from metarl.runs.comparison import Published, curves, table
+from metarl.runs.comparison import curves, table
 from metarl.runs.directory import existing
 from metarl.runs.files import replace_text
 from metarl.runs.metrics import read
 from metarl.runs.progress import duration, short
+from metarl.runs.published import Published
 from metarl.runs.training_plot import training_figure
 
 

@@ -6,7 +6,6 @@ sampling, so a task's episodes are averaged first: they are not independent of o
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +23,11 @@ class Summary(NamedTuple):
     ci95: np.ndarray  # [S, 2] of the mean: low, high
 
 
-def summarise(values: np.ndarray, seed: int = 0) -> Summary:
-    """Computes statistics of `values` [K, S, E]; equal values and seeds give equal results."""
+def summarise(values: np.ndarray) -> Summary:
+    """Computes statistics of `values` [K, S, E]; equal values give equal results."""
     by_task = values.mean(axis=-1, dtype=np.float64)
-    interval = bootstrap_interval(by_task, mean, np.random.default_rng(seed))
-    return Summary(
-        mean(by_task), stderr(by_task), interquartile_mean(by_task), np.stack(interval, axis=-1)
-    )
-
-
-def mean(values: np.ndarray) -> np.ndarray:
-    """Mean over tasks, [K, ...] -> [...]."""
-    return values.mean(axis=0)
+    ci95 = interval95(resampled_means(by_task, np.random.default_rng(0)))
+    return Summary(by_task.mean(axis=0), stderr(by_task), interquartile_mean(by_task), ci95)
 
 
 def stderr(values: np.ndarray) -> np.ndarray:
@@ -54,43 +46,21 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     return np.sort(values, axis=0)[cut : len(values) - cut].mean(axis=0)
 
 
-def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], np.ndarray],
-    rng: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap interval over tasks, [K, ...] -> low [...] and high [...].
-
-    A resample draws whole tasks: the other axes stay together, so the intervals of all adaptation
-    steps come from the same draws.
-
-    Args:
-        statistic: function from [K, ...] to [...].
-    """
-    draws = _draws(len(values), rng, resamples)
-    return percentile_interval(np.stack([statistic(values[draw]) for draw in draws]), level)
-
-
 def resampled_means(
     values: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES
 ) -> np.ndarray:
     """Means of bootstrap samples of the tasks, [K, ...] -> [resamples, ...].
 
-    The average of such means over groups of tasks is a stratified bootstrap sample.
+    A resample draws whole tasks: the other axes stay together, so the intervals of all adaptation
+    steps come from the same draws. The average of such means over groups of tasks is a stratified
+    bootstrap sample.
     """
-    return values[_draws(len(values), rng, resamples)].mean(axis=1)
+    draws = rng.integers(len(values), size=(resamples, len(values)))
+    parts = np.array_split(draws, 50)  # all at once would take a gigabyte for a thousand tasks
+    return np.concatenate([values[part].mean(axis=1) for part in parts])
 
 
-def percentile_interval(
-    estimates: np.ndarray, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of bootstrap estimates, [resamples, ...] -> low [...] and high [...]."""
-    tail = (1 - level) / 2
-    low, high = np.quantile(estimates, [tail, 1 - tail], axis=0)
-    return low, high
-
-
-def _draws(count: int, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    return rng.integers(count, size=(resamples, count))
+def interval95(estimates: np.ndarray) -> np.ndarray:
+    """Percentile interval of bootstrap estimates, [resamples, ...] -> [..., 2]: low, high."""
+    tail = (1 - 0.95) / 2
+    return np.moveaxis(np.quantile(estimates, [tail, 1 - tail], axis=0), 0, -1)

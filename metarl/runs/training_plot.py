@@ -8,12 +8,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from metarl.runs import plot_style as look
 from metarl.runs.class_success import moment
-from metarl.runs.error_axis import error_axis
-from metarl.runs.metrics import columns, smooth
+from metarl.runs.metrics import by_step, columns, smooth
 
 ROWS = (("return", "success"), ("kl", "line_search/backtracks"))
 """Rows of panels; a missing metric's panel leaves its space to its neighbour."""
@@ -46,9 +45,7 @@ def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     panels = [[(name, lines) for name in row if (lines := _lines(table, name))] for row in wanted]
     panels = [row for row in panels if row]
     columns_of_panels = max(2, *map(len, panels))
-    with look.style():
-        figure = Figure(figsize=(12, 0.6 + 3.7 * len(panels)), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=look.INK)
+    with look.titled_figure(12, 0.6 + 3.7 * len(panels), title) as figure:
         grid = figure.add_gridspec(len(panels), columns_of_panels)
         for place, row in enumerate(panels):
             for side, (name, lines) in enumerate(row):
@@ -63,10 +60,7 @@ def _lines(table: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """Returns a panel's lines by label: one per adaptation step, or a single one."""
     if name in table:
         return {"": table[name]}
-    lines = {}
-    while (key := f"{name}/step{len(lines)}") in table:
-        lines[moment(len(lines))] = table[key]
-    return lines
+    return {moment(step): values for step, values in enumerate(by_step(table, name))}
 
 
 def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:
@@ -101,10 +95,9 @@ def _shades(count: int) -> list:
 
 def _scale(axes: Axes, name: str, values: np.ndarray) -> None:
     if name in ("success", "accuracy"):
-        axes.set_ylim(-0.02, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        look.share_axis(axes)
     elif name == "loss":
-        error_axis(axes, values)
+        look.error_axis(axes, values)
     elif name != "return":
         axes.set_ylim(bottom=0)
     if name == "line_search/backtracks":

@@ -164,7 +164,7 @@ def trained(request):
 
 
 def tensors(state: Any) -> Iterator[torch.Tensor]:
-    """Whatever lies within a task's state, the agent itself left out."""
+    """Yields all tensors within a task's state, those of the agent itself left out."""
     if isinstance(state, torch.Tensor):
         yield state
     elif isinstance(state, dict):

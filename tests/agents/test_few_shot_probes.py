@@ -90,8 +90,8 @@ class Pupil:
         return self.learner.meta_update(state, query, self.rng)
 
     def errors(self, support: Examples, query: Examples) -> tuple[float, float]:
-        """Of the query before adaptation and after it: the share of classes that are wrong, or the
-        mean squared error."""
+        """Returns the query's error before and after adaptation: the share of classes that are
+        wrong, or the mean squared error."""
         state = self.learner.begin()
         before = self.learner.predict(state, query.inputs)
         for _ in range(self.steps):

@@ -227,7 +227,7 @@ def gym_vector(envs: Sequence[Wandering]) -> Any:
 
 
 def task(k: int, episodes: Trajectories) -> Trajectories:
-    """Those of task k alone."""
+    """Returns the episodes of task k alone."""
     *parts, behaviour = episodes
     own = [x[k : k + 1] for x in parts]
     return Trajectories._make([*own, each(lambda x: x[k : k + 1], behaviour)])
@@ -256,7 +256,7 @@ def test_tasks_side_by_side_are_tasks_alone(kind, optimizer):
 
 
 def test_an_epochs_minibatches_are_the_whole_round():
-    """Where steps are tiny, those on 3 minibatches add up to 3 on all of the samples."""
+    """Tiny steps on 3 minibatches add up to 3 on all of the samples."""
     moves = []
     for minibatches in (1, 3):
         rule = rule_on(

@@ -179,7 +179,7 @@ def test_a_linear_optimizer_is_gradient_descent_of_that_size(make_problem):
 
 @pytest.mark.parametrize("deltas", ["full", "head", "low-rank"])
 def test_a_mapping_knows_no_order(make_problem, deltas):
-    """Of the samples in a round, nor of the rounds; and one round twice is one round."""
+    """The order of samples and rounds changes nothing, and one round twice is one round."""
     problem = make_problem("box", "tanh", hidden=(4, 3))
     learned = Learned(problem, MappingConfig(deltas, embedding=3, hidden=4))
     one, two = problem.batch(), problem.batch()
@@ -227,7 +227,7 @@ def test_memory_goes_on_from_step_to_step(make_problem):
 
 
 def test_padding_is_not_seen(make_problem):
-    """What lies in samples of weight zero changes no step."""
+    """Samples of weight zero change no step."""
     for config in CONFIGS.values():
         problem = make_problem("box", "tanh", hidden=(4, 3))
         learned = Learned(problem, config)

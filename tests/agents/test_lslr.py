@@ -24,7 +24,7 @@ from metarl.types import Examples, FewShotSpec, Params
 CPU = torch.device("cpu")
 SPEC = FewShotSpec("numbers", (1,), 1, False)
 A, C, X = torch.tensor([2.0, 0.5]), torch.tensor([1.0, -3.0]), 0.7
-"""Of two tasks: slopes of the loss a (x - c)^2 / 2 at the shared start x."""
+"""Two tasks' losses a (x - c)^2 / 2, and the start x that they share."""
 
 
 def rule(**settings: Any):

@@ -61,7 +61,7 @@ def test_batched_equals_a_loop_over_tasks_by_autograd(problem, textbook, steps):
 
 
 def test_float32_agrees_with_the_loop_to_five_digits(problem):
-    """What training runs in: the batched float32 meta-gradient against the float64 loop."""
+    """The batched float32 meta-gradient, which training uses, against the float64 loop."""
     objective, _, supports, query = build(problem, 1)
     single = [
         x._replace(

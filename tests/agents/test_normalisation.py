@@ -83,7 +83,7 @@ def stored(agent: PolicyGradientAgent) -> dict[str, bytes]:
 
 
 def returns_to_go(trajectories: Trajectories, discount: float) -> list[float]:
-    """Of every valid step, an episode after another."""
+    """Returns the return from every valid step on, an episode after another."""
     found = []
     for k in range(TASKS):
         for e in range(EPISODES):
@@ -145,7 +145,7 @@ def test_only_meta_update_changes_the_statistics():
 
 
 def test_acting_and_learning_see_the_same_numbers():
-    """What the objective takes for the old policies are those that collected the data."""
+    """The objective's old policies are those that collected the data."""
     agent = agent_with(BOTH)
     update(agent, 0, scale=50.0, shift=7.0)
     state = agent.begin()

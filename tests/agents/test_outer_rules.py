@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from metarl.agents import catalogue
-from metarl.checking.learning import How, opened
+from metarl.checking.learning import EpisodeLearner, ExampleLearner
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
@@ -52,7 +53,9 @@ def test_a_step_is_pure_and_its_state_is_saved(source, name):
     def make(spec: Any, rng: np.random.Generator, device: torch.device) -> Any:
         return catalogue.build(spec, catalogue.default(name, source), rng, device)
 
-    with opened(make, [TASKS[source]], How()) as (learner,):
+    with ExitStack() as stack:
+        kind = EpisodeLearner if source == "episodes" else ExampleLearner
+        learner = kind(make, TASKS[source], stack)
         agent = learner.agent()
         agent.outer = Recorded(agent.outer)
         for number in range(2):  # the second starts from a state that is not the first

@@ -87,7 +87,7 @@ def trpo_of(agent: PolicyGradientAgent) -> Trpo:
 
 
 def linearised(agent: PolicyGradientAgent, state, query: Trajectories) -> LinearisedObjective:
-    """What the agent's own trust-region step begins with."""
+    """Returns the objective that the agent's own trust-region step begins with."""
     config = trpo_of(agent).config
     return agent.objective(state, query).linearised(
         agent.meta, config.query_fraction, config.product_dtype, np.random.default_rng(0)
@@ -295,7 +295,7 @@ def test_dice_is_refused_where_derivatives_are_by_hand(name):
 
 @all_names
 def test_state_round_trips_and_foreign_weights_are_refused(name):
-    """What is loaded updates as the other would have, to the bit."""
+    """An agent that loads a state updates as the other would have, to the bit."""
     agent, other = agent_on("box", name=name), agent_on("box", name=name)
     update(agent)
     other.load_state_dict(agent.state_dict())

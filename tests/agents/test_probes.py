@@ -27,7 +27,7 @@ from metarl.types import Agent, EnvSpec, Trajectories, Workers
 
 CPU = torch.device("cpu")
 TASKS, EPISODES, JUDGED = 4, 40, 100
-"""Of a meta-batch, and episodes for each task that an agent is judged by."""
+"""Tasks and episodes of a meta-batch, and episodes for each task that an agent is judged by."""
 
 NEAR = 0.9
 """The share of the optimum that is asked for."""
@@ -214,7 +214,7 @@ def test_one_value(name):
 
 @trained
 def test_an_action_that_matters(name):
-    """It is paid in all tasks, so it is taken before adaptation."""
+    """The action is paid in all tasks, so it is taken before adaptation."""
     assert Pupil(quick(name), probes.ActionMatters).learn(paid) > NEAR
 
 
@@ -228,7 +228,7 @@ def test_a_delay(name):
 
 @trained
 def test_a_memory(name):
-    """What was seen a step ago says what to do; without a memory that half is a coin's toss."""
+    """The observation a step ago says what to do; without a memory half is a coin's toss."""
     pupil = Pupil(quick(name), probes.Memory)
     if name in REMEMBERS:
         assert pupil.learn(paid) > NEAR

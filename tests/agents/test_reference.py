@@ -205,7 +205,7 @@ def test_a_small_inner_step_lowers_the_loss_of_its_support():
 
 
 def test_it_imports_nothing_that_it_is_compared_with():
-    """Of the agents the batch alone, which holds samples and no algorithm, and settings' types."""
+    """Among agents it imports the batch alone, samples without algorithm, and settings' types."""
     tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
     modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {m for m in modules if m.startswith("metarl.agents")} == {

@@ -162,7 +162,7 @@ def test_one_sgd_step_leads_along_the_joint_gradient(kind):
 @kinds
 @pytest.mark.parametrize("steps", [0, 2])
 def test_only_meta_update_changes_the_agent(kind, steps):
-    """It steps to the mean of what the tasks are after the last round, the query."""
+    """An update steps to the mean of the tasks' parameters after the last round, the query."""
     agent = agent_on(kind, ReptileConfig(lr=0.25), steps=steps)
     update(agent)  # so that observations and rewards are normalised
     before = copied(agent)
@@ -288,8 +288,8 @@ def test_metrics_are_of_the_last_round():
 
 
 def test_rewards_have_a_unit_from_the_first_round_on():
-    """Where nothing was seen before it is that round's: a thousand times the rewards are learned
-    from alike, in both rounds. Later it is that of all iterations before."""
+    """The first round sets the unit: a thousand times the rewards are learned from alike, in both
+    rounds. Later the unit is that of all iterations before."""
     states = []
     for scale in (1.0, 1000.0):
         agent = agent_on("box", steps=1)

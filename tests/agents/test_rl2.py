@@ -152,7 +152,7 @@ def test_the_last_reward_and_the_end_reach_the_next_episode(cell):
 
 
 def test_a_trial_begins_with_nothing_remembered():
-    """Whatever was played before: the same episodes from the same draws, as at the first time."""
+    """Equal draws give equal episodes, also after other episodes were played."""
     agent = agent_on("discrete")
     _, first = played(agent, 0)
     played(agent, 1)
@@ -397,7 +397,7 @@ def trained_on_bandits(
 
 @cells
 def test_it_explores_once_and_then_exploits(cell):
-    """Of two arms one pays always and the other never: half the first pull and all others."""
+    """One arm always pays and the other never: half the first pull and all others."""
     (found,) = trained_on_bandits([[1.0, 0.0], [0.0, 1.0]], 6, cell, 0, 20)
     assert found > 0.98 * 5.5
 

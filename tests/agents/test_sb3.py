@@ -70,14 +70,14 @@ def played(agent: Sb3Ppo, state, seed: int, K: int = 2, T: int = 6, E: int = 4) 
 
 
 def numpy_draws() -> np.ndarray:
-    """Where numpy's global generator stands."""
+    """Returns the state of numpy's global generator."""
     state = np.random.get_state(legacy=False)  # noqa: NPY002
     assert isinstance(state, dict)
     return np.append(state["state"]["key"], state["state"]["pos"])
 
 
 class Recorder(BaseCallback):
-    """What a PPO met, before it adds anything to a reward."""
+    """Records what a PPO met, before it adds anything to a reward."""
 
     def _init_callback(self):
         self.met = []

@@ -176,7 +176,7 @@ steps_taken = pytest.mark.parametrize("steps", [1, 3])
 @steps_taken
 @pytest.mark.parametrize("rule", ["maml", "anil", "meta-sgd"])
 def test_the_meta_gradient_is_the_finite_difference(kind, steps, rule):
-    """Of the query's loss after adaptation, in a loop by torch's own losses."""
+    """The query's loss after adaptation is computed in a loop, by torch's own losses."""
     learner = built(kind, RULES[rule], noise=0.1, steps=steps)
     support, query = drawn(kind)
     textbook = Textbook(learner, steps)
@@ -348,7 +348,7 @@ def test_an_update_without_a_finite_way_is_none(spoilt):
 
 
 KEPT = 0.8**6
-"""Of theta - c, by three steps of 0.1 on the support and three on the query."""
+"""Share of theta - c left by three steps of 0.1 on the support and three on the query."""
 
 
 def test_reptile_on_quadratics_closes_in_on_the_mean_centre_at_the_known_rate():
@@ -532,7 +532,8 @@ def test_a_prototypes_update_goes_down_the_query_loss():
 @kinds
 @pytest.mark.parametrize("name", [name for name in RULES if name.startswith("mapping")])
 def test_a_mapping_knows_no_order(kind, name):
-    """Of the examples, nor of supports; one twice is one, and several are all of them at once."""
+    """The order of examples and supports changes nothing; one support twice is one, and several
+    are all of them at once."""
     learner = built(kind, RULES[name], noise=0.3)
     one, two = drawn(kind)
     order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(0))

@@ -78,7 +78,7 @@ def build(problem: Any, loss: str, steps: int = 1, inner: Any = None, **outer):
 
 
 def batches(objective: Objective) -> tuple[list[Batch], Batch]:
-    """What of its supports and its query does not say who collected them."""
+    """Returns the batches of supports and query, without who collected them."""
     return [x.batch for x in objective.data.supports], objective.data.query.batch
 
 
@@ -138,7 +138,7 @@ def test_so_it_is_where_steps_move_less_or_learn_how_far(make_problem, inner, fi
 @pytest.mark.parametrize("loss", ["score", "ratio"])
 @pytest.mark.parametrize("space", ["box", "discrete"])
 def test_later_gradients_are_finite_differences(make_problem, space, loss):
-    """Of the whole loss, elsewhere than where the data come from, through two inner steps."""
+    """The whole loss, away from the data's own parameters, through two inner steps."""
     problem = make_problem(space, "tanh")
     objective = build(problem, loss, 2, inner_kl=0.3, exploration=True, entropy=0.2, clip=0.4)
     meta = moved(problem)
@@ -175,7 +175,7 @@ def test_to_first_order_the_step_is_a_constant_and_its_policy_is_not(problem, lo
 
 
 def test_dices_gradient_is_that_of_whole_histories_reweighted(problem):
-    """Where the data come from, a box is the ratio of the probabilities of all that was done."""
+    """At the data's own parameters a box is the ratio of the probabilities of all that was done."""
     objective = build(problem, "dice")
     (support,), query = objective.data.supports, objective.data.query
     params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
@@ -280,7 +280,7 @@ def test_the_exploration_term_credits_the_support(problem):
 
 
 def test_the_loss_by_hand():
-    """What is wanted with a minus, what is not with a plus, the query's KL as a figure alone."""
+    """Gains count with a minus, penalties with a plus; the query's KL is a figure alone."""
     reading = SurrogateParts(*torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], dtype=torch.float64))
     weighed = PpoConfig(exploration=True, entropy=0.1, inner_kl=0.01)
     assert float(Ppo(weighed).loss(reading)) == pytest.approx(-1.0 - 2.0 - 0.3 + 0.04)
@@ -390,7 +390,7 @@ def stored(agent: PolicyGradientAgent) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["box", "discrete"])
 def test_a_round_keeps_time_and_behaviour(kind):
-    """What DiCE reads of it, [K, T, E] again, is what was played."""
+    """The data that DiCE reads, [K, T, E] again, are those that were played."""
     agent = agent_with(kind=kind)
     data = played(agent, agent.begin(), 0)
     whole = agent.batch(data)

@@ -357,7 +357,7 @@ def test_every_promise_has_an_agent_that_breaks_it():
 
 
 def test_a_control_learns_nothing():
-    """It is asked for; then a meta-update must leave it as it was."""
+    """A control must be announced; then a meta-update must leave it as it was."""
     config = replace(
         catalogue.default("from-scratch", "examples"), network=NetworkConfig(hidden=(8,))
     )

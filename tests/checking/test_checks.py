@@ -40,7 +40,7 @@ def checked(
 
 
 def told(found: dict[str, Finding], *but: str) -> dict[str, str]:
-    """What is not ok."""
+    """Returns the statuses that are not ok, by name."""
     return {
         name: one.status for name, one in found.items() if one.status != "ok" and name not in but
     }

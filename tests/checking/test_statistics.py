@@ -1,4 +1,4 @@
-"""What the checks compute: against closed forms, and by a second route."""
+"""The checks' statistics against closed forms, and by a second route."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from metarl import Choice, EnvSpec, StepResult, Task, Uniform, Workers, gym_task
 
 HORIZON = 12
 GYMNASIUMS_SEEDS = (None, 123, 456)
-"""What gymnasium's checker resets with: faults that wait for another seed are left to ours."""
+"""Seeds that gymnasium's checker resets with; faults that wait for others are left to ours."""
 
 
 class Walk(gymnasium.Env):

@@ -1,4 +1,4 @@
-"""What the tests of task distributions share."""
+"""Fixtures of the tests of task distributions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from metarl.types import Workers
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """What is derived once and kept is made anew for a session: a user's cache stays as it is."""
+    """Gives the session a cache of its own, so that a user's stays as it is."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:  # its parent is that of all of them
         folder = folder.parent

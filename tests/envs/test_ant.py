@@ -112,7 +112,7 @@ def test_rewards_of_a_whole_episode_by_hand(opened, rng, family, variant):
 
 
 def test_an_ended_episode_is_left_alone(opened, rng):
-    """It is stepped no further, ends once, and cannot diverge."""
+    """The episode is stepped no further, ends once, and cannot diverge."""
     env = opened("ant-vel:maml2017", 1, 4)
     env.batch.qpos[2, 2] = 1.5
     step = env.step(np.zeros((1, 4, 8)))

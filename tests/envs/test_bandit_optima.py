@@ -40,7 +40,7 @@ def optimum(counts: Counts, left: int) -> float:
 
 
 def expected(policy: Policy, counts: Counts, left: int) -> float:
-    """Of a policy without chance, over all that may happen."""
+    """Returns the expected return of a policy without chance, over all that may happen."""
     if not left:
         return 0.0
     known = np.array([counts])

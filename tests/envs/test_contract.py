@@ -1,4 +1,4 @@
-"""What every entry of the catalogue must do."""
+"""The contract that every entry of the catalogue keeps."""
 
 import json
 

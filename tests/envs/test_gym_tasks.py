@@ -31,7 +31,7 @@ def row_of(distribution: Any, task: dict | None = None) -> Any:
 
 
 def returns(distribution: Any, tasks: list, steps: int = 30) -> np.ndarray:
-    """Of the same random actions in each task, [K]."""
+    """Returns the returns of the same random actions in each task, [K]."""
     env = distribution.open(len(tasks), 1, Workers(0))
     env.set_tasks(tasks)
     env.reset(np.zeros((len(tasks), 1), np.uint64))

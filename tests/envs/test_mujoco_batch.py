@@ -1,7 +1,4 @@
-"""The engine: threads, isolation, instability, pictures."""
-
-import subprocess
-import sys
+"""The engine: threads, isolation, instability."""
 
 import numpy as np
 import pytest
@@ -79,35 +76,3 @@ def test_an_action_that_is_no_number_is_refused(opened):
     actions[1, 2, 0] = np.nan
     with pytest.raises(FloatingPointError, match="episode 2, step 1"):
         env.step(actions)
-
-
-RENDER = """
-import numpy as np
-from metarl.envs import catalogue
-from metarl.types import Workers
-env = catalogue.make("half-cheetah-vel", 10).open(2, 2, Workers(1))
-env.set_tasks([{"velocity": 1.0}, {"velocity": 2.0}])
-env.reset(np.arange(4, dtype=np.uint64).reshape(2, 2))
-first = env.frame(0, 0)
-assert first.shape == (240, 320, 3) and first.dtype == np.uint8, first.shape
-assert first.std() > 10, "a picture shows something"
-assert env.frame(1, 1, 64, 48).shape == (48, 64, 3)
-assert (env.frame(0, 0) == first).all(), "a state has one picture"
-for _ in range(9):
-    env.step(np.ones((2, 2, 6)))
-assert (env.frame(0, 0) != first).any(), "which changes with the state"
-env.close()
-"""
-
-
-@pytest.mark.parametrize("backend", ["osmesa", "egl"])
-def test_a_frame_of_one_simulation(backend):
-    """In a process of its own: the GL backend is chosen when mujoco is imported."""
-    probe = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>')).close()"
-    environment = {"MUJOCO_GL": backend, "PYTHONPATH": ":".join(sys.path)}
-    run = [sys.executable, "-c"]
-    there = subprocess.run([*run, probe], env=environment, capture_output=True, text=True)
-    if there.returncode:
-        pytest.skip(f"no {backend} here: {there.stderr.strip().splitlines()[-1:]}")
-    done = subprocess.run([*run, RENDER], env=environment, capture_output=True, text=True)
-    assert not done.returncode, done.stderr

@@ -90,7 +90,7 @@ def test_a_held_out_factor_never_meets_training(seed, draw, low, high, first, la
 
 @pytest.mark.parametrize("share", [0.0, 0.5, np.nextafter(0.5, 1.0), 1.0])
 def test_a_held_out_range_has_its_ends(share):
-    """Where rounding could not tell them from training's."""
+    """The ends stay held out even where rounding could reach training's values."""
     value = Uniform(0, 1, test=(0.25, 0.75)).at(np.array([share]), "train")
     assert 0 <= value < 0.25 or 0.75 < value <= 1
     assert Uniform(0, 1, test=(0.25, 0.25)).at(np.array([share]), "test") == 0.25

@@ -67,7 +67,7 @@ def test_each_copy_is_reset_where_its_own_episode_ends():
 
 
 def paid(env, pulls=40):
-    """What the second arm pays in several episodes of each copy, [pulls, copies]."""
+    """Returns the second arm's rewards in several episodes of each copy, [pulls, copies]."""
     env.reset()
     return np.array([env.step(np.ones(env.num_envs, int))[1] for _ in range(pulls)])
 

@@ -111,7 +111,7 @@ def all_episodes(steps: int, baseline: float) -> Episodes:
 
 
 def gains(episodes: Episodes) -> dict[str, Callable[[Tensor], Tensor]]:
-    """What each inner loss says is gained at theta, in expectation over episodes of THETA."""
+    """Returns each inner loss's gain at theta, in expectation over episodes of THETA."""
     behaviour = Categorical(THETA[episodes.states].flatten(0, 1))
     flat = (
         episodes.actions.reshape(-1, 1),

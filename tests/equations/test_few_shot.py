@@ -50,7 +50,7 @@ def test_accuracy_is_the_share_of_the_likeliest(logits, labels):
 
 
 def test_of_equally_likely_classes_each_is_as_good():
-    """What knows nothing is right once in so many times, whatever the labels."""
+    """Equal logits are right once in so many times, whatever the labels."""
     labels = torch.tensor([[0, 0, 3, 2]])
     assert accuracy(torch.zeros(1, 4, 4), labels).tolist() == [0.25]
     two = torch.tensor([[[1.0, 1.0, 0.0]]])

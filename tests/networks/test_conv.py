@@ -85,7 +85,7 @@ def test_shared_parameters_equal_expanded_ones(batch_norm, adapted):
 @pytest.mark.parametrize("rows", [(), (2,)])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_first_and_second_derivatives_are_finite_differences(rows, batch_norm):
-    """What a meta-gradient goes through; tanh, for relu has kinks."""
+    """A meta-gradient goes through both; tanh, for relu has kinks."""
     net = network((1, 4, 4), (2, 2), activation="tanh", batch_norm=batch_norm)
     params = {name: x.requires_grad_() for name, x in some_params(net, rows).items()}
     images = some_images((1, 4, 4), 2, 2)

@@ -11,7 +11,7 @@ COORDINATES = Coordinates(SHAPES)
 
 
 def test_a_row_is_the_parameters_one_after_another():
-    """Those of each task, whatever else there is."""
+    """Each task has its own row, whatever else there is."""
     weight = torch.arange(6.0).view(3, 2)
     params = {
         "layer0.weight": torch.stack([weight, 10.0 + weight]),

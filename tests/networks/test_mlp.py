@@ -109,7 +109,7 @@ def test_min_std_holds_and_stops_its_gradient():
 
 
 def test_saturated_tanh_gives_finite_derivatives():
-    """Where 1 - tanh^2 rounds to zero the second derivative is zero, not nan."""
+    """The second derivative is zero, not nan, where 1 - tanh^2 rounds to zero."""
     policy = policy_of("box", activation="tanh")
     params = {n: 100 * x for n, x in policy.init(np.random.default_rng(0)).items()}
     obs = torch.full((TASKS, SAMPLES, 4), 10.0)

@@ -38,7 +38,7 @@ TERMS = ("near_object", "grasp_reward", "in_place_reward", "obj_to_target")
 ARM = 9
 """Coordinates of arm and fingers; the objects' follow."""
 BELOW = np.array([0.0, 0.0, 0.03])
-"""What lies so far below the hand, m, counts as near it."""
+"""Offset below the hand, m, of a point that counts as near it."""
 AT_ONCE = 10
 """Goals played side by side: an environment of the reference takes 25 MB."""
 
@@ -197,7 +197,7 @@ def _played(distribution: MetaWorld, tasks: Sequence[Task]) -> Played:
 
 
 def _shown_goals(distribution: MetaWorld, tasks: Sequence[Task]) -> np.ndarray:
-    """What scripted policies read at the end of an observation, [G, 3]."""
+    """Returns the goals that scripted policies read at the end of an observation, [G, 3]."""
     name, found = tasks[0]["class"], []
     env, rand_vecs = reference(name), goals_of(distribution.splits.train)[name].rand_vecs
     for task in tasks:

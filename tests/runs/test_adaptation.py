@@ -74,14 +74,14 @@ def test_what_is_written_is_read(tmp_path, before):
 
 
 def test_the_format(tmp_path):
-    """What other tools read: design.md, section 4."""
+    """Other tools read these keys: design.md, section 4."""
     adaptation = example()
     write_json(tmp_path / "adaptation.json", adaptation)
     document = json.loads((tmp_path / "adaptation.json").read_text())
     keys = "format env agent split steps env_steps tasks returns success solved_at summary"
     assert document.keys() == {*keys.split(), "success_summary", "controls", "others", "made_from"}
     assert document["format"] == 1
-    summary = summarise(adaptation.outcome.returns)
+    summary = summarise(adaptation.outcome.values)
     assert document["summary"] == {k: v.tolist() for k, v in summary._asdict().items()}
     assert document["success"][0][0] == adaptation.outcome.success[0, 0].tolist()  # type: ignore
     assert document["solved_at"][0][0] == adaptation.outcome.solved_at[0, 0].tolist()  # type: ignore
@@ -119,11 +119,11 @@ def test_one_task_has_no_standard_error(tmp_path):
     whole = example()
     one = Adaptation(
         whole.env, whole.agent, whole.split, whole.steps, whole.env_steps, whole.tasks[:1],
-        Outcome(whole.outcome.returns[:1]),
+        Outcome(whole.outcome.values[:1]),
     )  # fmt: skip
     write_json(tmp_path / "a.json", one)
     assert json.loads((tmp_path / "a.json").read_text())["summary"]["stderr"] == [None, None]
-    assert read_json(tmp_path / "a.json").outcome.returns.shape == (1, 2, 3)
+    assert read_json(tmp_path / "a.json").outcome.values.shape == (1, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_csv_line_per_episode(tmp_path, success):
     last = lines[4 * 2 * 3 - 1]
     place = {"task": "3", "step": "1", "episode": "2", "env_steps": "300"}
     assert place.items() <= last.items()
-    value = adaptation.outcome.returns[3, 1, 2]
+    value = adaptation.outcome.values[3, 1, 2]
     assert float(last["return"]) == value
     assert last["success"] == (str(int(value > 0)) if success else "")
 

@@ -243,7 +243,7 @@ for point in range(1, 60):
 
 @pytest.mark.parametrize("iteration", [5, 4], ids=["a new one", "one that is there"])
 def test_kill_minus_9_at_every_point_of_a_save(tmp_path, iteration):
-    """Whatever the point: what is found is whole, and the next save leaves nothing behind."""
+    """A checkpoint is whole after every point, and the next save leaves nothing behind."""
     command = [sys.executable, "-c", KILLED_AT_EVERY_CALL, str(tmp_path), str(iteration)]
     points = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert points > 8  # three files, two folders, renames, removals

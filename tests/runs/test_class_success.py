@@ -35,7 +35,7 @@ def outcome(solved_at: np.ndarray) -> Outcome:
 
 
 def adaptation(solved_at: np.ndarray, goals: list[int], **others: np.ndarray) -> Adaptation:
-    """Of [K, S, E], whose first goals[0] tasks are of one class, the next goals[1] of another."""
+    """Makes one from [K, S, E]; the first goals[0] tasks are of one class, the next of another."""
     points = range(solved_at.shape[1])
     return Adaptation(
         "ml10", "maml-trpo", "test", tuple(points), tuple(100.0 * s for s in points),
@@ -209,7 +209,7 @@ def test_the_official_count_by_a_clock(solved_at, side_by_side):
 
 
 def test_a_quarter_counts_as_all():
-    """Of four goals side by side one is solved, each time at step 10, before the others fail."""
+    """One of four goals side by side is solved, each time at step 10, before the others fail."""
     solved_at = np.zeros((20, 2, 3), int)
     solved_at[::4, 1] = 10
     played = adaptation(solved_at, [4] * 5)

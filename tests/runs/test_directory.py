@@ -34,7 +34,7 @@ def test_the_layout(tmp_path):
     train = run.evaluation_of("train")
     assert train.success_png == tmp_path / "runs/x/evaluation/train/success.png"
     assert not list(run.root.glob(".*"))
-    assert directory.create(run.root) == run
+    assert directory.create(run.root).root == run.root
 
 
 def test_another_process_is_refused_until_the_holder_dies(tmp_path):
@@ -100,7 +100,7 @@ def test_a_place_that_cannot_be_written(tmp_path, place):
 
 
 def test_a_read_only_file_system(tmp_path, monkeypatch):
-    """Where folders stand already, only writing shows it; also to root."""
+    """Only writing shows it where folders stand already; also to root."""
     run = directory.create(tmp_path / "x")
 
     def refuses(path, *_, **__):

@@ -1,4 +1,4 @@
-"""What is measured, in words and digits."""
+"""Measures in words and digits."""
 
 import numpy as np
 import pytest

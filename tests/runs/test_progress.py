@@ -1,4 +1,4 @@
-"""What the user sees, on a terminal and in a log file."""
+"""Progress as the user sees it, on a terminal and in a log file."""
 
 import io
 

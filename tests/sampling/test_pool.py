@@ -254,7 +254,7 @@ def test_slow_is_not_hung(strange_envs):
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_after_a_fault_other_tasks_can_be_played(strange_envs, count):
-    """What was under way when it was raised belongs to nobody."""
+    """Steps under way when a fault is raised belong to nobody."""
     distribution = strange_envs.faulty("nan reward", at=1)
     env = distribution.open(2, 4, Workers(count))
     seeds = np.arange(8, dtype=np.uint64).reshape(2, 4)
@@ -329,7 +329,7 @@ class Heavy(dict):
 
 
 def test_after_an_interrupt_one_can_go_on(strange_envs, monkeypatch):
-    """It came when an answer had been read, and nobody had noted so."""
+    """The interrupt comes when an answer was read and nobody had noted so."""
     env = strange_envs.walk.open(K, E, Workers(2, max_failures=0))
     tasks = tasks_of(strange_envs.walk, 1)[0]
     env.set_tasks(tasks)

@@ -87,7 +87,3 @@ class Bandit:
     def describe(self, task: Task) -> str:
         best = int(np.argmax(task["probabilities"]))
         return f"arm {best}: {task['probabilities'][best]:.2f}"
-
-    def best_return(self, task: Task) -> float:
-        """Returns the expected return of always pulling the best arm."""
-        return self.spec.horizon * max(task["probabilities"])

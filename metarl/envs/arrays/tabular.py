@@ -115,27 +115,3 @@ class TabularMdp:
 
     def describe(self, task: Task) -> str:
         return f"MDP {task['mdp']}"
-
-    def best_policy(self, task: Task) -> np.ndarray:
-        """Returns the optimal actions, one-hot [T, S, A], by backward induction."""
-        transitions, rewards = mdp_of(task)
-        values, actions = np.zeros(STATES), []
-        for _ in range(self.spec.horizon):
-            ahead = rewards + transitions @ values  # [S, A]
-            values = ahead.max(axis=-1)
-            actions.append(ahead.argmax(axis=-1))
-        return np.eye(ACTIONS)[actions[::-1]]
-
-    def expected_return(self, task: Task, policy: np.ndarray) -> float:
-        """Returns the expected return of a policy [S, A], or [T, S, A] with one for each step."""
-        transitions, rewards = mdp_of(task)
-        total, present = 0.0, np.eye(STATES)[0]
-        for step in np.broadcast_to(policy, (self.spec.horizon, STATES, ACTIONS)):
-            joint = present[:, None] * step  # [S, A]
-            total += float((joint * rewards).sum())
-            present = np.einsum("sa,san->n", joint, transitions)
-        return total
-
-    def best_return(self, task: Task) -> float:
-        """Returns the expected return of the optimal policy."""
-        return self.expected_return(task, self.best_policy(task))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ class AttributePath(NamedTuple):
         Raises:
             UserError: if the environment has no such attribute or index.
         """
-        owner = self._owner(env)
+        owner = _follow(env, self.attributes)
         try:
             value = owner if self.index is None else owner[self.index]
         except (IndexError, TypeError, KeyError) as error:
@@ -36,16 +37,14 @@ class AttributePath(NamedTuple):
     def set(self, env: Any, value: Any) -> None:
         *parents, last = self.attributes
         if self.index is None:
-            owner = _follow(env, env, tuple(parents))
-            setattr(owner, last, value)
+            setattr(_follow(env, parents), last, value)
         else:
-            self._owner(env)[self.index] = value
-
-    def _owner(self, env: Any) -> Any:
-        return _follow(env, env, self.attributes)
+            _follow(env, self.attributes)[self.index] = value
 
 
-def _follow(env: Any, owner: Any, attributes: tuple[str, ...]) -> Any:
+def _follow(env: Any, attributes: Sequence[str]) -> Any:
+    """Returns the value of a chain of attributes."""
+    owner = env
     for place, attribute in enumerate(attributes):
         if not hasattr(owner, attribute):
             whole = ".".join((type(env).__name__, *attributes[:place]))

@@ -7,8 +7,6 @@ its numbers are zero. Episodes never terminate; solved means `info["success"] ==
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from gymnasium.spaces import Box
 
@@ -85,8 +83,12 @@ class MetaWorld:
         """
         check_draw(draw)
         classes = self._split(split).classes
-        self._check_spread(num_tasks, classes, split)
-        each = num_tasks // len(classes)
+        each, rest = divmod(num_tasks, many := len(classes))
+        if rest:
+            raise UserError(
+                f"{num_tasks} tasks cannot be spread evenly over the {many} {split} classes of "
+                f"{self.spec.name}; give {many}, {2 * many}, {3 * many} ... (--sampling.tasks)"
+            )
         shares = [np.arange(place % GOALS, GOALS, each) for place in range(each)]
         return [
             self._task(name, split, int(rng.choice(share))) for name in classes for share in shares
@@ -158,15 +160,6 @@ class MetaWorld:
 
     def _task(self, name: str, split: str, goal: int) -> Task:
         return {"class": name, "split": split, "goal": goal}
-
-    def _check_spread(self, num_tasks: int, classes: Sequence[str], split: str) -> None:
-        many = len(classes)
-        if num_tasks % many == 0:
-            return
-        raise UserError(
-            f"{num_tasks} tasks cannot be spread evenly over the {many} {split} classes of "
-            f"{self.spec.name}; give {many}, {2 * many}, {3 * many} ... (--sampling.tasks)"
-        )
 
 
 def _observation_space() -> Box:

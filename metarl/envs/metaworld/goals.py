@@ -8,18 +8,19 @@ cached as plain arrays, in a file whose name depends on everything that the resu
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
 from importlib import metadata
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
 from metarl.envs.metaworld.classes import Split
 from metarl.envs.metaworld.snapshots import Snapshot, reference, set_goal, snapshot
+from metarl.runs.files import replace_bytes
 
 GOALS = 50
 """Goals of each class; metaworld's `_N_GOALS`."""
@@ -127,15 +128,11 @@ def _write(path: Path, found: dict[str, ClassGoals]) -> None:
     arrays = {}
     for name, goals in found.items():
         arrays |= {f"{name}/{field}": values for field, values in goals.arrays.items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            try:
-                np.savez(file, **arrays)
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        replace_bytes(path, content.getvalue())
     except OSError as error:
         why = f"{path} cannot be written ({error.strerror}), so the goals are not cached"
         print(f"{why}; set METARL_CACHE to another folder", file=sys.stderr)

@@ -24,19 +24,17 @@ the 2017 code called it. (gymnasium reads `cfrc_ext` from the last Runge-Kutta s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
-from metarl.envs.mujoco.batch import MujocoBatch
 from metarl.envs.mujoco.contact_probe import ContactProbe
-from metarl.envs.mujoco.models import model_path
 from metarl.envs.mujoco.run_tasks import Direction, Runs, RunTask, Velocity
-from metarl.envs.mujoco.tasks import MujocoTasks
-from metarl.types import EnvSpec, Task, Workers
+from metarl.envs.mujoco.tasks import MujocoTasks, model_path
+from metarl.types import EnvSpec, Workers
 
 MODEL = "ant.xml"
 MAX_VELOCITY = 3.0
@@ -85,17 +83,11 @@ class AntEnv(MujocoTasks):
         episodes: int,
         workers: Workers,
     ):
-        model = load_model(variant)
-        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, max(1, workers.count))
-        super().__init__(spec, batch, num_tasks, episodes)
-        self.variant, self.family = variant, family
-        self._probe = ContactProbe(batch, model_path(MODEL))
+        model, skip = load_model(variant), variant.frame_skip
+        super().__init__(spec, model, skip, family, num_tasks, episodes, workers)
+        self.variant = variant
+        self._probe = ContactProbe(self.batch, model_path(MODEL))
         self._first = model.numeric("init_qpos").data if variant.as_in_2017 else model.qpos0
-        self._goal = np.zeros(batch.size)
-        self._x_before = np.zeros(batch.size)
-
-    def assign(self, tasks: Sequence[Task]) -> None:
-        self._goal = np.repeat(self.family.goals(tasks), self.shape[1])
 
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         nq, nv = self.batch.model.nq, self.batch.model.nv
@@ -105,9 +97,6 @@ class AntEnv(MujocoTasks):
             qpos = self._first + rng.uniform(-0.1, 0.1, nq)
         qpos[3:7] /= np.linalg.norm(qpos[3:7])  # the simulator needs a unit quaternion
         return qpos, 0.1 * rng.standard_normal(nv)
-
-    def before_step(self) -> None:
-        self._x_before[:] = self.batch.qpos[:, 0]
 
     def observe(self) -> np.ndarray:
         obs = np.empty((self.batch.size, self.spec.obs_dim), dtype=np.float32)
@@ -124,9 +113,9 @@ class AntEnv(MujocoTasks):
             speed = np.zeros(self.batch.size)
             speed[rows] = centre_velocity[:, 0]
         else:
-            speed = (self.batch.qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
+            speed = self.x_velocity()
         return (
-            self.family.progress(speed, self._goal)
+            self.family.progress(speed, self.goal)
             + self.variant.alive
             - self.variant.control_cost * np.einsum("ni,ni->n", control, control)
             - CONTACT_COST * contact
@@ -153,8 +142,4 @@ def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
         Box(-1.0, 1.0, (8,), np.float32),
         horizon,
     )
-
-    def open_env(num_tasks: int, episodes_per_task: int, workers: Workers) -> AntEnv:
-        return AntEnv(spec, variant, family, num_tasks, episodes_per_task, workers)
-
-    return Runs(spec, family, open_env)
+    return Runs(spec, family, partial(AntEnv, spec, variant, family))

@@ -23,19 +23,17 @@ skip and observations (PEARL's also have the torso's position, 20 numbers).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
-from metarl.envs.mujoco.batch import MujocoBatch
-from metarl.envs.mujoco.models import model_path
 from metarl.envs.mujoco.planar import PlanarChain
 from metarl.envs.mujoco.run_tasks import Direction, Runs, RunTask, Velocity
-from metarl.envs.mujoco.tasks import MujocoTasks
-from metarl.types import EnvSpec, Task, Workers
+from metarl.envs.mujoco.tasks import MujocoTasks, model_path
+from metarl.types import EnvSpec, Workers
 
 CONTROL_COST = 0.05
 
@@ -84,17 +82,11 @@ class HalfCheetahEnv(MujocoTasks):
         episodes: int,
         workers: Workers,
     ):
-        model = load_model()
-        batch = MujocoBatch(model, num_tasks * episodes, variant.frame_skip, max(1, workers.count))
-        super().__init__(spec, batch, num_tasks, episodes, variant.action_scale)
-        self.variant, self.family = variant, family
+        model, skip, scale = load_model(), variant.frame_skip, variant.action_scale
+        super().__init__(spec, model, skip, family, num_tasks, episodes, workers, scale)
+        self.variant = variant
         self._chain = PlanarChain(model)
-        self._goal = np.zeros(batch.size)
-        self._x_before = np.zeros(batch.size)
-        self._velocity = np.zeros(batch.size)
-
-    def assign(self, tasks: Sequence[Task]) -> None:
-        self._goal = np.repeat(self.family.goals(tasks), self.shape[1])
+        self._velocity = np.zeros(self.batch.size)
 
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         scale, nq = self.variant.position_noise, self.batch.model.nq
@@ -104,9 +96,6 @@ class HalfCheetahEnv(MujocoTasks):
             qpos = rng.uniform(-scale, scale, nq)
         return qpos, 0.1 * rng.standard_normal(self.batch.model.nv)
 
-    def before_step(self) -> None:
-        self._x_before[:] = self.batch.qpos[:, 0]
-
     def observe(self) -> np.ndarray:
         qpos, qvel = self.batch.qpos, self.batch.qvel
         obs = np.empty((self.batch.size, self.spec.obs_dim), dtype=np.float32)
@@ -115,13 +104,13 @@ class HalfCheetahEnv(MujocoTasks):
             centre, self._velocity = self._chain.centre_of_mass(qpos, qvel)
             obs[:, 17:] = centre.T
         else:
-            self._velocity = (qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
+            self._velocity = self.x_velocity()
         return obs
 
     def reward(self, control: np.ndarray) -> np.ndarray:
         """Computes the rewards from the velocity that `observe` found."""
         cost = np.einsum("ni,ni->n", control, control)
-        return self.family.progress(self._velocity, self._goal) - CONTROL_COST * cost
+        return self.family.progress(self._velocity, self.goal) - CONTROL_COST * cost
 
 
 def load_model() -> mujoco.MjModel:
@@ -138,8 +127,4 @@ def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
         Box(-scale, scale, (6,), np.float32),
         horizon,
     )
-
-    def open_env(num_tasks: int, episodes_per_task: int, workers: Workers) -> HalfCheetahEnv:
-        return HalfCheetahEnv(spec, variant, family, num_tasks, episodes_per_task, workers)
-
-    return Runs(spec, family, open_env)
+    return Runs(spec, family, partial(HalfCheetahEnv, spec, variant, family))

@@ -1,6 +1,6 @@
 """A BatchedEnv over `MujocoBatch`: handles seeds, tasks, the horizon, endings and divergence.
 
-A family (half_cheetah.py, ant.py) subclasses `MujocoTasks` and defines observations, rewards,
+A robot (half_cheetah.py, ant.py) subclasses `MujocoTasks` and defines observations, rewards,
 starts and terminations.
 """
 
@@ -9,15 +9,23 @@ starts and terminations.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import gymnasium
 import mujoco
 import numpy as np
 
 from metarl.envs.mujoco.batch import MujocoBatch
+from metarl.envs.mujoco.run_tasks import RunTask
 from metarl.errors import DivergedError
-from metarl.types import EnvSpec, StepResult, Task
+from metarl.types import EnvSpec, StepResult, Task, Workers
+
+
+def model_path(file: str) -> str:
+    """Returns the path of one of gymnasium's MuJoCo models."""
+    return os.path.join(os.path.dirname(gymnasium.__file__), "envs", "mujoco", "assets", file)
 
 
 class MujocoTasks(ABC):
@@ -26,15 +34,21 @@ class MujocoTasks(ABC):
     def __init__(
         self,
         spec: EnvSpec,
-        batch: MujocoBatch,
+        model: mujoco.MjModel,
+        frame_skip: int,
+        family: RunTask,
         num_tasks: int,
         episodes_per_task: int,
+        workers: Workers,
         action_scale: float = 1.0,
     ):
-        self.spec = spec
-        self.batch = batch
+        size = num_tasks * episodes_per_task
+        self.spec, self.family = spec, family
+        self.batch = batch = MujocoBatch(model, size, frame_skip, max(1, workers.count))
         self.shape = (num_tasks, episodes_per_task)
         self.tasks: list[Task] = []
+        self.goal = np.zeros(size)
+        self._x_before = np.zeros(size)
         self._low, self._high = batch.model.actuator_ctrlrange.T.copy()
         self._action_scale = action_scale
         self._control = np.zeros((batch.size, batch.model.nu))
@@ -42,10 +56,8 @@ class MujocoTasks(ABC):
         self._ended = np.zeros(batch.size, dtype=bool)
         self.live: np.ndarray | None = None
         """Rows that the last step simulated; None: all."""
-        self._renderer: mujoco.Renderer | None = None
-        self._frame_size = (0, 0)
 
-    # Methods that a family defines.
+    # Methods that a robot defines.
 
     @abstractmethod
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -59,16 +71,13 @@ class MujocoTasks(ABC):
     def reward(self, control: np.ndarray) -> np.ndarray:
         """Returns the rewards [K*E] of the step just taken with `control` [K*E, nu]."""
 
-    def before_step(self) -> None:  # noqa: B027 (a family may need nothing)
-        """Records what it needs of the state before a step."""
-
     def fell(self) -> np.ndarray | None:
         """Returns whether the current state ends the episode, [K*E] bool; None: none ever does."""
         return None
 
-    @abstractmethod
-    def assign(self, tasks: Sequence[Task]) -> None:
-        """Converts tasks into the arrays that `reward` reads."""
+    def x_velocity(self) -> np.ndarray:
+        """Returns the root's mean velocity along x over the last step, [K*E] in m/s."""
+        return (self.batch.qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
 
     # Methods of BatchedEnv.
 
@@ -76,7 +85,7 @@ class MujocoTasks(ABC):
         if len(tasks) != self.shape[0]:
             raise ValueError(f"{len(tasks)} tasks in an environment opened for {self.shape[0]}")
         self.tasks = list(tasks)
-        self.assign(self.tasks)
+        self.goal = np.repeat(self.family.goals(tasks), self.shape[1])
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         model, size = self.batch.model, self.batch.size
@@ -94,7 +103,7 @@ class MujocoTasks(ABC):
         np.clip(control, self._low, self._high, out=control)
         if not np.isfinite(control).all():
             self._raise_bad_action(actions)
-        self.before_step()
+        self._x_before[:] = self.batch.qpos[:, 0]
         self.live = np.flatnonzero(~self._ended) if self._ended.any() else None
         diverged = self.batch.step(control, self.live)
         self._steps += 1
@@ -106,26 +115,7 @@ class MujocoTasks(ABC):
         return StepResult(obs, rewards.astype(np.float32), terminated, truncated, success)
 
     def close(self) -> None:
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
         self.batch.close()
-
-    def frame(self, task: int, episode: int, width: int = 320, height: int = 240) -> np.ndarray:
-        """Renders the current state of one simulation, [height, width, 3] uint8."""
-        model = self.batch.model
-        if self._renderer is not None and (height, width) != self._frame_size:
-            self._renderer.close()
-            self._renderer = None
-        if self._renderer is None:
-            self._renderer = mujoco.Renderer(model, height, width)
-            self._frame_size = (height, width)
-        data = mujoco.MjData(model)
-        row = task * self.shape[1] + episode
-        data.qpos[:], data.qvel[:] = self.batch.qpos[row], self.batch.qvel[row]
-        mujoco.mj_forward(model, data)
-        self._renderer.update_scene(data, camera="track")
-        return self._renderer.render()
 
     def _endings(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns `terminated` and `truncated`, [K, E]; one of them is true once per episode."""

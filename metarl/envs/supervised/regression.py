@@ -20,7 +20,7 @@ from metarl.types import Examples, FewShotSpec, Task
 
 
 class Curves(ABC):
-    """Regression tasks with one input and one output; implements FewShotTasks."""
+    """Draws the points of regression tasks with one input and one output, for FewShotTasks."""
 
     interval: tuple[float, float]
     """Range of x; examples are drawn uniformly from it."""
@@ -29,16 +29,8 @@ class Curves(ABC):
         self.spec = FewShotSpec(name, (1,), 1, classes=False)
 
     @abstractmethod
-    def sample(
-        self, num_tasks: int, rng: np.random.Generator, split: str = "train"
-    ) -> list[Task]: ...
-
-    @abstractmethod
     def curve(self, task: Mapping[str, Any], xs: np.ndarray) -> np.ndarray:
         """Returns the curve's values at `xs`, in the shape of `xs`."""
-
-    @abstractmethod
-    def describe(self, task: Task) -> str: ...
 
     def draw(
         self, tasks: Sequence[Task], shots: int, queries: int, rng: np.random.Generator

@@ -15,7 +15,7 @@ REACH = Split(("reach-v3",), 1)
 
 
 def rand_vecs(tasks):
-    """What metaworld hides in its tasks: class -> [50, d], classes in the order drawn."""
+    """Returns the goals hidden in metaworld's tasks: class -> [50, d], in the order drawn."""
     found = {}
     for task in tasks:
         data = pickle.loads(task.data)

@@ -21,7 +21,7 @@ K, SHOTS, QUERIES = 3, 2, 1
 
 @pytest.fixture(params=families.names())
 def tasks(request, tmp_path):
-    """Of every name, on small data where it has none of its own."""
+    """Tasks of every name, on small data where it has none of its own."""
     path = ""
     if request.param == "arrays":
         path = tmp_path / "data.npz"
@@ -64,7 +64,7 @@ def test_examples_are_as_the_spec_says(tasks, rng):
 
 
 def test_tasks_are_plain_data(tasks, rng):
-    """What JSON gives back is the same task; a few characters describe it."""
+    """JSON gives back the same task; a few characters describe it."""
     drawn = tasks.sample(K, rng, "test")
     back = json.loads(json.dumps(drawn))
     assert back == drawn

@@ -32,7 +32,7 @@ class Rules(ABC):
 
     @abstractmethod
     def objects(self, at: Readings) -> Sequence[np.ndarray]:
-        """What the observation holds of objects, in its order: each [N, 3] or [N, 4] and so on,
+        """Returns the observation's parts about objects, in order: each [N, 3] or [N, 4] and so on,
         together at most 14 wide; zeros fill the rest."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from metarl.envs.metaworld.rules.shaping import hamacher, norm, tolerance
 
 FRONT = (0.0, -0.193, 0.0)
 ABOVE = (0.0, 0.0, 0.193)
-"""Where the face of a button is, from its body's frame, m."""
+"""Positions of a button's face, from its body's frame, m."""
 Y, Z = 1, 2
 
 
@@ -25,7 +25,7 @@ class Button(Rules):
     axis: int = Y
     """The coordinate that pressing changes."""
     solved: float
-    """What may be left to press, m, when it counts as solved."""
+    """Distance left to press, m, up to which it counts as solved."""
     close: float
     """Distance from the button, m, where the reward of approach is full."""
     reach: float

@@ -18,7 +18,7 @@ SOLVED = 0.07
 SCALE = np.array([2.0, 2.0, 1.0])
 """Errors in x and y weigh more."""
 UNTURNED = np.array([1.0, 0.0, 0.0, 0.0])
-"""What is observed as the button's orientation, (w, x, y, z)."""
+"""The button's orientation in observations, (w, x, y, z)."""
 
 
 class Mug(Rules):

@@ -11,7 +11,7 @@ from metarl.envs.metaworld.rules.base import Rules, Terms
 from metarl.envs.metaworld.rules.shaping import caging, hamacher, norm, tolerance
 
 PRESS_RADIUS = 0.02
-"""What may be left to press, m, when it counts as solved."""
+"""Distance left to press, m, up to which it counts as solved."""
 HANDLE_RADIUS = 0.02
 """Distance of the gripper from the handle, m, that counts as there."""
 PULL_RADIUS = 0.05

@@ -20,7 +20,7 @@ DIAL_GOAL = 0.07
 DIAL_RADIUS = 0.05
 """Distance of the mark from the dial's axle, m."""
 PUSH_OFFSET = np.array([0.05, 0.02, 0.09])
-"""Where to push, as seen from the mark, m."""
+"""The place to push, as seen from the mark, m."""
 PUSH_RADIUS = 0.005
 """Distance of the fingers from there, m, that counts as there."""
 

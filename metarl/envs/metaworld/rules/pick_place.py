@@ -40,7 +40,7 @@ class PickPlace(Rules):
 class PickPlaceWall(Rules):
     sensed = (*sensed("geom", "objGeom"), *sensed("geom_frame", "objGeom"))
     above_wall = np.array([0.77, 0.25])
-    """Where to pass over the wall, y and z, m; x is the goal's."""
+    """The place to pass over the wall, y and z, m; x is the goal's."""
     scale = np.array([1.0, 1.0, 3.0])
     """Weights of the axes in the distance from there."""
     passed = 0.75

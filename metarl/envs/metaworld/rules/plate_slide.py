@@ -23,7 +23,7 @@ LOW = 0.03
 class Slide(Rules):
     sensed = (*sensed("geom", "puck"), *sensed("geom_frame", "puck"))
     inset = 0.0
-    """What the margins leave out, m."""
+    """Length that the margins leave out, m."""
 
     def objects(self, at: Readings) -> Sequence[np.ndarray]:
         return at.geom("puck"), at.geom_quat("puck")

@@ -58,7 +58,7 @@ class PushBack(Rules):
 class PushWall(Rules):
     sensed = PushBack.sensed
     passage = (-0.05, 0.77)
-    """Where to pass the wall, (x, y) in m."""
+    """The place to pass the wall, (x, y) in m."""
     passed = 0.75
     """y, m, beyond which the goal counts and not the passage."""
     scale = np.array([3.0, 1.0, 1.0])

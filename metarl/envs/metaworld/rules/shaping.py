@@ -12,7 +12,7 @@ import numpy as np
 from metarl.envs.metaworld.readings import Constants, Readings
 
 AT_MARGIN = 0.1
-"""What `tolerance` gives at `margin` from its bounds."""
+"""Value of `tolerance` at `margin` from its bounds."""
 
 PAD_THRESH = 0.05
 """Distance of a pad from the object along y, m, up to which `enclosing` is satisfied."""

@@ -24,7 +24,7 @@ class StickPush(Rules):
         *sensed("site", "insertion"),
     )
     grip = np.array([0.015, 0.0, 0.0])
-    """Where to hold the stick, as seen from its middle, m."""
+    """The place to hold the stick, as seen from its middle, m."""
     thermos = np.array([0.0, 0.09, 0.0])
     """The thermos as seen from its handle, m."""
 
@@ -66,7 +66,7 @@ class StickPull(Rules):
     radius = 0.05
     """Distances, m, that earn the full reward."""
     thermos = np.array([0.05, 0.0, 0.0])
-    """What the stick is to approach, as seen from the handle, m."""
+    """The place that the stick is to approach, as seen from the handle, m."""
     scale = np.array([1.0, 1.0, 2.0])
     """Weights of the axes in the stick's distance from it."""
 

@@ -50,7 +50,7 @@ class Tool(Rules):
         return Terms(reward, solved, kept, grasped, in_place, np.zeros(len(obs)))
 
     def rewarded(self, solved: np.ndarray, reward: np.ndarray) -> np.ndarray:
-        """Where the full reward is given, [N]."""
+        """Returns whether the full reward is given, [N]."""
         return solved
 
 
@@ -91,7 +91,7 @@ class Disassemble(Tool):
     handle = 0.02
     sensed = (*sensed("site", "RoundNut", "RoundNut-8"), *sensed("body_quat", "RoundNut"))
     above = np.array([0.0, 0.0, 0.1])
-    """Where the nut is to be lifted, as seen from the height that counts as solved, m."""
+    """The place to lift the nut to, as seen from the height that counts as solved, m."""
 
     def objects(self, at: Readings) -> Sequence[np.ndarray]:
         return at.site("RoundNut-8"), at.body_quat("RoundNut")

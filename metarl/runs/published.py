@@ -1,0 +1,23 @@
+"""Types of published adaptation curves, which are drawn and tabled beside a run's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Curve(NamedTuple):
+    """Mean undiscounted returns after 0, 1, ... adaptation steps."""
+
+    mean: tuple[float, ...]
+    stderr: tuple[float, ...] | None = None
+    """Standard error over the held-out tasks; None if not reported."""
+
+
+class Published(NamedTuple):
+    """Results reported for one task distribution at one horizon."""
+
+    source: str
+    horizon: int
+    curves: dict[str, Curve]
+    oracle: Curve | None = None
+    """Return of a policy that is told the task and does not adapt: one value."""
