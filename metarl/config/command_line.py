@@ -26,6 +26,11 @@ from metarl.errors import UserError
 
 Options = TypeVar("Options")
 
+ENV = ("--env", "--env.name")
+"""Flags that name the tasks. Code of a user's own is run only where they name it."""
+AGENT = ("--agent", "--agent.name")
+"""Flags that name the agent, likewise."""
+
 
 def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
     """Runs a command's `main` on the command line and prints a user's errors without traceback."""
@@ -70,8 +75,6 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
     Raises:
         UserError: for an unknown flag, and a value of another type or out of range.
     """
-    known = flags(defaults)
-    _refuse_unknown(argv, known)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
@@ -80,7 +83,7 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
         if not stopped.code:  # tyro printed a completion script
             print(printed.getvalue(), end="")
             raise
-        raise UserError(_diagnosis(printed.getvalue(), argv, known)) from None
+        raise UserError(_diagnosis(printed.getvalue(), argv, flags(defaults))) from None
     check_ranges(options)
     return options
 
@@ -123,17 +126,14 @@ def _flag(token: str) -> str:
     return token.partition("=")[0].replace("_", "-")
 
 
-def _refuse_unknown(argv: list[str], known: dict[str, object]) -> None:
-    keys = [flag.removeprefix("--") for flag in known]
+def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
+    """Turns tyro's boxed error message into one line. An unknown flag comes before other faults."""
     for flag in map(_flag, argv):
         if flag.startswith("--") and flag not in known and not flag.startswith("--tyro-"):
+            keys = [other.removeprefix("--") for other in known]
             near = " or ".join(f"--{key}" for key in near_keys(flag.removeprefix("--"), keys))
             instead = f"did you mean {near}?" if near else "--help lists the flags"
-            raise UserError(f"{flag} is no flag; {instead}")
-
-
-def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
-    """Turns tyro's boxed error message into one line."""
+            return f"{flag} is no flag; {instead}"
     text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", printed).split())
     if stray := re.search(r"Unrecognized options: ([^\s,]+)", text):
         return f"{stray[1]!r} belongs to no flag; --help lists the flags"
@@ -154,12 +154,13 @@ def _given(argv: list[str], flag: str) -> str:
     return " ".join(takewhile(lambda token: not token.startswith("--"), argv[at + 1 :]))
 
 
-def take(argv: list[str], flag: str) -> str | None:
-    """Removes every `flag VALUE` and `flag=VALUE` from `argv`; returns the last value."""
+def take(argv: list[str], *flags: str) -> str | None:
+    """Removes every `FLAG VALUE` and `FLAG=VALUE` of these flags from `argv`; returns the last
+    value."""
     value, index = None, 0
     while index < len(argv):
-        name, equals, inline = argv[index].partition("=")
-        if name != flag:
+        flag, equals, inline = argv[index].partition("=")
+        if flag not in flags:
             index += 1
             continue
         del argv[index]
@@ -168,18 +169,6 @@ def take(argv: list[str], flag: str) -> str | None:
         if not value:
             raise UserError(f"{flag} has no value; expected one, as in `{flag} NAME`")
     return value
-
-
-def take_env(argv: list[str]) -> str | None:
-    """Removes `--env NAME` or `--env.name NAME` from `argv`; returns the name."""
-    long, short = take(argv, "--env.name"), take(argv, "--env")
-    return long or short
-
-
-def take_agent(argv: list[str]) -> str | None:
-    """Removes `--agent NAME` (or `--agent.name`); returns the agent, whose code may be run."""
-    long, short = take(argv, "--agent.name"), take(argv, "--agent")
-    return long or short
 
 
 def take_positional(argv: list[str]) -> str | None:
