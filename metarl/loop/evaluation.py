@@ -26,7 +26,7 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
 from metarl.experiments.published import published
-from metarl.loop.training import build_agent, check_named
+from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
@@ -79,7 +79,7 @@ def evaluate(
         controls, others = {}, {}
         if "random" in options.controls:
             rng = keys.generator(options.seed, keys.Purpose.CONTROL)
-            drawn = build_agent(config, _seen(held, config).spec, device, rng, named_agent)
+            drawn = agents.build(_seen(held, config).spec, config.agent, rng, device, named_agent)
             controls["random initialisation"] = _adapt(drawn, config, held, "random")
         for name, (path, other) in rivals.items():
             rival, _ = trained(path, other, held, options, device, named_agent)
@@ -127,7 +127,8 @@ def trained(
 ) -> tuple[Any, int]:
     """Returns a run's agent with its saved weights, and the iteration that they are of."""
     found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
-    agent = build_agent(config, _seen(held, config).spec, device, named=named_agent)
+    rng = keys.generator(config.seed, keys.Purpose.INIT)
+    agent = agents.build(_seen(held, config).spec, config.agent, rng, device, named_agent)
     found.load_into(agent)
     return agent, found.iteration
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metarl import keys
-from metarl.equations.distributions import ActionDistribution, each
+from metarl.equations.distributions import ActionDistribution
 from metarl.errors import EnvFaultError
 from metarl.types import Actor, BatchedEnv, EnvSpec, Part, StepResult, Task, Trajectories
 
@@ -23,17 +23,7 @@ ActorOf = Callable[[slice], Actor]
 
 def memoryless(act: Act) -> ActorOf:
     """Returns actors that read the current obs only, by `act`."""
-
-    def actor(
-        obs: Tensor, rewards: Tensor | None, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        return act(obs, noise)
-
-    return lambda _: actor
-
-
-Fault = Callable[[int, int, int, str, object], EnvFaultError]
-"""Maps task, episode, step, field and value to the error that names them."""
+    return lambda episodes: lambda obs, rewards, noise: act(obs, noise)
 
 
 class Draws(NamedTuple):
@@ -60,15 +50,6 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
     by_step = np.ascontiguousarray(values.transpose(2, 0, 1, 3))
     seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
     return Draws(seeds, torch.from_numpy(by_step))
-
-
-def draw_no_noise(
-    spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int
-) -> Draws:
-    """Returns draws with zero noise: a policy then takes its mode, the likeliest action."""
-    seed, *counters = key
-    seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
-    return Draws(seeds, torch.zeros(spec.horizon, num_tasks, episodes, noise[1]))
 
 
 class EpisodeBuffer(NamedTuple):
@@ -107,16 +88,18 @@ class Playing:
     def __init__(
         self,
         part: Part,
-        actor: Actor,
+        actor_of: ActorOf,
         noise: Tensor,
         buffer: EpisodeBuffer,
-        device: torch.device,
-        fault: Fault,
+        spec: EnvSpec,
+        tasks: Sequence[Task],
     ):
-        self.part, self._actor, self._noise, self._device = part, actor, noise, device
-        self._fault = fault
-        self._buffer = buffer
-        self._alive = np.ones(buffer.solved_at.shape, bool)
+        self.part, self._spec, self._tasks = part, spec, tasks
+        self._actor, self._noise = actor_of(part.episodes), noise[:, :, part.episodes]
+        self._buffer = buffer.of(part.episodes)
+        self.shape = self._buffer.solved_at.shape
+        """(K, e): tasks and episodes of the part."""
+        self._alive = np.ones(self.shape, bool)
         self._ended = False
         self.actions: list[Tensor] = []
         self.distributions: list[ActionDistribution] = []
@@ -131,8 +114,13 @@ class Playing:
         self._send(obs, None)
 
     def advance(self) -> None:
-        """Receives a step and sends the next actions, unless it was the last step."""
+        """Receives a step and sends the next actions, unless it was the last step.
+
+        After that the last actions are repeated, as padding beside parts that still go on.
+        """
         if not self.going_on:
+            self.actions.append(self.actions[-1])
+            self.distributions.append(self.distributions[-1])
             return
         t, alive, buffer = len(self.actions) - 1, self._alive, self._buffer
         step = self.part.receive()
@@ -165,14 +153,17 @@ class Playing:
             k, e = np.argwhere(wrong)[0].tolist()
             found = values[k, e]
             value = found[~np.isfinite(found)][0] if found.ndim else found
-            raise self._fault(k, e + self.part.episodes.start, step, field, value)
+            raise EnvFaultError(
+                self._spec.name, self._tasks[k] if self._tasks else {},
+                e + self.part.episodes.start, step, field, f"the {field} is {value}",
+            )  # fmt: skip
 
     def _send(self, obs: np.ndarray, rewards: np.ndarray | None) -> None:
         """Sends the actions for `obs`; `rewards` [K, e] are those of the step that led to it."""
-        t = len(self.actions)
+        t, device = len(self.actions), self._noise.device
         self._buffer.obs[:, t] = obs
-        on_device = None if rewards is None else torch.from_numpy(rewards).to(self._device)
-        seen = torch.from_numpy(obs).to(self._device)
+        on_device = None if rewards is None else torch.from_numpy(rewards).to(device)
+        seen = torch.from_numpy(obs).to(device)
         action, distribution = self._actor(seen, on_device, self._noise[t])
         self.part.send(action.cpu().numpy())
         self.actions.append(action)
@@ -217,26 +208,11 @@ def collect(
     Raises:
         EnvFaultError: for an observation or a reward that is not finite.
     """
-
-    def fault(k: int, e: int, step: int, field: str, value: object) -> EnvFaultError:
-        task = tasks[k] if tasks else {}
-        return EnvFaultError(spec.name, task, e, step, field, f"the {field} is {value}")
-
     noise = draws.noise.to(device)
     num_steps, num_tasks, episodes, _ = noise.shape
     buffer = EpisodeBuffer.zeros(spec, num_tasks, num_steps, episodes)
     parts: Sequence[Part] = getattr(env, "parts", None) or [SinglePart(env, episodes)]
-    plays = [
-        Playing(
-            part,
-            actor_of(part.episodes),
-            noise[:, :, part.episodes],
-            buffer.of(part.episodes),
-            device,
-            fault,
-        )
-        for part in parts
-    ]
+    plays = [Playing(part, actor_of, noise, buffer, spec, tasks) for part in parts]
     for play in plays:
         play.part.start(draws.reset_seeds[:, play.part.episodes])
     for play in plays:
@@ -246,55 +222,39 @@ def collect(
             play.advance()
         if not any(play.going_on for play in plays):
             break
-    used = max(len(play.actions) for play in plays)
+    used = len(plays[0].actions)
     timed = [torch.from_numpy(x[:, :used]).to(device) for x in buffer[:5]]
     obs, rewards, terminated, truncated, mask = timed
     return Trajectories(
         obs,
-        torch.cat([torch.stack(_extended(x.actions, used), dim=1) for x in plays], dim=2),
+        torch.cat([torch.stack(play.actions, dim=1) for play in plays], dim=2),
         rewards,
         terminated,
         truncated,
         mask,
         torch.from_numpy(buffer.final_obs).to(device),
         torch.from_numpy(buffer.solved_at).to(device),
-        _joined([_over_time(_extended(x.distributions, used), num_tasks) for x in plays], parts),
+        _behaviour(plays),
     )
 
 
-Item = TypeVar("Item")
-
-
-def _extended(items: list[Item], length: int) -> list[Item]:
-    """Repeats the last item up to `length`, for a part whose episodes all ended early."""
-    return items + items[-1:] * (length - len(items))
-
-
-def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistribution:
-    """Stacks the distributions of T steps, [K, T, E, ...]; expands parameters shared by tasks."""
+def _behaviour(plays: Sequence[Playing]) -> ActionDistribution:
+    """Returns the distributions of all steps and parts, [K, T, E, ...] or broadcastable."""
+    first = plays[0].distributions[0]
     fields = []
-    for parts in zip(*steps, strict=True):
-        field = torch.stack(parts, dim=min(1, parts[0].dim() - 1))
-        if parts[0].dim() == 1:
-            field = field[None, :, None].expand(num_tasks, -1, -1, -1)
-        fields.append(field)
-    stacked = iter(fields)
-    return each(lambda _: next(stacked), steps[0])
-
-
-def _joined(of_parts: list[ActionDistribution], parts: Sequence[Part]) -> ActionDistribution:
-    """Concatenates the distributions of all parts along E, [K, T, E, ...]."""
-    if len(of_parts) == 1:
-        return of_parts[0]
-    fields = []
-    for pieces in zip(*of_parts, strict=True):
-        spread = [
-            piece.expand(-1, -1, part.episodes.stop - part.episodes.start, -1)
-            for piece, part in zip(pieces, parts, strict=True)
-        ]
-        fields.append(torch.cat(spread, dim=2))
-    joined = iter(fields)
-    return each(lambda _: next(joined), of_parts[0])
+    for index, parameter in enumerate(first):
+        if parameter.dim() == 1:  # shared by all tasks and episodes
+            steps = torch.stack([step[index] for step in plays[0].distributions])
+            fields.append(steps[:, None].expand(plays[0].shape[0], -1, -1, -1))
+            continue
+        parts = []
+        for play in plays:
+            steps = torch.stack([step[index] for step in play.distributions], dim=1)
+            # Where a part's episodes share a task's parameter, the parts have to be told apart.
+            parts.append(steps.expand(-1, -1, play.shape[1], -1) if len(plays) > 1 else steps)
+        fields.append(torch.cat(parts, dim=2))
+    family: Any = type(first)
+    return family(*fields)
 
 
 def returns_of(trajectories: Trajectories) -> Tensor:

@@ -134,28 +134,17 @@ class EpisodeSource:
             "lower the learning rates or the policy's deviation"
         )
 
-    def measured(self, update: int) -> bool:
-        return True
-
-    def outcomes(self, agent: Agent, rounds: Sequence[Rounds]) -> Metrics:
+    def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns mean returns, and success rates where success is defined."""
         (only,) = rounds
-        return round_metrics(only.curve, self.spec.has_success)
+        found = {f"return/step{n}": float(returns_of(x).mean()) for n, x in enumerate(only.curve)}
+        if self.spec.has_success:
+            for step, trajectories in enumerate(only.curve):
+                found[f"success/step{step}"] = float(trajectories.success.float().mean())
+        return found
 
-    def score(self, outcomes: Metrics) -> float:
-        last = sum(name.startswith("return/step") for name in outcomes) - 1
-        return outcomes[f"return/step{last}"]
-
-
-def round_metrics(rounds: Sequence[Trajectories], has_success: bool) -> Metrics:
-    """Returns the mean return of each round, and its success rate where that is defined."""
-    found: Metrics = {}
-    for step, trajectories in enumerate(rounds):
-        found[f"return/step{step}"] = float(returns_of(trajectories).mean())
-    if has_success:
-        for step, trajectories in enumerate(rounds):
-            found[f"success/step{step}"] = float(trajectories.success.float().mean())
-    return found
+    def score(self, outcomes: Metrics, steps: int) -> float:
+        return outcomes[f"return/step{steps}"]
 
 
 class HeldOutEpisodes(NamedTuple):
