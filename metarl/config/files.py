@@ -7,7 +7,7 @@ keys. So a field that may hold several rules is checked against its present one,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -53,34 +53,9 @@ def keys(record: object) -> dict[str, Any]:
     return {key: value for key, _, value in flatten(record)}
 
 
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts dotted key -> value to nested mappings, as in a file."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        place = found
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = value
-    return found
-
-
-def plain(record: object) -> dict[str, Any]:
-    """Returns a config as nested dicts that YAML and JSON can write."""
-
-    def plain_value(value: Any) -> Any:
-        if is_dataclass(value):
-            return plain(value)
-        if isinstance(value, tuple):
-            return [plain_value(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return {name: plain_value(getattr(record, name)) for name in field_types(record)}
-
-
-def dump(record: object) -> str:
+def dump(record: Any) -> str:
     """Returns all fields of a config as YAML."""
-    return yaml.safe_dump(plain(record), sort_keys=False)
+    return yaml.safe_dump(asdict(record), sort_keys=False)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

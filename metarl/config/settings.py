@@ -165,7 +165,20 @@ class FewShotEvaluationConfig:
 
 
 @dataclass(frozen=True)
-class InnerSettings:
+class PartSettings:
+    """Base class of the settings of an agent's part: its inner or its outer rule."""
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
+        del agent
+        return {}
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        """Raises a UserError for settings of `agent` that contradict each other."""
+
+
+@dataclass(frozen=True)
+class InnerSettings(PartSettings):
     """Base class of the settings of an inner rule, which are in the rule's file."""
 
     family: ClassVar[str] = ""
@@ -178,17 +191,9 @@ class InnerSettings:
         """Inner steps in a meta-update of training."""
         return getattr(self, "steps", 1)
 
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
-        del agent
-        return {}
-
-    def check(self, agent: AnyAgentConfig) -> None:
-        """Raises a UserError for settings of `agent` that contradict each other."""
-
 
 @dataclass(frozen=True)
-class OuterSettings:
+class OuterSettings(PartSettings):
     """Base class of the settings of an outer rule, which are in the rule's file."""
 
     fits: ClassVar[tuple[str, ...]] = ()
@@ -206,14 +211,6 @@ class OuterSettings:
     def importance_weighted(self) -> bool:
         """Returns whether inner steps on episodes use the importance-weighted loss (ProMP)."""
         return False
-
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
-        del agent
-        return {}
-
-    def check(self, agent: AnyAgentConfig) -> None:
-        """Raises a UserError for settings of `agent` that contradict each other."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from metarl.agents import catalogue as agents
 from metarl.agents.inner.trial import TrialConfig
 from metarl.config import own_code
 from metarl.config.checks import check_ranges
-from metarl.config.files import keys, nested, overlay, read_mapping
+from metarl.config.files import keys, overlay, read_mapping
 from metarl.config.settings import (
     AnyConfig,
     Config,
@@ -26,13 +26,8 @@ from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments.presets import blank
 
-Run = TypeVar("Run", Config, FewShotConfig)
-
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
 """Settings of `env` that do not change the tasks: the simulator and the number of examples."""
-USUAL = {"episodes": "maml-trpo", "examples": "maml"}
-"""Default agent of a config that names none, by source."""
-USUAL_ENV = {"episodes": EnvConfig.name, "examples": FewShotEnvConfig.name}
 
 
 def with_agent(config: AnyConfig, name: str) -> AnyConfig:
@@ -86,15 +81,20 @@ def _check_kind(config: AnyConfig, name: str) -> None:
 
 def _renamed(agent: Any, name: str) -> Any:
     """Returns the settings of `name`, with `agent`'s changes of defaults that both share."""
-    source: Any = agent.source
-    new = agents.default(name, source)
-    ours, before, theirs = (keys(x) for x in (agent, agents.default(agent.name, source), new))
-    kept = {
-        key: value
-        for key, value in ours.items()
-        if key in theirs and value != before[key] and theirs[key] == before[key]
-    }
-    return overlay(new, nested(kept), name)
+    before = agents.default(agent.name, agent.source)
+    return _with_changes(agents.default(name, agent.source), before, agent)
+
+
+def _with_changes(new: Any, before: Any, after: Any) -> Any:
+    """Returns `new` with the changes from `before` to `after` of values that it had in common."""
+    changes = {}
+    for name in vars(new).keys() & vars(before).keys():
+        usual, default, value = (getattr(record, name) for record in (new, before, after))
+        if is_dataclass(usual):
+            changes[name] = _with_changes(usual, default, value)
+        elif value != default == usual:
+            changes[name] = value
+    return replace(new, **changes)
 
 
 def with_env(config: AnyConfig, name: str) -> AnyConfig:
@@ -189,8 +189,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
             and agent in agents.names("examples")
             and agent not in agents.names("episodes")
         )
-    source = "examples" if examples else "episodes"
-    return blank(USUAL[source], USUAL_ENV[source])
+    return blank("maml", FewShotEnvConfig.name) if examples else blank("maml-trpo", EnvConfig.name)
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:

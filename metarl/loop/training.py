@@ -21,6 +21,7 @@ from metarl.config.files import keys as keys_of
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
 from metarl.device import cores, torch_device
 from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
@@ -103,7 +104,7 @@ def check_named(config: AnyConfig, spec: Any) -> None:
                 f"are of {spec.name} with horizon {spec.horizon}; set config.env to "
                 f"metarl.EnvConfig('package.module:attribute', {spec.horizon})"
             )
-    elif envs.is_supervised(env.name) and env.name != spec.name:
+    elif families.is_one(env.name) and env.name != spec.name:
         raise UserError(
             f"config.env is {env.name!r}, and the tasks given are {spec.name}; set config.env to "
             "metarl.FewShotEnvConfig('package.module:attribute')"
