@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.config.command_line import open_door, take_positional, wants_help
-from metarl.config.settings import Config
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.published import published
@@ -19,8 +18,7 @@ def main(argv: Sequence[str]) -> None:
     run_dir = read(argv)
     from metarl.runs.report import write_report  # imports matplotlib, which is slow
 
-    config = run_config(run_dir)
-    print(write_report(run_dir, published(config) if isinstance(config, Config) else None))
+    print(write_report(run_dir, published(run_config(run_dir))))
 
 
 def read(argv: Sequence[str]) -> Path:

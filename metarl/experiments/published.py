@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from metarl.config.settings import Config
+from metarl.config.settings import AnyConfig, Config
 
 
 class Curve(NamedTuple):
@@ -69,7 +69,9 @@ PUBLISHED = {
 """Results by task distribution; all agents trained on one are compared with them."""
 
 
-def published(config: Config) -> Published | None:
+def published(config: AnyConfig) -> Published | None:
     """Returns the results to compare a run with, if any for its tasks and horizon."""
+    if not isinstance(config, Config):
+        return None
     figures = PUBLISHED.get(config.env.name)
     return figures if figures and figures.horizon == config.env.horizon else None

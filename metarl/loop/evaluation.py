@@ -170,7 +170,7 @@ def _write(
     agent: Any,
 ) -> Path:
     """Writes all files of an evaluation and prints its tables; returns the curve's picture."""
-    reported = published(config) if isinstance(config, Config) else None
+    reported = published(config)
     figures = reported if options.split == "test" else None
     files = run.evaluation_of(options.split)
     files.root.mkdir(exist_ok=True)
