@@ -28,7 +28,7 @@ from metarl.experiments.assembly import check_same_tasks, labelled, run_config
 from metarl.experiments.published import published
 from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
-from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
+from metarl.runs.adaptation import Adaptation, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
 from metarl.runs.errors_log import faults_logged
@@ -74,16 +74,18 @@ def evaluate(
         check_named(config, tasks.spec)
         held = held_out(config, tasks, options, device)
         stack.callback(held.close)
-        agent, iteration = trained(run.root, config, held, options, device, named_agent)
-        outcome = _adapt(agent, config, held, config.agent.name)
+        seen = held.seen_by(agents.observes_task(config.agent))
+        agent, iteration = trained(run.root, config, seen, options, device, named_agent)
+        outcome = seen.adapt(agent, config.agent.name)
         controls, others = {}, {}
         if "random" in options.controls:
             rng = keys.generator(options.seed, keys.Purpose.CONTROL)
-            drawn = agents.build(_seen(held, config).spec, config.agent, rng, device, named_agent)
-            controls["random initialisation"] = _adapt(drawn, config, held, "random")
+            drawn = agents.build(seen.spec, config.agent, rng, device, named_agent)
+            controls["random initialisation"] = seen.adapt(drawn, "random")
         for name, (path, other) in rivals.items():
-            rival, _ = trained(path, other, held, options, device, named_agent)
-            others[name] = _adapt(rival, other, held, name)
+            seen = held.seen_by(agents.observes_task(other.agent))
+            rival, _ = trained(path, other, seen, options, device, named_agent)
+            others[name] = seen.adapt(rival, name)
     found = Adaptation(
         env=config.env.name,
         agent=config.agent.name,
@@ -128,17 +130,9 @@ def trained(
     """Returns a run's agent with its saved weights, and the iteration that they are of."""
     found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
     rng = keys.generator(config.seed, keys.Purpose.INIT)
-    agent = agents.build(_seen(held, config).spec, config.agent, rng, device, named_agent)
+    agent = agents.build(held.spec, config.agent, rng, device, named_agent)
     found.load_into(agent)
     return agent, found.iteration
-
-
-def _seen(held: HeldOut, config: AnyConfig) -> HeldOut:
-    return held.seen_by(agents.observes_task(config.agent))
-
-
-def _adapt(agent: Any, config: AnyConfig, held: HeldOut, name: str) -> Outcome:
-    return _seen(held, config).adapt(agent, name)
 
 
 def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
