@@ -14,7 +14,6 @@ from metarl.config.checks import check_ranges
 from metarl.config.files import keys, overlay, read_mapping
 from metarl.config.settings import (
     AnyConfig,
-    Config,
     EnvConfig,
     EvaluationConfig,
     FewShotConfig,
@@ -138,6 +137,8 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
 
 def _variant_spelt_out(name: str) -> str:
     """Returns a name with its variant, so that a run records its exact benchmark."""
+    if families.is_one(name):
+        return families.spelt_out(name)
     entry = envs.FAMILIES.get(name)
     if entry is None or entry.example:
         return name
@@ -158,10 +159,8 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
         config = with_env(config, name)  # own code gives its horizon once it may run
     config = overlay(config, settings, str(path))
-    if isinstance(config, Config):
-        config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
-    elif families.is_one(config.env.name):
-        config = replace(config, env=replace(config.env, name=families.spelt_out(config.env.name)))
+    env: Any = replace(config.env, name=_variant_spelt_out(config.env.name))
+    config = replace(config, env=env)
     check_ranges(config, str(path))
     return config
 
