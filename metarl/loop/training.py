@@ -64,7 +64,10 @@ def train(
     with directory.Lock(run), faults_logged(run, config.env.name):
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
-        training = Training(config, run, preset_name, source, named_agent)
+        torch.set_num_threads(cores())
+        rng = keys.generator(config.seed, keys.Purpose.INIT)
+        agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
+        training = Training(config, run, preset_name, source, agent)
         if any(run.checkpoints.iterdir()):
             training.resume()
         if training.iteration >= config.iterations:
@@ -122,20 +125,16 @@ class Snapshot(NamedTuple):
 class Training:
     """One run in one process. What it does at iteration n depends on config and n alone."""
 
-    agent: MetaLearner
-
     def __init__(
         self,
         config: AnyConfig,
         run: directory.RunDirectory,
         name: str,
         source: Source,
-        named_agent: str | None = None,
+        agent: MetaLearner,
     ):
-        self.config, self.run, self.name, self.source = config, run, name, source
-        torch.set_num_threads(cores())
-        rng = keys.generator(config.seed, keys.Purpose.INIT)
-        self.agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
+        self.config, self.run, self.name = config, run, name
+        self.source, self.agent = source, agent
         self.iteration = self.saved = 0
         self.wall_s, self.skipped_in_a_row = 0.0, 0
         self.recent: deque[float] = deque(maxlen=SCORED)
