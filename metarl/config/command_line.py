@@ -14,9 +14,9 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
-from types import FrameType
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import tyro
 
@@ -31,12 +31,16 @@ ENV = ("--env", "--env.name")
 AGENT = ("--agent", "--agent.name")
 """Flags that name the agent, likewise."""
 
+# A field that may hold several rules gets the flags of the rule that it holds.
+_tyro = partial(tyro.cli, config=(tyro.conf.AvoidSubcommands,))
+
 
 def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
     """Runs a command's `main` on the command line and prints a user's errors without traceback."""
-    warnings.showwarning = _one_line
+    warnings.formatwarning = _one_line
     warnings.filterwarnings("always", module=r"metarl\.")  # repeated ones too, as for lost workers
-    signal.signal(signal.SIGTERM, _interrupt)  # schedulers send SIGTERM: handled like Ctrl-C
+    # Schedulers send SIGTERM, which is handled like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         door(sys.argv[1:])
     except UserError as error:
@@ -53,20 +57,9 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
         sys.exit(2)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _one_line(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Prints a warning in one line, without the source line that raised it."""
-    print(f"warning: {message}", file=file or sys.stderr)
+def _one_line(message: Warning | str, *place: object, **more: object) -> str:
+    """Returns a warning in one line, without the source line that raised it."""
+    return f"warning: {message}\n"
 
 
 def read_flags(argv: list[str], defaults: Options) -> Options:
@@ -78,7 +71,7 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            options = _tyro(argv, defaults)
+            options = _tyro(type(defaults), args=argv, default=defaults)
     except SystemExit as stopped:
         if not stopped.code:  # tyro printed a completion script
             print(printed.getvalue(), end="")
@@ -90,25 +83,17 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
 
 def print_help(defaults: object, usage: str, description: str) -> None:
     """Prints every flag with its default and its field's docstring, then exits."""
-    _tyro(["--help"], defaults, f"python -m {usage}", description)
+    _tyro(
+        type(defaults),
+        args=["--help"],
+        default=defaults,
+        prog=f"python -m {usage}",
+        description=description,
+    )
 
 
 def wants_help(argv: Sequence[str]) -> bool:
     return "-h" in argv or "--help" in argv
-
-
-def _tyro(
-    argv: list[str], defaults: Options, prog: str | None = None, description: str | None = None
-) -> Options:
-    return tyro.cli(
-        type(defaults),
-        args=argv,
-        default=defaults,
-        prog=prog,
-        description=description,
-        # A field that may hold several rules gets the flags of the rule that it holds.
-        config=(tyro.conf.AvoidSubcommands,),
-    )
 
 
 def flags(options: object) -> dict[str, object]:
