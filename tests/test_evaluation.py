@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -107,9 +108,10 @@ def adapted(tasks_at_once: int, monkeypatch: pytest.MonkeyPatch, **options: Any)
         device="cpu",
         **options,
     )
-    held = episodes.HeldOutEpisodes.open(TwoClasses(), asked, torch.device("cpu"))
     agent: Any = CountingAgent()
-    return held, held.adapt(agent, "counting")
+    with ExitStack() as stack:
+        held = episodes.HeldOutEpisodes.open(TwoClasses(), asked, torch.device("cpu"), stack)
+        return held, held.adapt(agent, "counting")
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7, 8])  # the last batch is filled up

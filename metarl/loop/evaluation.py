@@ -6,6 +6,7 @@ Every task starts from the meta-parameters.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
-from metarl.config.files import keys as settings
 from metarl.config.settings import (
     AnyConfig,
     Config,
@@ -72,8 +72,7 @@ def evaluate(
     device = torch_device(options.device)
     with faults_logged(run, config.env.name), ExitStack() as stack:
         check_named(config, tasks.spec)
-        held = held_out(config, tasks, options, device)
-        stack.callback(held.close)
+        held = held_out(config, tasks, options, device, stack)
         seen = held.seen_by(agents.observes_task(config.agent))
         agent, iteration = trained(run.root, config, seen, options, device, named_agent)
         outcome = seen.adapt(agent, config.agent.name)
@@ -108,15 +107,17 @@ def evaluate(
     return _write(found, run, config, options, held, agent)
 
 
-def held_out(config: AnyConfig, tasks: Any, options: Options, device: torch.device) -> HeldOut:
-    """Returns the held-out tasks that the options ask for; every agent meets the same."""
+def held_out(
+    config: AnyConfig, tasks: Any, options: Options, device: torch.device, stack: ExitStack
+) -> HeldOut:
+    """Returns the held-out tasks that the options ask for, until `stack` closes."""
     if isinstance(config, FewShotConfig):
         if not isinstance(options, EvaluateFewShotOptions):
             raise UserError(f"{options.run_dir} learned examples; give EvaluateFewShotOptions")
         return HeldOutExamples(tasks, config, options, device)
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
-    return HeldOutEpisodes.open(tasks, options, device)
+    return HeldOutEpisodes.open(tasks, options, device, stack)
 
 
 def trained(
@@ -142,7 +143,7 @@ def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
     laid_down = envs.protocol(config.env.name)
     if laid_down is None:
         return {"protocol": None}
-    official = settings(laid_down)
+    official = asdict(laid_down)
     asked = {name: getattr(options, name) for name in official}
     usual = envs.default_horizon(config.env.name), "v2"
     if (config.env.horizon, config.env.metaworld.rewards) == usual and asked == official:

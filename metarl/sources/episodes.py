@@ -164,9 +164,14 @@ class HeldOutEpisodes(NamedTuple):
 
     @classmethod
     def open(
-        cls, distribution: TaskDistribution, options: EvaluateOptions, device: torch.device
+        cls,
+        distribution: TaskDistribution,
+        options: EvaluateOptions,
+        device: torch.device,
+        stack: ExitStack,
     ) -> HeldOutEpisodes:
-        """Opens environments for tasks that depend on the seed and their number alone."""
+        """Opens environments, until `stack` closes, for tasks that depend on the seed and their
+        number alone."""
         for note in getattr(distribution, "notes", ()):
             print(note)
         if isinstance(distribution, Classes):
@@ -178,8 +183,10 @@ class HeldOutEpisodes(NamedTuple):
             at_once = len(tasks)
         workers = workers_of(options)
         env, greedy_env = distribution.open(at_once, options.episodes, workers), None
+        stack.callback(env.close)
         if options.mode_episodes:
             greedy_env = distribution.open(at_once, options.mode_episodes, workers)
+            stack.callback(greedy_env.close)
         return cls(distribution, tasks, at_once, env, greedy_env, options, device)
 
     @property
@@ -200,11 +207,6 @@ class HeldOutEpisodes(NamedTuple):
             self.greedy_env, self.at_once, options.mode_episodes
         )
         return self._replace(distribution=told, env=env, greedy_env=greedy)
-
-    def close(self) -> None:
-        self.env.close()
-        if self.greedy_env is not None:
-            self.greedy_env.close()
 
     def adapt(self, agent: Agent, name: str) -> Outcome:
         """Returns returns and success [K, S, E], and what a task has used at each point."""

@@ -185,9 +185,6 @@ class HeldOutExamples:
         del observes_task  # no such agent learns from examples
         return self
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     def adapt(self, agent: SupervisedAgent, name: str) -> Outcome:
         """Returns the accuracy or the mean-squared error, [K, steps + 1, 1]."""
         steps = self.options.steps
