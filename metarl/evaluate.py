@@ -16,12 +16,8 @@ from metarl.config.command_line import (
     take_positional,
     wants_help,
 )
-from metarl.config.settings import (
-    AnyConfig,
-    EvaluateFewShotOptions,
-    EvaluateOptions,
-    FewShotConfig,
-)
+from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.settings import AnyConfig, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config

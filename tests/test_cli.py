@@ -18,10 +18,10 @@ from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.command_line import open_door
 from metarl.config.files import dump, keys
+from metarl.config.options import EvaluateOptions
 from metarl.config.settings import (
     Config,
     EnvConfig,
-    EvaluateOptions,
     EvaluationConfig,
     FewShotConfig,
     FewShotEnvConfig,

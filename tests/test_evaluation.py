@@ -13,7 +13,8 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from metarl.config.settings import Config, EvaluateOptions, MetaWorldConfig
+from metarl.config.options import EvaluateOptions
+from metarl.config.settings import Config, MetaWorldConfig
 from metarl.equations.gaussian import Gaussian
 from metarl.experiments.presets import preset
 from metarl.loop import evaluation

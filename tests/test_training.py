@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from whole_runs import door, rows, weights
 
 from metarl.config.files import dump
-from metarl.config.settings import Config, EvaluateOptions
+from metarl.config.options import EvaluateOptions
+from metarl.config.settings import Config
 from metarl.envs.arrays.point_goal import PointGoal
 from metarl.envs.splits import held_out
 from metarl.errors import CheckpointWarning, DivergedError, UserError

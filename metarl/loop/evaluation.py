@@ -14,13 +14,8 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
-from metarl.config.settings import (
-    AnyConfig,
-    Config,
-    EvaluateFewShotOptions,
-    EvaluateOptions,
-    FewShotConfig,
-)
+from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.settings import AnyConfig, Config, FewShotConfig
 from metarl.device import cores, torch_device
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from metarl import keys
-from metarl.config.settings import Config, EvaluateOptions
+from metarl.config.options import EvaluateOptions
+from metarl.config.settings import Config
 from metarl.device import cores, workers_of
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.equations.distributions import ActionDistribution

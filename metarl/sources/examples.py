@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from metarl import keys
-from metarl.config.settings import EvaluateFewShotOptions, FewShotConfig
+from metarl.config.options import EvaluateFewShotOptions
+from metarl.config.settings import FewShotConfig
 from metarl.device import cores
 from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_error
 from metarl.errors import UserError
