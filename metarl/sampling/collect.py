@@ -67,12 +67,7 @@ class Playing:
     """Plays the episodes of one part and keeps their steps."""
 
     def __init__(
-        self,
-        part: Part,
-        actor_of: ActorOf,
-        noise: Tensor,
-        spec: EnvSpec,
-        tasks: Sequence[Task],
+        self, part: Part, actor_of: ActorOf, noise: Tensor, spec: EnvSpec, tasks: Sequence[Task]
     ):
         self.part, self._spec, self._tasks = part, spec, tasks
         self._actor, self._noise = actor_of(part.episodes), noise[:, :, part.episodes]
