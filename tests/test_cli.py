@@ -315,6 +315,14 @@ def test_a_name_given_twice_is_refused_where_the_two_differ(run_dir: Path):
         train.read(line)
 
 
+def test_a_name_without_its_variant_goes_with_a_file(tmp_path: Path):
+    """The spelt-out name is not another one that the file gave."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("iterations: 7\n")
+    config, _ = train.read(["--config", str(file), "--env", "bandit"])
+    assert (config.env.name, config.iterations) == ("bandit:5", 7)
+
+
 def test_bad_input_from_a_shell(tmp_path: Path):
     """Once in a process of its own: no traceback, exit code 2, nothing written."""
     done = subprocess.run(
