@@ -20,12 +20,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from metarl.checking.agents import check_agent
+    from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
     from metarl.config.settings import (
         AgentConfig,
         Config,
         EnvConfig,
-        EvaluateFewShotOptions,
-        EvaluateOptions,
         FewShotConfig,
         FewShotEnvConfig,
     )
@@ -51,12 +50,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "metarl.checking.agents": ("check_agent",),
+    "metarl.config.options": ("EvaluateFewShotOptions", "EvaluateOptions"),
     "metarl.config.settings": (
         "AgentConfig",
         "Config",
         "EnvConfig",
-        "EvaluateFewShotOptions",
-        "EvaluateOptions",
         "FewShotConfig",
         "FewShotEnvConfig",
     ),

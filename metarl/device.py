@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from metarl.config.settings import Config, EvaluateOptions
+from metarl.config.options import EvaluateOptions
+from metarl.config.settings import Config
 from metarl.errors import UserError
 from metarl.types import Workers
 

@@ -7,20 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from metarl.config.command_line import (
+    AGENT,
+    ENV,
     open_door,
     print_help,
     read_flags,
-    take_agent,
-    take_env,
+    take,
     take_positional,
     wants_help,
 )
-from metarl.config.settings import (
-    AnyConfig,
-    EvaluateFewShotOptions,
-    EvaluateOptions,
-    FewShotConfig,
-)
+from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.settings import AnyConfig, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
@@ -36,10 +33,10 @@ their code is run."""
 
 def main(argv: Sequence[str]) -> None:
     options, config = read(argv)
-    tasks = envs.configured(config.env, take_env(list(argv)))
+    tasks = envs.configured(config.env, take(list(argv), *ENV))
     from metarl.loop.evaluation import evaluate  # torch: once the command line is right
 
-    evaluate(options, tasks, config, take_agent(list(argv)))
+    evaluate(options, tasks, config, take(list(argv), *AGENT))
 
 
 def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions, AnyConfig]:
@@ -58,7 +55,7 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     if name is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))
-    env, agent = take_env(argv), take_agent(argv)
+    env, agent = take(argv, *ENV), take(argv, *AGENT)
     if env not in (None, config.env.name):
         raise UserError(f"--env is {env!r}, and {name} learned {config.env.name!r}")
     options = read_flags(argv, _defaults(Path(name), config))

@@ -7,8 +7,6 @@ settings of all rules before it may load torch. Such a file postpones heavy modu
         import torch
     else:
         torch = lazy("torch")
-
-The catalogue loads all of them before it builds an agent.
 """
 
 from __future__ import annotations
@@ -26,17 +24,6 @@ class LazyModule(ModuleType):
         return getattr(import_module(self.__name__), attribute)
 
 
-_postponed: list[LazyModule] = []
-
-
 def lazy(name: str) -> Any:
     """Returns a stand-in for the module called `name`."""
-    _postponed.append(LazyModule(name))
-    return _postponed[-1]
-
-
-def load_postponed() -> None:
-    """Imports everything that was postponed so far."""
-    while _postponed:
-        module = _postponed.pop()
-        vars(module).update(vars(import_module(module.__name__)))
+    return LazyModule(name)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metarl.config.command_line import open_door, take_positional, wants_help
-from metarl.config.settings import Config
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.published import published
@@ -17,17 +16,17 @@ USAGE = "usage: python -m metarl.report RUN_DIR"
 
 def main(argv: Sequence[str]) -> None:
     run_dir = read(argv)
+    figures = published(run_config(run_dir))
     from metarl.runs.report import write_report  # imports matplotlib, which is slow
 
-    config = run_config(run_dir)
-    print(write_report(run_dir, published(config) if isinstance(config, Config) else None))
+    print(write_report(run_dir, figures))
 
 
 def read(argv: Sequence[str]) -> Path:
     """Returns the run directory that the command line names.
 
     Raises:
-        UserError: if it is missing or no run directory, or further arguments follow.
+        UserError: if it is missing, or further arguments follow.
     """
     if wants_help(argv):
         print(f"{USAGE}\n\nWrites RUN_DIR/report.html: a run's settings, curves and evaluation.")
@@ -38,7 +37,6 @@ def read(argv: Sequence[str]) -> Path:
         raise UserError(f"no run directory given; {USAGE}")
     if argv:
         raise UserError(f"{argv[0]!r} belongs to no flag; {USAGE}")
-    run_config(Path(run_dir))
     return Path(run_dir)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from metarl.agents import catalogue as agents
 from metarl.config.command_line import (
+    AGENT,
+    ENV,
     open_door,
     print_help,
     read_flags,
     take,
-    take_agent,
-    take_env,
     take_positional,
     wants_help,
 )
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
     from metarl.loop.training import train  # torch: once the command line is right
 
-    train(config, name, named=take_env(list(argv)), named_agent=take_agent(list(argv)))
+    train(config, name, named=take(list(argv), *ENV), named_agent=take(list(argv), *AGENT))
 
 
 def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
@@ -49,8 +49,8 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     argv = list(argv)
     # These stand for whole sections; what is left are the flags of single fields.
     file = take(argv, "--config")
-    agent = take_agent(argv)
-    env = take_env(argv)
+    agent = take(argv, *AGENT)
+    env = take(argv, *ENV)
     name = take_positional(argv)
     if name is not None:
         config = preset(name)
@@ -65,28 +65,32 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     if name is None and file is None:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
-        config = load_config(file, config)
-        _refuse_two_names("--agent", agent, file, config.agent.name)
-        _refuse_two_names("--env", env, file, config.env.name)
+        config = _with_file(config, file, agent, env)
     config = read_flags(argv, config)
-    label = name or Path(file or "").stem
     if not config.run_dir:
-        folder = "_".join(part for part in (label, agent, env) if part)
-        config = replace(config, run_dir=str(Path("runs", _folder(folder))))
+        config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
     return config, name or Path(config.run_dir).name
 
 
-def _folder(label: str) -> str:
-    """A folder's name of what may be long, as lists of classes are."""
+def _with_file(config: AnyConfig, file: str, agent: str | None, env: str | None) -> AnyConfig:
+    """Returns `config` with a file's settings; what --agent and --env named has to stay."""
+    loaded = load_config(file, config)
+    for section, asked in (("agent", agent), ("env", env)):
+        found = getattr(loaded, section).name
+        if asked is not None and found != getattr(config, section).name:
+            raise UserError(
+                f"--{section} is {asked!r} and {file} says {found!r}; leave one of them out"
+            )
+    return loaded
+
+
+def _run_dir(label: str, agent: str | None, env: str | None) -> str:
+    """Returns a folder's name of parts that may be long, as lists of classes are."""
+    label = "_".join(part for part in (label, agent, env) if part)
     name = re.sub(r"[^\w.-]", "-", label)
-    if len(name) <= MAX_NAME:
-        return name
-    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-
-
-def _refuse_two_names(flag: str, asked: str | None, file: str, found: str) -> None:
-    if asked is not None and asked != found:
-        raise UserError(f"{flag} is {asked!r} and {file} says {found!r}; leave one of them out")
+    if len(name) > MAX_NAME:
+        name = f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+    return str(Path("runs", name))
 
 
 def _description() -> str:

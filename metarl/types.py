@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.errors import UserError
 
@@ -49,26 +49,20 @@ class EnvSpec(NamedTuple):
 
     @property
     def act_dim(self) -> int:
-        """Width of an action vector; a Discrete action is a vector of one number."""
-        return action_width(self.action_space)
+        """Width of an action vector; a Discrete action is a vector of one number.
 
-
-def action_width(space: Space) -> int:
-    """Returns how many numbers one action of `space` has.
-
-    Raises:
-        UserError: for a space that no policy distribution serves.
-    """
-    match space:
-        case Box(shape=(width,)):
-            return width
-        case Discrete():
-            return 1
-        case MultiDiscrete():
-            return len(space.nvec)
-    raise UserError(
-        f"no policy distribution acts in {space}; use a flat Box, Discrete or MultiDiscrete"
-    )
+        Raises:
+            UserError: for a space that no policy distribution serves.
+        """
+        match self.action_space:
+            case Box(shape=(width,)) | MultiDiscrete(shape=(width,)):
+                return width
+            case Discrete():
+                return 1
+        raise UserError(
+            f"no policy distribution acts in {self.action_space}; use a flat Box, Discrete or "
+            "MultiDiscrete"
+        )
 
 
 class StepResult(NamedTuple):

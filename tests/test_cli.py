@@ -18,10 +18,10 @@ from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.command_line import open_door
 from metarl.config.files import dump, keys
+from metarl.config.options import EvaluateOptions
 from metarl.config.settings import (
     Config,
     EnvConfig,
-    EvaluateOptions,
     EvaluationConfig,
     FewShotConfig,
     FewShotEnvConfig,
@@ -313,6 +313,14 @@ def test_a_name_given_twice_is_refused_where_the_two_differ(run_dir: Path):
     line = ["--config", str(run_dir / "config.yaml"), "--env", "half-cheetah-vel:promp"]
     with pytest.raises(UserError, match="leave one of them out"):
         train.read(line)
+
+
+def test_a_name_without_its_variant_goes_with_a_file(tmp_path: Path):
+    """The spelt-out name is not another one that the file gave."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("iterations: 7\n")
+    config, _ = train.read(["--config", str(file), "--env", "bandit"])
+    assert (config.env.name, config.iterations) == ("bandit:5", 7)
 
 
 def test_bad_input_from_a_shell(tmp_path: Path):

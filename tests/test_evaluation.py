@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 import torch
 from gymnasium.spaces import Box
 
-from metarl.config.settings import Config, EvaluateOptions, MetaWorldConfig
+from metarl.config.options import EvaluateOptions
+from metarl.config.settings import Config, MetaWorldConfig
 from metarl.equations.gaussian import Gaussian
 from metarl.experiments.presets import preset
 from metarl.loop import evaluation
@@ -107,9 +109,10 @@ def adapted(tasks_at_once: int, monkeypatch: pytest.MonkeyPatch, **options: Any)
         device="cpu",
         **options,
     )
-    held = episodes.HeldOutEpisodes.open(TwoClasses(), asked, torch.device("cpu"))
     agent: Any = CountingAgent()
-    return held, held.adapt(agent, "counting")
+    with ExitStack() as stack:
+        held = episodes.HeldOutEpisodes.open(TwoClasses(), asked, torch.device("cpu"), stack)
+        return held, held.adapt(agent, "counting")
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 7, 8])  # the last batch is filled up

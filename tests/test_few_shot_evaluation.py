@@ -18,8 +18,8 @@ from metarl import keys, report, train
 from metarl.agents import catalogue
 from metarl.agents.outer.adam import AdamConfig
 from metarl.config.files import dump
+from metarl.config.options import EvaluateFewShotOptions
 from metarl.config.settings import (
-    EvaluateFewShotOptions,
     FewShotConfig,
     FewShotEnvConfig,
     FewShotSamplingConfig,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from metarl.agents import catalogue
+from metarl.config.options import EvaluateFewShotOptions
 from metarl.config.settings import (
-    EvaluateFewShotOptions,
     FewShotConfig,
     FewShotEnvConfig,
     FewShotSamplingConfig,

@@ -45,7 +45,6 @@ from metarl.config.settings import (
     Source,
 )
 from metarl.errors import UserError, nearest
-from metarl.lazy import load_postponed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -345,6 +344,5 @@ def build(
         )
     inner.check(config)
     outer.check(config)
-    load_postponed()
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)(spec, config, rng, device)  # torch: only now

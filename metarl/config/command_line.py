@@ -14,9 +14,9 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import takewhile
-from types import FrameType
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import tyro
 
@@ -26,12 +26,21 @@ from metarl.errors import UserError
 
 Options = TypeVar("Options")
 
+ENV = ("--env", "--env.name")
+"""Flags that name the tasks. Code of a user's own is run only where they name it."""
+AGENT = ("--agent", "--agent.name")
+"""Flags that name the agent, likewise."""
+
+# A field that may hold several rules gets the flags of the rule that it holds.
+_tyro = partial(tyro.cli, config=(tyro.conf.AvoidSubcommands,))
+
 
 def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
     """Runs a command's `main` on the command line and prints a user's errors without traceback."""
-    warnings.showwarning = _one_line
+    warnings.formatwarning = _one_line
     warnings.filterwarnings("always", module=r"metarl\.")  # repeated ones too, as for lost workers
-    signal.signal(signal.SIGTERM, _interrupt)  # schedulers send SIGTERM: handled like Ctrl-C
+    # Schedulers send SIGTERM, which is handled like Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         door(sys.argv[1:])
     except UserError as error:
@@ -48,20 +57,9 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
         sys.exit(2)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _one_line(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Prints a warning in one line, without the source line that raised it."""
-    print(f"warning: {message}", file=file or sys.stderr)
+def _one_line(message: Warning | str, *place: object, **more: object) -> str:
+    """Returns a warning in one line, without the source line that raised it."""
+    return f"warning: {message}\n"
 
 
 def read_flags(argv: list[str], defaults: Options) -> Options:
@@ -70,42 +68,32 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
     Raises:
         UserError: for an unknown flag, and a value of another type or out of range.
     """
-    known = flags(defaults)
-    _refuse_unknown(argv, known)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            options = _tyro(argv, defaults)
+            options = _tyro(type(defaults), args=argv, default=defaults)
     except SystemExit as stopped:
         if not stopped.code:  # tyro printed a completion script
             print(printed.getvalue(), end="")
             raise
-        raise UserError(_diagnosis(printed.getvalue(), argv, known)) from None
+        raise UserError(_diagnosis(printed.getvalue(), argv, flags(defaults))) from None
     check_ranges(options)
     return options
 
 
 def print_help(defaults: object, usage: str, description: str) -> None:
     """Prints every flag with its default and its field's docstring, then exits."""
-    _tyro(["--help"], defaults, f"python -m {usage}", description)
+    _tyro(
+        type(defaults),
+        args=["--help"],
+        default=defaults,
+        prog=f"python -m {usage}",
+        description=description,
+    )
 
 
 def wants_help(argv: Sequence[str]) -> bool:
     return "-h" in argv or "--help" in argv
-
-
-def _tyro(
-    argv: list[str], defaults: Options, prog: str | None = None, description: str | None = None
-) -> Options:
-    return tyro.cli(
-        type(defaults),
-        args=argv,
-        default=defaults,
-        prog=prog,
-        description=description,
-        # A field that may hold several rules gets the flags of the rule that it holds.
-        config=(tyro.conf.AvoidSubcommands,),
-    )
 
 
 def flags(options: object) -> dict[str, object]:
@@ -123,17 +111,14 @@ def _flag(token: str) -> str:
     return token.partition("=")[0].replace("_", "-")
 
 
-def _refuse_unknown(argv: list[str], known: dict[str, object]) -> None:
-    keys = [flag.removeprefix("--") for flag in known]
+def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
+    """Turns tyro's boxed error message into one line. An unknown flag comes before other faults."""
     for flag in map(_flag, argv):
         if flag.startswith("--") and flag not in known and not flag.startswith("--tyro-"):
+            keys = [other.removeprefix("--") for other in known]
             near = " or ".join(f"--{key}" for key in near_keys(flag.removeprefix("--"), keys))
             instead = f"did you mean {near}?" if near else "--help lists the flags"
-            raise UserError(f"{flag} is no flag; {instead}")
-
-
-def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
-    """Turns tyro's boxed error message into one line."""
+            return f"{flag} is no flag; {instead}"
     text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", printed).split())
     if stray := re.search(r"Unrecognized options: ([^\s,]+)", text):
         return f"{stray[1]!r} belongs to no flag; --help lists the flags"
@@ -154,12 +139,13 @@ def _given(argv: list[str], flag: str) -> str:
     return " ".join(takewhile(lambda token: not token.startswith("--"), argv[at + 1 :]))
 
 
-def take(argv: list[str], flag: str) -> str | None:
-    """Removes every `flag VALUE` and `flag=VALUE` from `argv`; returns the last value."""
+def take(argv: list[str], *flags: str) -> str | None:
+    """Removes every `FLAG VALUE` and `FLAG=VALUE` of these flags from `argv`; returns the last
+    value."""
     value, index = None, 0
     while index < len(argv):
-        name, equals, inline = argv[index].partition("=")
-        if name != flag:
+        flag, equals, inline = argv[index].partition("=")
+        if flag not in flags:
             index += 1
             continue
         del argv[index]
@@ -168,18 +154,6 @@ def take(argv: list[str], flag: str) -> str | None:
         if not value:
             raise UserError(f"{flag} has no value; expected one, as in `{flag} NAME`")
     return value
-
-
-def take_env(argv: list[str]) -> str | None:
-    """Removes `--env NAME` or `--env.name NAME` from `argv`; returns the name."""
-    long, short = take(argv, "--env.name"), take(argv, "--env")
-    return long or short
-
-
-def take_agent(argv: list[str]) -> str | None:
-    """Removes `--agent NAME` (or `--agent.name`); returns the agent, whose code may be run."""
-    long, short = take(argv, "--agent.name"), take(argv, "--agent")
-    return long or short
 
 
 def take_positional(argv: list[str]) -> str | None:

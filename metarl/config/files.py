@@ -7,7 +7,8 @@ keys. So a field that may hold several rules is checked against its present one,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -53,34 +54,9 @@ def keys(record: object) -> dict[str, Any]:
     return {key: value for key, _, value in flatten(record)}
 
 
-def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts dotted key -> value to nested mappings, as in a file."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        *path, last = key.split(".")
-        place = found
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = value
-    return found
-
-
-def plain(record: object) -> dict[str, Any]:
-    """Returns a config as nested dicts that YAML and JSON can write."""
-
-    def plain_value(value: Any) -> Any:
-        if is_dataclass(value):
-            return plain(value)
-        if isinstance(value, tuple):
-            return [plain_value(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return {name: plain_value(getattr(record, name)) for name in field_types(record)}
-
-
-def dump(record: object) -> str:
+def dump(record: Any) -> str:
     """Returns all fields of a config as YAML."""
-    return yaml.safe_dump(plain(record), sort_keys=False)
+    return yaml.safe_dump(asdict(record), sort_keys=False)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -147,14 +123,10 @@ def near_keys(key: str, known: Iterable[str]) -> list[str]:
     return same[:3] or get_close_matches(key, known, n=1)
 
 
-class _MisfitError(Exception):
-    """A value does not have a type that its annotation allows."""
-
-
 def _fitted(value: Any, annotation: Any, place: str, current: Any) -> Any:
     try:
         return fit(value, annotation)
-    except _MisfitError:
+    except ValueError:
         instead = f", such as {_shown(current)}" if current not in ("", ()) else ""
         raise UserError(
             f"{place} is {_shown(value)}; expected {expected(annotation)}{instead}"
@@ -162,39 +134,32 @@ def _fitted(value: Any, annotation: Any, place: str, current: Any) -> Any:
 
 
 def fit(value: Any, annotation: Any) -> Any:
-    """Converts `value` to its annotation's type (list to tuple, int to float) or raises."""
+    """Converts `value` to its annotation's type (list to tuple, int to float).
+
+    Raises:
+        ValueError: where it cannot be converted.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return fit(value, arguments[0])
     if origin is Literal:
         if any(value == choice and type(value) is type(choice) for choice in arguments):
             return value
-        raise _MisfitError
-    if origin in (Union, UnionType):
+    elif origin in (Union, UnionType):
         for alternative in arguments:
-            try:
+            with suppress(ValueError):
                 return fit(value, alternative)
-            except _MisfitError:
-                continue
-        raise _MisfitError
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise _MisfitError
-        return tuple(fit(item, arguments[0]) for item in value)
-    return _fit_scalar(value, annotation)
-
-
-def _fit_scalar(value: Any, kind: type) -> Any:
-    if kind is float and not isinstance(value, bool):
-        try:
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(fit(item, arguments[0]) for item in value)
+    elif annotation is float and not isinstance(value, bool):
+        with suppress(TypeError, OverflowError):
             return float(value)  # text too: YAML 1.1 reads 1e-5, which has no dot, as text
-        except (TypeError, ValueError, OverflowError):
-            raise _MisfitError from None
-    if kind is Path and isinstance(value, str):
+    elif annotation is Path and isinstance(value, str):
         return Path(value)
-    if isinstance(value, bool) is (kind is bool) and isinstance(value, kind):
+    elif isinstance(value, bool) is (annotation is bool) and isinstance(value, annotation):
         return value
-    raise _MisfitError
+    raise ValueError(f"{value!r} does not fit")
 
 
 def expected(annotation: Any) -> str:

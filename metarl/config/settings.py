@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from metarl.config.ranges import Count, Fraction, Natural, Positive, UnitInterval
@@ -165,7 +164,20 @@ class FewShotEvaluationConfig:
 
 
 @dataclass(frozen=True)
-class InnerSettings:
+class PartSettings:
+    """Base class of the settings of an agent's part: its inner or its outer rule."""
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
+        del agent
+        return {}
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        """Raises a UserError for settings of `agent` that contradict each other."""
+
+
+@dataclass(frozen=True)
+class InnerSettings(PartSettings):
     """Base class of the settings of an inner rule, which are in the rule's file."""
 
     family: ClassVar[str] = ""
@@ -178,17 +190,9 @@ class InnerSettings:
         """Inner steps in a meta-update of training."""
         return getattr(self, "steps", 1)
 
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
-        del agent
-        return {}
-
-    def check(self, agent: AnyAgentConfig) -> None:
-        """Raises a UserError for settings of `agent` that contradict each other."""
-
 
 @dataclass(frozen=True)
-class OuterSettings:
+class OuterSettings(PartSettings):
     """Base class of the settings of an outer rule, which are in the rule's file."""
 
     fits: ClassVar[tuple[str, ...]] = ()
@@ -206,14 +210,6 @@ class OuterSettings:
     def importance_weighted(self) -> bool:
         """Returns whether inner steps on episodes use the importance-weighted loss (ProMP)."""
         return False
-
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        """Returns keys of `agent` whose settings differ from the default in vain -> the reason."""
-        del agent
-        return {}
-
-    def check(self, agent: AnyAgentConfig) -> None:
-        """Raises a UserError for settings of `agent` that contradict each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,37 +311,3 @@ class FewShotConfig(RunConfig):
 
 
 AnyConfig: TypeAlias = "Config | FewShotConfig"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateRun:
-    """Options common to all `python -m metarl.evaluate RUN_DIR`, by default the run's own."""
-
-    run_dir: Path
-    """Folder of the run whose meta-parameters adapt."""
-    split: Literal["train", "test"] = "test"
-    controls: tuple[Literal["random"], ...] = ()
-    """Curves to compare with the run's: `random`, the run's agent without any training."""
-    checkpoint: Literal["latest", "best"] = "latest"
-    """Saved weights to use: the newest, or those with the best result in training."""
-    against: tuple[Path, ...] = ()
-    """Other runs, adapted on the same tasks."""
-    device: Device = "auto"
-    seed: Natural = 1
-    """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(EvaluationConfig, EvaluateRun):
-    """Options of evaluating a run that learned from episodes."""
-
-    workers: WorkerCount = "auto"
-    worker_timeout: Positive = 60.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateFewShotOptions(FewShotEvaluationConfig, EvaluateRun):
-    """Options of evaluating a run that learned from examples."""
-
-    shots: Natural = 0
-    """Examples to learn a task from; 0: as many as in training."""

@@ -102,11 +102,6 @@ def default_horizon(name: str) -> int:
     return entry.variants[variant]
 
 
-def is_supervised(name: str) -> bool:
-    """Returns whether a name in the catalogue refers to supervised tasks."""
-    return families.is_one(name)
-
-
 @overload
 def configured(env: FewShotEnvConfig, named: str | None = None) -> FewShotTasks: ...
 @overload

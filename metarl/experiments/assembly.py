@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from metarl.agents import catalogue as agents
 from metarl.agents.inner.trial import TrialConfig
 from metarl.config import own_code
 from metarl.config.checks import check_ranges
-from metarl.config.files import keys, nested, overlay, read_mapping
+from metarl.config.files import keys, overlay, read_mapping
 from metarl.config.settings import (
     AnyConfig,
-    Config,
     EnvConfig,
     EvaluationConfig,
     FewShotConfig,
@@ -26,13 +25,8 @@ from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments.presets import blank
 
-Run = TypeVar("Run", Config, FewShotConfig)
-
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
 """Settings of `env` that do not change the tasks: the simulator and the number of examples."""
-USUAL = {"episodes": "maml-trpo", "examples": "maml"}
-"""Default agent of a config that names none, by source."""
-USUAL_ENV = {"episodes": EnvConfig.name, "examples": FewShotEnvConfig.name}
 
 
 def with_agent(config: AnyConfig, name: str) -> AnyConfig:
@@ -86,15 +80,20 @@ def _check_kind(config: AnyConfig, name: str) -> None:
 
 def _renamed(agent: Any, name: str) -> Any:
     """Returns the settings of `name`, with `agent`'s changes of defaults that both share."""
-    source: Any = agent.source
-    new = agents.default(name, source)
-    ours, before, theirs = (keys(x) for x in (agent, agents.default(agent.name, source), new))
-    kept = {
-        key: value
-        for key, value in ours.items()
-        if key in theirs and value != before[key] and theirs[key] == before[key]
-    }
-    return overlay(new, nested(kept), name)
+    before = agents.default(agent.name, agent.source)
+    return _with_changes(agents.default(name, agent.source), before, agent)
+
+
+def _with_changes(new: Any, before: Any, after: Any) -> Any:
+    """Returns `new` with the changes from `before` to `after` of values that it had in common."""
+    changes = {}
+    for name in vars(new).keys() & vars(before).keys():
+        usual, default, value = (getattr(record, name) for record in (new, before, after))
+        if is_dataclass(usual):
+            changes[name] = _with_changes(usual, default, value)
+        elif value != default == usual:
+            changes[name] = value
+    return replace(new, **changes)
 
 
 def with_env(config: AnyConfig, name: str) -> AnyConfig:
@@ -138,6 +137,8 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
 
 def _variant_spelt_out(name: str) -> str:
     """Returns a name with its variant, so that a run records its exact benchmark."""
+    if families.is_one(name):
+        return families.spelt_out(name)
     entry = envs.FAMILIES.get(name)
     if entry is None or entry.example:
         return name
@@ -158,10 +159,8 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
         config = with_env(config, name)  # own code gives its horizon once it may run
     config = overlay(config, settings, str(path))
-    if isinstance(config, Config):
-        config = replace(config, env=replace(config.env, name=_variant_spelt_out(config.env.name)))
-    elif families.is_one(config.env.name):
-        config = replace(config, env=replace(config.env, name=families.spelt_out(config.env.name)))
+    env: Any = replace(config.env, name=_variant_spelt_out(config.env.name))
+    config = replace(config, env=env)
     check_ranges(config, str(path))
     return config
 
@@ -189,8 +188,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
             and agent in agents.names("examples")
             and agent not in agents.names("episodes")
         )
-    source = "examples" if examples else "episodes"
-    return blank(USUAL[source], USUAL_ENV[source])
+    return blank("maml", FewShotEnvConfig.name) if examples else blank("maml-trpo", EnvConfig.name)
 
 
 def _named(settings: Mapping[str, Any], section: str) -> str | None:

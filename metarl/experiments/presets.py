@@ -4,36 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from metarl.agents import catalogue as agents
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
-from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
 
 FILE = Path(__file__).with_name("presets.yaml")
 
 
-class Preset:
+class Preset(NamedTuple):
     """Named experiment."""
 
-    def __init__(self, name: str, settings: Mapping[str, Any]):
-        self.name, self.summary = name, str(settings["summary"])
-        self._settings = {key: value for key, value in settings.items() if key != "summary"}
+    summary: str
+    settings: Mapping[str, Any]
+    """Those that differ from the agent's defaults, in the keys of a run's config.yaml."""
 
-    @cached_property
+    @property
     def config(self) -> AnyConfig:
-        agent, env = (self._settings[section]["name"] for section in ("agent", "env"))
-        return _with(blank(agent, env), self._settings)
+        agent, env = (self.settings[section]["name"] for section in ("agent", "env"))
+        return _with(blank(agent, env), self.settings)
 
 
 def blank(agent: str, env: str) -> AnyConfig:
     """Returns a config with an agent's defaults, for the kind of tasks that `env` names."""
-    if envs.is_supervised(env):
+    if families.is_one(env):
         return FewShotConfig(agent=agents.default(agent, "examples"))
     return Config(agent=agents.default(agent))
 
@@ -49,7 +48,10 @@ def _with(record: Any, settings: Mapping[str, Any]) -> Any:
     )
 
 
-PRESETS = {n: Preset(n, x) for n, x in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()}
+PRESETS = {
+    name: Preset(settings.pop("summary"), settings)
+    for name, settings in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()
+}
 
 
 def preset(name: str) -> AnyConfig:

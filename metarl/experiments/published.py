@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metarl.config.settings import Config
+from metarl.config.settings import AnyConfig, Config
 from metarl.runs.published import Curve, Published
 
 MAML_2017 = "Finn, Abbeel and Levine 2017 (arXiv:1703.03400), the paper's raw data"
@@ -49,7 +49,9 @@ PUBLISHED = {
 """Results by task distribution; all agents trained on one are compared with them."""
 
 
-def published(config: Config) -> Published | None:
+def published(config: AnyConfig) -> Published | None:
     """Returns the results to compare a run with, if any for its tasks and horizon."""
+    if not isinstance(config, Config):
+        return None
     figures = PUBLISHED.get(config.env.name)
     return figures if figures and figures.horizon == config.env.horizon else None

@@ -6,6 +6,7 @@ Every task starts from the meta-parameters.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,16 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
-from metarl.config.files import keys as settings
-from metarl.config.settings import (
-    AnyConfig,
-    Config,
-    EvaluateFewShotOptions,
-    EvaluateOptions,
-    FewShotConfig,
-)
+from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.settings import AnyConfig, Config, FewShotConfig
 from metarl.device import cores, torch_device
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
 from metarl.experiments.published import published
-from metarl.loop.training import build_agent, check_named
+from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
-from metarl.runs.adaptation import Adaptation, Outcome, write_csv, write_json
+from metarl.runs.adaptation import Adaptation, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
 from metarl.runs.errors_log import faults_logged
@@ -72,18 +67,19 @@ def evaluate(
     device = torch_device(options.device)
     with faults_logged(run, config.env.name), ExitStack() as stack:
         check_named(config, tasks.spec)
-        held = held_out(config, tasks, options, device)
-        stack.callback(held.close)
-        agent, iteration = trained(run.root, config, held, options, device, named_agent)
-        outcome = _adapt(agent, config, held, config.agent.name)
+        held = held_out(config, tasks, options, device, stack)
+        seen = held.seen_by(agents.observes_task(config.agent))
+        agent, iteration = trained(run.root, config, seen, options, device, named_agent)
+        outcome = seen.adapt(agent, config.agent.name)
         controls, others = {}, {}
         if "random" in options.controls:
             rng = keys.generator(options.seed, keys.Purpose.CONTROL)
-            drawn = build_agent(config, _seen(held, config).spec, device, rng, named_agent)
-            controls["random initialisation"] = _adapt(drawn, config, held, "random")
+            drawn = agents.build(seen.spec, config.agent, rng, device, named_agent)
+            controls["random initialisation"] = seen.adapt(drawn, "random")
         for name, (path, other) in rivals.items():
-            rival, _ = trained(path, other, held, options, device, named_agent)
-            others[name] = _adapt(rival, other, held, name)
+            seen = held.seen_by(agents.observes_task(other.agent))
+            rival, _ = trained(path, other, seen, options, device, named_agent)
+            others[name] = seen.adapt(rival, name)
     found = Adaptation(
         env=config.env.name,
         agent=config.agent.name,
@@ -106,15 +102,17 @@ def evaluate(
     return _write(found, run, config, options, held, agent)
 
 
-def held_out(config: AnyConfig, tasks: Any, options: Options, device: torch.device) -> HeldOut:
-    """Returns the held-out tasks that the options ask for; every agent meets the same."""
+def held_out(
+    config: AnyConfig, tasks: Any, options: Options, device: torch.device, stack: ExitStack
+) -> HeldOut:
+    """Returns the held-out tasks that the options ask for, until `stack` closes."""
     if isinstance(config, FewShotConfig):
         if not isinstance(options, EvaluateFewShotOptions):
             raise UserError(f"{options.run_dir} learned examples; give EvaluateFewShotOptions")
         return HeldOutExamples(tasks, config, options, device)
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
-    return HeldOutEpisodes.open(tasks, options, device)
+    return HeldOutEpisodes.open(tasks, options, device, stack)
 
 
 def trained(
@@ -127,17 +125,10 @@ def trained(
 ) -> tuple[Any, int]:
     """Returns a run's agent with its saved weights, and the iteration that they are of."""
     found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
-    agent = build_agent(config, _seen(held, config).spec, device, named=named_agent)
+    rng = keys.generator(config.seed, keys.Purpose.INIT)
+    agent = agents.build(held.spec, config.agent, rng, device, named_agent)
     found.load_into(agent)
     return agent, found.iteration
-
-
-def _seen(held: HeldOut, config: AnyConfig) -> HeldOut:
-    return held.seen_by(agents.observes_task(config.agent))
-
-
-def _adapt(agent: Any, config: AnyConfig, held: HeldOut, name: str) -> Outcome:
-    return _seen(held, config).adapt(agent, name)
 
 
 def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
@@ -147,7 +138,7 @@ def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
     laid_down = envs.protocol(config.env.name)
     if laid_down is None:
         return {"protocol": None}
-    official = settings(laid_down)
+    official = asdict(laid_down)
     asked = {name: getattr(options, name) for name in official}
     usual = envs.default_horizon(config.env.name), "v2"
     if (config.env.horizon, config.env.metaworld.rewards) == usual and asked == official:
@@ -169,7 +160,7 @@ def _write(
     agent: Any,
 ) -> Path:
     """Writes all files of an evaluation and prints its tables; returns the curve's picture."""
-    reported = published(config) if isinstance(config, Config) else None
+    reported = published(config)
     figures = reported if options.split == "test" else None
     files = run.evaluation_of(options.split)
     files.root.mkdir(exist_ok=True)

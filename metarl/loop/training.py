@@ -21,6 +21,7 @@ from metarl.config.files import keys as keys_of
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
 from metarl.device import cores, torch_device
 from metarl.envs import catalogue as envs
+from metarl.envs.supervised import families
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
@@ -57,16 +58,18 @@ def train(
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
-    tasks = envs.configured(config.env, named) if tasks is None else tasks
-    device = torch_device(config.device)
-    source = source_of(config, tasks, device)
+    made = envs.configured(config.env, named) if tasks is None else tasks
+    source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
     with directory.Lock(run), faults_logged(run, config.env.name):
-        check_named(config, tasks.spec)  # makes an environment, whose faults are logged
-        checkpoint.clean(run.checkpoints)
-        if run.config.exists() and checkpoint.saved(run.checkpoints):
-            check_continues(config, run_config(run.root), run.root)
-        training = Training(config, run, preset_name, source, named_agent)
+        if tasks is not None:
+            check_named(config, tasks.spec)  # makes an environment, whose faults are logged
+        torch.set_num_threads(cores())
+        rng = keys.generator(config.seed, keys.Purpose.INIT)
+        agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
+        training = Training(config, run, preset_name, source, agent)
+        if any(run.checkpoints.iterdir()):
+            training.resume()
         if training.iteration >= config.iterations:
             print(f"{run.root} is done: it has {training.iteration} iterations")
             return run.root
@@ -104,26 +107,11 @@ def check_named(config: AnyConfig, spec: Any) -> None:
                 f"are of {spec.name} with horizon {spec.horizon}; set config.env to "
                 f"metarl.EnvConfig('package.module:attribute', {spec.horizon})"
             )
-    elif envs.is_supervised(env.name) and env.name != spec.name:
+    elif families.is_one(env.name) and env.name != spec.name:
         raise UserError(
             f"config.env is {env.name!r}, and the tasks given are {spec.name}; set config.env to "
             "metarl.FewShotEnvConfig('package.module:attribute')"
         )
-
-
-def build_agent(
-    config: AnyConfig,
-    spec: Any,
-    device: torch.device,
-    rng: np.random.Generator | None = None,
-    named: str | None = None,
-) -> Any:
-    """Returns the agent before its first update; `rng` draws other initial weights.
-
-    A user's own agent has to be `named`.
-    """
-    rng = rng or keys.generator(config.seed, keys.Purpose.INIT)
-    return agents.build(spec, config.agent, rng, device, named)
 
 
 class Snapshot(NamedTuple):
@@ -137,27 +125,30 @@ class Snapshot(NamedTuple):
 class Training:
     """One run in one process. What it does at iteration n depends on config and n alone."""
 
-    agent: MetaLearner
-
     def __init__(
         self,
         config: AnyConfig,
         run: directory.RunDirectory,
         name: str,
         source: Source,
-        named_agent: str | None = None,
+        agent: MetaLearner,
     ):
-        self.config, self.run, self.name, self.source = config, run, name, source
-        torch.set_num_threads(cores())
-        self.agent = build_agent(config, source.spec, source.device, named=named_agent)
+        self.config, self.run, self.name = config, run, name
+        self.source, self.agent = source, agent
         self.iteration = self.saved = 0
         self.wall_s, self.skipped_in_a_row = 0.0, 0
         self.recent: deque[float] = deque(maxlen=SCORED)
         """Scores after adaptation; their mean says which checkpoint is the best."""
-        self._resume()
 
-    def _resume(self) -> None:
-        """Takes up the newest checkpoint."""
+    def resume(self) -> None:
+        """Takes up the newest checkpoint, if one was saved.
+
+        Raises:
+            UserError: where its run has other settings, or all checkpoints are corrupt.
+        """
+        checkpoint.clean(self.run.checkpoints)
+        if self.run.config.exists() and checkpoint.saved(self.run.checkpoints):
+            check_continues(self.config, run_config(self.run.root), self.run.root)
         found = checkpoint.load_latest(self.run.checkpoints, self.source.device)
         if found is None:
             return
@@ -203,7 +194,7 @@ class Training:
         kept, found = [], []
         for update in range(source.updates):
             rounds = source.collect(self.agent, self.iteration, update)
-            if source.measured(update):
+            if rounds.curve is not None:
                 kept.append(rounds)
             drawn = time.perf_counter()
             key = (self.iteration, update) if update else (self.iteration,)
@@ -216,8 +207,8 @@ class Training:
         self.iteration += 1
         self.wall_s += spent
         self.skipped_in_a_row = 0 if row["skipped"] < 1.0 else self.skipped_in_a_row + 1
-        outcomes = source.outcomes(self.agent, kept)
-        self.recent.append(source.score(outcomes))
+        outcomes = source.outcomes(kept)
+        self.recent.append(source.score(outcomes, self.agent.steps))
         return {
             "iteration": self.iteration,
             "wall_s": self.wall_s,

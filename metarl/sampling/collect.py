@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,17 +23,7 @@ ActorOf = Callable[[slice], Actor]
 
 def memoryless(act: Act) -> ActorOf:
     """Returns actors that read the current obs only, by `act`."""
-
-    def actor(
-        obs: Tensor, rewards: Tensor | None, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        return act(obs, noise)
-
-    return lambda _: actor
-
-
-Fault = Callable[[int, int, int, str, object], EnvFaultError]
-"""Maps task, episode, step, field and value to the error that names them."""
+    return lambda episodes: lambda obs, rewards, noise: act(obs, noise)
 
 
 class Draws(NamedTuple):
@@ -62,99 +52,73 @@ def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *
     return Draws(seeds, torch.from_numpy(by_step))
 
 
-def draw_no_noise(
-    spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int
-) -> Draws:
-    """Returns draws with zero noise: a policy then takes its mode, the likeliest action."""
-    seed, *counters = key
-    seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
-    return Draws(seeds, torch.zeros(spec.horizon, num_tasks, episodes, noise[1]))
+class PlayedStep(NamedTuple):
+    """A step of some episodes of every task, zero in those that ended before."""
 
-
-class EpisodeBuffer(NamedTuple):
-    """Arrays that hold the steps of K x E environments as they arrive."""
-
-    obs: np.ndarray  # [K, T, E, obs_dim], zero after an episode's end
-    rewards: np.ndarray  # [K, T, E], zero after an episode's end
-    terminated: np.ndarray  # [K, T, E]
-    truncated: np.ndarray  # [K, T, E]
-    mask: np.ndarray  # [K, T, E], False after an episode's end
-    final_obs: np.ndarray  # [K, E, obs_dim]
-    solved_at: np.ndarray  # [K, E] first solved step, from 1; 0 for none
-
-    @staticmethod
-    def zeros(spec: EnvSpec, num_tasks: int, num_steps: int, episodes: int) -> EpisodeBuffer:
-        shape, width = (num_tasks, num_steps, episodes), (spec.obs_dim,)
-        return EpisodeBuffer(
-            obs=np.zeros(shape + width, np.float32),
-            rewards=np.zeros(shape, np.float32),
-            terminated=np.zeros(shape, bool),
-            truncated=np.zeros(shape, bool),
-            mask=np.zeros(shape, bool),
-            final_obs=np.zeros((num_tasks, episodes, *width), np.float32),
-            solved_at=np.zeros((num_tasks, episodes), np.int32),
-        )
-
-    def of(self, episodes: slice) -> EpisodeBuffer:
-        """Returns views of some episodes."""
-        timed = [x[:, :, episodes] for x in self[:5]]
-        return EpisodeBuffer._make([*timed, *(x[:, episodes] for x in self[5:])])
+    obs: Tensor  # [K, e, obs_dim] before the step
+    actions: Tensor  # [K, e, act_dim]
+    rewards: Tensor  # [K, e]
+    terminated: Tensor  # [K, e] bool
+    truncated: Tensor  # [K, e] bool
+    mask: Tensor  # [K, e] bool: False after an episode's end
 
 
 class Playing:
-    """Plays the episodes of one part and writes their steps to `buffer`."""
+    """Plays the episodes of one part and keeps their steps."""
 
     def __init__(
-        self,
-        part: Part,
-        actor: Actor,
-        noise: Tensor,
-        buffer: EpisodeBuffer,
-        device: torch.device,
-        fault: Fault,
+        self, part: Part, actor_of: ActorOf, noise: Tensor, spec: EnvSpec, tasks: Sequence[Task]
     ):
-        self.part, self._actor, self._noise, self._device = part, actor, noise, device
-        self._fault = fault
-        self._buffer = buffer
-        self._alive = np.ones(buffer.solved_at.shape, bool)
-        self._ended = False
-        self.actions: list[Tensor] = []
+        self.part, self._spec, self._tasks = part, spec, tasks
+        self._actor, self._noise = actor_of(part.episodes), noise[:, :, part.episodes]
+        self.shape = self._noise.shape[1:3]
+        """(K, e): tasks and episodes of the part."""
+        self._alive = np.ones(self.shape, bool)
+        self.steps: list[PlayedStep] = []
         self.distributions: list[ActionDistribution] = []
-        self.going_on = True
+        self.final_obs = np.zeros((*self.shape, spec.obs_dim), np.float32)
+        self.solved_at = np.zeros(self.shape, np.int32)
+
+    @property
+    def going_on(self) -> bool:
         """Whether at least one episode has not ended."""
+        return bool(self._alive.any())
 
     def begin(self) -> None:
         """Receives the first obs and sends the first actions."""
         obs = self.part.first_obs()
         if not self.part.checked:
             self._check_finite("observation", obs, 0)
-        self._send(obs, None)
+        self._send(obs.astype(np.float32), None)
 
     def advance(self) -> None:
-        """Receives a step and sends the next actions, unless it was the last step."""
+        """Receives a step and sends the next actions, unless it was the last step.
+
+        After that, steps that do not count are added, beside parts whose episodes go on.
+        """
         if not self.going_on:
+            padding = PlayedStep(*map(torch.zeros_like, self.steps[-1]))
+            self.steps.append(padding._replace(actions=self.steps[-1].actions))
+            self.distributions.append(self.distributions[-1])
             return
-        t, alive, buffer = len(self.actions) - 1, self._alive, self._buffer
-        step = self.part.receive()
+        step, alive, t = self.part.receive(), self._alive, len(self.steps) + 1
         if not self.part.checked:
-            self._check_finite("observation", step.obs, t + 1)
-            self._check_finite("reward", step.rewards, t + 1)
-        buffer.mask[:, t] = alive
-        buffer.rewards[:, t] = np.where(alive, step.rewards, 0.0) if self._ended else step.rewards
-        if step.success.any():
-            buffer.solved_at[alive & step.success & (buffer.solved_at == 0)] = t + 1
-        ends = alive & (step.terminated | step.truncated)
-        if ends.any():
-            buffer.terminated[:, t] = alive & step.terminated
-            buffer.truncated[:, t] = alive & step.truncated & ~step.terminated
-            buffer.final_obs[ends] = step.obs[ends]
-            alive &= ~ends
-            self._ended, self.going_on = True, bool(alive.any())
-        if t + 1 < len(self._noise) and self.going_on:
+            self._check_finite("observation", step.obs, t)
+            self._check_finite("reward", step.rewards, t)
+        obs, actions = self._sent
+        rewards = torch.from_numpy(np.where(alive, step.rewards, 0.0).astype(np.float32))
+        terminated = alive & step.terminated
+        truncated = alive & step.truncated & ~step.terminated
+        flags = map(torch.from_numpy, (terminated, truncated, alive))
+        self.steps.append(PlayedStep(obs, actions, rewards.to(obs.device), *flags))
+        self.solved_at[alive & step.success & (self.solved_at == 0)] = t
+        ends = terminated | truncated
+        self.final_obs[ends] = step.obs[ends]
+        self._alive = alive & ~ends
+        if t < len(self._noise) and self.going_on:
             # After an episode's end its obs may be anything, nan included: the policy gets zeros.
-            running = alive[..., None]
-            obs = np.where(running, step.obs, np.float32(0.0)) if self._ended else step.obs
-            self._send(obs, buffer.rewards[:, t])
+            running = np.where(self._alive[..., None], step.obs, np.float32(0.0))
+            self._send(running, self.steps[-1].rewards)
 
     def _check_finite(self, field: str, values: np.ndarray, step: int) -> None:
         """Raises the fault for a value that is not finite, before it can reach the policy."""
@@ -165,18 +129,19 @@ class Playing:
             k, e = np.argwhere(wrong)[0].tolist()
             found = values[k, e]
             value = found[~np.isfinite(found)][0] if found.ndim else found
-            raise self._fault(k, e + self.part.episodes.start, step, field, value)
+            raise EnvFaultError(
+                self._spec.name, self._tasks[k] if self._tasks else {},
+                e + self.part.episodes.start, step, field, f"the {field} is {value}",
+            )  # fmt: skip
 
-    def _send(self, obs: np.ndarray, rewards: np.ndarray | None) -> None:
+    def _send(self, obs: np.ndarray, rewards: Tensor | None) -> None:
         """Sends the actions for `obs`; `rewards` [K, e] are those of the step that led to it."""
-        t = len(self.actions)
-        self._buffer.obs[:, t] = obs
-        on_device = None if rewards is None else torch.from_numpy(rewards).to(self._device)
-        seen = torch.from_numpy(obs).to(self._device)
-        action, distribution = self._actor(seen, on_device, self._noise[t])
-        self.part.send(action.cpu().numpy())
-        self.actions.append(action)
-        self.distributions.append(distribution)
+        seen = torch.from_numpy(obs).to(self._noise.device)
+        actions, distribution = self._actor(seen, rewards, self._noise[len(self.steps)])
+        self.part.send(actions.cpu().numpy())
+        self._sent = seen, actions
+        # Tasks or episodes may share a parameter, as a deviation.
+        self.distributions.append(each(lambda x: x.expand(*self.shape, -1), distribution))
 
 
 class SinglePart:
@@ -217,84 +182,32 @@ def collect(
     Raises:
         EnvFaultError: for an observation or a reward that is not finite.
     """
-
-    def fault(k: int, e: int, step: int, field: str, value: object) -> EnvFaultError:
-        task = tasks[k] if tasks else {}
-        return EnvFaultError(spec.name, task, e, step, field, f"the {field} is {value}")
-
     noise = draws.noise.to(device)
-    num_steps, num_tasks, episodes, _ = noise.shape
-    buffer = EpisodeBuffer.zeros(spec, num_tasks, num_steps, episodes)
-    parts: Sequence[Part] = getattr(env, "parts", None) or [SinglePart(env, episodes)]
-    plays = [
-        Playing(
-            part,
-            actor_of(part.episodes),
-            noise[:, :, part.episodes],
-            buffer.of(part.episodes),
-            device,
-            fault,
-        )
-        for part in parts
-    ]
+    parts: Sequence[Part] = getattr(env, "parts", None) or [SinglePart(env, noise.shape[2])]
+    plays = [Playing(part, actor_of, noise, spec, tasks) for part in parts]
     for play in plays:
         play.part.start(draws.reset_seeds[:, play.part.episodes])
     for play in plays:
         play.begin()
-    for _ in range(num_steps):
+    while len(plays[0].steps) < len(noise) and any(play.going_on for play in plays):
         for play in plays:
             play.advance()
-        if not any(play.going_on for play in plays):
-            break
-    used = max(len(play.actions) for play in plays)
-    timed = [torch.from_numpy(x[:, :used]).to(device) for x in buffer[:5]]
-    obs, rewards, terminated, truncated, mask = timed
+    steps = _joined([play.steps for play in plays])
+    final_obs = np.concatenate([play.final_obs for play in plays], axis=1)
+    solved_at = np.concatenate([play.solved_at for play in plays], axis=1)
+    family: Any = type(plays[0].distributions[0])
     return Trajectories(
-        obs,
-        torch.cat([torch.stack(_extended(x.actions, used), dim=1) for x in plays], dim=2),
-        rewards,
-        terminated,
-        truncated,
-        mask,
-        torch.from_numpy(buffer.final_obs).to(device),
-        torch.from_numpy(buffer.solved_at).to(device),
-        _joined([_over_time(_extended(x.distributions, used), num_tasks) for x in plays], parts),
+        *(x.to(device) for x in steps),
+        final_obs=torch.from_numpy(final_obs).to(device),
+        solved_at=torch.from_numpy(solved_at).to(device),
+        behaviour=family(*_joined([play.distributions for play in plays])),
     )
 
 
-Item = TypeVar("Item")
-
-
-def _extended(items: list[Item], length: int) -> list[Item]:
-    """Repeats the last item up to `length`, for a part whose episodes all ended early."""
-    return items + items[-1:] * (length - len(items))
-
-
-def _over_time(steps: list[ActionDistribution], num_tasks: int) -> ActionDistribution:
-    """Stacks the distributions of T steps, [K, T, E, ...]; expands parameters shared by tasks."""
-    fields = []
-    for parts in zip(*steps, strict=True):
-        field = torch.stack(parts, dim=min(1, parts[0].dim() - 1))
-        if parts[0].dim() == 1:
-            field = field[None, :, None].expand(num_tasks, -1, -1, -1)
-        fields.append(field)
-    stacked = iter(fields)
-    return each(lambda _: next(stacked), steps[0])
-
-
-def _joined(of_parts: list[ActionDistribution], parts: Sequence[Part]) -> ActionDistribution:
-    """Concatenates the distributions of all parts along E, [K, T, E, ...]."""
-    if len(of_parts) == 1:
-        return of_parts[0]
-    fields = []
-    for pieces in zip(*of_parts, strict=True):
-        spread = [
-            piece.expand(-1, -1, part.episodes.stop - part.episodes.start, -1)
-            for piece, part in zip(pieces, parts, strict=True)
-        ]
-        fields.append(torch.cat(spread, dim=2))
-    joined = iter(fields)
-    return each(lambda _: next(joined), of_parts[0])
+def _joined(parts: Sequence[Sequence[Any]]) -> list[Tensor]:
+    """Returns the fields of all parts' steps, [K, T, E, ...] each."""
+    over_time = [[torch.stack(x, dim=1) for x in zip(*steps, strict=True)] for steps in parts]
+    return [torch.cat(x, dim=2) for x in zip(*over_time, strict=True)]
 
 
 def returns_of(trajectories: Trajectories) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import DivergedError, EnvFaultError
-from metarl.sampling.executor import Executor, InProcess
+from metarl.sampling.executor import InProcess
 from metarl.sampling.processes import Processes
 from metarl.sampling.rows import DIVERGED, Plan, RowError, ShareFactory
 from metarl.types import EnvSpec, StepResult, Task, Workers
@@ -43,10 +43,10 @@ class Pool:
         """
         self.idle_while_acting = together
         """Whether no environment steps while the policy acts, so that it may use all cores."""
-        plan = Plan.whole if together else Plan.halved
-        self.plan, self._payload_of = plan(spec, num_tasks, episodes, terms), payload_of
+        self.plan = Plan.divided(spec, num_tasks, episodes, 1 if together else 2, terms)
+        self._payload_of = payload_of
         count = min(workers.count, self.plan.size)
-        self.executor: Executor = (
+        self.executor = (
             Processes(factory, self.plan, workers._replace(count=count), together)
             if count > together
             else InProcess(factory, self.plan)
@@ -61,7 +61,7 @@ class Pool:
             )
         self._tasks = tasks
         payloads = tasks if self._payload_of is None else [self._payload_of(task) for task in tasks]
-        of_row = self.plan.tasks_of_rows()
+        of_row = [self.plan.place(row)[0] for row in range(self.plan.size)]
         try:
             self.executor.set_tasks([tasks[k] for k in of_row], [payloads[k] for k in of_row])
         except RowError as error:

@@ -40,7 +40,7 @@ class WorkerWarning(UserWarning):
 
 
 class Processes:
-    """Executor of worker processes, each with neighbouring rows of every part.
+    """Plays the rows by worker processes, each with neighbouring rows of every part.
 
     With `together` this process plays the last share itself, so that its core does not idle. The
     shares are then divided anew for every meta-batch, by the time that they took, so that all end

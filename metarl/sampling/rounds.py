@@ -12,7 +12,7 @@ from torch import Tensor
 from metarl.device import torch_sleeps, torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
-from metarl.sampling.collect import ActorOf, Draws, collect, draw, draw_no_noise
+from metarl.sampling.collect import Draws, collect, draw
 from metarl.types import Actor, Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
@@ -70,8 +70,9 @@ def greedy_rounds(
     play = _Play(agent, spec, tasks, device)
     state, rounds, shown = agent.begin(), [], []
     for index in range(steps + 1):
-        draws = draw_no_noise(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
-        shown.append(play(mode_env, state, index, draws))
+        draws = draw(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
+        likeliest = draws._replace(noise=torch.zeros_like(draws.noise))
+        shown.append(play(mode_env, state, index, likeliest))
         if index < steps:
             draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
             rounds.append(play(env, state, index, draws))
@@ -91,27 +92,29 @@ class _Play(NamedTuple):
         # While simulations run, more torch threads would spin on their cores.
         idle = getattr(env, "idle_while_acting", False) and torch_sleeps()
         with nullcontext() if idle else torch_threads(1):
-            actor_of = _finite(self.agent, state, index)
-            return collect(env, actor_of, draws, self.spec, self.device, self.tasks)
+            return collect(
+                env,
+                lambda episodes: _FiniteActor(self.agent.actor(state, episodes), index),
+                draws,
+                self.spec,
+                self.device,
+                self.tasks,
+            )
 
 
-def _finite(agent: Agent, state: Any, steps: int) -> ActorOf:
-    """Wraps `agent.actor`, after `steps` adaptation steps, to check that outputs are finite."""
+class _FiniteActor(NamedTuple):
+    """Actor that checks the outputs of a policy after `steps` adaptation steps."""
 
-    def actor_of(episodes: slice) -> Actor:
-        actor = agent.actor(state, episodes)
+    actor: Actor
+    steps: int
 
-        def checked(
-            obs: Tensor, rewards: Tensor | None, noise: Tensor
-        ) -> tuple[Tensor, ActionDistribution]:
-            actions, distribution = actor(obs, rewards, noise)
-            if not all(bool(x.isfinite().all()) for x in distribution):
-                raise UserError(
-                    f"the policy after {steps} adaptation steps gives numbers that are not "
-                    f"finite; lower {'--agent.inner.lr' if steps else 'the outer step size'}"
-                )
-            return actions, distribution
-
-        return checked
-
-    return actor_of
+    def __call__(
+        self, obs: Tensor, rewards: Tensor | None, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution]:
+        actions, distribution = self.actor(obs, rewards, noise)
+        if not all(bool(x.isfinite().all()) for x in distribution):
+            raise UserError(
+                f"the policy after {self.steps} adaptation steps gives numbers that are not "
+                f"finite; lower {'--agent.inner.lr' if self.steps else 'the outer step size'}"
+            )
+        return actions, distribution

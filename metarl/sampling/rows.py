@@ -56,20 +56,17 @@ class Plan(NamedTuple):
     num_tasks: int
     episodes: tuple[slice, ...]
     """Episodes of every task that each part holds."""
-    terms: tuple[str, ...] = ()
+    terms: tuple[str, ...]
     """Names of the extra numbers that a step reports (`Pool.info`)."""
 
     @staticmethod
-    def whole(spec: EnvSpec, num_tasks: int, episodes: int, terms: tuple[str, ...] = ()) -> Plan:
-        """Returns a plan with one part."""
-        return Plan(spec, num_tasks, (slice(0, episodes),), terms)
-
-    @staticmethod
-    def halved(spec: EnvSpec, num_tasks: int, episodes: int, terms: tuple[str, ...] = ()) -> Plan:
-        """Returns a plan with two parts, or one part if tasks have a single episode."""
-        half = -(-episodes // 2)
-        parts = [slice(0, half), slice(half, episodes)]
-        used = tuple(part for part in parts if part.start < episodes)
+    def divided(
+        spec: EnvSpec, num_tasks: int, episodes: int, parts: int, terms: tuple[str, ...] = ()
+    ) -> Plan:
+        """Returns a plan with so many parts, or fewer if tasks have fewer episodes."""
+        size = -(-episodes // parts)
+        starts = range(0, episodes, size)
+        used = tuple(slice(start, min(start + size, episodes)) for start in starts)
         return Plan(spec, num_tasks, used, terms)
 
     @property
@@ -82,10 +79,6 @@ class Plan(NamedTuple):
         return tuple(
             slice(self.num_tasks * part.start, self.num_tasks * part.stop) for part in self.episodes
         )
-
-    def tasks_of_rows(self) -> list[int]:
-        """Returns the index of each row's task."""
-        return [self.place(row)[0] for row in range(self.size)]
 
     def place(self, row: int) -> tuple[int, int]:
         """Returns the indices of a row's task and episode."""

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from metarl import keys
-from metarl.config.settings import Config, EvaluateOptions
+from metarl.config.options import EvaluateOptions
+from metarl.config.settings import Config
 from metarl.device import cores, workers_of
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.equations.distributions import ActionDistribution
@@ -132,28 +133,17 @@ class EpisodeSource:
             "lower the learning rates or the policy's deviation"
         )
 
-    def measured(self, update: int) -> bool:
-        return True
-
-    def outcomes(self, agent: Agent, rounds: Sequence[Rounds]) -> Metrics:
+    def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns mean returns, and success rates where success is defined."""
         (only,) = rounds
-        return round_metrics(only.curve, self.spec.has_success)
+        found = {f"return/step{n}": float(returns_of(x).mean()) for n, x in enumerate(only.curve)}
+        if self.spec.has_success:
+            for step, trajectories in enumerate(only.curve):
+                found[f"success/step{step}"] = float(trajectories.success.float().mean())
+        return found
 
-    def score(self, outcomes: Metrics) -> float:
-        last = sum(name.startswith("return/step") for name in outcomes) - 1
-        return outcomes[f"return/step{last}"]
-
-
-def round_metrics(rounds: Sequence[Trajectories], has_success: bool) -> Metrics:
-    """Returns the mean return of each round, and its success rate where that is defined."""
-    found: Metrics = {}
-    for step, trajectories in enumerate(rounds):
-        found[f"return/step{step}"] = float(returns_of(trajectories).mean())
-    if has_success:
-        for step, trajectories in enumerate(rounds):
-            found[f"success/step{step}"] = float(trajectories.success.float().mean())
-    return found
+    def score(self, outcomes: Metrics, steps: int) -> float:
+        return outcomes[f"return/step{steps}"]
 
 
 class HeldOutEpisodes(NamedTuple):
@@ -173,9 +163,14 @@ class HeldOutEpisodes(NamedTuple):
 
     @classmethod
     def open(
-        cls, distribution: TaskDistribution, options: EvaluateOptions, device: torch.device
+        cls,
+        distribution: TaskDistribution,
+        options: EvaluateOptions,
+        device: torch.device,
+        stack: ExitStack,
     ) -> HeldOutEpisodes:
-        """Opens environments for tasks that depend on the seed and their number alone."""
+        """Opens environments, until `stack` closes, for tasks that depend on the seed and their
+        number alone."""
         for note in getattr(distribution, "notes", ()):
             print(note)
         if isinstance(distribution, Classes):
@@ -187,8 +182,10 @@ class HeldOutEpisodes(NamedTuple):
             at_once = len(tasks)
         workers = workers_of(options)
         env, greedy_env = distribution.open(at_once, options.episodes, workers), None
+        stack.callback(env.close)
         if options.mode_episodes:
             greedy_env = distribution.open(at_once, options.mode_episodes, workers)
+            stack.callback(greedy_env.close)
         return cls(distribution, tasks, at_once, env, greedy_env, options, device)
 
     @property
@@ -209,11 +206,6 @@ class HeldOutEpisodes(NamedTuple):
             self.greedy_env, self.at_once, options.mode_episodes
         )
         return self._replace(distribution=told, env=env, greedy_env=greedy)
-
-    def close(self) -> None:
-        self.env.close()
-        if self.greedy_env is not None:
-            self.greedy_env.close()
 
     def adapt(self, agent: Agent, name: str) -> Outcome:
         """Returns returns and success [K, S, E], and what a task has used at each point."""

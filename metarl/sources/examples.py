@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from metarl import keys
-from metarl.config.settings import EvaluateFewShotOptions, FewShotConfig
+from metarl.config.options import EvaluateFewShotOptions
+from metarl.config.settings import FewShotConfig
 from metarl.device import cores
 from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_error
 from metarl.errors import UserError
@@ -68,19 +69,14 @@ class ExampleSource:
         except UserError as error:
             error.args = (f"iteration {iteration + 1}: {error}",)
             raise
-        states = [agent.begin()]
-        for _ in range(agent.steps):
-            states.append(agent.adapt(states[-1], support))
+        states = adapted(agent, support, agent.steps)
         self.counters["tasks"] += len(tasks)
         curve = None
-        if self.measured(update):
+        if update >= self.updates - MEASURED:
             curve = measure(agent, self.spec, states, query)
         return Rounds(states[-1], query, curve)
 
-    def measured(self, update: int) -> bool:
-        return update >= self.updates - MEASURED
-
-    def outcomes(self, agent: SupervisedAgent, rounds: Sequence[Rounds]) -> Metrics:
+    def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns mean losses, and accuracies where there are classes."""
         curve = torch.cat([x.curve for x in rounds], -1).mean(-1)
         names = ("loss", "accuracy") if self.spec.classes else ("loss",)
@@ -90,11 +86,10 @@ class ExampleSource:
             for step, value in enumerate(values)
         }
 
-    def score(self, outcomes: Metrics) -> float:
-        name = "accuracy" if self.spec.classes else "loss"
-        last = sum(key.startswith(f"{name}/step") for key in outcomes) - 1
-        value = outcomes[f"{name}/step{last}"]
-        return value if self.spec.classes else -value
+    def score(self, outcomes: Metrics, steps: int) -> float:
+        if self.spec.classes:
+            return outcomes[f"accuracy/step{steps}"]
+        return -outcomes[f"loss/step{steps}"]
 
 
 def checked(
@@ -128,6 +123,14 @@ def checked(
     return Examples(inputs.to(device), targets.to(device))
 
 
+def adapted(agent: SupervisedAgent, support: Examples, steps: int) -> list[Any]:
+    """Returns the tasks' states before adaptation and after each of `steps` steps."""
+    states = [agent.begin()]
+    for _ in range(steps):
+        states.append(agent.adapt(states[-1], support))
+    return states
+
+
 @torch.no_grad()
 def measure(
     agent: SupervisedAgent, spec: FewShotSpec, states: Sequence[Any], query: Examples
@@ -148,10 +151,7 @@ def adaptation(
     agent: SupervisedAgent, spec: FewShotSpec, support: Examples, query: Examples, steps: int
 ) -> Tensor:
     """Returns the measures before adaptation and after each of `steps` steps, as `measure`."""
-    states = [agent.begin()]
-    for _ in range(steps):
-        states.append(agent.adapt(states[-1], support))
-    return measure(agent, spec, states, query)
+    return measure(agent, spec, adapted(agent, support, steps), query)
 
 
 class HeldOutExamples:
@@ -187,9 +187,6 @@ class HeldOutExamples:
         del observes_task  # no such agent learns from examples
         return self
 
-    def close(self) -> None:
-        """Nothing is open."""
-
     def adapt(self, agent: SupervisedAgent, name: str) -> Outcome:
         """Returns the accuracy or the mean-squared error, [K, steps + 1, 1]."""
         steps = self.options.steps
@@ -220,12 +217,8 @@ class HeldOutExamples:
         xs = np.linspace(low, high, 200, dtype=np.float32)
         inputs = torch.from_numpy(xs).to(support.inputs.device)[None, :, None]
         inputs = inputs.expand(len(support.inputs), -1, -1)
-        state, shown, steps = agent.begin(), [], sorted({0, 1, last} - ({1} if last < 1 else set()))
-        for step in range(last + 1):
-            if step:
-                state = agent.adapt(state, support)
-            if step in steps:
-                shown.append(agent.predict(state, inputs)[..., 0].cpu().numpy())
+        states, steps = adapted(agent, support, last), sorted({0, min(1, last), last})
+        shown = [agent.predict(states[step], inputs)[..., 0].cpu().numpy() for step in steps]
         by_task = np.stack(shown, 1)
         x, y = (part[..., 0].cpu().numpy() for part in support)
         panels = [

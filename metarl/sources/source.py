@@ -30,7 +30,8 @@ class Rounds(NamedTuple):
     query: Any
     """Data that was drawn after the last step."""
     curve: Any
-    """Results before adaptation and after each step, which `outcomes` averages."""
+    """Results before adaptation and after each step, which `outcomes` averages; None if not
+    measured."""
 
 
 class Source(Protocol):
@@ -61,16 +62,12 @@ class Source(Protocol):
         """
         ...
 
-    def outcomes(self, agent: Any, rounds: Sequence[Rounds]) -> Metrics:
+    def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns how well tasks were solved before adaptation and after each step, on average."""
         ...
 
-    def measured(self, update: int) -> bool:
-        """Returns whether `outcomes` looks at that update of an iteration."""
-        ...
-
-    def score(self, outcomes: Metrics) -> float:
-        """Returns the outcome after adaptation as a number, the higher the better."""
+    def score(self, outcomes: Metrics, steps: int) -> float:
+        """Returns the outcome after `steps` steps as a number, the higher the better."""
         ...
 
 
@@ -104,5 +101,3 @@ class HeldOut(Protocol):
     def pictures(self, agent: Any, found: Adaptation, files: Evaluation, title: str) -> list[Path]:
         """Writes what the source shows besides the adaptation curve; returns the pictures."""
         ...
-
-    def close(self) -> None: ...

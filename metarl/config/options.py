@@ -1,0 +1,49 @@
+"""Typed options of `python -m metarl.evaluate`, which have the run's own settings as defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from metarl.config.ranges import Natural, Positive
+from metarl.config.settings import (
+    Device,
+    EvaluationConfig,
+    FewShotEvaluationConfig,
+    WorkerCount,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateRun:
+    """Options common to all `python -m metarl.evaluate RUN_DIR`, by default the run's own."""
+
+    run_dir: Path
+    """Folder of the run whose meta-parameters adapt."""
+    split: Literal["train", "test"] = "test"
+    controls: tuple[Literal["random"], ...] = ()
+    """Curves to compare with the run's: `random`, the run's agent without any training."""
+    checkpoint: Literal["latest", "best"] = "latest"
+    """Saved weights to use: the newest, or those with the best result in training."""
+    against: tuple[Path, ...] = ()
+    """Other runs, adapted on the same tasks."""
+    device: Device = "auto"
+    seed: Natural = 1
+    """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluationConfig, EvaluateRun):
+    """Options of evaluating a run that learned from episodes."""
+
+    workers: WorkerCount = "auto"
+    worker_timeout: Positive = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFewShotOptions(FewShotEvaluationConfig, EvaluateRun):
+    """Options of evaluating a run that learned from examples."""
+
+    shots: Natural = 0
+    """Examples to learn a task from; 0: as many as in training."""
