@@ -124,7 +124,7 @@ class MlpPolicy:
         """Returns the first layer's inputs: obs [..., N, obs_dim] and the task's context."""
         if not self.config.context:
             return obs
-        context = _over_samples(params["context"], obs)
+        context = over_samples(params["context"], obs)
         return torch.cat([obs, context.expand(*obs.shape[:-1], -1)], -1)
 
     def activation(self, x: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ class MlpPolicy:
         if not issubclass(self.kind, Gaussian):
             return self.kind(output)
         log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
-        return Gaussian(output, _over_samples(log_std, output))
+        return Gaussian(output, over_samples(log_std, output))
 
 
 def select_tasks(params: Params, rows: slice | int) -> Params:
@@ -169,7 +169,7 @@ def is_adapted(name: str, x: Tensor) -> bool:
     return x.dim() > (2 if name.endswith("weight") else 1)
 
 
-def _over_samples(x: Tensor, samples: Tensor) -> Tensor:
+def over_samples(x: Tensor, samples: Tensor) -> Tensor:
     """Broadcasts adapted x [K, n] over samples [K, ..., n]; returns shared x [n] unchanged."""
     if x.dim() == 1:
         return x

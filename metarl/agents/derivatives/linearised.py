@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from metarl.agents.inner.rule import MEMORY, Hessian, InnerRule, RuleInput
+from metarl.agents.inner.rule import MEMORY, InnerRule, RuleInput
+from metarl.networks.linearised import LossHessian
 from metarl.networks.mlp import expand_to_tasks
 from metarl.types import Params
 
@@ -28,7 +29,7 @@ class AutogradStep:
         params: Params,
         given: RuleInput,
         index: int,
-        hessian: Hessian | None,
+        hessian: LossHessian | None,
     ):
         self.gradient, self.hessian = given.gradient, hessian
         constants = {name: x.detach() for name, x in params.items()}
@@ -98,7 +99,7 @@ class AutogradStep:
     def to(self, dtype: torch.dtype) -> AutogradStep:
         """Returns the same step, whose Hessian products have another precision."""
         other = copy.copy(self)
-        other.hessian = None if self.hessian is None else self.hessian.to(dtype)
+        other.hessian = self.hessian and self.hessian.to(dtype)
         return other
 
     def _pull(self, cotangent: Params, create_graph: bool = False) -> list[Tensor]:
