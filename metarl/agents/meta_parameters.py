@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from metarl.agents.normalisation import normalised
 from metarl.agents.outer.rule import OuterRule
-from metarl.types import Metrics, Params
+from metarl.types import Params
 
 
 class MetaParameters:
@@ -22,13 +21,6 @@ class MetaParameters:
         self.meta, self.fixed, self.device = meta, fixed or {}, device
         self.outer = outer
         self.outer_state: Any = outer.init(meta)
-
-    def outer_step(self, objective: Any, rng: np.random.Generator) -> Metrics:
-        """Takes one step of the outer rule; returns its metrics."""
-        self.meta, self.outer_state, metrics = self.outer.step(
-            self.meta, self.outer_state, objective, rng
-        )
-        return metrics
 
     def other_state(self) -> Params:
         """Returns tensors to save besides parameters and the outer rule's state."""

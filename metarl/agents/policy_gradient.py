@@ -17,6 +17,7 @@ from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import NetworkShape, RuleSettings
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.agents.normalisation import Normaliser, Statistics
+from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import MlpPolicy, concat_tasks, select_tasks
@@ -56,11 +57,12 @@ class MetaBatch(NamedTuple):
         return self.policy.begin({**self.fixed, **meta})
 
     def linearised(
-        self, meta: Params, query_fraction: float, dtype: str, rng: np.random.Generator
+        self, meta: Params, config: TrpoConfig, rng: np.random.Generator
     ) -> LinearisedObjective:
         """Returns the objective with kept derivatives at `meta`; `rng` thins the query."""
-        thinned = self.query.thinned(query_fraction, rng)
-        return LinearisedObjective(self, meta, thinned, product_dtype(dtype, thinned.obs.device))
+        thinned = self.query.thinned(config.query_fraction, rng)
+        dtype = product_dtype(config.product_dtype, thinned.obs.device)
+        return LinearisedObjective(self, meta, thinned, dtype)
 
     def surrogate(self, clip: float) -> SurrogateObjective:
         """Returns the objective as a function that autograd differentiates."""
@@ -142,8 +144,9 @@ class PolicyGradientAgent(MetaParameters):
         Only after it do the statistics change that observations and rewards are normalised by.
         """
         stats = (*state.stats, self.normaliser.statistics(query))
-        objective = self.objective(state, query) if self.outer.config.learns else None
-        metrics = self.outer_step(objective, rng)
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, self.objective(state, query), rng
+        )
         self.normaliser = self.normaliser.after(*stats)
         return metrics
 

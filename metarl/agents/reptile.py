@@ -122,7 +122,7 @@ class ReptilePpo(MetaParameters):
             return metrics
         adapted = Adapted({name: x[kept] for name, x in state.ppo.params.items()})
         distance = difference(mean_of(adapted.params), self.meta)
-        self.outer_step(adapted, rng)
+        self.meta, self.outer_state, _ = self.outer.step(self.meta, self.outer_state, adapted, rng)
         explained = explained_variance(samples.values, samples.targets, samples.weights)
         means = {
             "kl": kl,

@@ -125,7 +125,9 @@ class Rl2(MetaParameters):
         """
         steps = self.trial_steps(state, query)
         stats = [self.normaliser.statistics(played) for played in (*state.rounds, query)]
-        metrics = self.outer_step(steps, rng)
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, steps, rng
+        )
         if not metrics["skipped"]:
             self.normaliser = self.normaliser.after(*stats)
             self.rewards = merge(self.rewards, stats_of(steps.rewards, steps.mask))

@@ -141,7 +141,10 @@ class SupervisedAgent(MetaParameters):
 
     def meta_update(self, state: TaskState, query: Examples, rng: np.random.Generator) -> Metrics:
         """Takes one outer step, from tasks that adapted to their supports; see `state.supports`."""
-        metrics = self.outer_step(ExampleObjective(self, state.supports, query), rng)
+        objective = ExampleObjective(self, state.supports, query)
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, objective, rng
+        )
         self.updates += not metrics["skipped"]
         return metrics
 
