@@ -74,23 +74,26 @@ class MlpPolicy:
     def __init__(self, spec: EnvSpec, config: PolicyConfig):
         self.config = config
         space = spec.action_space
+        self.options: tuple[int, ...] = ()
+        """Number of options of each discrete choice in an action; empty for a Box."""
         if isinstance(space, Box):
-            outputs, self.kind = spec.act_dim, Gaussian
+            self.kind = Gaussian
         elif isinstance(space, Discrete) and space.start == 0:
-            outputs, self.kind = int(space.n), Categorical
+            self.options, self.kind = (int(space.n),), Categorical
         elif isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-            nvec = tuple(space.nvec.tolist())
-            outputs, self.kind = sum(nvec), multi_categorical(nvec)
+            self.options = tuple(space.nvec.tolist())
+            self.kind = multi_categorical(self.options)
         else:
             raise UserError(
                 f"{spec.name}: the MLP policy acts in a flat Box, in Discrete(n) or in a flat "
                 f"MultiDiscrete, both counted from 0, not in {space}"
             )
+        outputs = sum(self.options) or spec.act_dim
         sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
         self.network = Mlp(sizes, config.activation, config.init)
         self.sizes, self.layers = self.network.sizes, self.network.layers
         self.noise_dim = outputs
-        """Width of the noise that one action is sampled with."""
+        """Width of the noise that one action is sampled with, and of `encoded` actions."""
 
     def init(self, rng: np.random.Generator) -> Params:
         """Draws weights by `config.init`; biases are zero, log_std = log(init_std). No task axis.
@@ -127,8 +130,13 @@ class MlpPolicy:
         context = over_samples(params["context"], obs)
         return torch.cat([obs, context.expand(*obs.shape[:-1], -1)], -1)
 
-    def activation(self, x: Tensor) -> Tensor:
-        return activated(x, self.config.activation)
+    def encoded(self, actions: Tensor) -> Tensor:
+        """Returns actions [..., act_dim] as a network reads them, [..., noise_dim]: choices
+        one-hot, numbers unchanged."""
+        if not self.options:
+            return actions
+        choices = zip(actions.unbind(-1), self.options, strict=True)
+        return torch.cat([F.one_hot(index.long(), n) for index, n in choices], -1)
 
     def distribution(self, params: Params, output: Tensor) -> ActionDistribution:
         if not issubclass(self.kind, Gaussian):

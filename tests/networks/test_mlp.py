@@ -132,3 +132,28 @@ def test_an_action_space_without_a_policy_is_refused_by_name():
     for space in (*boxes, *from_one):
         with pytest.raises(UserError, match=re.escape(str(space))):
             MlpPolicy(spec(space), PolicyConfig())
+
+
+READ = {
+    "numbers": (Box(-1, 1, (2,)), [0.5, -3.0], [0.5, -3.0]),
+    "a choice": (Discrete(4), [2.0], [0, 0, 1, 0]),
+    "choices": (MultiDiscrete([2, 3]), [1.0, 0.0], [0, 1, 1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("read", READ)
+def test_choices_are_one_hot_and_numbers_as_they_are(read: str):
+    """Side by side, whatever axes lead."""
+    space, action, expected = READ[read]
+    policy = MlpPolicy(spec(space), PolicyConfig())
+    found = policy.encoded(torch.tensor(action).expand(3, 2, -1))
+    assert policy.noise_dim == len(expected)
+    assert found.shape == (3, 2, len(expected))
+    assert found[1, 1].tolist() == expected
+
+
+def test_every_choice_is_told_apart():
+    policy = MlpPolicy(spec(MultiDiscrete([2, 3])), PolicyConfig())
+    every = torch.from_numpy(np.indices((2, 3)).reshape(2, -1).T)
+    assert len(policy.encoded(every).unique(dim=0)) == 6
+    assert policy.encoded(every).sum(-1).tolist() == [2] * 6
