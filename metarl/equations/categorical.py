@@ -20,9 +20,6 @@ class Categorical(NamedTuple):
         """Returns actions [..., 1] (int64) from standard Gumbel `noise` [..., n] (Gumbel-max)."""
         return (self.logits + noise).argmax(-1, keepdim=True)
 
-    def mode(self) -> Tensor:
-        return self.logits.argmax(-1, keepdim=True)
-
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(action): [...]."""
         return self.logits.log_softmax(-1).gather(-1, actions).squeeze(-1)

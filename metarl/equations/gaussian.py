@@ -24,9 +24,6 @@ class Gaussian(NamedTuple):
         """Returns actions [..., act_dim] from standard normal `noise` of that shape."""
         return self.mean + self.log_std.exp() * noise
 
-    def mode(self) -> Tensor:
-        return self.mean
-
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(action), summed over the action dimensions: [...]."""
         z = (actions - self.mean) * torch.exp(-self.log_std)

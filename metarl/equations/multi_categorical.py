@@ -33,9 +33,6 @@ class MultiCategorical(NamedTuple):
         pairs = zip(self.choices(), noise.split(self.nvec, -1), strict=True)
         return torch.cat([choice.sample(draws) for choice, draws in pairs], -1)
 
-    def mode(self) -> Tensor:
-        return torch.cat([choice.mode() for choice in self.choices()], -1)
-
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(action), summed over the choices: [...]."""
         return _total(choice.log_probs(index) for choice, index in self._chosen(actions))
