@@ -17,10 +17,12 @@ class MetaParameters:
     def __init__(
         self, meta: Params, outer: OuterRule, device: torch.device, fixed: Params | None = None
     ):
-        """`fixed` are parameters that tasks start from and no update changes."""
-        self.meta, self.fixed, self.device = meta, fixed or {}, device
-        self.outer = outer
-        self.outer_state: Any = outer.init(meta)
+        """Moves parameters to `device`. `fixed` are some that tasks start from and no update
+        changes."""
+        self.meta = {name: x.to(device) for name, x in meta.items()}
+        self.fixed = {name: x.to(device) for name, x in (fixed or {}).items()}
+        self.outer, self.device = outer, device
+        self.outer_state: Any = outer.init(self.meta)
 
     def other_state(self) -> Params:
         """Returns tensors to save besides parameters and the outer rule's state."""

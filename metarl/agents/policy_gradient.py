@@ -93,13 +93,11 @@ class PolicyGradientAgent(MetaParameters):
         self.rule = inner.build(shape)
         self.by_hand = config.outer.derivatives == "by_hand"
         self.inner = ByHand(self.rule, loss) if self.by_hand else Autograd(self.rule, loss)
-        start = {name: x.to(device) for name, x in policy.init(rng).items()}
-        own = {name: x.to(device) for name, x in self.rule.init(start, rng).items()}
+        start = policy.init(rng)
+        own = self.rule.init(start, rng)
         meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
         super().__init__(meta, config.outer.build(), device, fixed)
-        self.normaliser = Normaliser.before_anything(
-            config.normalisation, config.advantages.discount, spec.obs_dim, device
-        )
+        self.normaliser = Normaliser.before_anything(spec, config, device)
 
     @property
     def noise(self) -> tuple[str, int]:

@@ -47,12 +47,9 @@ class ReptilePpo(MetaParameters):
         self.spec, self.config = spec, config
         self.policy, self.value = MlpPolicy(spec, config.policy), MlpValue(spec, config.policy)
         self.inner = PpoSteps(self.policy, self.value, config.inner, config.advantages)
-        start = {**self.policy.init(rng), **self.value.init(rng)}
-        meta = {name: x.to(device) for name, x in start.items()}
+        meta = {**self.policy.init(rng), **self.value.init(rng)}
         super().__init__(meta, config.outer.build(), device)
-        self.normaliser = Normaliser.before_anything(
-            config.normalisation, config.advantages.discount, spec.obs_dim, device
-        )
+        self.normaliser = Normaliser.before_anything(spec, config, device)
 
     @property
     def noise(self) -> tuple[str, int]:
@@ -158,5 +155,6 @@ class Adapted(NamedTuple):
         return len(next(iter(self.params.values())))
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks; all started from the parameters that collected."""
+        """Returns phi_i of those tasks, [k, ...]. All started from the parameters that collected,
+        whatever `meta` is."""
         return {name: x[tasks] for name, x in self.params.items()}

@@ -59,6 +59,7 @@ class ExampleLoss:
     """Mean-squared error of numbers, cross-entropy of classes."""
 
     always = False
+    """The predictions are not needed where a rule reads no gradient."""
 
     def __init__(self, spec: FewShotSpec, network: Network):
         self.spec, self.network = spec, network
@@ -107,7 +108,7 @@ class SupervisedAgent(MetaParameters):
         self.spec, self.config = spec, config
         self.network = network(spec, inner.network_outputs(spec), config.network)
         self.loss = ExampleLoss(spec, self.network)
-        start = {name: x.to(device) for name, x in self.network.init(rng).items()}
+        start = self.network.init(rng)
         shapes = {name: tuple(x.shape) for name, x in start.items()}
         self.rule = inner.build(
             NetworkShape(
@@ -115,7 +116,7 @@ class SupervisedAgent(MetaParameters):
             )
         )
         self.inner = Autograd(self.rule, self.loss)
-        own = {name: x.to(device) for name, x in self.rule.init(start, rng).items()}
+        own = self.rule.init(start, rng)
         meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
         super().__init__(meta, config.outer.build(), device, fixed)
         self.updates = 0
@@ -219,7 +220,8 @@ class ExampleObjective:
         return {name: slope[name] for name in meta}, total
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks, [k, ...], after supports and as many steps on the query."""
+        """Returns phi_i of those tasks, [k, ...], from `meta` by steps on the supports and as many
+        on the query."""
         params = {**self.agent.fixed, **meta}
         steps = (*self.supports, *[self.query] * len(self.supports))
         for index, examples in enumerate(steps):
