@@ -44,30 +44,25 @@ class SgdConfig(RuleSettings):
         return (MetaSgd if self.learn_lr else Sgd)(self, network)
 
     def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        dice, context = self.estimator == "dice", self.adapted == "context"
         if not isinstance(agent, AgentConfig):
-            found = {}
-            if self.estimator != SgdConfig.estimator:
-                found["agent.inner.estimator"] = (
-                    "it is for policies; a loss has its own derivatives"
-                )
-            if self.adapted == "context":
-                found["agent.inner.adapted"] = "a supervised network has no context inputs"
-            if not self.steps:
-                found["agent.inner.steps"] = "it adapts, or it is no meta-learner"
-            return found
-        if self.steps and agent.outer.learns:
-            if self.first_order and self.estimator == "dice":
-                reason = "without its second order DiCE is the score function"
-                return {"agent.inner.first_order": reason}
-            return {}
-        found, unlearned = {}, "nothing is learned through an inner step"
-        if self.first_order:
-            found["agent.inner.first_order"] = unlearned
-        if self.learn_lr:
-            found["agent.inner.learn_lr"] = unlearned
-        if self.estimator == "dice" and agent.outer.derivatives == "autograd":
-            found["agent.inner.estimator"] = "it does not adapt in training"
-        return found
+            ways = [
+                ("estimator", dice, "it is for policies; a loss has its own derivatives"),
+                ("adapted", context, "a supervised network has no context inputs"),
+                ("steps", not self.steps, "it adapts, or it is no meta-learner"),
+            ]
+        elif self.steps and agent.outer.learns:
+            reason = "without its second order DiCE is the score function"
+            ways = [("first_order", self.first_order and dice, reason)]
+        else:
+            unlearned = "nothing is learned through an inner step"
+            unused = dice and agent.outer.derivatives == "autograd"
+            ways = [
+                ("first_order", self.first_order, unlearned),
+                ("learn_lr", self.learn_lr, unlearned),
+                ("estimator", unused, "it does not adapt in training"),
+            ]
+        return {f"agent.inner.{key}": reason for key, asked, reason in ways if asked}
 
     def check(self, agent: AnyAgentConfig) -> None:
         context = agent.policy.context if isinstance(agent, AgentConfig) else 0
