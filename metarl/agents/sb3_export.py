@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gymnasium.spaces import Space
 from stable_baselines3 import PPO
@@ -17,20 +17,18 @@ from torch import Tensor, nn
 
 from metarl.agents.normalisation import Normaliser
 from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
-from metarl.config.settings import AgentConfig
 from metarl.equations.running_stats import RunningStats, deviation
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy, select_tasks
 from metarl.types import EnvSpec, Params
 
+if TYPE_CHECKING:
+    from metarl.agents.policy_gradient import PolicyGradientAgent
+    from metarl.agents.reptile import ReptilePpo
 
-class MlpAgent(Protocol):
-    """Interface of an agent that adapts an MLP policy."""
 
-    spec: EnvSpec
-    config: AgentConfig
-    policy: MlpPolicy
-    normaliser: Normaliser
+MlpAgent: TypeAlias = "PolicyGradientAgent | ReptilePpo"
+"""Agents that adapt an MLP policy."""
 
 
 def export(

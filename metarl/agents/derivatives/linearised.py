@@ -9,7 +9,6 @@ from torch import Tensor
 
 from metarl.agents.inner.rule import MEMORY, InnerRule, RuleInput
 from metarl.networks.linearised import LossHessian
-from metarl.networks.mlp import expand_to_tasks
 from metarl.types import Params
 
 LOSS = "loss"
@@ -33,8 +32,7 @@ class AutogradStep:
     ):
         self.gradient, self.hessian = given.gradient, hessian
         constants = {name: x.detach() for name, x in params.items()}
-        num_tasks = len(next(iter(given.params.values())))
-        own = expand_to_tasks(constants, rule.adapted, num_tasks)
+        own = {name: x.detach().requires_grad_() for name, x in given.params.items()}
         rest = {n: x.requires_grad_() for n, x in constants.items() if n not in own}
         self.leaves = {**rest, **own}
         self.shared = [n for n in rest if not n.startswith(MEMORY)]

@@ -216,18 +216,15 @@ class PpoSteps:
 
     def _descend(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course]:
         """Takes one gradient step."""
-        params, config = learners.params, self.config
+        (params, moments, _), config = learners, self.config
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         losses = self.losses(leaves, samples)
         gradients = torch.autograd.grad(losses.total.sum(), list(leaves.values()))
         gradient = dict(zip(params, gradients, strict=True))
         gradient, norm = adam.clip_norm(gradient, config.max_grad_norm, tasks=True)
         if config.optimizer == "adam":
-            params, moments = adam.adam_step(
-                params, gradient, learners.moments, config.lr, eps=ADAM_EPSILON
-            )
-            learners = learners._replace(params=params, moments=moments)
+            params, moments = adam.adam_step(params, gradient, moments, config.lr, eps=ADAM_EPSILON)
         else:
             params = {name: x - config.lr * gradient[name] for name, x in params.items()}
-            learners = learners._replace(params=params)
+        learners = learners._replace(params=params, moments=moments)
         return learners, Course(losses.value.detach(), losses.clipped, norm)
