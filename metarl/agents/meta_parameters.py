@@ -1,14 +1,20 @@
-"""The meta-parameters of an agent, with the outer rule that moves them: updated, saved, loaded."""
+"""What agents have in common: meta-parameters that are saved and loaded, and an MLP policy."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from metarl.agents.normalisation import normalised
+from metarl.agents.normalisation import Normaliser, normalised
 from metarl.agents.outer.rule import OuterRule
-from metarl.types import Params
+from metarl.config.settings import AgentConfig
+from metarl.equations.distributions import ActionDistribution
+from metarl.networks.mlp import MlpPolicy
+from metarl.sampling.collect import memoryless
+from metarl.types import Actor, EnvSpec, Params
 
 
 class MetaParameters:
@@ -50,6 +56,38 @@ class MetaParameters:
         self.meta = {name: copies[name] for name in self.meta}
         self.outer_state = self.outer.load(self.outer_state, copies)
         self.load_other_state(copies)
+
+
+class MlpAgent(MetaParameters):
+    """An agent that acts by an MLP policy on normalised observations.
+
+    The state of K tasks has `params`, those of the policy among them, shared or [K, ...].
+    """
+
+    spec: EnvSpec
+    config: AgentConfig
+    policy: MlpPolicy
+    normaliser: Normaliser
+
+    @property
+    def noise(self) -> tuple[str, int]:
+        """The kind of noise that `act` takes, and its width."""
+        return self.policy.kind.noise, self.policy.noise_dim
+
+    def act(self, state: Any, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
+        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
+        distribution = self.policy(state.params, self.normaliser.obs(obs))
+        return distribution.sample(noise), distribution
+
+    def actor(self, state: Any, episodes: slice) -> Actor:
+        """Returns an actor that acts by `act`, alike in all episodes."""
+        return memoryless(partial(self.act, state))(episodes)
+
+    def other_state(self) -> Params:
+        return self.normaliser.state_dict()
+
+    def load_other_state(self, state: Params) -> None:
+        self.normaliser = self.normaliser.loaded(state)
 
 
 def checked(state: Params, own: Params, device: torch.device) -> Params:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +14,12 @@ from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective
 from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective, product_dtype
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import NetworkShape, RuleSettings
-from metarl.agents.meta_parameters import MetaParameters
+from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.settings import AgentConfig
-from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import MlpPolicy, concat_tasks, select_tasks
-from metarl.sampling.collect import memoryless
-from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
 
 class TaskState(NamedTuple):
@@ -74,7 +71,7 @@ class MetaBatch(NamedTuple):
         return gradient, -parts.gain
 
 
-class PolicyGradientAgent(MetaParameters):
+class PolicyGradientAgent(MlpAgent):
     """An agent whose inner rule adapts an MLP policy, under any outer rule that fits.
 
     Only `meta_update` and `load_state_dict` change the agent.
@@ -100,11 +97,6 @@ class PolicyGradientAgent(MetaParameters):
         self.normaliser = Normaliser.before_anything(spec, config, device)
 
     @property
-    def noise(self) -> tuple[str, int]:
-        """The kind of noise that `act` takes, and its width."""
-        return self.policy.kind.noise, self.policy.noise_dim
-
-    @property
     def steps(self) -> int:
         """Adaptation steps in a meta-iteration of training."""
         return self.rule.steps
@@ -112,17 +104,6 @@ class PolicyGradientAgent(MetaParameters):
     def begin(self) -> TaskState:
         """Every task starts at the meta-parameters."""
         return TaskState(self.policy.begin({**self.fixed, **self.meta}), (), ())
-
-    def act(
-        self, state: TaskState, obs: Tensor, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
-        distribution = self.policy(state.params, self.normaliser.obs(obs))
-        return distribution.sample(noise), distribution
-
-    def actor(self, state: TaskState, episodes: slice) -> Actor:
-        """Returns an actor that acts by `act`, alike in all episodes."""
-        return memoryless(partial(self.act, state))(episodes)
 
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """Takes one inner step of every task on its own episodes. Changes nothing here."""
@@ -157,9 +138,3 @@ class PolicyGradientAgent(MetaParameters):
     def objective(self, state: TaskState, query: Trajectories) -> MetaBatch:
         """Returns the data that `meta_update` learns from."""
         return MetaBatch(self.policy, self.inner, state.supports, self.batch(query), self.fixed)
-
-    def other_state(self) -> Params:
-        return self.normaliser.state_dict()
-
-    def load_other_state(self, state: Params) -> None:
-        self.normaliser = self.normaliser.loaded(state)
