@@ -59,8 +59,7 @@ class Conv:
         ]
         params: Params = {}
         for i, (rows, columns) in enumerate(sizes):
-            weight = initial_weight(rng, rows, columns, self.config.init)
-            params[f"layer{i}.weight"] = torch.from_numpy(weight).float()
+            params[f"layer{i}.weight"] = initial_weight(rng, rows, columns, self.config.init)
             params[f"layer{i}.bias"] = torch.zeros(rows)
             if self.config.batch_norm and i < self.blocks:
                 params[f"norm{i}.scale"] = torch.ones(rows)

@@ -50,9 +50,9 @@ class Mlp:
         """Draws xavier or orthogonal weights, with zero biases and no task axis."""
         params: Params = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            weight = initial_weight(rng, fan_out, fan_in, self.weights_by)
-            params[f"{self.prefix}{i}.weight"] = torch.from_numpy(weight).float()
-            params[f"{self.prefix}{i}.bias"] = torch.zeros(fan_out)
+            name = f"{self.prefix}{i}"
+            params[f"{name}.weight"] = initial_weight(rng, fan_out, fan_in, self.weights_by)
+            params[f"{name}.bias"] = torch.zeros(fan_out)
         return params
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
@@ -184,10 +184,11 @@ def over_samples(x: Tensor, samples: Tensor) -> Tensor:
     return x.view(x.shape[0], *[1] * (samples.dim() - 2), -1)
 
 
-def initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> np.ndarray:
+def initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> Tensor:
+    """Draws a float32 matrix by `init`, "xavier" or "orthogonal"."""
     if init == "orthogonal":
         q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
         q = q * np.sign(np.diag(r))
-        return q if rows >= columns else q.T
+        return torch.from_numpy(q if rows >= columns else q.T).float()
     bound = math.sqrt(6.0 / (rows + columns))  # Glorot and Bengio 2010, Eq. 16
-    return rng.uniform(-bound, bound, (rows, columns))
+    return torch.from_numpy(rng.uniform(-bound, bound, (rows, columns))).float()

@@ -8,6 +8,7 @@ Sequences are [N, T, ...], one row for each trial. torch's fused cells run over 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -55,13 +56,10 @@ class RecurrentPolicy:
         forget gate has bias 1, so that it remembers at first."""
         params = self.encoder.init(rng)
         gates = {"gru": 3, "lstm": 4}[self.cell]
-
-        def weight(rows: int, columns: int, init: str = self.config.init) -> Tensor:
-            return torch.from_numpy(initial_weight(rng, rows, columns, init)).float()
-
+        weight = partial(initial_weight, rng, init=self.config.init)
         own = [weight(self.size, self.encoder.sizes[-1]) for _ in range(gates)]
         params["cell.weight_ih"] = torch.cat(own)
-        own = [weight(self.size, self.size, "orthogonal") for _ in range(gates)]
+        own = [weight(self.size, self.size, init="orthogonal") for _ in range(gates)]
         params["cell.weight_hh"] = torch.cat(own)
         for name in ("cell.bias_ih", "cell.bias_hh"):
             params[name] = torch.zeros(gates * self.size)
