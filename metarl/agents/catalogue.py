@@ -272,18 +272,6 @@ def default(name: str, source: Source = "episodes") -> AnyAgentConfig:
     return AgentConfig(name=name, inner=row.inner, outer=row.outer, **row.parts)
 
 
-def table() -> str:
-    """Returns the agents as the README shows them."""
-    both: tuple[Source, ...] = ("episodes", "examples")
-    rows = [
-        *((n, [x for x in both if getattr(rule, x)], rule.summary) for n, rule in INNER.items()),
-        *((f"-{n}", settings.sources, summary) for n, (summary, settings) in OUTER.items()),
-        *((n, [row.source], row.summary) for n, row in NAMED.items()),
-    ]
-    head = "| `--agent` | learns from | what it is |", "|---|---|---|"
-    return "\n".join([*head, *(f"| `{n}` | {', '.join(x)} | {said} |" for n, x, said in rows)])
-
-
 def observes_task(config: AnyAgentConfig | OwnAgentConfig) -> bool:
     """Returns whether the agent observes the numbers of its task."""
     row = NAMED.get(config.name)
