@@ -1,4 +1,4 @@
-"""What agents have in common: meta-parameters that are saved and loaded, and an MLP policy."""
+"""The common parts of agents: meta-parameters that are saved and loaded, and an MLP policy."""
 
 from __future__ import annotations
 
