@@ -75,19 +75,19 @@ class ExampleLoss:
         return len(support.inputs)
 
     def inputs(self, support: Examples, reads: frozenset[str]) -> dict[str, Any]:
-        """Returns the fields of a RuleInput that do not depend on parameters."""
+        """Returns the fields of a RuleInput that do not depend on parameters.
+
+        Samples are inputs and targets side by side, [K, N, sample_dim]; classes are one-hot.
+        """
         found: dict[str, Any] = {"examples": support} if "examples" in reads else {}
         if "samples" in reads:
-            found["samples"] = samples = self.samples(support)
+            inputs, targets = support
+            if self.spec.classes:
+                targets = torch.nn.functional.one_hot(targets, self.spec.outputs)
+            samples = torch.cat([inputs.flatten(2), targets.to(inputs.dtype)], -1)
+            found["samples"] = samples
             found["weights"] = samples.new_full(samples.shape[:2], 1.0 / samples.shape[1])
         return found
-
-    def samples(self, examples: Examples) -> Tensor:
-        """Returns inputs and targets side by side, [K, N, sample_dim]; classes are one-hot."""
-        inputs, targets = examples
-        if self.spec.classes:
-            targets = torch.nn.functional.one_hot(targets, self.spec.outputs)
-        return torch.cat([inputs.flatten(2), targets.to(inputs.dtype)], -1)
 
 
 class SupervisedAgent(MetaParameters):
