@@ -85,9 +85,8 @@ def chunks(batches: Sequence[Batch], policy: MlpPolicy) -> Iterator[slice]:
     """Yields neighbouring tasks of batches [K, ...] to work on together; all of them on a GPU."""
     num_tasks, samples = batches[0].obs.shape[0], max(x.obs.shape[1] for x in batches)
     row_bytes = samples * max(policy.sizes) * batches[0].obs.element_size()
-    size = max(1, round(CACHE_BYTES / row_bytes))
-    if batches[0].obs.device.type != "cpu":
-        size = num_tasks
+    on_cpu = batches[0].obs.device.type == "cpu"
+    size = max(1, round(CACHE_BYTES / row_bytes)) if on_cpu else num_tasks
     for start in range(0, num_tasks, size):
         yield slice(start, min(start + size, num_tasks))
 
@@ -98,7 +97,6 @@ def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch
     The baseline knows the time, and its targets are the returns up to the horizon, so the value
     beyond the last step is zero at either ending: the published, finite-horizon objective.
     """
-
     ended = trajectories.terminated | trajectories.truncated
     rewards = trajectories.rewards * trajectories.mask
     returns = discounted_returns(rewards, ended, config.discount)

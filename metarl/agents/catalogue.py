@@ -10,7 +10,6 @@ Importing this imports no torch, so that a command line can be read before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
@@ -227,10 +226,9 @@ def _row(name: str, source: Source) -> Row | None:
     """Returns the agent called `name` on a source, if there is one."""
     if (row := NAMED.get(name)) and row.source == source:
         return row
-    inner_name, outer_name = name, outer_names(source)[0]
-    for other in outer_names(source):
-        if name.endswith(f"-{other}"):
-            inner_name, outer_name = name.removesuffix(f"-{other}"), other
+    inner_name, _, outer_name = name.rpartition("-")
+    if outer_name not in outer_names(source):
+        inner_name, outer_name = name, outer_names(source)[0]
     inner = INNER.get(inner_name)
     settings = getattr(inner, source, None)
     if inner is None or settings is None:
@@ -271,34 +269,6 @@ def default(name: str, source: Source = "episodes") -> AnyAgentConfig:
     if source == "examples":
         return FewShotAgentConfig(name=name, inner=row.inner, outer=row.outer)
     return AgentConfig(name=name, inner=row.inner, outer=row.outer, **row.parts)
-
-
-def table() -> str:
-    """Returns the agents as the README shows them."""
-    rules = [f"| `{name}` | {_marks(inner)} | {inner.summary} |" for name, inner in INNER.items()]
-    outside = [
-        f"| `-{name}` | {_source_marks(settings.sources)} | {summary} |"
-        for name, (summary, settings) in OUTER.items()
-    ]
-    named = [
-        f"| `{name}` | {_source_marks((row.source,))} | {row.summary} |"
-        for name, row in NAMED.items()
-    ]
-    head = "| `--agent` | learns from | what it is |", "|---|---|---|"
-    return "\n".join([*head, *rules, *outside, *named])
-
-
-def _marks(inner: Inner) -> str:
-    found: list[Source] = []
-    if inner.episodes is not None:
-        found.append("episodes")
-    if inner.examples is not None:
-        found.append("examples")
-    return _source_marks(found)
-
-
-def _source_marks(sources: Sequence[Source]) -> str:
-    return ", ".join(sources)
 
 
 def observes_task(config: AnyAgentConfig | OwnAgentConfig) -> bool:

@@ -1,15 +1,20 @@
-"""The meta-parameters of an agent, with the outer rule that moves them: updated, saved, loaded."""
+"""The common parts of agents: meta-parameters that are saved and loaded, and an MLP policy."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from metarl.agents.normalisation import normalised
+from metarl.agents.normalisation import Normaliser, normalised
 from metarl.agents.outer.rule import OuterRule
-from metarl.types import Metrics, Params
+from metarl.config.settings import AgentConfig
+from metarl.equations.distributions import ActionDistribution
+from metarl.networks.mlp import MlpPolicy
+from metarl.sampling.collect import memoryless
+from metarl.types import Actor, EnvSpec, Params
 
 
 class MetaParameters:
@@ -18,17 +23,12 @@ class MetaParameters:
     def __init__(
         self, meta: Params, outer: OuterRule, device: torch.device, fixed: Params | None = None
     ):
-        """`fixed` are parameters that tasks start from and no update changes."""
-        self.meta, self.fixed, self.device = meta, fixed or {}, device
-        self.outer = outer
-        self.outer_state: Any = outer.init(meta)
-
-    def outer_step(self, objective: Any, rng: np.random.Generator) -> Metrics:
-        """Takes one step of the outer rule; returns its metrics."""
-        self.meta, self.outer_state, metrics = self.outer.step(
-            self.meta, self.outer_state, objective, rng
-        )
-        return metrics
+        """Moves parameters to `device`. `fixed` are some that tasks start from and no update
+        changes."""
+        self.meta = {name: x.to(device) for name, x in meta.items()}
+        self.fixed = {name: x.to(device) for name, x in (fixed or {}).items()}
+        self.outer, self.device = outer, device
+        self.outer_state: Any = outer.init(self.meta)
 
     def other_state(self) -> Params:
         """Returns tensors to save besides parameters and the outer rule's state."""
@@ -56,6 +56,38 @@ class MetaParameters:
         self.meta = {name: copies[name] for name in self.meta}
         self.outer_state = self.outer.load(self.outer_state, copies)
         self.load_other_state(copies)
+
+
+class MlpAgent(MetaParameters):
+    """An agent that acts by an MLP policy on normalised observations.
+
+    The state of K tasks has `params`, those of the policy among them, shared or [K, ...].
+    """
+
+    spec: EnvSpec
+    config: AgentConfig
+    policy: MlpPolicy
+    normaliser: Normaliser
+
+    @property
+    def noise(self) -> tuple[str, int]:
+        """The kind of noise that `act` takes, and its width."""
+        return self.policy.kind.noise, self.policy.noise_dim
+
+    def act(self, state: Any, obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
+        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
+        distribution = self.policy(state.params, self.normaliser.obs(obs))
+        return distribution.sample(noise), distribution
+
+    def actor(self, state: Any, episodes: slice) -> Actor:
+        """Returns an actor that acts by `act`, alike in all episodes."""
+        return memoryless(partial(self.act, state))(episodes)
+
+    def other_state(self) -> Params:
+        return self.normaliser.state_dict()
+
+    def load_other_state(self, state: Params) -> None:
+        self.normaliser = self.normaliser.loaded(state)
 
 
 def checked(state: Params, own: Params, device: torch.device) -> Params:

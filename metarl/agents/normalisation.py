@@ -20,11 +20,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.config.settings import NormalisationConfig
+from metarl.config.settings import AgentConfig, NormalisationConfig
 from metarl.equations.returns import discounted_returns
 from metarl.equations.running_stats import RunningStats, deviation, merge, no_stats, stats_of
 from metarl.errors import UserError
-from metarl.types import Params, Trajectories
+from metarl.types import EnvSpec, Params, Trajectories
 
 PREFIX = "normalisation."
 """Prefix of the statistics' names in saved weights, such as `normalisation.obs.mean`."""
@@ -41,16 +41,14 @@ class Normaliser(NamedTuple):
     stats: Statistics
 
     @classmethod
-    def before_anything(
-        cls, config: NormalisationConfig, discount: float, obs_dim: int, device: torch.device
-    ) -> Normaliser:
+    def before_anything(cls, spec: EnvSpec, agent: AgentConfig, device: torch.device) -> Normaliser:
         """Returns a normaliser without samples, or one that does nothing if it is off."""
-        stats: Statistics = {}
+        config, stats = agent.normalisation, {}
         if config.observations:
-            stats["obs"] = no_stats(obs_dim, device=device)
+            stats["obs"] = no_stats(spec.obs_dim, device=device)
         if config.rewards:
             stats["returns"] = no_stats(device=device)
-        return (cls if stats else NoNormaliser)(config, discount, stats)
+        return (cls if stats else NoNormaliser)(config, agent.advantages.discount, stats)
 
     def obs(self, obs: Tensor) -> Tensor:
         """Returns observations [..., obs_dim] standardised and clipped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +14,12 @@ from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective
 from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective, product_dtype
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import NetworkShape, RuleSettings
-from metarl.agents.meta_parameters import MetaParameters
+from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
+from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.settings import AgentConfig
-from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import MlpPolicy, concat_tasks, select_tasks
-from metarl.sampling.collect import memoryless
-from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
 
 class TaskState(NamedTuple):
@@ -56,11 +54,12 @@ class MetaBatch(NamedTuple):
         return self.policy.begin({**self.fixed, **meta})
 
     def linearised(
-        self, meta: Params, query_fraction: float, dtype: str, rng: np.random.Generator
+        self, meta: Params, config: TrpoConfig, rng: np.random.Generator
     ) -> LinearisedObjective:
         """Returns the objective with kept derivatives at `meta`; `rng` thins the query."""
-        thinned = self.query.thinned(query_fraction, rng)
-        return LinearisedObjective(self, meta, thinned, product_dtype(dtype, thinned.obs.device))
+        thinned = self.query.thinned(config.query_fraction, rng)
+        dtype = product_dtype(config.product_dtype, thinned.obs.device)
+        return LinearisedObjective(self, meta, thinned, dtype)
 
     def surrogate(self, clip: float) -> SurrogateObjective:
         """Returns the objective as a function that autograd differentiates."""
@@ -72,7 +71,7 @@ class MetaBatch(NamedTuple):
         return gradient, -parts.gain
 
 
-class PolicyGradientAgent(MetaParameters):
+class PolicyGradientAgent(MlpAgent):
     """An agent whose inner rule adapts an MLP policy, under any outer rule that fits.
 
     Only `meta_update` and `load_state_dict` change the agent.
@@ -91,18 +90,11 @@ class PolicyGradientAgent(MetaParameters):
         self.rule = inner.build(shape)
         self.by_hand = config.outer.derivatives == "by_hand"
         self.inner = ByHand(self.rule, loss) if self.by_hand else Autograd(self.rule, loss)
-        start = {name: x.to(device) for name, x in policy.init(rng).items()}
-        own = {name: x.to(device) for name, x in self.rule.init(start, rng).items()}
+        start = policy.init(rng)
+        own = self.rule.init(start, rng)
         meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
         super().__init__(meta, config.outer.build(), device, fixed)
-        self.normaliser = Normaliser.before_anything(
-            config.normalisation, config.advantages.discount, spec.obs_dim, device
-        )
-
-    @property
-    def noise(self) -> tuple[str, int]:
-        """The kind of noise that `act` takes, and its width."""
-        return self.policy.kind.noise, self.policy.noise_dim
+        self.normaliser = Normaliser.before_anything(spec, config, device)
 
     @property
     def steps(self) -> int:
@@ -112,17 +104,6 @@ class PolicyGradientAgent(MetaParameters):
     def begin(self) -> TaskState:
         """Every task starts at the meta-parameters."""
         return TaskState(self.policy.begin({**self.fixed, **self.meta}), (), ())
-
-    def act(
-        self, state: TaskState, obs: Tensor, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
-        distribution = self.policy(state.params, self.normaliser.obs(obs))
-        return distribution.sample(noise), distribution
-
-    def actor(self, state: TaskState, episodes: slice) -> Actor:
-        """Returns an actor that acts by `act`, alike in all episodes."""
-        return memoryless(partial(self.act, state))(episodes)
 
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """Takes one inner step of every task on its own episodes. Changes nothing here."""
@@ -142,8 +123,9 @@ class PolicyGradientAgent(MetaParameters):
         Only after it do the statistics change that observations and rewards are normalised by.
         """
         stats = (*state.stats, self.normaliser.statistics(query))
-        objective = self.objective(state, query) if self.outer.config.learns else None
-        metrics = self.outer_step(objective, rng)
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, self.objective(state, query), rng
+        )
         self.normaliser = self.normaliser.after(*stats)
         return metrics
 
@@ -156,9 +138,3 @@ class PolicyGradientAgent(MetaParameters):
     def objective(self, state: TaskState, query: Trajectories) -> MetaBatch:
         """Returns the data that `meta_update` learns from."""
         return MetaBatch(self.policy, self.inner, state.supports, self.batch(query), self.fixed)
-
-    def other_state(self) -> Params:
-        return self.normaliser.state_dict()
-
-    def load_other_state(self, state: Params) -> None:
-        self.normaliser = self.normaliser.loaded(state)

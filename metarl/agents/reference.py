@@ -126,10 +126,10 @@ def trust_region_step(gradient: Params, kl_hessian: Product, config: TrpoConfig)
     s such that the KL's quadratic model s^2 x.(H + damping) x / 2 is max_kl (App. C)."""
 
     def product(v: Tensor) -> Tensor:
-        return ravel(kl_hessian(unravel(v, gradient))) + config.damping * v
+        return ravel(kl_hessian(unravel(v, gradient)))
 
     g = ravel(gradient)
-    solution = trust_region.conjugate_gradient(product, g, config.cg_iterations)
+    solution = trust_region.conjugate_gradient(product, g, config.cg_iterations, config.damping)
     return trust_region.trust_region_scale(solution, g, config.max_kl) * solution.x
 
 

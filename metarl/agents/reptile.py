@@ -7,7 +7,6 @@ adaptation. The parameters are those of the policy and of the value function.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +14,14 @@ import torch
 from torch import Tensor
 
 from metarl.agents.inner.ppo import Course, PpoSteps, PpoStepsConfig, Samples, TaskPpo
-from metarl.agents.meta_parameters import MetaParameters
+from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.outer.reptile import difference, mean_of
 from metarl.config.settings import AgentConfig
-from metarl.equations.distributions import ActionDistribution
 from metarl.equations.ppo import explained_variance
 from metarl.networks.mlp import MlpPolicy
 from metarl.networks.value import MlpValue
-from metarl.sampling.collect import memoryless
-from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
 
 class TaskState(NamedTuple):
@@ -36,8 +33,13 @@ class TaskState(NamedTuple):
     stats: tuple[Statistics, ...]
     """Statistics of the episodes of each round."""
 
+    @property
+    def params(self) -> Params:
+        """Parameters of the policy and of the value function, shared or [K, ...]."""
+        return self.ppo.params
 
-class ReptilePpo(MetaParameters):
+
+class ReptilePpo(MlpAgent):
     """Reptile agent, with begin, actor, adapt, meta_update. Evaluation adapts by the same PPO."""
 
     def __init__(
@@ -47,17 +49,9 @@ class ReptilePpo(MetaParameters):
         self.spec, self.config = spec, config
         self.policy, self.value = MlpPolicy(spec, config.policy), MlpValue(spec, config.policy)
         self.inner = PpoSteps(self.policy, self.value, config.inner, config.advantages)
-        start = {**self.policy.init(rng), **self.value.init(rng)}
-        meta = {name: x.to(device) for name, x in start.items()}
+        meta = {**self.policy.init(rng), **self.value.init(rng)}
         super().__init__(meta, config.outer.build(), device)
-        self.normaliser = Normaliser.before_anything(
-            config.normalisation, config.advantages.discount, spec.obs_dim, device
-        )
-
-    @property
-    def noise(self) -> tuple[str, int]:
-        """Kind and width of the noise that `act` takes."""
-        return self.policy.kind.noise, self.policy.noise_dim
+        self.normaliser = Normaliser.before_anything(spec, config, device)
 
     @property
     def steps(self) -> int:
@@ -72,17 +66,6 @@ class ReptilePpo(MetaParameters):
             (),
         )
 
-    def act(
-        self, state: TaskState, obs: Tensor, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        """Returns actions [K, E, act_dim] at obs [K, E, obs_dim], and their distribution."""
-        distribution = self.policy(state.ppo.params, self.normaliser.obs(obs))
-        return distribution.sample(noise), distribution
-
-    def actor(self, state: TaskState, episodes: slice) -> Actor:
-        """Returns an actor that calls `act`, alike for all episodes."""
-        return memoryless(partial(self.act, state))(episodes)
-
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """Adapts every task by PPO on its own episodes. Leaves the agent unchanged."""
         return self.learn(state, support)[0]
@@ -92,7 +75,7 @@ class ReptilePpo(MetaParameters):
         found = self.normaliser.statistics(support)
         stats = (*state.stats, found)
         normal = self.unit(stats[0]).trajectories(support)
-        samples = self.inner.samples(state.ppo.params, normal)
+        samples = self.inner.samples(state.params, normal)
         ppo, course, finite = self.inner.step(state.ppo, samples)
         return TaskState(ppo, state.finite & finite, stats), samples, course
 
@@ -120,9 +103,9 @@ class ReptilePpo(MetaParameters):
         metrics = {"skipped": float(not kept.any()), "reptile/left_out": float((~kept).sum())}
         if not kept.any():
             return metrics
-        adapted = Adapted({name: x[kept] for name, x in state.ppo.params.items()})
+        adapted = Adapted({name: x[kept] for name, x in state.params.items()})
         distance = difference(mean_of(adapted.params), self.meta)
-        self.outer_step(adapted, rng)
+        self.meta, self.outer_state, _ = self.outer.step(self.meta, self.outer_state, adapted, rng)
         explained = explained_variance(samples.values, samples.targets, samples.weights)
         means = {
             "kl": kl,
@@ -137,15 +120,9 @@ class ReptilePpo(MetaParameters):
     @torch.no_grad()
     def divergence(self, state: TaskState, episodes: Trajectories) -> Tensor:
         """Returns the mean KL(collecting || adapted policy) on each task's episodes, [K]."""
-        new = self.policy(state.ppo.params, self.normaliser.obs(episodes.obs))
+        new = self.policy(state.params, self.normaliser.obs(episodes.obs))
         kl = torch.where(episodes.mask, episodes.behaviour.kl(new), 0.0)
         return kl.sum((1, 2)) / episodes.mask.sum((1, 2))
-
-    def other_state(self) -> Params:
-        return self.normaliser.state_dict()
-
-    def load_other_state(self, state: Params) -> None:
-        self.normaliser = self.normaliser.loaded(state)
 
 
 class Adapted(NamedTuple):
@@ -158,5 +135,6 @@ class Adapted(NamedTuple):
         return len(next(iter(self.params.values())))
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks; all started from the parameters that collected."""
+        """Returns phi_i of those tasks, [k, ...]. All started from the parameters that collected,
+        whatever `meta` is."""
         return {name: x[tasks] for name, x in self.params.items()}

@@ -66,14 +66,11 @@ class Rl2(MetaParameters):
         self.spec, self.config = spec, config
         self.trial = config.inner
         self.policy = RecurrentPolicy(spec, config.policy, config.inner.cell, config.inner.size)
-        meta = {name: x.to(device) for name, x in self.policy.init(rng).items()}
         outer = TrialPpo(self.policy, config.outer, config.advantages)
-        super().__init__(meta, outer, device)
+        super().__init__(self.policy.init(rng), outer, device)
+        observations = replace(config.normalisation, rewards=False)
         self.normaliser = Normaliser.before_anything(
-            replace(config.normalisation, rewards=False),
-            config.advantages.discount,
-            spec.obs_dim,
-            device,
+            spec, replace(config, normalisation=observations), device
         )
         self.rewards = no_stats(device=device)
         """Statistics of single rewards, which scale the rewards in the inputs."""
@@ -125,7 +122,9 @@ class Rl2(MetaParameters):
         """
         steps = self.trial_steps(state, query)
         stats = [self.normaliser.statistics(played) for played in (*state.rounds, query)]
-        metrics = self.outer_step(steps, rng)
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, steps, rng
+        )
         if not metrics["skipped"]:
             self.normaliser = self.normaliser.after(*stats)
             self.rewards = merge(self.rewards, stats_of(steps.rewards, steps.mask))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from gymnasium.spaces import Space
 from stable_baselines3 import PPO
@@ -15,22 +15,13 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import GymEnv
 from torch import Tensor, nn
 
+from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
 from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
-from metarl.config.settings import AgentConfig
 from metarl.equations.running_stats import RunningStats, deviation
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy, select_tasks
 from metarl.types import EnvSpec, Params
-
-
-class MlpAgent(Protocol):
-    """Interface of an agent that adapts an MLP policy."""
-
-    spec: EnvSpec
-    config: AgentConfig
-    policy: MlpPolicy
-    normaliser: Normaliser
 
 
 def export(
@@ -62,8 +53,7 @@ def export(
     given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
     arguments = {**policy_arguments(config.policy), **_normalisation(agent.normaliser)}
     ppo = PPO("MlpPolicy", env, policy_kwargs=arguments, **given)
-    params = state.ppo.params if hasattr(state, "ppo") else state.params
-    own = _in_environment_units(select_tasks(params, task), agent)
+    own = _in_environment_units(select_tasks(state.params, task), agent)
     names = {**policy_names(policy), **value_names(policy)}
     weights = {theirs: own[ours].detach() for ours, theirs in names.items() if ours in own}
     ppo.policy.load_state_dict({**ppo.policy.state_dict(), **weights})

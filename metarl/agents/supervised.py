@@ -59,6 +59,7 @@ class ExampleLoss:
     """Mean-squared error of numbers, cross-entropy of classes."""
 
     always = False
+    """The predictions are not needed where a rule reads no gradient."""
 
     def __init__(self, spec: FewShotSpec, network: Network):
         self.spec, self.network = spec, network
@@ -74,19 +75,19 @@ class ExampleLoss:
         return len(support.inputs)
 
     def inputs(self, support: Examples, reads: frozenset[str]) -> dict[str, Any]:
-        """Returns the fields of a RuleInput that do not depend on parameters."""
+        """Returns the fields of a RuleInput that do not depend on parameters.
+
+        Samples are inputs and targets side by side, [K, N, sample_dim]; classes are one-hot.
+        """
         found: dict[str, Any] = {"examples": support} if "examples" in reads else {}
         if "samples" in reads:
-            found["samples"] = samples = self.samples(support)
+            inputs, targets = support
+            if self.spec.classes:
+                targets = torch.nn.functional.one_hot(targets, self.spec.outputs)
+            samples = torch.cat([inputs.flatten(2), targets.to(inputs.dtype)], -1)
+            found["samples"] = samples
             found["weights"] = samples.new_full(samples.shape[:2], 1.0 / samples.shape[1])
         return found
-
-    def samples(self, examples: Examples) -> Tensor:
-        """Returns inputs and targets side by side, [K, N, sample_dim]; classes are one-hot."""
-        inputs, targets = examples
-        if self.spec.classes:
-            targets = torch.nn.functional.one_hot(targets, self.spec.outputs)
-        return torch.cat([inputs.flatten(2), targets.to(inputs.dtype)], -1)
 
 
 class SupervisedAgent(MetaParameters):
@@ -107,7 +108,7 @@ class SupervisedAgent(MetaParameters):
         self.spec, self.config = spec, config
         self.network = network(spec, inner.network_outputs(spec), config.network)
         self.loss = ExampleLoss(spec, self.network)
-        start = {name: x.to(device) for name, x in self.network.init(rng).items()}
+        start = self.network.init(rng)
         shapes = {name: tuple(x.shape) for name, x in start.items()}
         self.rule = inner.build(
             NetworkShape(
@@ -115,7 +116,7 @@ class SupervisedAgent(MetaParameters):
             )
         )
         self.inner = Autograd(self.rule, self.loss)
-        own = {name: x.to(device) for name, x in self.rule.init(start, rng).items()}
+        own = self.rule.init(start, rng)
         meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
         super().__init__(meta, config.outer.build(), device, fixed)
         self.updates = 0
@@ -141,7 +142,10 @@ class SupervisedAgent(MetaParameters):
 
     def meta_update(self, state: TaskState, query: Examples, rng: np.random.Generator) -> Metrics:
         """Takes one outer step, from tasks that adapted to their supports; see `state.supports`."""
-        metrics = self.outer_step(ExampleObjective(self, state.supports, query), rng)
+        objective = ExampleObjective(self, state.supports, query)
+        self.meta, self.outer_state, metrics = self.outer.step(
+            self.meta, self.outer_state, objective, rng
+        )
         self.updates += not metrics["skipped"]
         return metrics
 
@@ -216,7 +220,8 @@ class ExampleObjective:
         return {name: slope[name] for name in meta}, total
 
     def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns phi_i of those tasks, [k, ...], after supports and as many steps on the query."""
+        """Returns phi_i of those tasks, [k, ...], from `meta` by steps on the supports and as many
+        on the query."""
         params = {**self.agent.fixed, **meta}
         steps = (*self.supports, *[self.query] * len(self.supports))
         for index, examples in enumerate(steps):

@@ -20,9 +20,6 @@ class Categorical(NamedTuple):
         """Returns actions [..., 1] (int64) from standard Gumbel `noise` [..., n] (Gumbel-max)."""
         return (self.logits + noise).argmax(-1, keepdim=True)
 
-    def mode(self) -> Tensor:
-        return self.logits.argmax(-1, keepdim=True)
-
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(action): [...]."""
         return self.logits.log_softmax(-1).gather(-1, actions).squeeze(-1)
@@ -32,24 +29,19 @@ class Categorical(NamedTuple):
         log_p, log_q = self.logits.log_softmax(-1), new.logits.log_softmax(-1)
         return (log_p.exp() * (log_p - log_q)).sum(-1)
 
-    def fisher(self, tangent: Categorical) -> Categorical:
-        """(diag(p) - p p^T) tangent, the Hessian of KL(self || new) in the logits at new = self."""
-        p = self.logits.softmax(-1)
-        weighted = p * tangent.logits
-        return Categorical(weighted - p * weighted.sum(-1, keepdim=True))
+    def fisher(self, tangent: Categorical, factor: Tensor) -> Categorical:
+        """factor (diag(p) - p p^T) tangent, with the Hessian of KL(self || new) in the logits at
+        new = self; `factor` is [...]."""
+        return CategoricalCurvature(self.logits.softmax(-1), factor[..., None]).times(tangent)
 
-    def score(self, actions: Tensor) -> Categorical:
-        """Gradient of log p(action) in the logits, onehot(action) - p: [..., n]."""
+    def score(self, actions: Tensor, factor: Tensor) -> Categorical:
+        """Gradient of factor log p(action) in the logits, factor (onehot(action) - p): [..., n]."""
         chosen = torch.zeros_like(self.logits).scatter(-1, actions, 1.0)
-        return Categorical(chosen - self.logits.softmax(-1))
+        return Categorical((chosen - self.logits.softmax(-1)) * factor[..., None])
 
     def score_curvature(self, actions: Tensor, factor: Tensor) -> CategoricalCurvature:
         """Hessian of factor log p(action) in the logits; `factor` is [...]."""
         return CategoricalCurvature(self.logits.softmax(-1), -factor[..., None])
-
-    def scaled(self, factor: Tensor) -> Categorical:
-        """Multiplies every component by `factor` [...], as weighted (co)tangents need it."""
-        return Categorical(self.logits * factor[..., None])
 
     def entropy(self) -> Tensor:
         """Entropy in nats: [...]."""

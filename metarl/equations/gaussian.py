@@ -24,9 +24,6 @@ class Gaussian(NamedTuple):
         """Returns actions [..., act_dim] from standard normal `noise` of that shape."""
         return self.mean + self.log_std.exp() * noise
 
-    def mode(self) -> Tensor:
-        return self.mean
-
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(action), summed over the action dimensions: [...]."""
         z = (actions - self.mean) * torch.exp(-self.log_std)
@@ -39,19 +36,17 @@ class Gaussian(NamedTuple):
         shift = ((self.mean - new.mean) * torch.exp(-new.log_std)).square()
         return 0.5 * (ratio + shift - 1.0 - 2.0 * (self.log_std - new.log_std)).sum(-1)
 
-    def fisher(self, tangent: Gaussian) -> Gaussian:
-        """Hessian of KL(self || new) in new = (mean, log_std) at new = self, times `tangent`.
+    def fisher(self, tangent: Gaussian, factor: Tensor) -> Gaussian:
+        """Hessian of factor KL(self || new) in new = (mean, log_std) at new = self, times tangent:
+        factor / std^2 for the mean, 2 factor for log_std (arXiv:1502.05477, App. C)."""
+        by_mean, factor = tangent.mean * torch.exp(-2.0 * self.log_std), factor[..., None]
+        return Gaussian(by_mean * factor, 2.0 * tangent.log_std * factor)
 
-        It is diag(1/std^2) for the mean and 2 for log_std (arXiv:1502.05477, App. C).
-        """
-        return Gaussian(tangent.mean * torch.exp(-2.0 * self.log_std), 2.0 * tangent.log_std)
-
-    def score(self, actions: Tensor) -> Gaussian:
-        """Gradient of log p(action) in (mean, log_std), each [..., act_dim]."""
-        precision = torch.exp(-2.0 * self.log_std)
-        centred = actions - self.mean
-        weighted = centred * precision
-        return Gaussian(weighted, weighted * centred - 1.0)
+    def score(self, actions: Tensor, factor: Tensor) -> Gaussian:
+        """Gradient of factor log p(action) in (mean, log_std); `factor` is [...]."""
+        centred, factor = actions - self.mean, factor[..., None]
+        weighted = centred * torch.exp(-2.0 * self.log_std)
+        return Gaussian(weighted * factor, (weighted * centred - 1.0) * factor)
 
     def score_curvature(self, actions: Tensor, factor: Tensor) -> GaussianCurvature:
         """Hessian of factor log p(action) in (mean, log_std); `factor` is [...]."""
@@ -59,10 +54,6 @@ class Gaussian(NamedTuple):
         centred = actions - self.mean
         cross = -2.0 * factor[..., None] * centred * precision
         return GaussianCurvature(-factor[..., None] * precision, cross, cross * centred)
-
-    def scaled(self, factor: Tensor) -> Gaussian:
-        """Multiplies every component by `factor` [...], as weighted (co)tangents need it."""
-        return Gaussian(self.mean * factor[..., None], self.log_std * factor[..., None])
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats, summed over the action dimensions: [...]."""

@@ -33,9 +33,6 @@ class MultiCategorical(NamedTuple):
         pairs = zip(self.choices(), noise.split(self.nvec, -1), strict=True)
         return torch.cat([choice.sample(draws) for choice, draws in pairs], -1)
 
-    def mode(self) -> Tensor:
-        return torch.cat([choice.mode() for choice in self.choices()], -1)
-
     def log_probs(self, actions: Tensor) -> Tensor:
         """log p(action), summed over the choices: [...]."""
         return _total(choice.log_probs(index) for choice, index in self._chosen(actions))
@@ -45,24 +42,20 @@ class MultiCategorical(NamedTuple):
         pairs = zip(self.choices(), new.choices(), strict=True)
         return _total(choice.kl(other) for choice, other in pairs)
 
-    def fisher(self, tangent: MultiCategorical) -> MultiCategorical:
-        """Hessian of KL(self || new) at new = self times `tangent`, one block a choice."""
+    def fisher(self, tangent: MultiCategorical, factor: Tensor) -> MultiCategorical:
+        """Hessian of factor KL(self || new) at new = self times `tangent`, one block a choice."""
         pairs = zip(self.choices(), tangent.choices(), strict=True)
-        return type(self)(_logits(choice.fisher(part) for choice, part in pairs))
+        return type(self)(_logits(choice.fisher(part, factor) for choice, part in pairs))
 
-    def score(self, actions: Tensor) -> MultiCategorical:
-        """Gradient of log p(action) in the logits, [..., sum(nvec)]."""
-        parts = (choice.score(index) for choice, index in self._chosen(actions))
+    def score(self, actions: Tensor, factor: Tensor) -> MultiCategorical:
+        """Gradient of factor log p(action) in the logits, [..., sum(nvec)]; `factor` is [...]."""
+        parts = (choice.score(index, factor) for choice, index in self._chosen(actions))
         return type(self)(_logits(parts))
 
     def score_curvature(self, actions: Tensor, factor: Tensor) -> MultiCategoricalCurvature:
         """Hessian of factor log p(action) in the logits; `factor` is [...]."""
         parts = [choice.score_curvature(index, factor) for choice, index in self._chosen(actions)]
         return MultiCategoricalCurvature(torch.cat([part.p for part in parts], -1), parts[0].factor)
-
-    def scaled(self, factor: Tensor) -> MultiCategorical:
-        """Multiplies every component by `factor` [...], as weighted (co)tangents need it."""
-        return type(self)(self.logits * factor[..., None])
 
     def entropy(self) -> Tensor:
         """Entropy in nats, summed over the choices: [...]."""

@@ -31,38 +31,32 @@ def ravel(params: dict[str, Tensor]) -> Tensor:
 
 def unravel(vector: Tensor, like: dict[str, Tensor]) -> dict[str, Tensor]:
     """Returns a vector as named parameters with the shapes and dtypes of `like`."""
-    sizes = [p.numel() for p in like.values()]
-    parts = vector.split(sizes)
-    return {
-        name: part.reshape(p.shape).to(p.dtype)
-        for (name, p), part in zip(like.items(), parts, strict=True)
-    }
+    parts = vector.split([x.numel() for x in like.values()])
+    return {n: part.view_as(x).to(x) for (n, x), part in zip(like.items(), parts, strict=True)}
+
+
+TOLERANCE = 1e-10
+"""Squared length of the residual at which conjugate gradient stops."""
 
 
 class Solution(NamedTuple):
     x: Tensor
-    residual: Tensor  # b - A x
-    products: int  # products with A that were computed
+    residual: Tensor  # b - A x, where A = P + damping I
+    products: int  # products with P that were computed
 
 
 def conjugate_gradient(
-    product: Callable[[Tensor], Tensor],
-    b: Tensor,
-    iterations: int,
-    tolerance: float = 1e-10,
+    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, damping: float = 0.0
 ) -> Solution:
-    """Solves A x = b approximately for a symmetric positive A, given as `product` (v -> A v).
+    """Solves (P + damping I) x = b approximately for a symmetric positive P, given as v -> P v.
 
-    Stops after `iterations`, once |residual|^2 < tolerance, or at a direction of no positive
+    Stops after `iterations`, once |residual|^2 < TOLERANCE, or at a direction of no positive
     curvature, which rounding or a thinned batch can cause.
     """
-    x, residual, direction = torch.zeros_like(b), b.clone(), b.clone()
-    squared = residual.dot(residual)
-    products = 0
-    for _ in range(iterations):
-        if squared < tolerance:
-            break
-        a_direction = product(direction)
+    x, residual, direction = torch.zeros_like(b), b, b
+    squared, products = b.dot(b), 0
+    while products < iterations and not squared < TOLERANCE:
+        a_direction = product(direction) + damping * direction
         products += 1
         curvature = direction.dot(a_direction)
         if not curvature > 0:
@@ -76,10 +70,7 @@ def conjugate_gradient(
 
 
 def trust_region_scale(solution: Solution, b: Tensor, max_kl: float) -> float:
-    """Returns s = sqrt(2 max_kl / x^T A x): the quadratic model of KL at the step s x is max_kl.
-
-    arXiv:1502.05477, App. C. x^T A x = x^T (b - residual) needs no further product. Returns 0
-    if x^T A x is not positive.
-    """
+    """Returns s = sqrt(2 max_kl / x^T A x), or 0 if x^T A x is not positive: the quadratic model of
+    the KL at the step s x is max_kl (arXiv:1502.05477, App. C). x^T A x is x^T (b - residual)."""
     curvature = float(solution.x.dot(b - solution.residual))
     return math.sqrt(2.0 * max_kl / curvature) if curvature > 0 else 0.0

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.config.settings import NetworkConfig
-from metarl.errors import UserError
 from metarl.networks.mlp import activated, initial_weight, is_adapted, linear, select_tasks
 from metarl.types import Params
 
@@ -37,14 +36,8 @@ class Conv:
     def __init__(self, input_shape: tuple[int, ...], outputs: int, config: NetworkConfig):
         """Builds a block for each entry of `config.hidden`, the block's number of channels.
 
-        Raises:
-            UserError: for inputs that are not images.
+        `input_shape` is that of an image: channels, height, width.
         """
-        if len(input_shape) != 3:
-            raise UserError(
-                f"a convolution takes images (channels, height, width), not examples of shape "
-                f"{input_shape}; choose agent.network.kind mlp"
-            )
         self.config, self.outputs = config, outputs
         self.blocks = len(config.hidden)
         self.layers = self.blocks + 1
@@ -66,8 +59,7 @@ class Conv:
         ]
         params: Params = {}
         for i, (rows, columns) in enumerate(sizes):
-            weight = initial_weight(rng, rows, columns, self.config.init)
-            params[f"layer{i}.weight"] = torch.from_numpy(weight).float()
+            params[f"layer{i}.weight"] = initial_weight(rng, rows, columns, self.config.init)
             params[f"layer{i}.bias"] = torch.zeros(rows)
             if self.config.batch_norm and i < self.blocks:
                 params[f"norm{i}.scale"] = torch.ones(rows)

@@ -17,11 +17,6 @@ class Coordinates:
         self.shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.counts = [int(torch.Size(shape).numel()) for shape in self.shapes.values()]
 
-    @property
-    def number(self) -> int:
-        """The number P of coordinates."""
-        return sum(self.counts)
-
     def row(self, params: Params) -> Tensor:
         """Returns parameters [K, ...] as rows, [K, P]."""
         return torch.cat([params[name].flatten(1) for name in self.shapes], 1)
@@ -37,4 +32,4 @@ class Coordinates:
     def each(self, values: Tensor) -> Tensor:
         """Repeats one value for each name, [names], at each of its coordinates, [P]."""
         counts = torch.tensor(self.counts, device=values.device)
-        return values.repeat_interleave(counts, output_size=self.number)
+        return values.repeat_interleave(counts, output_size=sum(self.counts))

@@ -9,17 +9,19 @@ are computed once and kept; each derivative then costs only the matrix products 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
-from metarl.equations.distributions import ActionDistribution, each
+from metarl.equations.distributions import ActionDistribution, Curvature, each
 from metarl.equations.gaussian import Gaussian
-from metarl.networks.mlp import MlpPolicy, activated, linear
+from metarl.networks.mlp import MlpPolicy, activated, linear, over_samples
 from metarl.types import Params
 
 
-class LinearisedMlp:
+class LinearisedMlp(NamedTuple):
     """The value and the derivatives of policy(params, obs) for K tasks.
 
     Obs are [K, N, obs_dim]. Parameters and tangents are shared or have a leading K; gradients
@@ -27,29 +29,40 @@ class LinearisedMlp:
     same family, [K, N, ...].
     """
 
-    def __init__(self, policy: MlpPolicy, params: Params, obs: Tensor):
-        self.relu = policy.config.activation == "relu"
-        self.context = policy.config.context
-        self.weights = [params[f"layer{i}.weight"] for i in range(policy.layers)]
-        self.inputs, self.slopes = [policy.inputs(params, obs)], []
-        for i, weight in enumerate(self.weights):
-            z = linear(self.inputs[-1], weight, params[f"layer{i}.bias"])
-            if i < policy.layers - 1:
-                h = activated(z, policy.config.activation)
-                self.inputs.append(h)
-                self.slopes.append((h > 0).to(h.dtype) if self.relu else 1.0 - h.square())
-            else:
-                self.distribution: ActionDistribution = policy.distribution(params, z)
-        if isinstance(self.distribution, Gaussian):  # no gradient where min_std is the floor
-            floor = math.log(policy.config.min_std)
-            self.std_moves = (params["log_std"] > floor).to(obs.dtype)
+    relu: bool
+    context: int
+    weights: list[Tensor]
+    inputs: list[Tensor]
+    """Inputs of each layer, [K, N, ...]."""
+    slopes: list[Tensor]
+    """Derivative of each hidden layer's activation, [K, N, ...]."""
+    distribution: ActionDistribution
+    std_moves: Tensor | None
+    """Derivative of the distribution's log_std by the parameter: 0 at the floor, else 1."""
+
+    @classmethod
+    def at(cls, policy: MlpPolicy, params: Params, obs: Tensor) -> LinearisedMlp:
+        """Evaluates `policy` once, and keeps what its derivatives need."""
+        relu = policy.config.activation == "relu"
+        weights = [params[f"layer{i}.weight"] for i in range(policy.layers)]
+        inputs, slopes = [policy.inputs(params, obs)], []
+        for i in range(policy.layers - 1):
+            z = linear(inputs[-1], weights[i], params[f"layer{i}.bias"])
+            h = activated(z, policy.config.activation)
+            inputs.append(h)
+            slopes.append((h > 0).to(h.dtype) if relu else 1.0 - h.square())
+        z = linear(inputs[-1], weights[-1], params[f"layer{policy.layers - 1}.bias"])
+        moves = None
+        if "log_std" in params:
+            moves = (params["log_std"] > math.log(policy.config.min_std)).to(obs.dtype)
+        distribution = policy.distribution(params, z)
+        return cls(relu, policy.config.context, weights, inputs, slopes, distribution, moves)
 
     def jvp(self, tangent: Params) -> tuple[ActionDistribution, list[Tensor]]:
         """Returns the derivatives of the distribution and of the hidden layers along `tangent`."""
         hidden_dot: list[Tensor] = []
-        z_dot = self.inputs[0]
-        for i, weight in enumerate(self.weights):
-            z_dot = linear(self.inputs[i], tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
+        for i, (x, weight) in enumerate(zip(self.inputs, self.weights, strict=True)):
+            z_dot = linear(x, tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
             if i > 0:
                 z_dot = _add_product(z_dot, hidden_dot[-1], weight.mT)
             elif self.context:
@@ -57,12 +70,9 @@ class LinearisedMlp:
                 z_dot = z_dot + _row_product(tangent["context"], columns.mT)
             if i < len(self.slopes):
                 hidden_dot.append(z_dot.mul_(self.slopes[i]))
-        if not isinstance(self.distribution, Gaussian):
+        if self.std_moves is None:
             return each(lambda _: z_dot, self.distribution), hidden_dot  # logits are its only part
-        log_std_dot = tangent["log_std"] * self.std_moves
-        if log_std_dot.dim() == 2:
-            log_std_dot = log_std_dot.unsqueeze(1)
-        return Gaussian(z_dot, log_std_dot), hidden_dot
+        return Gaussian(z_dot, over_samples(tangent["log_std"] * self.std_moves, z_dot)), hidden_dot
 
     def vjp(self, cotangent: ActionDistribution) -> tuple[Params, list[Tensor]]:
         """Returns J^T cotangent as gradients [K, ...], and the cotangent of each layer's z."""
@@ -70,42 +80,10 @@ class LinearisedMlp:
         for i in range(len(self.slopes), 0, -1):
             deltas.append(torch.matmul(deltas[-1], self.weights[i]).mul_(self.slopes[i - 1]))
         deltas.reverse()
-        return self._gradients(deltas, cotangent), deltas
+        return self.gradients(deltas, cotangent), deltas
 
-    def vjp_dot(
-        self,
-        tangent: Params,
-        hidden_dot: list[Tensor],
-        deltas: list[Tensor],
-        cotangent_dot: ActionDistribution,
-    ) -> Params:
-        """Returns the derivative of `vjp(cotangent)` along `tangent`.
-
-        `hidden_dot` comes from jvp(tangent), `deltas` from vjp(cotangent). `cotangent_dot` is the
-        cotangent's own derivative."""
-        deltas_dot = [cotangent_dot[0]]
-        for i in range(len(self.slopes), 0, -1):
-            delta_dot = torch.matmul(deltas_dot[-1], self.weights[i])
-            delta_dot = _add_product(delta_dot, deltas[i], tangent[f"layer{i}.weight"])
-            delta_dot.mul_(self.slopes[i - 1])
-            if not self.relu:  # tanh'' z_dot = -2 h h_dot; deltas hold tanh', hence the division
-                slope = self.slopes[i - 1].clamp(min=1e-12)  # saturated: both factors are zero
-                bend = -2.0 * self.inputs[i] * hidden_dot[i - 1] / slope
-                delta_dot.addcmul_(deltas[i - 1], bend)
-            deltas_dot.append(delta_dot)
-        deltas_dot.reverse()
-        gradients = self._gradients(deltas_dot, cotangent_dot)
-        for i in range(1, len(self.weights)):
-            gradients[f"layer{i}.weight"].baddbmm_(deltas[i].mT, hidden_dot[i - 1])
-        if self.context:
-            column_dot = tangent["layer0.weight"][..., -self.context :]
-            delta = deltas[0].sum(1)
-            gradients["context"] += _row_product(delta, column_dot).squeeze(1)
-            outer = delta.unsqueeze(-1) * tangent["context"].unsqueeze(-2)
-            gradients["layer0.weight"][..., -self.context :] += outer
-        return gradients
-
-    def _gradients(self, deltas: list[Tensor], cotangent: ActionDistribution) -> Params:
+    def gradients(self, deltas: list[Tensor], cotangent: ActionDistribution) -> Params:
+        """Returns the gradients [K, ...] for the cotangents of each layer's z and of log_std."""
         gradients: Params = {}
         for i, (delta, x) in enumerate(zip(deltas, self.inputs, strict=True)):
             gradients[f"layer{i}.weight"] = torch.bmm(delta.mT, x)
@@ -113,21 +91,58 @@ class LinearisedMlp:
         if self.context:
             columns = self.weights[0][..., -self.context :]
             gradients["context"] = _row_product(gradients["layer0.bias"], columns).squeeze(1)
-        if isinstance(cotangent, Gaussian):
-            gradients["log_std"] = cotangent.log_std.sum(1) * self.std_moves
+        if self.std_moves is not None:
+            gradients["log_std"] = cotangent[1].sum(1) * self.std_moves
         return gradients
 
-    def to(self, dtype: torch.dtype) -> LinearisedMlp:
-        """Returns a copy of this linearisation in another precision."""
-        other = object.__new__(LinearisedMlp)
-        other.relu, other.context = self.relu, self.context
-        other.weights = [x.to(dtype) for x in self.weights]
-        other.inputs = [x.to(dtype) for x in self.inputs]
-        other.slopes = [x.to(dtype) for x in self.slopes]
-        other.distribution = each(lambda x: x.to(dtype), self.distribution)
-        if isinstance(self.distribution, Gaussian):
-            other.std_moves = self.std_moves.to(dtype)
-        return other
+
+class LossHessian(NamedTuple):
+    """The Hessian of each task's loss at one point, as a product.
+
+    The loss is a sum over samples, each a function of the policy's distribution there.
+    """
+
+    here: LinearisedMlp
+    deltas: list[Tensor]
+    """Derivatives of the loss by each layer's z, which `LinearisedMlp.vjp` returns."""
+    curvature: Curvature
+    """Second derivative of each sample's loss by the parameters of its distribution."""
+
+    def __call__(self, tangent: Params) -> Params:
+        """Returns H_i tangent for each task, [K, ...]: the derivative of its gradient along
+        `tangent`, which may hold more than the policy's parameters."""
+        here, deltas = self.here, self.deltas
+        v = {name: x.to(deltas[0].dtype) for name, x in tangent.items()}
+        distribution_dot, hidden_dot = here.jvp(v)
+        cotangent_dot = self.curvature.times(distribution_dot)
+        deltas_dot = [cotangent_dot[0]]
+        for i in range(len(here.slopes), 0, -1):
+            delta_dot = torch.matmul(deltas_dot[-1], here.weights[i])
+            delta_dot = _add_product(delta_dot, deltas[i], v[f"layer{i}.weight"])
+            delta_dot.mul_(here.slopes[i - 1])
+            if not here.relu:  # tanh'' z_dot = -2 h h_dot; deltas hold tanh', hence the division
+                slope = here.slopes[i - 1].clamp(min=1e-12)  # saturated: both factors are zero
+                bend = -2.0 * here.inputs[i] * hidden_dot[i - 1] / slope
+                delta_dot.addcmul_(deltas[i - 1], bend)
+            deltas_dot.append(delta_dot)
+        deltas_dot.reverse()
+        product = here.gradients(deltas_dot, cotangent_dot)
+        for i in range(1, len(here.weights)):
+            product[f"layer{i}.weight"].baddbmm_(deltas[i].mT, hidden_dot[i - 1])
+        if here.context:
+            self._add_by_context(product, v)
+        return {name: x.to(tangent[name].dtype) for name, x in product.items()}
+
+    def _add_by_context(self, product: Params, v: Params) -> None:
+        """Adds the terms between the context and its columns of the first layer's weights."""
+        columns, delta = slice(-self.here.context, None), self.deltas[0].sum(1)
+        column_dot = v["layer0.weight"][..., columns]
+        product["context"] += _row_product(delta, column_dot).squeeze(1)
+        product["layer0.weight"][..., columns] += delta[..., None] * v["context"].unsqueeze(-2)
+
+    def to(self, dtype: torch.dtype) -> LossHessian:
+        """Returns a copy that computes in another precision."""
+        return tree_map_only(Tensor, lambda x: x.to(dtype), self)
 
 
 def _row_product(row: Tensor, matrix: Tensor) -> Tensor:

@@ -50,9 +50,9 @@ class Mlp:
         """Draws xavier or orthogonal weights, with zero biases and no task axis."""
         params: Params = {}
         for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            weight = initial_weight(rng, fan_out, fan_in, self.weights_by)
-            params[f"{self.prefix}{i}.weight"] = torch.from_numpy(weight).float()
-            params[f"{self.prefix}{i}.bias"] = torch.zeros(fan_out)
+            name = f"{self.prefix}{i}"
+            params[f"{name}.weight"] = initial_weight(rng, fan_out, fan_in, self.weights_by)
+            params[f"{name}.bias"] = torch.zeros(fan_out)
         return params
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
@@ -74,23 +74,26 @@ class MlpPolicy:
     def __init__(self, spec: EnvSpec, config: PolicyConfig):
         self.config = config
         space = spec.action_space
+        self.options: tuple[int, ...] = ()
+        """Number of options of each discrete choice in an action; empty for a Box."""
         if isinstance(space, Box):
-            outputs, self.kind = spec.act_dim, Gaussian
+            self.kind = Gaussian
         elif isinstance(space, Discrete) and space.start == 0:
-            outputs, self.kind = int(space.n), Categorical
+            self.options, self.kind = (int(space.n),), Categorical
         elif isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-            nvec = tuple(space.nvec.tolist())
-            outputs, self.kind = sum(nvec), multi_categorical(nvec)
+            self.options = tuple(space.nvec.tolist())
+            self.kind = multi_categorical(self.options)
         else:
             raise UserError(
                 f"{spec.name}: the MLP policy acts in a flat Box, in Discrete(n) or in a flat "
                 f"MultiDiscrete, both counted from 0, not in {space}"
             )
+        outputs = sum(self.options) or spec.act_dim
         sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
         self.network = Mlp(sizes, config.activation, config.init)
         self.sizes, self.layers = self.network.sizes, self.network.layers
         self.noise_dim = outputs
-        """Width of the noise that one action is sampled with."""
+        """Width of the noise that one action is sampled with, and of `encoded` actions."""
 
     def init(self, rng: np.random.Generator) -> Params:
         """Draws weights by `config.init`; biases are zero, log_std = log(init_std). No task axis.
@@ -124,17 +127,22 @@ class MlpPolicy:
         """Returns the first layer's inputs: obs [..., N, obs_dim] and the task's context."""
         if not self.config.context:
             return obs
-        context = _over_samples(params["context"], obs)
+        context = over_samples(params["context"], obs)
         return torch.cat([obs, context.expand(*obs.shape[:-1], -1)], -1)
 
-    def activation(self, x: Tensor) -> Tensor:
-        return activated(x, self.config.activation)
+    def encoded(self, actions: Tensor) -> Tensor:
+        """Returns actions [..., act_dim] as a network reads them, [..., noise_dim]: choices
+        one-hot, numbers unchanged."""
+        if not self.options:
+            return actions
+        choices = zip(actions.unbind(-1), self.options, strict=True)
+        return torch.cat([F.one_hot(index.long(), n) for index, n in choices], -1)
 
     def distribution(self, params: Params, output: Tensor) -> ActionDistribution:
         if not issubclass(self.kind, Gaussian):
             return self.kind(output)
         log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
-        return Gaussian(output, _over_samples(log_std, output))
+        return Gaussian(output, over_samples(log_std, output))
 
 
 def select_tasks(params: Params, rows: slice | int) -> Params:
@@ -169,17 +177,18 @@ def is_adapted(name: str, x: Tensor) -> bool:
     return x.dim() > (2 if name.endswith("weight") else 1)
 
 
-def _over_samples(x: Tensor, samples: Tensor) -> Tensor:
+def over_samples(x: Tensor, samples: Tensor) -> Tensor:
     """Broadcasts adapted x [K, n] over samples [K, ..., n]; returns shared x [n] unchanged."""
     if x.dim() == 1:
         return x
     return x.view(x.shape[0], *[1] * (samples.dim() - 2), -1)
 
 
-def initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> np.ndarray:
+def initial_weight(rng: np.random.Generator, rows: int, columns: int, init: str) -> Tensor:
+    """Draws a float32 matrix by `init`, "xavier" or "orthogonal"."""
     if init == "orthogonal":
         q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
         q = q * np.sign(np.diag(r))
-        return q if rows >= columns else q.T
+        return torch.from_numpy(q if rows >= columns else q.T).float()
     bound = math.sqrt(6.0 / (rows + columns))  # Glorot and Bengio 2010, Eq. 16
-    return rng.uniform(-bound, bound, (rows, columns))
+    return torch.from_numpy(rng.uniform(-bound, bound, (rows, columns))).float()

@@ -8,6 +8,7 @@ Sequences are [N, T, ...], one row for each trial. torch's fused cells run over 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -19,8 +20,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import ActionDistribution
-from metarl.networks.action_inputs import ActionInputs
-from metarl.networks.mlp import MlpPolicy, initial_weight
+from metarl.networks.mlp import Mlp, MlpPolicy, activated, initial_weight
 from metarl.types import EnvSpec, Params
 
 Memory: TypeAlias = tuple[Tensor, ...]
@@ -36,15 +36,15 @@ class RecurrentPolicy:
         self.config, self.cell, self.size = policy, cell, size
         memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)))
         self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
-        self.actions = ActionInputs(spec)
-        self.before_dim = self.actions.width + 2
-        self.sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
+        self.before_dim = self.head.noise_dim + 2
+        sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
+        self.encoder = Mlp(sizes, policy.activation, policy.init, "encoder")
 
     def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
         """Encodes the previous step, [..., before_dim]: `actions` [..., act_dim] (discrete ones
         become one-hot), `rewards` [...], and 1 if the episode `ended` there, else 0."""
         parts = (
-            self.actions(actions),
+            self.head.encoded(actions),
             rewards[..., None],
             torch.full_like(rewards[..., None], ended),
         )
@@ -54,18 +54,12 @@ class RecurrentPolicy:
         """Returns initial parameters as in arXiv:1611.02779, section 2.3, each gate drawn apart:
         hidden-to-hidden weights orthogonal, other weights by `config.init`, biases zero. An LSTM's
         forget gate has bias 1, so that it remembers at first."""
-        params: Params = {}
+        params = self.encoder.init(rng)
         gates = {"gru": 3, "lstm": 4}[self.cell]
-
-        def weight(rows: int, columns: int, init: str = self.config.init) -> Tensor:
-            return torch.from_numpy(initial_weight(rng, rows, columns, init)).float()
-
-        for i, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
-            params[f"encoder{i}.weight"] = weight(fan_out, fan_in)
-            params[f"encoder{i}.bias"] = torch.zeros(fan_out)
-        own = [weight(self.size, self.sizes[-1]) for _ in range(gates)]
+        weight = partial(initial_weight, rng, init=self.config.init)
+        own = [weight(self.size, self.encoder.sizes[-1]) for _ in range(gates)]
         params["cell.weight_ih"] = torch.cat(own)
-        own = [weight(self.size, self.size, "orthogonal") for _ in range(gates)]
+        own = [weight(self.size, self.size, init="orthogonal") for _ in range(gates)]
         params["cell.weight_hh"] = torch.cat(own)
         for name in ("cell.bias_ih", "cell.bias_hh"):
             params[name] = torch.zeros(gates * self.size)
@@ -116,10 +110,8 @@ class RecurrentPolicy:
         return F.linear(outputs, params["value.weight"], params["value.bias"]).squeeze(-1)
 
     def _encoded(self, params: Params, inputs: Tensor) -> Tensor:
-        for i in range(len(self.sizes) - 1):
-            inputs = F.linear(inputs, params[f"encoder{i}.weight"], params[f"encoder{i}.bias"])
-            inputs = self.head.activation(inputs)
-        return inputs
+        x = self.encoder(params, inputs)
+        return activated(x, self.config.activation) if self.encoder.layers else x
 
 
 def _cell(params: Params) -> list[Tensor]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 from torch import Tensor
 
 from metarl.config.settings import NetworkConfig
@@ -13,17 +12,12 @@ from metarl.errors import UserError
 from metarl.networks.mlp import Mlp
 from metarl.types import FewShotSpec, Params
 
+if TYPE_CHECKING:
+    from metarl.networks.conv import Conv
 
-class Network(Protocol):
-    """Maps inputs [K, N, *input_shape] to [K, N, outputs]; parameters are shared or [K, ...]."""
 
-    @property
-    def layers(self) -> int:
-        """Number of layers, each with `layer{i}.weight`, `layer{i}.bias`; the head is last."""
-        ...
-
-    def init(self, rng: np.random.Generator) -> Params: ...
-    def __call__(self, params: Params, x: Tensor, /) -> Tensor: ...
+Network: TypeAlias = "Mlp | Conv"
+"""Maps inputs [K, N, *input_shape] to [K, N, outputs]; parameters are shared or [K, ...]."""
 
 
 class FlatMlp(Mlp):

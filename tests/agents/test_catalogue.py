@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from catalogue_rows import table
 from gymnasium.spaces import Box
 
 from metarl.agents import catalogue
@@ -17,7 +18,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_readme_shows_the_catalogue():
-    assert catalogue.table() in README.read_text(encoding="utf-8")
+    assert table() in README.read_text(encoding="utf-8")
 
 
 def test_an_agent_that_there_is_not_is_named_with_the_nearest():

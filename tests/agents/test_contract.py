@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from catalogue_rows import every_rule
+from catalogue_rows import every_rule, table
 
 from metarl import check_agent
 from metarl.agents import catalogue
@@ -238,7 +238,7 @@ def test_an_unknown_agent_is_named_with_the_nearest():
 
 def test_the_readmes_table_has_every_agent_on_examples():
     """Each rule by its name, and each agent that has one of its own."""
-    lines = catalogue.table().splitlines()
+    lines = table().splitlines()
     shown = {line.split("`")[1]: line.split(" | ")[1] for line in lines[2:]}
     for name in every_rule("examples"):
         row = name if name in shown else f"-{name.rpartition('-')[2]}"

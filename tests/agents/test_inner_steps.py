@@ -139,8 +139,7 @@ def test_extra_steps_at_evaluation_are_shorter(problem):
 
     def rates(**settings):
         rule = problem.rule(SgdConfig(0.5, **settings))
-        params = {**problem.params, **rule.init(problem.params, np.random.default_rng(0))}
-        return [rule.sizes(params, index).rate for index in range(3)]
+        return [rule.rate(index) for index in range(3)]
 
     assert rates(steps=1) == rates(steps=0) == [0.5, 0.25, 0.25]
     assert rates(steps=2) == [0.5, 0.5, 0.25]

@@ -12,7 +12,6 @@ import torch
 from metarl.agents import catalogue
 from metarl.agents.batch import Batch, CollectedBatch
 from metarl.agents.derivatives.autograd import Autograd
-from metarl.agents.derivatives.by_hand import LossHessian
 from metarl.agents.derivatives.linearised import AutogradStep
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
@@ -26,6 +25,7 @@ from metarl.agents.outer.trpo import TrpoConfig
 from metarl.agents.policy_gradient import MetaBatch
 from metarl.envs import catalogue as envs
 from metarl.equations.distributions import each
+from metarl.networks.linearised import LossHessian
 from metarl.networks.mlp import select_tasks
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import Workers

@@ -75,7 +75,7 @@ def linearised(
     agent: PolicyGradientAgent, state: TaskState, query: Trajectories
 ) -> LinearisedObjective:
     data, rng = agent.objective(state, query), np.random.default_rng(0)
-    return data.linearised(agent.meta, 1.0, "float32", rng)
+    return data.linearised(agent.meta, TrpoConfig(query_fraction=1.0, product_dtype="float32"), rng)
 
 
 def stored(agent: PolicyGradientAgent) -> dict[str, bytes]:

@@ -74,7 +74,8 @@ def test_a_step_is_pure_and_its_state_is_saved(source, name):
         }
         assert all(x.isfinite().all() for x in after.values())
         assert all(isinstance(x, float) for x in metrics.values())
-        assert same(after, meta) != rule.config.learns or metrics.get("trpo/accepted") == 0.0
+        learns = catalogue.default(name, source).outer.learns
+        assert same(after, meta) != learns or metrics.get("line_search/accepted") == 0.0
 
         again, later_again, _ = step(rule.load(rule.init(meta), {**kept, "other": torch.ones(1)}))
         assert same(again, after)

@@ -88,10 +88,8 @@ def trpo_of(agent: PolicyGradientAgent) -> Trpo:
 
 def linearised(agent: PolicyGradientAgent, state, query: Trajectories) -> LinearisedObjective:
     """Returns the objective that the agent's own trust-region step begins with."""
-    config = trpo_of(agent).config
-    return agent.objective(state, query).linearised(
-        agent.meta, config.query_fraction, config.product_dtype, np.random.default_rng(0)
-    )
+    data, rng = agent.objective(state, query), np.random.default_rng(0)
+    return data.linearised(agent.meta, trpo_of(agent).config, rng)
 
 
 def update(agent: PolicyGradientAgent, seed: int = 0):

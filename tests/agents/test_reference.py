@@ -10,6 +10,7 @@ import ast
 import math
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -173,8 +174,8 @@ def test_the_agents_route_comes_to_the_same_meta_parameters(make_problem, textbo
     torch.testing.assert_close(fast.product(tangent), kl_hessian(tangent))
 
     expected, said = loop.meta_update(problem.params, trpo)
-    outer = Trpo(trpo)
-    found, metrics = outer.search(fast, *outer.direction(fast))
+    data: Any = SimpleNamespace(linearised=lambda *_: fast)
+    found, _, metrics = Trpo(trpo).step(problem.params, (), data, np.random.default_rng(0))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
     assert said["line_search/accepted"] == 1.0
     assert {name: metrics[name] for name in said} == pytest.approx(said, rel=1e-6, abs=1e-9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -341,8 +341,8 @@ def test_an_update_without_a_finite_way_is_none(spoilt):
     outer = Adam(AdamConfig())
     gradient, loss = torch.ones(2), torch.ones(())
     (gradient if spoilt == "gradient" else loss).fill_(torch.nan)
-    rng = np.random.default_rng(0)
-    after, state, metrics = outer.step(meta, outer.init(meta), Given(gradient, loss), rng)
+    rng, given = np.random.default_rng(0), cast(Any, Given(gradient, loss))
+    after, state, metrics = outer.step(meta, outer.init(meta), given, rng)
     assert (after, metrics) == (meta, {"skipped": 1.0})
     assert not any(bool(x.any()) for x in outer.state_dict(state).values())
 

@@ -12,7 +12,7 @@ from metarl.agents import catalogue
 from metarl.agents.batch import CollectedBatch
 from metarl.agents.derivatives.autograd import Autograd
 from metarl.agents.inner.sgd import SgdConfig
-from metarl.agents.outer.vpg import Vpg, VpgConfig
+from metarl.agents.outer.vpg import VpgConfig
 from metarl.agents.policy_gradient import MetaBatch
 from metarl.envs import catalogue as envs
 from metarl.equations.distributions import each
@@ -52,7 +52,7 @@ def test_its_gradient_is_that_of_the_reference(problem, textbook, data):
 def test_the_first_step_is_lr_along_the_signs(problem, data):
     """Adam's first step is lr times the sign of the gradient, uphill in the return."""
     _, found, _ = data
-    rule = Vpg(VpgConfig(lr=0.01, max_grad_norm=1e6))
+    rule = VpgConfig(lr=0.01, max_grad_norm=1e6).build()
     gradient, _ = found.gradient(problem.params)
     after, _, metrics = rule.step(problem.params, rule.init(problem.params), found, RNG)
     for name, x in problem.params.items():
@@ -68,7 +68,8 @@ def test_what_is_not_finite_is_skipped(problem, data):
     query = found.query._replace(
         batch=found.query.batch._replace(advantages=found.query.batch.advantages * torch.inf)
     )
-    rule, state = Vpg(VpgConfig()), Vpg(VpgConfig()).init(problem.params)
+    rule = VpgConfig().build()
+    state = rule.init(problem.params)
     after, again, metrics = rule.step(problem.params, state, found._replace(query=query), RNG)
     assert after is problem.params
     assert again is state

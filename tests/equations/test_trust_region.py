@@ -17,10 +17,10 @@ def matrix(n=6, seed=0):
 
 
 def test_n_iterations_solve_an_n_dimensional_system():
-    a, b = matrix(), torch.arange(6, dtype=torch.float64)
-    solution = conjugate_gradient(lambda v: a @ v, b, 6, tolerance=0.0)
+    a, b = matrix(), 1e6 * torch.arange(6, dtype=torch.float64)
+    solution = conjugate_gradient(lambda v: a @ v, b, 6)
     torch.testing.assert_close(solution.x, torch.linalg.solve(a, b))
-    torch.testing.assert_close(solution.residual, b - a @ solution.x, atol=1e-9, rtol=0)
+    torch.testing.assert_close(solution.residual, b - a @ solution.x, atol=1e-3, rtol=0)
 
 
 def test_iterations_stop_the_search_early():

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
 from metarl.config.settings import NetworkConfig
-from metarl.errors import UserError
 from metarl.networks import conv
 from metarl.networks.conv import Conv, normalised
 from metarl.networks.mlp import is_adapted
@@ -143,8 +142,3 @@ def test_a_task_is_normalised_by_its_own_examples():
         variance, mean = over(found)
         torch.testing.assert_close(mean, shift.expand(TASKS, 5))
         torch.testing.assert_close(variance, (scale**2).expand(TASKS, 5), rtol=1e-4, atol=0)
-
-
-def test_numbers_are_refused():
-    with pytest.raises(UserError, match=r"\(1,\); choose agent.network.kind mlp"):
-        network((1,))

@@ -18,7 +18,7 @@ def test_a_row_is_the_parameters_one_after_another():
         "layer0.bias": -torch.ones(2, 3),
         "log_std": torch.tensor([[7.0], [8.0]]),
     }
-    assert COORDINATES.number == 10
+    assert sum(COORDINATES.counts) == 10
     assert COORDINATES.row({**params, "more": params["log_std"]}).tolist() == [
         [0, 1, 2, 3, 4, 5, -1, -1, -1, 7],
         [10, 11, 12, 13, 14, 15, -1, -1, -1, 8],

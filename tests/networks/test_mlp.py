@@ -13,9 +13,9 @@ from torch.func import jvp, vjp, vmap
 
 from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import each
-from metarl.equations.gaussian import Gaussian
+from metarl.equations.gaussian import Gaussian, GaussianCurvature
 from metarl.errors import UserError
-from metarl.networks.linearised import LinearisedMlp
+from metarl.networks.linearised import LinearisedMlp, LossHessian
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec
 
@@ -68,7 +68,7 @@ def test_kept_derivatives_equal_torch_func(kind, activation, adapted):
     rows = (TASKS,) if adapted else ()
     params, tangent = double(start, g, rows), double(start, g, rows)
     obs = torch.randn(TASKS, SAMPLES, 4, generator=g).double()
-    here = LinearisedMlp(policy, params, obs)
+    here = LinearisedMlp.at(policy, params, obs)
 
     def run(p):
         found = policy(p, obs)
@@ -100,7 +100,7 @@ def test_min_std_holds_and_stops_its_gradient():
     params = policy.init(np.random.default_rng(0))
     params["log_std"] = torch.tensor([math.log(0.1), math.log(0.9)])
     obs = torch.zeros(TASKS, SAMPLES, 4)
-    here = LinearisedMlp(policy, params, obs)
+    here = LinearisedMlp.at(policy, params, obs)
     assert isinstance(here.distribution, Gaussian)
     torch.testing.assert_close(here.distribution.log_std.exp(), torch.tensor([0.5, 0.9]))
     ones = torch.ones(TASKS, SAMPLES, 2)
@@ -113,11 +113,10 @@ def test_saturated_tanh_gives_finite_derivatives():
     policy = policy_of("box", activation="tanh")
     params = {n: 100 * x for n, x in policy.init(np.random.default_rng(0)).items()}
     obs = torch.full((TASKS, SAMPLES, 4), 10.0)
-    here = LinearisedMlp(policy, params, obs)
+    here = LinearisedMlp.at(policy, params, obs)
     ones = Gaussian(torch.ones(TASKS, SAMPLES, 2), torch.ones(TASKS, SAMPLES, 2))
-    _, hidden_dot = here.jvp(params)
     _, deltas = here.vjp(ones)
-    found = here.vjp_dot(params, hidden_dot, deltas, ones)
+    found = LossHessian(here, deltas, GaussianCurvature(*ones, ones.mean))(params)
     assert all(torch.isfinite(x).all() for x in found.values())
 
 
@@ -133,3 +132,28 @@ def test_an_action_space_without_a_policy_is_refused_by_name():
     for space in (*boxes, *from_one):
         with pytest.raises(UserError, match=re.escape(str(space))):
             MlpPolicy(spec(space), PolicyConfig())
+
+
+READ = {
+    "numbers": (Box(-1, 1, (2,)), [0.5, -3.0], [0.5, -3.0]),
+    "a choice": (Discrete(4), [2.0], [0, 0, 1, 0]),
+    "choices": (MultiDiscrete([2, 3]), [1.0, 0.0], [0, 1, 1, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("read", READ)
+def test_choices_are_one_hot_and_numbers_as_they_are(read: str):
+    """Side by side, whatever axes lead."""
+    space, action, expected = READ[read]
+    policy = MlpPolicy(spec(space), PolicyConfig())
+    found = policy.encoded(torch.tensor(action).expand(3, 2, -1))
+    assert policy.noise_dim == len(expected)
+    assert found.shape == (3, 2, len(expected))
+    assert found[1, 1].tolist() == expected
+
+
+def test_every_choice_is_told_apart():
+    policy = MlpPolicy(spec(MultiDiscrete([2, 3])), PolicyConfig())
+    every = torch.from_numpy(np.indices((2, 3)).reshape(2, -1).T)
+    assert len(policy.encoded(every).unique(dim=0)) == 6
+    assert policy.encoded(every).sum(-1).tolist() == [2] * 6

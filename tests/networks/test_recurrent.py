@@ -34,7 +34,7 @@ def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
 
     start = policy.init(np.random.default_rng(0))
     params = {name: x.double() + 0.1 * normal(*x.shape) for name, x in start.items()}
-    inputs = normal(TRIALS, STEPS, policy.sizes[0])
+    inputs = normal(TRIALS, STEPS, policy.encoder.sizes[0])
     nothing = policy.empty_memory(TRIALS, like=inputs)
     return params, inputs, tuple(x + normal(*x.shape).tanh() for x in nothing)
 
@@ -118,7 +118,7 @@ def test_every_gate_begins_orthogonal_from_memory_to_memory(cell):
     """Also without an encoder; an LSTM begins by remembering."""
     policy = policy_of(cell, hidden=())
     params = policy.init(np.random.default_rng(1))
-    assert params["cell.weight_ih"].shape[1] == policy.sizes[0]
+    assert params["cell.weight_ih"].shape[1] == policy.encoder.sizes[0]
     for gate in params["cell.weight_hh"].split(SIZE):
         torch.testing.assert_close(gate @ gate.mT, torch.eye(SIZE), atol=1e-5, rtol=0)
     bias = (params["cell.bias_ih"] + params["cell.bias_hh"]).split(SIZE)

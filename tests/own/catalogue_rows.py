@@ -1,4 +1,4 @@
-"""Names of agents among which each row of the catalogue is at least once."""
+"""The catalogue as a few names that stand for all rows, and as a table."""
 
 from __future__ import annotations
 
@@ -14,3 +14,16 @@ def every_rule(source: Source) -> list[str]:
     inner = [n for n, rule in catalogue.INNER.items() if getattr(rule, source) is not None]
     named = [n for n, row in catalogue.NAMED.items() if row.source == source]
     return [*(n + ending for n in inner), *(f"maml-{other}" for other in others), *named]
+
+
+def table() -> str:
+    """Returns the agents as the README shows them."""
+    both: tuple[Source, ...] = ("episodes", "examples")
+    inner, outer, named = (x.items() for x in (catalogue.INNER, catalogue.OUTER, catalogue.NAMED))
+    rows = [
+        *((n, [x for x in both if getattr(rule, x)], rule.summary) for n, rule in inner),
+        *((f"-{n}", settings.sources, summary) for n, (summary, settings) in outer),
+        *((n, [row.source], row.summary) for n, row in named),
+    ]
+    head = "| `--agent` | learns from | what it is |", "|---|---|---|"
+    return "\n".join([*head, *(f"| `{n}` | {', '.join(x)} | {said} |" for n, x, said in rows)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,29 +16,15 @@ from metarl.networks.mlp import expand_to_tasks
 from metarl.types import Params
 
 if TYPE_CHECKING:
+    from metarl.agents.derivatives.policy_loss import PolicyLoss
     from metarl.agents.policy_gradient import MetaBatch
-
-
-class TaskLoss(Protocol):
-    """The loss of tasks on their support, whatever a support is."""
-
-    always: bool
-    """Whether its second result is needed even where a rule reads no gradient."""
-
-    def __call__(self, params: Params, support: Any) -> tuple[Tensor, Any]:
-        """Returns each task's loss [K], and the network's output on the support."""
-        ...
-
-    def num_tasks(self, support: Any) -> int: ...
-    def inputs(self, support: Any, reads: frozenset[str]) -> dict[str, Any]:
-        """Returns the fields of a RuleInput that do not depend on parameters."""
-        ...
+    from metarl.agents.supervised import ExampleLoss
 
 
 class Autograd:
     """Steps of any rule on any loss, for K tasks at once."""
 
-    def __init__(self, rule: InnerRule, loss: TaskLoss):
+    def __init__(self, rule: InnerRule, loss: PolicyLoss | ExampleLoss):
         self.rule, self.loss = rule, loss
 
     def step(self, params: Params, support: Any, index: int) -> Params:

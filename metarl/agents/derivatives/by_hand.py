@@ -15,10 +15,9 @@ from torch import Tensor
 from metarl.agents.batch import Batch, chunks
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import InnerRule, LinearisedRuleStep, RuleInput
-from metarl.equations.distributions import ActionDistribution, Curvature, each
-from metarl.equations.losses import score_function_loss
+from metarl.equations.distributions import ActionDistribution
 from metarl.equations.trust_region import surrogate_gain
-from metarl.networks.linearised import LinearisedMlp
+from metarl.networks.linearised import LinearisedMlp, LossHessian
 from metarl.networks.mlp import is_adapted
 from metarl.types import Params
 
@@ -55,37 +54,15 @@ class ByHand:
         read = self.loss.sample_inputs(batch) if "samples" in rule.reads else {}
         if "gradient" not in rule.reads:
             return RuleInput(own, {}, **read), None
-        here = LinearisedMlp(self.policy, params, batch.obs)
+        here = LinearisedMlp.at(self.policy, params, batch.obs)
         factor = -batch.weights * batch.advantages
-        gradient, deltas = here.vjp(here.distribution.score(batch.actions).scaled(factor))
+        gradient, deltas = here.vjp(here.distribution.score(batch.actions, factor))
         if second_order:
             curvature = here.distribution.score_curvature(batch.actions, factor)
             hessian = LossHessian(here, deltas, curvature)
         if "loss" in rule.reads:
-            _, actions, advantages, weights, _ = batch
-            read["loss"] = score_function_loss(here.distribution, actions, advantages, weights)
+            read["loss"] = (factor * here.distribution.log_probs(batch.actions)).sum(-1)
         return RuleInput(own, gradient, **read), hessian
-
-
-class LossHessian(NamedTuple):
-    """The Hessian of each task's score-function loss at one point, as a product."""
-
-    here: LinearisedMlp
-    deltas: list[Tensor]
-    curvature: Curvature
-    """Second derivative of each sample's loss by the parameters of its distribution."""
-
-    def __call__(self, tangent: Params) -> Params:
-        """Returns H_i tangent for each task, [K, ...]; `tangent` may hold more than the policy."""
-        dtype = self.here.inputs[0].dtype
-        v = {name: x.to(dtype) for name, x in tangent.items()}
-        moved, hidden_dot = self.here.jvp(v)
-        product = self.here.vjp_dot(v, hidden_dot, self.deltas, self.curvature.times(moved))
-        return {name: x.to(tangent[name].dtype) for name, x in product.items()}
-
-    def to(self, dtype: torch.dtype) -> LossHessian:
-        curvature = each(lambda x: x.to(dtype), self.curvature)
-        return LossHessian(self.here.to(dtype), [x.to(dtype) for x in self.deltas], curvature)
 
 
 class Part(NamedTuple):
@@ -111,8 +88,8 @@ class LinearisedObjective:
     def __init__(self, data: MetaBatch, meta: Params, thinned: Batch, dtype: torch.dtype):
         """`dtype` is the precision of the support's Hessians in the products."""
         self.data, self.meta = data, meta
-        self.num_tasks = data.query.obs.shape[0]
-        self.gradient: Params = {name: torch.zeros_like(x) for name, x in meta.items()}
+        self.num_tasks = len(data.query.obs)
+        self.gradient = {name: torch.zeros_like(x) for name, x in meta.items()}
         """Gradient of the surrogate gain; a step along it increases the gain."""
         self.parts = [
             self._linearise(rows, thinned.tasks(rows), dtype)
@@ -126,12 +103,12 @@ class LinearisedObjective:
             steps.append(data.inner.linearise(params, support.tasks(rows), index))
             params = steps[-1].params
         query = data.query.tasks(rows)
-        here = LinearisedMlp(data.policy, params, query.obs)
+        here = LinearisedMlp.at(data.policy, params, query.obs)
         # At the old parameters the ratio is one, and its derivative is the score.
-        score = here.distribution.score(query.actions)
-        gradient, _ = here.vjp(score.scaled(query.weights * query.advantages / self.num_tasks))
-        self._add(self.gradient, _pull_back(steps, gradient))
-        kept = LinearisedMlp(data.policy, params, thinned.obs)
+        factor = query.weights * query.advantages / self.num_tasks
+        gradient, _ = here.vjp(here.distribution.score(query.actions, factor))
+        self.gradient = pulled_back(gradient, steps, self.gradient)
+        kept = LinearisedMlp.at(data.policy, params, thinned.obs)
         steps = [step.to(dtype) for step in steps]
         return Part(rows, steps, here.distribution, kept, thinned.weights / self.num_tasks)
 
@@ -148,8 +125,8 @@ class LinearisedObjective:
             for step in part.steps:
                 moved = step.forward(moved)
             distribution_dot, _ = part.query.jvp(moved)
-            curved = part.query.distribution.fisher(distribution_dot).scaled(part.weights)
-            self._add(total, _pull_back(part.steps, part.query.vjp(curved)[0]))
+            curved = part.query.distribution.fisher(distribution_dot, part.weights)
+            total = pulled_back(part.query.vjp(curved)[0], part.steps, total)
         return total
 
     def evaluate(self, meta: Params) -> tuple[float, float]:
@@ -165,29 +142,19 @@ class LinearisedObjective:
             kl += float((weights * part.old.kl(new)).sum())
         return gain / self.num_tasks, kl / self.num_tasks
 
-    @staticmethod
-    def _add(total: Params, per_task: Params) -> None:
-        for name, x in per_task.items():
-            if name in total:  # a context, or a fixed start, is no meta-parameter
-                total[name] += x.sum(0)
 
-
-def _pull_back(steps: Sequence[LinearisedRuleStep], gradient: Params) -> Params:
-    """Returns the gradient before the inner steps, by the chain rule, last step first."""
+def pulled_back(gradient: Params, steps: Sequence[LinearisedRuleStep], total: Params) -> Params:
+    """Returns `total` and the tasks' gradients before the inner steps, by the chain rule."""
     for step in reversed(steps):
         gradient = step.transposed(gradient)
-    return gradient
+    return {name: x + gradient[name].sum(0) for name, x in total.items()}
 
 
 def product_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Returns the dtype called `name`; `auto` is bfloat16 on a CPU that multiplies it fast.
-
-    On other CPUs bfloat16 is slow, and on a GPU it gains nothing: `auto` is float32 there.
-    """
+    """Returns the dtype called `name`; `auto` is bfloat16 on a CPU that multiplies it fast, else
+    float32: on other CPUs bfloat16 is slow, and on a GPU it gains nothing."""
     if name != "auto":
         return getattr(torch, name)
-    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
-        return torch.float32
-    found = torch.cpu.get_capabilities()
+    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     fast = found.get("avx512_bf16", False) or found.get("amx_bf16", False)
     return torch.bfloat16 if fast else torch.float32

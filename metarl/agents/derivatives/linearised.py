@@ -7,8 +7,8 @@ import copy
 import torch
 from torch import Tensor
 
-from metarl.agents.inner.rule import MEMORY, Hessian, InnerRule, RuleInput
-from metarl.networks.mlp import expand_to_tasks
+from metarl.agents.inner.rule import MEMORY, InnerRule, RuleInput
+from metarl.networks.linearised import LossHessian
 from metarl.types import Params
 
 LOSS = "loss"
@@ -28,12 +28,11 @@ class AutogradStep:
         params: Params,
         given: RuleInput,
         index: int,
-        hessian: Hessian | None,
+        hessian: LossHessian | None,
     ):
         self.gradient, self.hessian = given.gradient, hessian
         constants = {name: x.detach() for name, x in params.items()}
-        num_tasks = len(next(iter(given.params.values())))
-        own = expand_to_tasks(constants, rule.adapted, num_tasks)
+        own = {name: x.detach().requires_grad_() for name, x in given.params.items()}
         rest = {n: x.requires_grad_() for n, x in constants.items() if n not in own}
         self.leaves = {**rest, **own}
         self.shared = [n for n in rest if not n.startswith(MEMORY)]
@@ -98,7 +97,7 @@ class AutogradStep:
     def to(self, dtype: torch.dtype) -> AutogradStep:
         """Returns the same step, whose Hessian products have another precision."""
         other = copy.copy(self)
-        other.hessian = None if self.hessian is None else self.hessian.to(dtype)
+        other.hessian = self.hessian and self.hessian.to(dtype)
         return other
 
     def _pull(self, cotangent: Params, create_graph: bool = False) -> list[Tensor]:

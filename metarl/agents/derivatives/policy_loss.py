@@ -12,7 +12,6 @@ from metarl.equations.dice import dice_loss
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.losses import score_function_loss
 from metarl.equations.trust_region import surrogate_gain
-from metarl.networks.action_inputs import ActionInputs
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Params
 
@@ -34,8 +33,7 @@ class PolicyLoss:
 
     def __init__(self, spec: EnvSpec, policy: MlpPolicy, estimator: str, ratio: bool):
         self.policy, self.estimator, self.ratio = policy, estimator, ratio
-        self.actions = ActionInputs(spec)
-        self.sample_dim = spec.obs_dim + self.actions.width + 2
+        self.sample_dim = spec.obs_dim + policy.noise_dim + 2
 
     def __call__(
         self, params: Params, support: CollectedBatch
@@ -61,5 +59,5 @@ class PolicyLoss:
     def sample_inputs(self, batch: Batch) -> dict[str, Any]:
         """Returns samples [K, N, sample_dim]: observation, action, reward, advantage; weights."""
         numbers = torch.stack([batch.rewards, batch.advantages], -1)
-        parts = [batch.obs, self.actions(batch.actions).to(numbers.dtype), numbers]
+        parts = [batch.obs, self.policy.encoded(batch.actions).to(numbers.dtype), numbers]
         return {"samples": torch.cat(parts, -1), "weights": batch.weights}

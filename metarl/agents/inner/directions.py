@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from metarl.agents.inner.rule import RULE, InnerRule, NetworkShape, RuleInput, RuleSettings
@@ -13,7 +14,6 @@ from metarl.lazy import lazy
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from torch import Tensor
 
     from metarl.networks import set_encoder
     from metarl.types import Params
@@ -65,7 +65,11 @@ class Directions(InnerRule):
         for name in sorted(shapes, key=lambda name: name.endswith("bias")):
             layer = name.removesuffix(".weight").removesuffix(".bias")
             self.layers[layer] = (*self.layers.get(layer, ()), name)
-        self.sizes = {layer: _size(shapes, names) for layer, names in self.layers.items()}
+        self.sizes: dict[str, tuple[int, int]] = {}
+        """Rows and columns of each layer's matrix."""
+        for layer, names in self.layers.items():
+            rows = shapes[names[0]][0]
+            self.sizes[layer] = rows, sum(prod(shapes[name]) for name in names) // rows
 
     def init(self, params: Params, rng: np.random.Generator) -> Params:
         params = self.encoder.init(rng)
@@ -82,7 +86,8 @@ class Directions(InnerRule):
         embedding = self.encoder(params, given.samples, given.weights)
         after: Params = {}
         for layer, names in self.layers.items():
-            parts = [_columns(name, given.gradient[name]) for name in names]
+            # A vector [K, n] is one column.
+            parts = [given.gradient[n].reshape(*given.gradient[n].shape[:2], -1) for n in names]
             gradient = torch.cat(parts, -1)
             left, right, rows, columns = (
                 params[f"{RULE}{side}.{layer}.weight"]
@@ -93,20 +98,6 @@ class Directions(InnerRule):
             direction = left @ gradient @ right
             widths = [part.shape[-1] for part in parts]
             for name, part in zip(names, direction.split(widths, -1), strict=True):
-                after[name] = given.params[name] - self.config.lr * _as(name, part)
+                before = given.params[name]
+                after[name] = before - self.config.lr * part.reshape(before.shape)
         return self.shortened(given.params, after, index, self.config.extra_step_scale)
-
-
-def _size(shapes: Mapping[str, Sequence[int]], names: Sequence[str]) -> tuple[int, int]:
-    """Returns the rows and columns of a layer's matrix."""
-    rows = int(shapes[names[0]][0])
-    return rows, sum(int(shapes[n][1]) if n.endswith("weight") else 1 for n in names)
-
-
-def _columns(name: str, gradient: Tensor) -> Tensor:
-    """Returns a matrix unchanged, and a vector [K, n] as one column."""
-    return gradient if name.endswith("weight") else gradient[..., None]
-
-
-def _as(name: str, part: Tensor) -> Tensor:
-    return part if name.endswith("weight") else part[..., 0]

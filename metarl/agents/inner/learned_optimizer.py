@@ -82,12 +82,12 @@ class LearnedOptimizer(InnerRule):
             params[ALPHA] = torch.full((len(self.coordinates.counts),), config.lr)
         if config.cell == "linear":
             return {**params, OUT: torch.ones(1)}
-        weight = mlp.initial_weight(rng, 4 * config.size, 2 + config.size, "xavier")
-        params[f"{CELL}.weight"] = torch.from_numpy(weight).float()
-        bias = torch.zeros(4, config.size)
+        size = config.size
+        params[f"{CELL}.weight"] = mlp.initial_weight(rng, 4 * size, 2 + size, "xavier")
+        bias = torch.zeros(4, size)
         bias[1] = 1.0  # forget gate open, so that the cell remembers
         params[f"{CELL}.bias"] = bias.flatten()
-        params[f"{OUT}.weight"] = torch.zeros(OUTPUTS, config.size)
+        params[f"{OUT}.weight"] = torch.zeros(OUTPUTS, size)
         params[f"{OUT}.bias"] = torch.zeros(OUTPUTS)
         return params
 

@@ -67,8 +67,7 @@ class MetaLstm(InnerRule):
     def init(self, params: Params, rng: np.random.Generator) -> Params:
         params, hidden = {}, self.config.hidden
         if hidden:
-            weight = mlp.initial_weight(rng, hidden, INPUTS, "xavier")
-            params[f"{READ}.weight"] = torch.from_numpy(weight).float()
+            params[f"{READ}.weight"] = mlp.initial_weight(rng, hidden, INPUTS, "xavier")
             params[f"{READ}.bias"] = torch.zeros(hidden)
         params[f"{GATES}.weight"] = torch.zeros(2, hidden or INPUTS)
         start = [math.log(p / (1.0 - p)) for p in (self.config.lr, self.config.forget)]

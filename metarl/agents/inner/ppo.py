@@ -115,15 +115,6 @@ class Samples(NamedTuple):
         return part._replace(weights=part.weights / share)
 
 
-class Losses(NamedTuple):
-    """Losses of one minibatch, [K] each."""
-
-    total: Tensor
-    value: Tensor
-    clipped: Tensor
-    """Share of the samples whose ratio lies outside the clip range."""
-
-
 class Course(NamedTuple):
     """Metrics of one gradient step, or their means over a round, [K] each."""
 
@@ -200,8 +191,9 @@ class PpoSteps:
         after = after.where(finite, before)._replace(rounds=learners.rounds + 1)
         return after, course, finite
 
-    def losses(self, params: Params, samples: Samples) -> Losses:
-        """Returns the losses that PPO minimises, for parameters shared or [K, ...]."""
+    def loss(self, params: Params, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the loss that PPO minimises, that of the value function, and the share of clipped
+        samples, [K] each; parameters are shared or [K, ...]."""
         config, weights = self.config, samples.weights
         distribution = self.policy(params, samples.obs)
         log_probs = distribution.log_probs(samples.actions)
@@ -212,22 +204,19 @@ class PpoSteps:
         total = config.value_weight * value - gain
         if config.entropy:
             total = total - config.entropy * (weights * distribution.entropy()).sum(-1)
-        return Losses(total, value, clipped)
+        return total, value, clipped
 
     def _descend(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course]:
         """Takes one gradient step."""
-        params, config = learners.params, self.config
+        (params, moments, _), config = learners, self.config
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
-        losses = self.losses(leaves, samples)
-        gradients = torch.autograd.grad(losses.total.sum(), list(leaves.values()))
+        loss, value_loss, clipped = self.loss(leaves, samples)
+        gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
         gradient = dict(zip(params, gradients, strict=True))
         gradient, norm = adam.clip_norm(gradient, config.max_grad_norm, tasks=True)
         if config.optimizer == "adam":
-            params, moments = adam.adam_step(
-                params, gradient, learners.moments, config.lr, eps=ADAM_EPSILON
-            )
-            learners = learners._replace(params=params, moments=moments)
+            params, moments = adam.adam_step(params, gradient, moments, config.lr, eps=ADAM_EPSILON)
         else:
             params = {name: x - config.lr * gradient[name] for name, x in params.items()}
-            learners = learners._replace(params=params)
-        return learners, Course(losses.value.detach(), losses.clipped, norm)
+        learners = learners._replace(params=params, moments=moments)
+        return learners, Course(value_loss.detach(), clipped, norm)

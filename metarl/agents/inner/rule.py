@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from metarl.networks.linearised import LossHessian
     from metarl.networks.supervised import Network
     from metarl.types import Examples, FewShotSpec, Params
 
@@ -67,16 +68,6 @@ class RuleInput(NamedTuple):
     weights: Tensor | None = None  # [K, N], each task's sum to one
     examples: Examples | None = None
     """The support itself, where it consists of examples."""
-
-
-class Hessian(Protocol):
-    """The Hessian of each task's loss at one point, as a product."""
-
-    def __call__(self, tangent: Params) -> Params:
-        """Returns H_i tangent for each task, [K, ...]."""
-        ...
-
-    def to(self, dtype: torch.dtype) -> Hessian: ...
 
 
 class LinearisedRuleStep(Protocol):
@@ -136,7 +127,7 @@ class InnerRule(ABC):
         """
 
     def linearise(
-        self, params: Params, given: RuleInput, index: int, hessian: Hessian | None
+        self, params: Params, given: RuleInput, index: int, hessian: LossHessian | None
     ) -> LinearisedRuleStep:
         """Returns the step with its derivative in `params`, by autograd where no rule knows better.
 

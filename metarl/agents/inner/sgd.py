@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from metarl.agents.inner.rule import Hessian, InnerRule, NetworkShape, RuleInput, RuleSettings
+from metarl.agents.inner.rule import InnerRule, NetworkShape, RuleInput, RuleSettings
 from metarl.config.ranges import Natural, Positive
 from metarl.config.settings import AgentConfig, AnyAgentConfig
 from metarl.errors import UserError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from metarl.networks.linearised import LossHessian
     from metarl.types import Params
 
 SIZE = "lr."
@@ -40,33 +41,28 @@ class SgdConfig(RuleSettings):
     """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
 
     def build(self, network: NetworkShape) -> Sgd:
-        return Sgd(self, network)
+        return (MetaSgd if self.learn_lr else Sgd)(self, network)
 
     def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        dice, context = self.estimator == "dice", self.adapted == "context"
         if not isinstance(agent, AgentConfig):
-            found = {}
-            if self.estimator != SgdConfig.estimator:
-                found["agent.inner.estimator"] = (
-                    "it is for policies; a loss has its own derivatives"
-                )
-            if self.adapted == "context":
-                found["agent.inner.adapted"] = "a supervised network has no context inputs"
-            if not self.steps:
-                found["agent.inner.steps"] = "it adapts, or it is no meta-learner"
-            return found
-        if self.steps and agent.outer.learns:
-            if self.first_order and self.estimator == "dice":
-                reason = "without its second order DiCE is the score function"
-                return {"agent.inner.first_order": reason}
-            return {}
-        found, unlearned = {}, "nothing is learned through an inner step"
-        if self.first_order:
-            found["agent.inner.first_order"] = unlearned
-        if self.learn_lr:
-            found["agent.inner.learn_lr"] = unlearned
-        if self.estimator == "dice" and agent.outer.derivatives == "autograd":
-            found["agent.inner.estimator"] = "it does not adapt in training"
-        return found
+            ways = [
+                ("estimator", dice, "it is for policies; a loss has its own derivatives"),
+                ("adapted", context, "a supervised network has no context inputs"),
+                ("steps", not self.steps, "it adapts, or it is no meta-learner"),
+            ]
+        elif self.steps and agent.outer.learns:
+            reason = "without its second order DiCE is the score function"
+            ways = [("first_order", self.first_order and dice, reason)]
+        else:
+            unlearned = "nothing is learned through an inner step"
+            unused = dice and agent.outer.derivatives == "autograd"
+            ways = [
+                ("first_order", self.first_order, unlearned),
+                ("learn_lr", self.learn_lr, unlearned),
+                ("estimator", unused, "it does not adapt in training"),
+            ]
+        return {f"agent.inner.{key}": reason for key, asked, reason in ways if asked}
 
     def check(self, agent: AnyAgentConfig) -> None:
         context = agent.policy.context if isinstance(agent, AgentConfig) else 0
@@ -98,44 +94,57 @@ class SgdConfig(RuleSettings):
 class Sgd(InnerRule):
     """theta_i' = theta - alpha grad L_i(theta) for K tasks at once (arXiv:1703.03400, section 2.2).
 
-    alpha has an entry for each parameter: `lr` for those that are adapted, 0 elsewhere. Entries
-    that are meta-learned, each of any sign, are Meta-SGD (arXiv:1707.09835). The last layer alone
-    is ANIL (arXiv:1909.09157). The context alone, which starts at zero in every task and has no
+    alpha is `lr` for parameters that are adapted, 0 elsewhere. The last layer alone is ANIL
+    (arXiv:1909.09157). The context alone, which starts at zero in every task and has no
     meta-parameter, is CAVIA (arXiv:1810.03642).
     """
 
     def __init__(self, config: SgdConfig, network: NetworkShape):
         self.config, self.steps = config, config.steps
-        self.first_order = config.first_order
+        self.first_order, self.context = config.first_order, network.context
         groups = {"all": tuple(network.shapes), "head": network.head(), "context": ("context",)}
         self.adapted = groups[config.adapted]
-        self.context = network.context
+        self.lr = config.lr
+
+    def rate(self, index: int) -> float:
+        """Returns the number in alpha = rate D of step `index`."""
+        return self.lr * (1.0 if index < max(1, self.steps) else self.config.extra_step_scale)
+
+    def sized(self, params: Params, x: Params) -> Params:
+        """Returns D x of the adapted parameters, for which D is 1."""
+        return {name: x[name] for name in self.adapted}
+
+    def step(self, params: Params, given: RuleInput, index: int) -> Params:
+        return descend(params, self.sized(params, given.gradient), self.rate(index))
+
+    def linearise(
+        self, params: Params, given: RuleInput, index: int, hessian: LossHessian | None
+    ) -> LinearisedSgd:
+        after = {**params, **self.step(params, given, index)}
+        return LinearisedSgd(after, self, params, given.gradient, self.rate(index), hessian)
+
+
+class MetaSgd(Sgd):
+    """Sgd whose alpha has a meta-learned entry for each parameter, of any sign: Meta-SGD
+    (arXiv:1707.09835)."""
+
+    def __init__(self, config: SgdConfig, network: NetworkShape):
+        super().__init__(config, network)
+        self.lr = 1.0
 
     def init(self, params: Params, rng: np.random.Generator) -> Params:
-        """Returns the learned step sizes, if any."""
-        del rng
-        if not self.config.learn_lr:
-            return {}
+        """Returns the step sizes."""
         like = {**params, "context": params["layer0.weight"].new_zeros(self.context)}
         return {SIZE + n: like[n].new_full(like[n].shape, self.config.lr) for n in self.adapted}
 
-    def sizes(self, params: Params, index: int) -> StepSizes:
-        """Returns alpha of step `index`; `params` holds learned sizes."""
-        scale = 1.0 if index < max(1, self.steps) else self.config.extra_step_scale
-        if not self.config.learn_lr:
-            return StepSizes(self.config.lr * scale, self.adapted, {})
-        return StepSizes(scale, self.adapted, {name: params[SIZE + name] for name in self.adapted})
-
-    def step(self, params: Params, given: RuleInput, index: int) -> Params:
-        sizes = self.sizes(params, index)
-        return descend(params, sizes.times(given.gradient), sizes.rate)
+    def sized(self, params: Params, x: Params) -> Params:
+        """Returns D x of the adapted parameters, D from `params`."""
+        return {name: x[name] * params[SIZE + name] for name in self.adapted}
 
     def linearise(
-        self, params: Params, given: RuleInput, index: int, hessian: Hessian | None
-    ) -> LinearisedSgd:
-        sizes = self.sizes(params, index)
-        after = {**params, **descend(params, sizes.times(given.gradient), sizes.rate)}
-        return LinearisedSgd(after, given.gradient, sizes, hessian)
+        self, params: Params, given: RuleInput, index: int, hessian: LossHessian | None
+    ) -> LinearisedMetaSgd:
+        return LinearisedMetaSgd(*super().linearise(params, given, index, hessian))
 
 
 def descend(params: Params, direction: Params, lr: float) -> Params:
@@ -143,61 +152,60 @@ def descend(params: Params, direction: Params, lr: float) -> Params:
     return {name: params[name] - lr * x for name, x in direction.items()}
 
 
-class StepSizes(NamedTuple):
-    """alpha = rate D. The diagonal D is 1 or learned where a parameter is adapted, else 0."""
-
-    rate: float
-    adapted: tuple[str, ...]
-    learned: Params
-    """By the adapted parameter's name; empty where D is 1."""
-
-    def times(self, x: Params) -> Params:
-        """Returns D x without its zeros."""
-        if not self.learned:
-            return {name: x[name] for name in self.adapted}
-        return {name: x[name] * self.learned[name] for name in self.adapted}
-
-
 class LinearisedSgd(NamedTuple):
-    """theta' = theta - rate D g(theta), and its derivative in theta and in a learned D.
+    """theta' = theta - rate D g(theta), and its derivative in theta.
 
-    That is I - rate D H in theta, and -rate g in D, which itself passes unchanged. H is symmetric,
-    so one product serves both directions. Without it (first order) H alone is left out: the
-    derivative is the identity in theta, and still -rate g in D. To first order a
-    context depends on its step size alone.
+    That is I - rate D H. H is symmetric, so one product serves both directions. Without it (first
+    order) the derivative is the identity.
     """
 
     params: Params
+    """Parameters after the step."""
+    rule: Sgd
+    before: Params
     gradient: Params
-    sizes: StepSizes
-    hessian: Hessian | None
+    rate: float
+    hessian: LossHessian | None
 
     def forward(self, tangent: Params) -> Params:
         """Returns the derivative times `tangent`, shared or [K, ...]."""
-        after, rate = tangent, self.sizes.rate
-        if self.hessian is not None:
-            after = {**after, **descend(after, self.sizes.times(self.hessian(tangent)), rate)}
-        by_size = {name: self.gradient[name] * tangent[SIZE + name] for name in self.sizes.learned}
-        return {**after, **descend(after, by_size, rate)}
+        if self.hessian is None:
+            return tangent
+        moved = self.rule.sized(self.before, self.hessian(tangent))
+        return {**tangent, **descend(tangent, moved, self.rate)}
+
+    def transposed(self, cotangent: Params) -> Params:
+        """Returns the transposed derivative times `cotangent` [K, ...]."""
+        if self.hessian is None:
+            return cotangent
+        moved = self.rule.sized(self.before, cotangent)
+        still = {n: x.new_zeros(x.shape) for n, x in cotangent.items() if n not in moved}
+        return {**cotangent, **descend(cotangent, self.hessian({**still, **moved}), self.rate)}
+
+    def to(self, dtype: torch.dtype) -> LinearisedSgd:
+        return self if self.hessian is None else self._replace(hessian=self.hessian.to(dtype))
+
+
+class LinearisedMetaSgd(LinearisedSgd):
+    """The same with the derivative in D: -rate g, also to first order; D itself is unchanged.
+
+    To first order a context depends on its step size alone.
+    """
+
+    __slots__ = ()
+
+    def forward(self, tangent: Params) -> Params:
+        after = super().forward(tangent)
+        return {**after, **descend(after, self.rule.sized(tangent, self.gradient), self.rate)}
 
     def transposed(self, cotangent: Params) -> Params:
         """Returns the transposed derivative times `cotangent` [K, ...].
 
         The cotangent of D is missing behind the last step, where it is zero.
         """
-        before, rate = cotangent, self.sizes.rate
-        if self.hessian is not None:
-            moved = self.sizes.times(cotangent)
-            still = {n: x.new_zeros(x.shape) for n, x in cotangent.items() if n not in moved}
-            before = {**before, **descend(before, self.hessian({**still, **moved}), rate)}
         by_size = {
             SIZE + name: cotangent.get(SIZE + name, 0.0)
-            - rate * self.gradient[name] * cotangent[name]
-            for name in self.sizes.learned
+            - self.rate * self.gradient[name] * cotangent[name]
+            for name in self.rule.adapted
         }
-        return {**before, **by_size}
-
-    def to(self, dtype: torch.dtype) -> LinearisedSgd:
-        if self.hessian is None:
-            return self
-        return self._replace(hessian=self.hessian.to(dtype))
+        return {**super().transposed(cotangent), **by_size}

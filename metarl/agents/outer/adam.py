@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from metarl.agents.outer.rule import KeepsAdam
 from metarl.config.ranges import Positive
@@ -12,8 +12,9 @@ from metarl.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np
-    from torch import Tensor
 
+    from metarl.agents.policy_gradient import MetaBatch
+    from metarl.agents.supervised import ExampleObjective
     from metarl.equations import adam
     from metarl.types import Metrics, Params
 else:
@@ -34,14 +35,6 @@ class AdamConfig(OuterSettings):
         return Adam(self)
 
 
-class MetaGradient(Protocol):
-    """An objective that has a gradient."""
-
-    def gradient(self, meta: Params) -> tuple[Params, Tensor]:
-        """Returns the gradient of a loss, through the adaptation, and the loss, []."""
-        ...
-
-
 class Adam(KeepsAdam):
     """Minimises an objective's loss by one step of Adam for each meta-batch."""
 
@@ -52,7 +45,7 @@ class Adam(KeepsAdam):
         self,
         meta: Params,
         state: adam.AdamState,
-        objective: MetaGradient,
+        objective: MetaBatch | ExampleObjective,
         rng: np.random.Generator,
     ) -> tuple[Params, adam.AdamState, Metrics]:
         gradient, loss = objective.gradient(meta)

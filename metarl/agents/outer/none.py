@@ -23,16 +23,13 @@ class NoUpdateConfig(OuterSettings):
     learns = False
 
     def build(self) -> NoUpdate:
-        return NoUpdate(self)
+        return NoUpdate()
 
 
 class NoUpdate(Stateless):
     """Leaves everything as it is."""
 
     left_behind = "outer."
-
-    def __init__(self, config: NoUpdateConfig):
-        self.config = config
 
     def step(
         self, meta: Params, state: tuple[()], objective: Any, rng: np.random.Generator

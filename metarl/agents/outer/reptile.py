@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from metarl.agents.outer.rule import KeepsAdam
 from metarl.config.ranges import Positive
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from metarl.agents.reptile import Adapted
+    from metarl.agents.supervised import ExampleObjective
     from metarl.equations import adam
     from metarl.types import Metrics, Params
 else:
@@ -54,21 +56,6 @@ class ReptileConfig(OuterSettings):
             )
 
 
-class AdaptedParams(Protocol):
-    """The objective of Reptile: where tasks adapt to."""
-
-    @property
-    def num_tasks(self) -> int: ...
-
-    def adapted(self, meta: Params, tasks: slice) -> Params:
-        """Returns the parameters phi_i of those tasks, [k, ...].
-
-        Examples are learned from anew, from `meta`. Episodes were collected from one theta, which
-        all phi_i set out from whatever `meta` is.
-        """
-        ...
-
-
 class Reptile(KeepsAdam):
     """theta <- theta + beta mean_i(phi_i - theta), arXiv:1803.02999, Algorithm 2, or with Adam
     downhill along -(mean_i phi_i - theta).
@@ -85,7 +72,7 @@ class Reptile(KeepsAdam):
         self,
         meta: Params,
         state: adam.AdamState,
-        objective: AdaptedParams,
+        objective: Adapted | ExampleObjective,
         rng: np.random.Generator,
     ) -> tuple[Params, adam.AdamState, Metrics]:
         after, adam_state, number = meta, state, objective.num_tasks

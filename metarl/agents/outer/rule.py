@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from metarl.config.settings import OuterSettings
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ class OuterRule(Protocol):
 
     left_behind: str
     """Prefix of the names of a state that older runs saved and nothing used; empty: none."""
-
-    @property
-    def config(self) -> OuterSettings: ...
 
     def init(self, meta: Params) -> Any:
         """Returns the state before the first step: an optimizer's, or nothing."""

@@ -61,21 +61,39 @@ class Trpo(Stateless):
         and `line_search/accepted` is 0. `skipped` is 1 where the gradient is not finite, or gain
         or KL are not finite even at the shortest step.
         """
-        config = self.config
-        linearised = objective.linearised(meta, config.query_fraction, config.product_dtype, rng)
-        after, metrics = self.search(linearised, *self.direction(linearised))
+        config, linearised = self.config, objective.linearised(meta, self.config, rng)
+        direction, metrics = self.direction(linearised)
+        start, before = tr.ravel(meta), linearised.gain
+        finite = math.isfinite(metrics["gradient_norm"])
+        allowed = config.backtracks if finite else 0
+        for tries in range(allowed):
+            step = config.backtrack_ratio**tries * direction
+            after = tr.unravel(start + step, meta)
+            gain, kl = linearised.evaluate(after)
+            finite = math.isfinite(gain) and math.isfinite(kl)
+            if finite and gain > before and kl <= config.max_kl:
+                break
+        else:
+            after, gain, kl, tries = meta, before, 0.0, allowed
+        metrics |= {
+            "surrogate/before": before,
+            "surrogate/after": gain,
+            "kl": kl,
+            "line_search/backtracks": float(tries),
+            "line_search/accepted": float(tries < allowed),
+            "skipped": float(not finite),
+        }
         return after, state, metrics
 
     def direction(self, objective: LinearisedObjective) -> tuple[Tensor, Metrics]:
         """Returns the step as one vector, as long as the quadratic model of the KL allows."""
-        meta, config = objective.meta, self.config
-
-        def product(vector: Tensor) -> Tensor:
-            product = tr.ravel(objective.product(tr.unravel(vector, meta)))
-            return product + config.damping * vector
-
-        gradient = tr.ravel(objective.gradient)
-        solution = tr.conjugate_gradient(product, gradient, config.cg_iterations)
+        config, gradient = self.config, tr.ravel(objective.gradient)
+        solution = tr.conjugate_gradient(
+            lambda v: tr.ravel(objective.product(tr.unravel(v, objective.meta))),
+            gradient,
+            config.cg_iterations,
+            config.damping,
+        )
         scale = tr.trust_region_scale(solution, gradient, config.max_kl)
         metrics = {
             "gradient_norm": float(gradient.norm()),
@@ -83,28 +101,3 @@ class Trpo(Stateless):
             "cg/products": float(solution.products),
         }
         return scale * solution.x, metrics
-
-    def search(
-        self, objective: LinearisedObjective, direction: Tensor, metrics: Metrics
-    ) -> tuple[Params, Metrics]:
-        """Returns the accepted parameters, or the old ones, and all metrics of the step."""
-        start, config = tr.ravel(objective.meta), self.config
-        finite = math.isfinite(metrics["gradient_norm"])
-        after, gain, kl, tries, accepted = objective.meta, objective.gain, 0.0, 0, False
-        allowed = config.backtracks if finite else 0
-        while tries < allowed and not accepted:
-            step = config.backtrack_ratio**tries * direction
-            after = tr.unravel(start + step, objective.meta)
-            gain, kl = objective.evaluate(after)
-            finite = math.isfinite(gain) and math.isfinite(kl)
-            accepted = finite and gain > objective.gain and kl <= config.max_kl
-            tries += 1
-        return after if accepted else objective.meta, {
-            **metrics,
-            "surrogate/before": objective.gain,
-            "surrogate/after": gain if accepted else objective.gain,
-            "kl": kl if accepted else 0.0,
-            "line_search/backtracks": float(tries - 1 if accepted else tries),
-            "line_search/accepted": float(accepted),
-            "skipped": float(not finite),
-        }
