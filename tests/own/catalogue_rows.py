@@ -19,11 +19,11 @@ def every_rule(source: Source) -> list[str]:
 def table() -> str:
     """Returns the agents as the README shows them."""
     both: tuple[Source, ...] = ("episodes", "examples")
-    inner, outer, named = (x.items() for x in (catalogue.INNER, catalogue.OUTER, catalogue.NAMED))
+    inner = catalogue.INNER.items()
     rows = [
         *((n, [x for x in both if getattr(rule, x)], rule.summary) for n, rule in inner),
-        *((f"-{n}", settings.sources, summary) for n, (summary, settings) in outer),
-        *((n, [row.source], row.summary) for n, row in named),
+        *((f"-{n}", rule.sources, summary) for n, (summary, rule) in catalogue.OUTER.items()),
+        *((n, [row.source], row.summary) for n, row in catalogue.NAMED.items()),
     ]
     head = "| `--agent` | learns from | what it is |", "|---|---|---|"
     return "\n".join([*head, *(f"| `{n}` | {', '.join(x)} | {said} |" for n, x, said in rows)])
