@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.envs.metaworld import goals
+from metarl.envs.metaworld import distribution, goals
 
 ROOT = Path(__file__).resolve().parents[1]
 UPDATE = "--tasks 2 --episodes 2 --steps 5 --repeats 1"
@@ -19,7 +19,8 @@ UPDATE = "--tasks 2 --episodes 2 --steps 5 --repeats 1"
 @pytest.fixture
 def script(monkeypatch, tmp_path, capfd):
     """Runs a script with arguments, as its command does; returns what it printed."""
-    monkeypatch.setattr(goals, "GOALS", 2)  # else drawing Meta-World's takes most of the time
+    for module in (goals, distribution):  # drawing all of Meta-World's takes most of the time
+        monkeypatch.setattr(module, "GOALS", 2)
     monkeypatch.setenv("METARL_CACHE", str(tmp_path))
 
     def run(name: str, *argv: str) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from metarl.agents.outer.rule import Stateless
 from metarl.config.ranges import Count, Fraction, NonNegative, Positive, Shrinking
 from metarl.config.settings import OuterSettings
-from metarl.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,10 +16,7 @@ if TYPE_CHECKING:
 
     from metarl.agents.derivatives.by_hand import LinearisedObjective
     from metarl.agents.policy_gradient import MetaBatch
-    from metarl.equations import trust_region as tr
     from metarl.types import Metrics, Params
-else:
-    tr = lazy("metarl.equations.trust_region")
 
 
 @dataclass(frozen=True)
@@ -61,6 +57,8 @@ class Trpo(Stateless):
         and `line_search/accepted` is 0. `skipped` is 1 where the gradient is not finite, or gain
         or KL are not finite even at the shortest step.
         """
+        from metarl.equations import trust_region as tr  # imports torch
+
         config, linearised = self.config, objective.linearised(meta, self.config, rng)
         direction, metrics = self.direction(linearised)
         start, before = tr.ravel(meta), linearised.gain
@@ -87,13 +85,14 @@ class Trpo(Stateless):
 
     def direction(self, objective: LinearisedObjective) -> tuple[Tensor, Metrics]:
         """Returns the step as one vector, as long as the quadratic model of the KL allows."""
+        from metarl.equations import trust_region as tr
+
         config, gradient = self.config, tr.ravel(objective.gradient)
-        solution = tr.conjugate_gradient(
-            lambda v: tr.ravel(objective.product(tr.unravel(v, objective.meta))),
-            gradient,
-            config.cg_iterations,
-            config.damping,
-        )
+
+        def product(v: Tensor) -> Tensor:
+            return tr.ravel(objective.product(tr.unravel(v, objective.meta)))
+
+        solution = tr.conjugate_gradient(product, gradient, config.cg_iterations, config.damping)
         scale = tr.trust_region_scale(solution, gradient, config.max_kl)
         metrics = {
             "gradient_norm": float(gradient.norm()),
