@@ -88,15 +88,15 @@ class Trpo(Stateless):
         from metarl.equations import trust_region as tr
 
         config, gradient = self.config, tr.ravel(objective.gradient)
-
-        def product(v: Tensor) -> Tensor:
-            return tr.ravel(objective.product(tr.unravel(v, objective.meta)))
-
-        solution = tr.conjugate_gradient(product, gradient, config.cg_iterations, config.damping)
-        scale = tr.trust_region_scale(solution, gradient, config.max_kl)
+        solution = tr.conjugate_gradient(
+            lambda v: tr.ravel(objective.product(tr.unravel(v, objective.meta))),
+            gradient,
+            config.cg_iterations,
+            config.damping,
+        )
         metrics = {
             "gradient_norm": float(gradient.norm()),
             "cg/residual": float(solution.residual.norm()),
             "cg/products": float(solution.products),
         }
-        return scale * solution.x, metrics
+        return tr.trust_region_scale(solution, gradient, config.max_kl) * solution.x, metrics
