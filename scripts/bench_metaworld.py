@@ -23,7 +23,6 @@ import metarl  # noqa: F401  # isort: skip  before torch, as the doors do: how i
 
 import argparse
 import copy
-import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -242,16 +241,12 @@ def main() -> None:
         _ratio(f"{kind} adaptation / bare physics", taken["bare"] / taken[kind])
         if peer is not None:
             _ratio(f"{kind} adaptation / async", taken["async"] / taken[kind])
-    workers = [child.pid for child in multiprocessing.active_children() if _is_worker(child)]
-    own, theirs = _peak_gb("self"), [_peak_gb(pid) for pid in workers]
+    workers = getattr(ours.env.executor, "_workers", [])
+    own, theirs = _peak_gb("self"), [_peak_gb(worker.process.pid) for worker in workers]
     print(f"peak memory: {own:.2f} GB here, {sum(theirs):.2f} GB in {len(theirs)} workers")
     if peer is not None:
         peer.env.close()
     ours.env.close()
-
-
-def _is_worker(child: Any) -> bool:
-    return child.name.startswith("metarl worker")
 
 
 def _peak_gb(pid: Any) -> float:
