@@ -160,3 +160,12 @@ def test_torchs_threads_sleep_where_metarl_comes_first(before: str, sleeps: bool
 def test_torchs_threads_sleep_in_these_tests():
     """tests/conftest.py imports metarl before anything imports torch; else all tests are slow."""
     assert torch_sleeps()
+
+
+def test_python_3_10_can_load_every_module():
+    """It has no syntax of later versions, and no NamedTuple with another base."""
+    for source in [*SOURCES, *(ROOT / "scripts").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        tree = ast.parse(source.read_text(encoding="utf-8"), feature_version=(3, 10))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and "NamedTuple" in map(_name, node.bases):
+                assert len(node.bases) == 1, f"{source}: {node.name}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from metarl.errors import DivergedError, EnvFaultError, UserError
@@ -57,7 +58,8 @@ def expect(kept: bool, what: str, remedy: str = "") -> None:
         raise Broken(what, remedy)
 
 
-class Check(NamedTuple, Generic[Subject]):
+@dataclass(frozen=True)
+class Check(Generic[Subject]):
     name: str
     look: Callable[[Subject], Finding]
     needs: tuple[str, ...] = ()
