@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metarl.config.ranges import Count, Natural, NonNegative, Positive
-from metarl.config.settings import AnyAgentConfig, InnerSettings, unused_policy_parts
+from metarl.config.settings import InnerSettings
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class PpoStepsConfig(InnerSettings):
 
     family = "ppo"
     agents = {"episodes": "metarl.agents.reptile:ReptilePpo"}  # noqa: RUF012
+    learns_values = True
 
     lr: Positive = 1e-3
     steps: Natural = 1
@@ -58,9 +59,6 @@ class PpoStepsConfig(InnerSettings):
     max_grad_norm: Positive = 0.5
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the updates; its state starts afresh for each task."""
-
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        return unused_policy_parts(agent)
 
 
 class TaskPpo(NamedTuple):
