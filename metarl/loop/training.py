@@ -61,7 +61,7 @@ def train(
     made = envs.configured(config.env, named) if tasks is None else tasks
     source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
-    with directory.Lock(run), faults_logged(run, config.env.name):
+    with directory.locked(run), faults_logged(run, config.env.name):
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
         torch.set_num_threads(cores())
