@@ -53,10 +53,7 @@ class Solved(NamedTuple):
 class ClassSuccess:
     """Success rates of an evaluation, by class."""
 
-    env: str
-    agent: str
-    split: str
-    steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
+    adaptation: Adaptation
     goals: Mapping[str, int]
     """Class -> number of its goals, in the order of the tasks."""
     solved: Solved
@@ -65,8 +62,9 @@ class ClassSuccess:
 
     @property
     def points(self) -> tuple[int, ...]:
-        """Indices in `steps` of the first and the last: before and after adaptation."""
-        return (0, len(self.steps) - 1) if len(self.steps) > 1 else (0,)
+        """Indices of the first and the last step: before and after adaptation."""
+        last = len(self.adaptation.steps) - 1
+        return (0, last) if last else (0,)
 
 
 def class_success(adaptation: Adaptation) -> ClassSuccess | None:
@@ -88,10 +86,7 @@ def class_success(adaptation: Adaptation) -> ClassSuccess | None:
         }
 
     return ClassSuccess(
-        adaptation.env,
-        adaptation.agent,
-        adaptation.split,
-        adaptation.steps,
+        adaptation,
         {name: len(rows) for name, rows in places.items()},
         _solved(adaptation.outcome.solved_at, places, horizon),
         found(adaptation.controls),
@@ -170,10 +165,10 @@ def write_success(path: Path, success: ClassSuccess) -> None:
     """
     document = {
         "format": FORMAT,
-        "env": success.env,
-        "agent": success.agent,
-        "split": success.split,
-        "steps": list(success.steps),
+        "env": success.adaptation.env,
+        "agent": success.adaptation.agent,
+        "split": success.adaptation.split,
+        "steps": list(success.adaptation.steps),
         "goals": dict(success.goals),
         **_stored(success.solved),
         "controls": {name: _stored(solved) for name, solved in success.controls.items()},

@@ -72,7 +72,7 @@ def render(
     Args:
         config: the text of config.yaml.
         rows: rows of metrics.jsonl.
-        evaluated: evaluations, that of the held-out tasks first.
+        evaluated: evaluations of the splits; the key facts are those of the first.
         predictions: split -> the picture of a few-shot learner's predictions.
     """
     adaptation = evaluated[0] if evaluated else None
