@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from metarl.types import EnvSpec
+from metarl.types import EnvSpec, Task
 
 BUSY = 2
 """Index in a worker's pulse of the nanoseconds that its steps took since its tasks were set; only
@@ -47,6 +47,18 @@ def raised(field: str, error: BaseException) -> RowError:
     message = f": {lines[0]:.200}" if lines else ""
     trace = "".join(traceback.format_exception(error))
     return RowError(field, f"{field} raised {type(error).__name__}{message}", trace)
+
+
+def bad_action(
+    env: str, actions: np.ndarray, tasks: Sequence[Task], step: int, first: int = 0
+) -> FloatingPointError:
+    """Returns the error, a fault of the policy, for actions [K, e, act_dim] that are not all
+    finite; `first` is the index of their first episode."""
+    k, e = np.argwhere(~np.isfinite(actions).all(axis=-1))[0].tolist()
+    return FloatingPointError(
+        f"{env}: action {actions[k, e]} of the policy, task {dict(tasks[k])}, episode {e + first}, "
+        f"step {step}"
+    )
 
 
 class Plan(NamedTuple):
