@@ -43,15 +43,26 @@ class MetaParameters:
         return {**self.fixed, **self.meta, **self.other_state(), **outer}
 
     def load_state_dict(self, state: Params) -> None:
-        """Takes the weights that `state_dict` saved.
+        """Takes copies of the weights that `state_dict` saved.
+
+        Copies, since what a file was read into may lie at other addresses modulo a cache line, and
+        with them a sum's order.
 
         Raises:
-            ValueError: where names or shapes are not this agent's.
+            ValueError: where statistics, names or shapes are not this agent's.
         """
-        own = self.state_dict()
-        left = self.outer.left_behind
+        own, left = self.state_dict(), self.outer.left_behind
         state = {n: x for n, x in state.items() if n in own or not (left and n.startswith(left))}
-        copies = checked(state, own, self.device)
+        if normalised(state) != normalised(own):
+            raise ValueError(
+                f"these weights hold statistics of {normalised(state)}, this agent's of "
+                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
+            )
+        expected = {name: tuple(x.shape) for name, x in own.items()}
+        found = {name: tuple(x.shape) for name, x in state.items()}
+        if expected != found:
+            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
+        copies = {name: state[name].to(self.device, copy=True) for name in own}
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}
         self.outer_state = self.outer.load(self.outer_state, copies)
@@ -88,24 +99,3 @@ class MlpAgent(MetaParameters):
 
     def load_other_state(self, state: Params) -> None:
         self.normaliser = self.normaliser.loaded(state)
-
-
-def checked(state: Params, own: Params, device: torch.device) -> Params:
-    """Copies of `state` for an agent whose own are `own`.
-
-    Copies, since what a file was read into may lie at other addresses modulo a cache line, and
-    with them a sum's order.
-
-    Raises:
-        ValueError: where statistics, names or shapes are not that agent's.
-    """
-    if normalised(state) != normalised(own):
-        raise ValueError(
-            f"these weights hold statistics of {normalised(state)}, this agent's of "
-            f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
-        )
-    expected = {name: tuple(x.shape) for name, x in own.items()}
-    found = {name: tuple(x.shape) for name, x in state.items()}
-    if expected != found:
-        raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-    return {name: state[name].to(device, copy=True) for name in own}
