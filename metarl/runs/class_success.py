@@ -115,16 +115,12 @@ def _solved(solved_at: np.ndarray, places: Mapping[str, np.ndarray], horizon: in
         official = (
             None if horizon is None else official_count(solved_at[rows], horizon, side_by_side)
         )
-        classes[name] = _rates(by_goal.mean(axis=0), resampled[-1], official)
+        classes[name] = Rates(by_goal.mean(axis=0), interval95(resampled[-1]), official)
     every = [rates.official for rates in classes.values() if rates.official is not None]
     mean = np.mean([rates.mean for rates in classes.values()], axis=0)
     official = np.mean(every, axis=0) if every else None
-    overall = _rates(mean, np.mean(resampled, axis=0), official)
+    overall = Rates(mean, interval95(np.mean(resampled, axis=0)), official)
     return Solved(classes, overall, solved_at.shape[-1])
-
-
-def _rates(mean: np.ndarray, resampled: np.ndarray, official: np.ndarray | None) -> Rates:
-    return Rates(mean, interval95(resampled), official)
 
 
 def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np.ndarray:
