@@ -41,11 +41,6 @@ class PpoSnapshot(NamedTuple):
     def of(policy: ActorCriticPolicy) -> PpoSnapshot:
         return PpoSnapshot(deepcopy(policy.state_dict()), deepcopy(policy.optimizer.state_dict()))
 
-    def put_into(self, policy: ActorCriticPolicy) -> None:
-        policy.load_state_dict(self.weights)
-        # Copied, since the optimizer would change these tensors in place.
-        policy.optimizer.load_state_dict(deepcopy(self.optimizer))
-
 
 class Sb3Tasks(NamedTuple):
     """State of K tasks that started from the same initial weights."""
@@ -128,7 +123,9 @@ class Sb3Ppo(MlpAgent):
         self, learner: PpoSnapshot, support: Trajectories, task: int, rounds: int
     ) -> PpoSnapshot:
         ppo = self._ppo
-        learner.put_into(ppo.policy)
+        ppo.policy.load_state_dict(learner.weights)
+        # Copied, since the optimizer would change these tensors in place.
+        ppo.policy.optimizer.load_state_dict(deepcopy(learner.optimizer))
         ppo.rollout_buffer = rollout(ppo, support, task)
         ppo.batch_size = math.ceil(ppo.rollout_buffer.buffer_size / self.inner.minibatches)
         try:
