@@ -122,18 +122,13 @@ class Course(NamedTuple):
     """Norm before clipping."""
 
 
-class PpoSteps:
+class PpoSteps(NamedTuple):
     """Updates K tasks by PPO on one round of episodes."""
 
-    def __init__(
-        self,
-        policy: MlpPolicy,
-        value: MlpValue,
-        config: PpoStepsConfig,
-        advantages: AdvantageConfig,
-    ):
-        self.policy, self.value, self.config = policy, value, config
-        self.discount, self.gae_lambda = advantages.discount, advantages.gae_lambda
+    policy: MlpPolicy
+    value: MlpValue
+    config: PpoStepsConfig
+    advantages: AdvantageConfig
 
     def start(self, params: Params) -> TaskPpo:
         """Returns the tasks' state before the first round, at shared parameters."""
@@ -155,8 +150,8 @@ class PpoSteps:
             ppo.following_values(values, final_values, ended),
             episodes.terminated,
             ended,
-            self.discount,
-            self.gae_lambda,
+            self.advantages.discount,
+            self.advantages.gae_lambda,
         ).flatten(1)
         weights = episodes.mask.flatten(1).to(advantages.dtype)
         weights = weights / weights.sum(1, keepdim=True)
