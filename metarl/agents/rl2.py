@@ -194,7 +194,7 @@ class Remembering:
         output, self._memory = agent.policy.run(
             agent.meta, inputs.flatten(0, 1)[:, None], self._memory
         )
-        distribution = agent.policy.distribution(agent.meta, output.unflatten(0, shape)[:, :, 0])
+        distribution = agent.policy.head(agent.meta, output.unflatten(0, shape)[:, :, 0])
         self._action = distribution.sample(noise)
         return self._action, distribution
 
