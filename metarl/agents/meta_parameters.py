@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agents.normalisation import Normaliser, normalised
 from metarl.agents.outer.rule import OuterRule
-from metarl.config.settings import AgentConfig
+from metarl.config.settings import AgentConfig, AnyAgentConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import MlpPolicy
 from metarl.sampling.collect import memoryless
@@ -19,6 +19,8 @@ from metarl.types import Actor, EnvSpec, Params
 
 class MetaParameters:
     """The part of an agent that is learned and saved."""
+
+    config: AnyAgentConfig
 
     def __init__(
         self, meta: Params, outer: OuterRule, device: torch.device, fixed: Params | None = None
@@ -29,6 +31,11 @@ class MetaParameters:
         self.fixed = {name: x.to(device) for name, x in (fixed or {}).items()}
         self.outer, self.device = outer, device
         self.outer_state: Any = outer.init(self.meta)
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps before a meta-update of training."""
+        return self.config.inner.training_steps
 
     def other_state(self) -> Params:
         """Returns tensors to save besides parameters and the outer rule's state."""

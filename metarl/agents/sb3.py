@@ -85,11 +85,6 @@ class Sb3Ppo(MlpAgent):
             "same initial weights, and one iteration is as good as many",
         )
 
-    @property
-    def steps(self) -> int:
-        """Number of PPO updates of each task in an iteration."""
-        return self.inner.steps
-
     def begin(self) -> Sb3Tasks:
         """Returns the state of a new task: the same initial weights for all."""
         names = policy_names(self.policy)
