@@ -17,7 +17,7 @@ from metarl.errors import DivergedError, EnvFaultError
 from metarl.sampling.executor import InProcess
 from metarl.sampling.processes import Processes
 from metarl.sampling.rows import DIVERGED, Plan, RowError, ShareFactory, bad_action
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 
 class Pool:
@@ -55,10 +55,7 @@ class Pool:
         self.tasks: Sequence[Task] = ()
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != self.plan.num_tasks:
-            raise ValueError(
-                f"{len(tasks)} tasks in an environment opened for {self.plan.num_tasks}"
-            )
+        check_number(tasks, self.plan.num_tasks)
         self.tasks = tasks
         payloads = tasks if self._payload_of is None else [self._payload_of(task) for task in tasks]
         of_row = [self.plan.place(row)[0] for row in range(self.plan.size)]

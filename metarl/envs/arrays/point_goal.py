@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.envs.splits import quantiles, shares
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 STRIDE = 0.1
 """The largest move of one step in each coordinate."""
@@ -35,8 +35,7 @@ class PointEnv:
         self._steps = 0
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != len(self._goals):
-            raise ValueError(f"{len(tasks)} tasks in an environment opened for {len(self._goals)}")
+        check_number(tasks, len(self._goals))
         goals = np.array([task["goal"] for task in tasks], dtype=np.float64)
         self._goals = goals.reshape(len(self._goals), 1, 2)
 

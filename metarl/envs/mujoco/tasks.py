@@ -21,7 +21,7 @@ from metarl.envs.mujoco.batch import MujocoBatch
 from metarl.envs.mujoco.run_tasks import RunTask
 from metarl.errors import DivergedError
 from metarl.sampling.rows import bad_action
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 
 def model_path(file: str) -> str:
@@ -83,8 +83,7 @@ class MujocoTasks(ABC):
     # Methods of BatchedEnv.
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != self.shape[0]:
-            raise ValueError(f"{len(tasks)} tasks in an environment opened for {self.shape[0]}")
+        check_number(tasks, self.shape[0])
         self.tasks = list(tasks)
         self.goal = np.repeat(self.family.goals(tasks), self.shape[1])
 
