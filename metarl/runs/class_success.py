@@ -216,14 +216,10 @@ def moment(step: int) -> str:
 def _cells(rates: Rates, points: Sequence[int]) -> list[str]:
     official = rates.official
     return [
-        *(_percent(rates.mean[i]) for i in points),
+        *(f"{rates.mean[i]:.1%}" for i in points),
         interval(rates.ci95[points[-1]], "%"),
-        *(() if official is None else (_percent(official[i]) for i in points)),
+        *(() if official is None else (f"{official[i]:.1%}" for i in points)),
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
 
 
 def text_table(success: ClassSuccess) -> str:
