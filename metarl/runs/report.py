@@ -116,11 +116,9 @@ def _section(
     published = published if adaptation.split == "test" else None  # only for held-out tasks
     picture = _drawn(adaptation_figure(adaptation, published))
     predicted = _embedded(predictions) if predictions else ""
-    shown = (adaptation, picture, *table(curves(adaptation, published)))
     success = class_success(adaptation)
-    if success is None:
-        return Section(*shown, "", [], [], predicted)
-    return Section(*shown, _drawn(success_figure(success)), *class_table(success), predicted)
+    by_class = (_drawn(success_figure(success)), *class_table(success)) if success else ("", [], [])
+    return Section(adaptation, picture, *table(curves(adaptation, published)), *by_class, predicted)
 
 
 def _drawn(figure: Figure) -> str:
