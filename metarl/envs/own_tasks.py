@@ -90,8 +90,3 @@ def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution
             "leave out --env.horizon, or give it a method with_horizon(steps)"
         )
     return distribution
-
-
-def horizon_of(distribution: Any) -> int:
-    """Returns the horizon, if possible without the spec, which may make an environment."""
-    return getattr(distribution, "horizon", None) or distribution.spec.horizon
