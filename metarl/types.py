@@ -106,6 +106,12 @@ class BatchedEnv(Protocol):
     def close(self) -> None: ...
 
 
+def check_number(tasks: Sequence[Task], opened_for: int) -> None:
+    """Raises a ValueError for more or fewer tasks than an environment was opened for."""
+    if len(tasks) != opened_for:
+        raise ValueError(f"{len(tasks)} tasks in an environment opened for {opened_for}")
+
+
 class Part(Protocol):
     """Some episodes of every task of a BatchedEnv, with steps started and awaited separately.
 

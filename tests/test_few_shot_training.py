@@ -18,7 +18,7 @@ from whole_runs import door, kill, rows, wait_for, weights
 from metarl import evaluate, keys, train
 from metarl.agents import catalogue
 from metarl.config.files import dump
-from metarl.config.settings import FewShotConfig, FewShotSamplingConfig
+from metarl.config.settings import FewShotConfig, FewShotEnvConfig, FewShotSamplingConfig
 from metarl.device import torch_threads
 from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
@@ -173,7 +173,7 @@ class Recorded(Sinusoid):
     """Says which tasks were met, and has targets without bound in the draws asked for."""
 
     def __init__(self, *spoilt: int):
-        super().__init__("sinusoid")
+        super().__init__(FewShotEnvConfig("sinusoid"), "")
         self.met, self.spoilt, self.draws = [], spoilt, 0
 
     def sample(self, num_tasks, rng, split="train"):

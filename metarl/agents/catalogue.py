@@ -277,11 +277,6 @@ def observes_task(config: AnyAgentConfig | OwnAgentConfig) -> bool:
     return row is not None and row.observes_task
 
 
-def without_effect(config: AnyAgentConfig) -> dict[str, str]:
-    """Returns keys whose settings differ from the default in vain -> the reason."""
-    return {**config.inner.without_effect(config), **config.outer.without_effect(config)}
-
-
 def build(
     spec: Any,
     config: AnyAgentConfig | OwnAgentConfig,
@@ -299,12 +294,12 @@ def build(
     if isinstance(config, OwnAgentConfig):
         own_code.check_named("agent is", config.name, named, "--agent")
         return own_code.called(config.name, spec, rng, device)
-    if unused := without_effect(config):
+    inner, outer = config.inner, config.outer
+    if unused := {**inner.without_effect(config), **outer.without_effect(config)}:
         raise UserError(
             f"agent {config.name!r} makes no use of {' and '.join(unused)}: "
             f"{next(iter(unused.values()))}\n  leave it out, or take another --agent"
         )
-    inner, outer = config.inner, config.outer
     row = NAMED.get(config.name)
     place = (row and row.agent) or inner.agents.get(config.source)
     if place is None or inner.family not in outer.fits or config.source not in outer.sources:

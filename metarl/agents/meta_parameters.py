@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agents.normalisation import Normaliser, normalised
 from metarl.agents.outer.rule import OuterRule
-from metarl.config.settings import AgentConfig
+from metarl.config.settings import AgentConfig, AnyAgentConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import MlpPolicy
 from metarl.sampling.collect import memoryless
@@ -19,6 +19,8 @@ from metarl.types import Actor, EnvSpec, Params
 
 class MetaParameters:
     """The part of an agent that is learned and saved."""
+
+    config: AnyAgentConfig
 
     def __init__(
         self, meta: Params, outer: OuterRule, device: torch.device, fixed: Params | None = None
@@ -29,6 +31,11 @@ class MetaParameters:
         self.fixed = {name: x.to(device) for name, x in (fixed or {}).items()}
         self.outer, self.device = outer, device
         self.outer_state: Any = outer.init(self.meta)
+
+    @property
+    def steps(self) -> int:
+        """Adaptation steps before a meta-update of training."""
+        return self.config.inner.training_steps
 
     def other_state(self) -> Params:
         """Returns tensors to save besides parameters and the outer rule's state."""
@@ -43,15 +50,26 @@ class MetaParameters:
         return {**self.fixed, **self.meta, **self.other_state(), **outer}
 
     def load_state_dict(self, state: Params) -> None:
-        """Takes the weights that `state_dict` saved.
+        """Takes copies of the weights that `state_dict` saved.
+
+        Copies, since what a file was read into may lie at other addresses modulo a cache line, and
+        with them a sum's order.
 
         Raises:
-            ValueError: where names or shapes are not this agent's.
+            ValueError: where statistics, names or shapes are not this agent's.
         """
-        own = self.state_dict()
-        left = self.outer.left_behind
+        own, left = self.state_dict(), self.outer.left_behind
         state = {n: x for n, x in state.items() if n in own or not (left and n.startswith(left))}
-        copies = checked(state, own, self.device)
+        if normalised(state) != normalised(own):
+            raise ValueError(
+                f"these weights hold statistics of {normalised(state)}, this agent's of "
+                f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
+            )
+        expected = {name: tuple(x.shape) for name, x in own.items()}
+        found = {name: tuple(x.shape) for name, x in state.items()}
+        if expected != found:
+            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
+        copies = {name: state[name].to(self.device, copy=True) for name in own}
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}
         self.outer_state = self.outer.load(self.outer_state, copies)
@@ -88,24 +106,3 @@ class MlpAgent(MetaParameters):
 
     def load_other_state(self, state: Params) -> None:
         self.normaliser = self.normaliser.loaded(state)
-
-
-def checked(state: Params, own: Params, device: torch.device) -> Params:
-    """Copies of `state` for an agent whose own are `own`.
-
-    Copies, since what a file was read into may lie at other addresses modulo a cache line, and
-    with them a sum's order.
-
-    Raises:
-        ValueError: where statistics, names or shapes are not that agent's.
-    """
-    if normalised(state) != normalised(own):
-        raise ValueError(
-            f"these weights hold statistics of {normalised(state)}, this agent's of "
-            f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
-        )
-    expected = {name: tuple(x.shape) for name, x in own.items()}
-    found = {name: tuple(x.shape) for name, x in state.items()}
-    if expected != found:
-        raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
-    return {name: state[name].to(device, copy=True) for name in own}

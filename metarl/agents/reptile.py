@@ -53,11 +53,6 @@ class ReptilePpo(MlpAgent):
         super().__init__(meta, config.outer.build(), device)
         self.normaliser = Normaliser.before_anything(spec, config, device)
 
-    @property
-    def steps(self) -> int:
-        """Adaptation steps in a meta-iteration of training, before the one on the query."""
-        return self.inner.config.steps
-
     def begin(self) -> TaskState:
         """Returns the state of a new task: the meta-parameters and a fresh optimiser."""
         return TaskState(

@@ -53,6 +53,7 @@ class Trials(NamedTuple):
 class Rl2(MetaParameters):
     """RL2 agent, with the methods begin, actor, adapt and meta_update."""
 
+    config: AgentConfig
     outer: TrialPpo
     episodes_per_step = 1
     """Episodes of a task that one adaptation step learns from. It is one however many are played
@@ -64,7 +65,6 @@ class Rl2(MetaParameters):
         assert isinstance(config.inner, TrialConfig)  # the catalogue sees to both
         assert isinstance(config.outer, TrialPpoConfig)
         self.spec, self.config = spec, config
-        self.trial = config.inner
         self.policy = RecurrentPolicy(spec, config.policy, config.inner.cell, config.inner.size)
         outer = TrialPpo(self.policy, config.outer, config.advantages)
         super().__init__(self.policy.init(rng), outer, device)
@@ -79,11 +79,6 @@ class Rl2(MetaParameters):
     def noise(self) -> tuple[str, int]:
         """Kind and width of the noise that an actor takes."""
         return self.policy.head.kind.noise, self.policy.head.noise_dim
-
-    @property
-    def steps(self) -> int:
-        """Number of episodes in a trial before the last one."""
-        return self.trial.steps
 
     def begin(self) -> Trials:
         """Returns new trials with nothing remembered."""
@@ -194,7 +189,7 @@ class Remembering:
         output, self._memory = agent.policy.run(
             agent.meta, inputs.flatten(0, 1)[:, None], self._memory
         )
-        distribution = agent.policy.distribution(agent.meta, output.unflatten(0, shape)[:, :, 0])
+        distribution = agent.policy.head(agent.meta, output.unflatten(0, shape)[:, :, 0])
         self._action = distribution.sample(noise)
         return self._action, distribution
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -18,15 +18,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
 from metarl.agents.inner.ppo import PpoStepsConfig
-from metarl.agents.meta_parameters import checked
+from metarl.agents.meta_parameters import MlpAgent
+from metarl.agents.normalisation import Normaliser
 from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
-from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
-from metarl.sampling.collect import memoryless
-from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
 CPU = torch.device("cpu")
 """Device that Stable-Baselines3 recommends for PPO with an MLP."""
@@ -42,11 +41,6 @@ class PpoSnapshot(NamedTuple):
     def of(policy: ActorCriticPolicy) -> PpoSnapshot:
         return PpoSnapshot(deepcopy(policy.state_dict()), deepcopy(policy.optimizer.state_dict()))
 
-    def put_into(self, policy: ActorCriticPolicy) -> None:
-        policy.load_state_dict(self.weights)
-        # Copied, since the optimizer would change these tensors in place.
-        policy.optimizer.load_state_dict(deepcopy(self.optimizer))
-
 
 class Sb3Tasks(NamedTuple):
     """State of K tasks that started from the same initial weights."""
@@ -58,11 +52,12 @@ class Sb3Tasks(NamedTuple):
     rounds: int
 
 
-class Sb3Ppo:
+class Sb3Ppo(MlpAgent):
     """Control agent with begin, actor and adapt, and a meta_update that changes nothing.
 
     An adaptation step runs Stable-Baselines3's own PPO update on a round of episodes. The tasks
-    are learned one after another.
+    are learned one after another. The meta-parameters are the initial weights of all tasks, under
+    Stable-Baselines3's names.
     """
 
     def __init__(
@@ -74,12 +69,13 @@ class Sb3Ppo:
         """
         assert isinstance(config.inner, PpoStepsConfig)
         _check_served(config)
-        self.spec, self.config, self.device = spec, config, device
-        self.inner = config.inner
+        self.spec, self.config, self.inner = spec, config, config.inner
         self.policy = MlpPolicy(spec, config.policy)
+        self.normaliser = Normaliser.before_anything(spec, config, device)  # it does nothing here
         with _global_draws(int(rng.integers(2**32))):
             self._ppo = _ppo_without_env(spec, config, config.inner)
-        self._start = PpoSnapshot.of(self._ppo.policy)
+        weights, self._fresh = PpoSnapshot.of(self._ppo.policy)
+        super().__init__(weights, config.outer.build(), device)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -89,29 +85,10 @@ class Sb3Ppo:
             "same initial weights, and one iteration is as good as many",
         )
 
-    @property
-    def noise(self) -> tuple[str, int]:
-        """Kind and width of the noise that an actor takes."""
-        return self.policy.kind.noise, self.policy.noise_dim
-
-    @property
-    def steps(self) -> int:
-        """Number of PPO updates of each task in an iteration."""
-        return self.inner.steps
-
     def begin(self) -> Sb3Tasks:
         """Returns the state of a new task: the same initial weights for all."""
-        params = _params([self._start], self.policy)
-        return Sb3Tasks({n: x[0].to(self.device) for n, x in params.items()}, (), 0)
-
-    def actor(self, state: Sb3Tasks, episodes: slice) -> Actor:
-        """Returns an actor for all tasks' policies in one call, alike for all episodes."""
-
-        def act(obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
-            distribution = self.policy(state.params, obs)
-            return distribution.sample(noise), distribution
-
-        return memoryless(act)(episodes)
+        names = policy_names(self.policy)
+        return Sb3Tasks({ours: self.meta[theirs] for ours, theirs in names.items()}, (), 0)
 
     def adapt(self, state: Sb3Tasks, support: Trajectories) -> Sb3Tasks:
         """Updates every task once by PPO on its own episodes. Leaves the agent unchanged.
@@ -119,13 +96,16 @@ class Sb3Ppo:
         Raises:
             UserError: if a policy's output is no longer finite.
         """
-        before = state.snapshots or (self._start,) * len(support.obs)
+        before = state.snapshots or (PpoSnapshot(self.meta, self._fresh),) * len(support.obs)
         with torch_threads(1):
             after = tuple(
                 self._learned(learner, support, task, state.rounds)
                 for task, learner in enumerate(before)
             )
-        params = {n: x.to(self.device) for n, x in _params(after, self.policy).items()}
+        params = {
+            ours: torch.stack([learner.weights[theirs] for learner in after]).to(self.device)
+            for ours, theirs in policy_names(self.policy).items()
+        }
         return Sb3Tasks(params, after, state.rounds + 1)
 
     def meta_update(
@@ -134,23 +114,13 @@ class Sb3Ppo:
         """Changes nothing, since a control learns each task alone."""
         return {"skipped": 0.0}
 
-    def state_dict(self) -> Params:
-        return dict(self._start.weights)
-
-    def load_state_dict(self, state: Params) -> None:
-        """Loads the weights that `state_dict` saved.
-
-        Raises:
-            ValueError: if names or shapes are not this agent's.
-        """
-        weights = checked(state, self._start.weights, CPU)
-        self._start = self._start._replace(weights=weights)
-
     def _learned(
         self, learner: PpoSnapshot, support: Trajectories, task: int, rounds: int
     ) -> PpoSnapshot:
         ppo = self._ppo
-        learner.put_into(ppo.policy)
+        ppo.policy.load_state_dict(learner.weights)
+        # Copied, since the optimizer would change these tensors in place.
+        ppo.policy.optimizer.load_state_dict(deepcopy(learner.optimizer))
         ppo.rollout_buffer = rollout(ppo, support, task)
         ppo.batch_size = math.ceil(ppo.rollout_buffer.buffer_size / self.inner.minibatches)
         try:
@@ -220,14 +190,6 @@ def _layer_names(prefix: str, layers: int, net: str, head: str) -> dict[str, str
         f"{prefix}layer{i}.{part}": f"{place}.{part}"
         for i, place in enumerate(places)
         for part in ("weight", "bias")
-    }
-
-
-def _params(learners: Sequence[PpoSnapshot], policy: MlpPolicy) -> Params:
-    """Returns the policies' parameters under metarl's names, [K, ...]."""
-    return {
-        ours: torch.stack([learner.weights[theirs] for learner in learners])
-        for ours, theirs in policy_names(policy).items()
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from metarl.errors import UserError, nearest
@@ -34,7 +35,7 @@ def at(name: str) -> Any:
         UserError: where there is no such module or attribute, or importing it fails.
     """
     module_name, _, attribute = name.partition(":")
-    module = _module(module_name, name)
+    module = run(f"{name!r}: importing {module_name}", _module, module_name, name)
     if not hasattr(module, attribute):
         own = [key for key in vars(module) if not key.startswith("_")]
         raise UserError(f"{name!r}: its module has no {attribute!r}{nearest(attribute, own)}")
@@ -50,13 +51,22 @@ def called(name: str, *arguments: Any) -> Any:
     found = at(name)
     if not callable(found):
         raise UserError(f"{name} is {type(found).__name__}; give what makes an agent when called")
+    return run(name, found, *arguments)
+
+
+def run(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Returns the result of a call that runs a user's code.
+
+    Raises:
+        UserError: for whatever it raises; the traceback is printed.
+    """
     try:
-        return found(*arguments)
+        return function(*arguments)
     except UserError:
         raise
     except Exception as error:
         traceback.print_exc()
-        raise UserError(f"{name} raised {type(error).__name__}: {error}") from error
+        raise UserError(f"{what} raised {type(error).__name__}: {error}") from error
 
 
 def refuse_file(name: str, flag: str) -> None:
@@ -73,16 +83,9 @@ def _module(module_name: str, name: str) -> Any:
         raise UserError(f"{name!r}: {module_name!r} is no module's name")
     try:
         return importlib.import_module(module_name)
-    except UserError:
-        raise
     except ModuleNotFoundError as error:
         if error.name and f"{module_name}.".startswith(f"{error.name}."):
             raise UserError(
                 f"{name!r}: there is no module {error.name!r}, here or among what is installed"
             ) from None
         raise UserError(f"{name!r}: its module needs {error.name!r}: pip install it") from error
-    except Exception as error:
-        traceback.print_exc()
-        raise UserError(
-            f"{name!r}: importing {module_name} raised {type(error).__name__}: {error}"
-        ) from error

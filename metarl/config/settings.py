@@ -184,11 +184,23 @@ class InnerSettings(PartSettings):
     """Name that fitting outer rules list in their `fits`."""
     agents: ClassVar[Mapping[str, str]] = {}
     """`module:class` of the agent that adapts by the rule, by source."""
+    learns_values: ClassVar[bool] = False
+    """Whether that agent has a value function of its own in place of the linear baseline."""
 
     @property
     def training_steps(self) -> int:
         """Inner steps in a meta-update of training."""
         return getattr(self, "steps", 1)
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        found = {}
+        if isinstance(agent, AgentConfig):
+            if agent.policy.context:
+                found["agent.policy.context"] = "no inner step adapts it alone"
+            usual = agent.advantages.baseline_ridge == AdvantageConfig.baseline_ridge
+            if self.learns_values and not usual:
+                found["agent.advantages.baseline_ridge"] = "it learns a value function"
+        return found
 
 
 @dataclass(frozen=True)
@@ -255,17 +267,6 @@ if TYPE_CHECKING:  # a user's own agent is rare, and handled where names are rea
 else:
     EpisodesAgent = AgentConfig | OwnAgentConfig
     ExamplesAgent = FewShotAgentConfig | OwnAgentConfig
-
-
-def unused_policy_parts(agent: AnyAgentConfig) -> dict[str, str]:
-    """Returns the settings that agents with their own value function do not use."""
-    found = {}
-    if isinstance(agent, AgentConfig):
-        if agent.policy.context:
-            found["agent.policy.context"] = "no inner step adapts it alone"
-        if agent.advantages.baseline_ridge != AdvantageConfig.baseline_ridge:
-            found["agent.advantages.baseline_ridge"] = "it learns a value function"
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,9 @@ def default_horizon(name: str) -> int:
     if is_own(name):
         from metarl.envs import own_tasks
 
-        return own_tasks.horizon_of(own_tasks.load(name))
+        tasks = own_tasks.load(name)
+        # The spec may make an environment, so it is asked only where there is no `horizon`.
+        return getattr(tasks, "horizon", None) or tasks.spec.horizon
     entry, variant = _find(name)
     return entry.variants[variant]
 

@@ -7,7 +7,6 @@ tasks, `supervised.families.configured` load, for a name that the user gave on t
 from __future__ import annotations
 
 import functools
-import traceback
 from typing import Any, cast
 
 import gymnasium
@@ -70,13 +69,7 @@ def _made(name: str) -> Any:
     found: Any = own_code.at(name)
     if not callable(found) or hasattr(type(found), "sample"):
         return found
-    try:
-        return cast(Any, found)()
-    except UserError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        raise UserError(f"{name}() raised {type(error).__name__}: {error}") from error
+    return own_code.run(f"{name}()", found)
 
 
 def _has(found: Any, members: tuple[str, ...]) -> bool:
@@ -97,8 +90,3 @@ def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution
             "leave out --env.horizon, or give it a method with_horizon(steps)"
         )
     return distribution
-
-
-def horizon_of(distribution: Any) -> int:
-    """Returns the horizon, if possible without the spec, which may make an environment."""
-    return getattr(distribution, "horizon", None) or distribution.spec.horizon

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections import deque
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -61,7 +62,7 @@ def train(
     made = envs.configured(config.env, named) if tasks is None else tasks
     source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
-    with directory.Lock(run), faults_logged(run, config.env.name):
+    with directory.locked(run), faults_logged(run, config.env.name):
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
         torch.set_num_threads(cores())
@@ -122,23 +123,22 @@ class Snapshot(NamedTuple):
     state: dict[str, Any]
 
 
+@dataclass(eq=False)
 class Training:
     """One run in one process. What it does at iteration n depends on config and n alone."""
 
-    def __init__(
-        self,
-        config: AnyConfig,
-        run: directory.RunDirectory,
-        name: str,
-        source: Source,
-        agent: MetaLearner,
-    ):
-        self.config, self.run, self.name = config, run, name
-        self.source, self.agent = source, agent
-        self.iteration = self.saved = 0
-        self.wall_s, self.skipped_in_a_row = 0.0, 0
-        self.recent: deque[float] = deque(maxlen=SCORED)
-        """Scores after adaptation; their mean says which checkpoint is the best."""
+    config: AnyConfig
+    run: directory.RunDirectory
+    name: str
+    source: Source
+    agent: MetaLearner
+    iteration: int = 0
+    saved: int = 0
+    """Iteration of the newest checkpoint."""
+    wall_s: float = 0.0
+    skipped_in_a_row: int = 0
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=SCORED))
+    """Scores after adaptation; their mean says which checkpoint is the best."""
 
     def resume(self) -> None:
         """Takes up the newest checkpoint, if one was saved.

@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from metarl.config.settings import PolicyConfig
-from metarl.equations.distributions import ActionDistribution
 from metarl.networks.mlp import Mlp, MlpPolicy, activated, initial_weight
 from metarl.types import EnvSpec, Params
 
@@ -36,6 +35,7 @@ class RecurrentPolicy:
         self.config, self.cell, self.size = policy, cell, size
         memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)))
         self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
+        """Maps the cell's outputs [..., N, size] to action distributions."""
         self.before_dim = self.head.noise_dim + 2
         sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
         self.encoder = Mlp(sizes, policy.activation, policy.init, "encoder")
@@ -100,10 +100,6 @@ class RecurrentPolicy:
         else:
             _, *last = torch.lstm(x, sizes, hidden, weights, True, 1, 0.0, True, False)
         return tuple(x[0, back] for x in last)
-
-    def distribution(self, params: Params, outputs: Tensor) -> ActionDistribution:
-        """Returns the action distribution for the cell's outputs [..., N, size]."""
-        return self.head(params, outputs)
 
     def value(self, params: Params, outputs: Tensor) -> Tensor:
         """Returns values [..., N] for the cell's outputs, in the unit of the fitted targets."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
@@ -116,23 +116,23 @@ def _draw(axes: Axes, curve: Curve, line: dict, figures: Summary, against_env_st
 def _styles(found: Sequence[Curve]) -> list[dict]:
     """Returns colour, dash and marker of each curve; dash and marker alone show its kind."""
     colors, published = cycle(COLORS), cycle(PUBLISHED)
-    return [_style(curve.kind, colors, published) for curve in found]
 
+    def style(kind: Kind) -> dict:
+        match kind:
+            case Kind.RUN:
+                return {"color": look.BLUE, "linestyle": "-", "marker": "o", "linewidth": 2.6}
+            case Kind.OTHER:
+                return {"color": next(colors), "linestyle": "-", "marker": "s", "markersize": 5}
+            case Kind.CONTROL:
+                return {"color": next(colors), "linestyle": "--", "marker": "^", "markersize": 6}
+            case Kind.PUBLISHED:
+                dash, marker = next(published)
+                ink = {"color": look.INK, "linewidth": 1.2, "markerfacecolor": "white"}
+                return {"linestyle": dash, "marker": marker, "markersize": 6, **ink}
+            case Kind.ORACLE:
+                return {"color": look.GREY, "linestyle": (0, (8, 3)), "linewidth": 1.4}
 
-def _style(kind: Kind, colors: Iterator[str], published: Iterator[tuple[str, str]]) -> dict:
-    match kind:
-        case Kind.RUN:
-            return {"color": look.BLUE, "linestyle": "-", "marker": "o", "linewidth": 2.6}
-        case Kind.OTHER:
-            return {"color": next(colors), "linestyle": "-", "marker": "s", "markersize": 5}
-        case Kind.CONTROL:
-            return {"color": next(colors), "linestyle": "--", "marker": "^", "markersize": 6}
-        case Kind.PUBLISHED:
-            dash, marker = next(published)
-            ink = {"color": look.INK, "linewidth": 1.2, "markerfacecolor": "white"}
-            return {"linestyle": dash, "marker": marker, "markersize": 6, **ink}
-        case Kind.ORACLE:
-            return {"color": look.GREY, "linestyle": (0, (8, 3)), "linewidth": 1.4}
+    return [style(curve.kind) for curve in found]
 
 
 def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
@@ -185,10 +185,6 @@ def _legend(
 
 
 def _label(curve: Curve) -> str:
-    match curve.kind:
-        case Kind.RUN | Kind.OTHER:
-            return curve.name
-        case Kind.CONTROL:
-            return f"{curve.name} (control)"
-        case Kind.PUBLISHED | Kind.ORACLE:
-            return f"{curve.name} (published)"
+    if curve.kind in (Kind.RUN, Kind.OTHER):
+        return curve.name
+    return f"{curve.name} ({'control' if curve.kind is Kind.CONTROL else 'published'})"

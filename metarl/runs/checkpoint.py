@@ -41,7 +41,6 @@ class Checkpoint(NamedTuple):
     iteration: int
     tensors: dict[str, Tensor]
     state: dict[str, Any]
-    score: float  # higher is better; NaN where it was not finite
     path: Path
 
     def load_into(self, agent: MetaLearner) -> None:
@@ -224,9 +223,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     # The bytes are now known to be the saved ones, so their contents need no checks.
     document = json.loads(contents[STATE])
     tensors = safetensors.torch.load(contents[TENSORS])
-    score = math.nan if document["score"] is None else float(document["score"])
     on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return Checkpoint(document["iteration"], on_device, document["state"], score, path)
+    return Checkpoint(document["iteration"], on_device, document["state"], path)
 
 
 def _read(path: Path) -> bytes:

@@ -53,10 +53,7 @@ class Solved(NamedTuple):
 class ClassSuccess:
     """Success rates of an evaluation, by class."""
 
-    env: str
-    agent: str
-    split: str
-    steps: tuple[int, ...]  # [S] adaptation steps done: 0, 1, ...
+    adaptation: Adaptation
     goals: Mapping[str, int]
     """Class -> number of its goals, in the order of the tasks."""
     solved: Solved
@@ -65,8 +62,9 @@ class ClassSuccess:
 
     @property
     def points(self) -> tuple[int, ...]:
-        """Indices in `steps` of the first and the last: before and after adaptation."""
-        return (0, len(self.steps) - 1) if len(self.steps) > 1 else (0,)
+        """Indices of the first and the last step: before and after adaptation."""
+        last = len(self.adaptation.steps) - 1
+        return (0, last) if last else (0,)
 
 
 def class_success(adaptation: Adaptation) -> ClassSuccess | None:
@@ -88,10 +86,7 @@ def class_success(adaptation: Adaptation) -> ClassSuccess | None:
         }
 
     return ClassSuccess(
-        adaptation.env,
-        adaptation.agent,
-        adaptation.split,
-        adaptation.steps,
+        adaptation,
         {name: len(rows) for name, rows in places.items()},
         _solved(adaptation.outcome.solved_at, places, horizon),
         found(adaptation.controls),
@@ -120,16 +115,12 @@ def _solved(solved_at: np.ndarray, places: Mapping[str, np.ndarray], horizon: in
         official = (
             None if horizon is None else official_count(solved_at[rows], horizon, side_by_side)
         )
-        classes[name] = _rates(by_goal.mean(axis=0), resampled[-1], official)
+        classes[name] = Rates(by_goal.mean(axis=0), interval95(resampled[-1]), official)
     every = [rates.official for rates in classes.values() if rates.official is not None]
     mean = np.mean([rates.mean for rates in classes.values()], axis=0)
     official = np.mean(every, axis=0) if every else None
-    overall = _rates(mean, np.mean(resampled, axis=0), official)
+    overall = Rates(mean, interval95(np.mean(resampled, axis=0)), official)
     return Solved(classes, overall, solved_at.shape[-1])
-
-
-def _rates(mean: np.ndarray, resampled: np.ndarray, official: np.ndarray | None) -> Rates:
-    return Rates(mean, interval95(resampled), official)
 
 
 def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np.ndarray:
@@ -170,10 +161,10 @@ def write_success(path: Path, success: ClassSuccess) -> None:
     """
     document = {
         "format": FORMAT,
-        "env": success.env,
-        "agent": success.agent,
-        "split": success.split,
-        "steps": list(success.steps),
+        "env": success.adaptation.env,
+        "agent": success.adaptation.agent,
+        "split": success.adaptation.split,
+        "steps": list(success.adaptation.steps),
         "goals": dict(success.goals),
         **_stored(success.solved),
         "controls": {name: _stored(solved) for name, solved in success.controls.items()},
@@ -225,14 +216,10 @@ def moment(step: int) -> str:
 def _cells(rates: Rates, points: Sequence[int]) -> list[str]:
     official = rates.official
     return [
-        *(_percent(rates.mean[i]) for i in points),
+        *(f"{rates.mean[i]:.1%}" for i in points),
         interval(rates.ci95[points[-1]], "%"),
-        *(() if official is None else (_percent(official[i]) for i in points)),
+        *(() if official is None else (f"{official[i]:.1%}" for i in points)),
     ]
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
 
 
 def text_table(success: ClassSuccess) -> str:

@@ -82,7 +82,7 @@ def _bars(axes: Axes, at: np.ndarray, rows: list[Rates], points: tuple[int, ...]
 def _rivals(success: ClassSuccess) -> list[tuple[Solved, dict]]:
     """Returns other learners with their colours and markers in adaptation.png."""
     colors = cycle(COLORS)
-    when = moment(success.steps[-1])
+    when = moment(success.adaptation.steps[-1])
     kinds = ("", "s", success.others), (" (control)", "^", success.controls)
     return [
         (
@@ -104,14 +104,15 @@ def _floor(axes: Axes, classes: int) -> None:
 
 
 def _title(success: ClassSuccess) -> str:
-    classes, goals = len(success.goals), sum(success.goals.values())
-    many = f"{classes} {success.split} class{'es' if classes > 1 else ''}"
-    return f"{success.agent} on {look.titled(success.env)}: {many}, {goals} goals in all"
+    classes, goals, found = len(success.goals), sum(success.goals.values()), success.adaptation
+    many = f"{classes} {found.split} class{'es' if classes > 1 else ''}"
+    return f"{found.agent} on {look.titled(found.env)}: {many}, {goals} goals in all"
 
 
 def _legend(figure: Figure, success: ClassSuccess, rivals: Sequence[dict]) -> None:
+    found = success.adaptation
     handles: list[Line2D | Patch] = [
-        Patch(color=color, label=f"{success.agent}, {moment(success.steps[i])}")
+        Patch(color=color, label=f"{found.agent}, {moment(found.steps[i])}")
         for i, color in zip(success.points, TONES, strict=False)
     ]
     handles += [Line2D([], [], **line) for line in rivals]

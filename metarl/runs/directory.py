@@ -5,7 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+from weakref import WeakSet
 
 from metarl.errors import UserError
 
@@ -60,12 +64,12 @@ def create(root: Path | str) -> RunDirectory:
     try:
         for folder in (run.root, run.checkpoints, run.evaluation.root):
             folder.mkdir(parents=True, exist_ok=True)
-            _try_writing(folder)
+            # On network file systems permission bits do not tell enough.
+            probe = folder / f".writable.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
     except OSError as error:
-        raise UserError(
-            f"the run directory {run.root} cannot be written: {error.strerror}\n"
-            "give another place with --run-dir"
-        ) from error
+        raise _cannot_be("written", run, error) from error
     return run
 
 
@@ -83,15 +87,9 @@ def existing(root: Path | str) -> RunDirectory:
     return run
 
 
-def _try_writing(folder: Path) -> None:
-    """Writes and removes a file: on network file systems permission bits do not tell enough."""
-    probe = folder / f".writable.{os.getpid()}"
-    probe.touch()
-    probe.unlink()
-
-
-class Lock:
-    """Keeps other processes from writing a run, until `release` or the end of `with`.
+@contextmanager
+def locked(run: RunDirectory) -> Iterator[None]:
+    """Keeps other processes from writing the run while the block runs.
 
     The kernel holds the lock (flock), so it also ends when the process is killed. The file stays:
     removing it would let two processes lock two files of one name.
@@ -99,58 +97,41 @@ class Lock:
     Raises:
         UserError: while another process holds it.
     """
-
-    def __init__(self, run: RunDirectory):
-        self._descriptor = _open(run.lock)
+    try:
+        file = open(run.lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise _cannot_be("written", run, error) from error
+    with file:
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
+            holder = run.lock.read_text(errors="replace").strip()
             raise UserError(
                 f"the run directory {run.root} is in use by {holder or 'another process'}\n"
                 "wait for it, stop it, or give another place with --run-dir"
             ) from error
         except OSError as error:
-            os.close(self._descriptor)
-            raise UserError(
-                f"the run directory {run.root} cannot be locked: {error.strerror}\n"
-                "its file system has no locks; give another place with --run-dir"
-            ) from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
-        _held.add(self._descriptor)
-
-    def release(self) -> None:
-        """Frees the lock; a second call does nothing."""
-        if self._descriptor in _held:
-            _held.remove(self._descriptor)
-            os.close(self._descriptor)
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
+            raise _cannot_be("locked", run, error, "its file system has no locks; ") from error
+        _held.add(file)
+        file.truncate(0)
+        print(f"process {os.getpid()} on {platform.node()}", file=file, flush=True)
+        yield
 
 
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(
-            f"the run directory {path.parent} cannot be written: {error.strerror}\n"
-            "give another place with --run-dir"
-        ) from error
+def _cannot_be(done: str, run: RunDirectory, error: OSError, why: str = "") -> UserError:
+    return UserError(
+        f"the run directory {run.root} cannot be {done}: {error.strerror}\n"
+        f"{why}give another place with --run-dir"
+    )
 
 
-_held: set[int] = set()
+_held: WeakSet[TextIO] = WeakSet()
 
 
 def _close_in_child() -> None:
     """Closes the lock in a forked child, which would hold it after the parent's end."""
-    while _held:
-        os.close(_held.pop())
+    for file in _held:
+        file.close()
 
 
 os.register_at_fork(after_in_child=_close_in_child)

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
-    FuncFormatter,
+    EngFormatter,
     LogLocator,
     NullLocator,
     PercentFormatter,
@@ -24,7 +24,6 @@ from matplotlib.ticker import (
 )
 
 from metarl.runs.files import replace_bytes
-from metarl.runs.progress import short
 
 # Okabe and Ito's colours, safe for the colour-blind; their yellow is too light for lines.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -81,14 +80,7 @@ def save(path: Path, figure: Figure) -> None:
 
 def count_axis(axes: Axes) -> None:
     """Formats counts on the x axis as 4k or 152M."""
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _count(value)))
-
-
-def _count(value: float) -> str:
-    text = short(value)
-    digits = text.rstrip("kMG")
-    unit = text[len(digits) :]
-    return (digits.rstrip("0").rstrip(".") if "." in digits else digits) + unit
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def share_axis(axes: Axes) -> None:

@@ -40,7 +40,6 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
     run = existing(run_dir)
     splits = [run.evaluation_of(split).adaptation_json for split in ("test", "train")]
     evaluated = [read_json(path) for path in splits if path.exists()]
-    adaptation = evaluated[0] if evaluated else None
     described = environments.read(run.environment) if run.environment.exists() else {}
     pictures = {each.split: run.evaluation_of(each.split).predictions_png for each in evaluated}
     page = render(
@@ -48,9 +47,8 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
         run.config.read_text(),
         described,
         read(run.metrics),
-        adaptation,
+        evaluated,
         published,
-        evaluated[1:],
         {split: path.read_bytes() for split, path in pictures.items() if path.exists()},
     )
     try:
@@ -65,9 +63,8 @@ def render(
     config: str,
     environment: Mapping[str, Any],
     rows: Sequence[Mapping[str, float]],
-    adaptation: Adaptation | None,
+    evaluated: Sequence[Adaptation],
     published: Published | None = None,
-    besides: Sequence[Adaptation] = (),
     predictions: Mapping[str, bytes] | None = None,
 ) -> str:
     """Returns the page; it leaves out training or evaluation if there was none yet.
@@ -75,10 +72,10 @@ def render(
     Args:
         config: the text of config.yaml.
         rows: rows of metrics.jsonl.
-        besides: evaluations of other splits.
+        evaluated: evaluations of the splits; the key facts are those of the first.
         predictions: split -> the picture of a few-shot learner's predictions.
     """
-    evaluated = [adaptation, *besides] if adaptation else []
+    adaptation = evaluated[0] if evaluated else None
     # Everything is escaped, since names and settings come from users and pages are shared.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
@@ -119,11 +116,9 @@ def _section(
     published = published if adaptation.split == "test" else None  # only for held-out tasks
     picture = _drawn(adaptation_figure(adaptation, published))
     predicted = _embedded(predictions) if predictions else ""
-    shown = (adaptation, picture, *table(curves(adaptation, published)))
     success = class_success(adaptation)
-    if success is None:
-        return Section(*shown, "", [], [], predicted)
-    return Section(*shown, _drawn(success_figure(success)), *class_table(success), predicted)
+    by_class = (_drawn(success_figure(success)), *class_table(success)) if success else ("", [], [])
+    return Section(adaptation, picture, *table(curves(adaptation, published)), *by_class, predicted)
 
 
 def _drawn(figure: Figure) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from metarl.errors import DivergedError, EnvFaultError
 from metarl.sampling.executor import InProcess
 from metarl.sampling.processes import Processes
-from metarl.sampling.rows import DIVERGED, Plan, RowError, ShareFactory
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.sampling.rows import DIVERGED, Plan, RowError, ShareFactory, bad_action
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 
 class Pool:
@@ -52,14 +52,11 @@ class Pool:
             else InProcess(factory, self.plan)
         )
         self.parts = tuple(PoolPart(self, index) for index in range(len(self.plan.parts)))
-        self._tasks: Sequence[Task] = ()
+        self.tasks: Sequence[Task] = ()
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != self.plan.num_tasks:
-            raise ValueError(
-                f"{len(tasks)} tasks in an environment opened for {self.plan.num_tasks}"
-            )
-        self._tasks = tasks
+        check_number(tasks, self.plan.num_tasks)
+        self.tasks = tasks
         payloads = tasks if self._payload_of is None else [self._payload_of(task) for task in tasks]
         of_row = [self.plan.place(row)[0] for row in range(self.plan.size)]
         try:
@@ -90,22 +87,13 @@ class Pool:
     def close(self) -> None:
         self.executor.close()
 
-    def bad_action(self, actions: np.ndarray, first: int, step: int) -> FloatingPointError:
-        """Returns the error, a fault of the policy, for actions [K, e, act_dim] that are not all
-        finite. `first` is the index of their first episode."""
-        k, e = np.argwhere(~np.isfinite(actions).all(axis=-1))[0].tolist()
-        return FloatingPointError(
-            f"{self.plan.spec.name}: action {actions[k, e]} of the policy, task "
-            f"{dict(self._tasks[k])}, episode {e + first}, step {step}"
-        )
-
     def fault(self, error: RowError) -> EnvFaultError | DivergedError:
         """Converts a row's error to one that names its task and episode."""
         k, e = self.plan.place(error.row)
         if error.field == DIVERGED:
-            return DivergedError(self.plan.spec.name, self._tasks[k], e, error.step)
+            return DivergedError(self.plan.spec.name, self.tasks[k], e, error.step)
         return EnvFaultError(
-            self.plan.spec.name, self._tasks[k], e, error.step, error.field, error.what, error.trace
+            self.plan.spec.name, self.tasks[k], e, error.step, error.field, error.what, error.trace
         )
 
 
@@ -137,7 +125,8 @@ class PoolPart:
     def send(self, actions: np.ndarray) -> None:
         self._steps += 1
         if not np.isfinite(actions).all():
-            raise self._pool.bad_action(actions, self.episodes.start, self._steps)
+            name, tasks, first = self._pool.plan.spec.name, self._pool.tasks, self.episodes.start
+            raise bad_action(name, actions, tasks, self._steps, first)
         try:
             self._executor.step(self._index, actions.reshape(-1, actions.shape[-1]))
         except RowError as error:

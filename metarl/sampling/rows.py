@@ -9,11 +9,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from metarl.types import EnvSpec
+from metarl.types import EnvSpec, Task
 
 BUSY = 2
 """Index in a worker's pulse of the nanoseconds that its steps took since its tasks were set; only
@@ -47,6 +48,18 @@ def raised(field: str, error: BaseException) -> RowError:
     message = f": {lines[0]:.200}" if lines else ""
     trace = "".join(traceback.format_exception(error))
     return RowError(field, f"{field} raised {type(error).__name__}{message}", trace)
+
+
+def bad_action(
+    env: str, actions: np.ndarray, tasks: Sequence[Task], step: int, first: int = 0
+) -> FloatingPointError:
+    """Returns the error, a fault of the policy, for actions [K, e, act_dim] that are not all
+    finite; `first` is the index of their first episode."""
+    k, e = np.argwhere(~np.isfinite(actions).all(axis=-1))[0].tolist()
+    return FloatingPointError(
+        f"{env}: action {actions[k, e]} of the policy, task {dict(tasks[k])}, episode {e + first}, "
+        f"step {step}"
+    )
 
 
 class Plan(NamedTuple):
@@ -102,41 +115,34 @@ class Rows(NamedTuple):
 
     @staticmethod
     def bytes_for(plan: Plan, workers: int) -> int:
-        return sum(_padded(_bytes(shape, dtype)) for shape, dtype in _layout(plan, workers))
+        return _layout(plan, workers).itemsize
 
     @staticmethod
     def in_memory(plan: Plan, workers: int, buffer: Any) -> Rows:
         """Returns the arrays as views of a zeroed buffer of `bytes_for` bytes."""
-        arrays, at = [], 0
-        for shape, dtype in _layout(plan, workers):
-            count = int(np.prod(shape))
-            arrays.append(np.frombuffer(buffer, dtype, count, at).reshape(shape))
-            at += _padded(_bytes(shape, dtype))
-        return Rows(*arrays)
+        whole = np.frombuffer(buffer, _layout(plan, workers), 1)
+        return Rows(*(whole[name][0] for name in Rows._fields))
 
 
-def _layout(plan: Plan, workers: int) -> list[tuple[tuple[int, ...], Any]]:
+def _layout(plan: Plan, workers: int) -> np.dtype:
+    """Returns the arrays as the fields of one record. Each takes whole cache lines of 64 bytes, so
+    that no two share a line."""
     spec, size = plan.spec, plan.size
     discrete = np.issubdtype(spec.action_space.dtype, np.integer)
-    flags: list[tuple[tuple[int, ...], Any]] = [((size,), np.bool_)] * 3
-    return [
-        ((size,), np.uint64),
-        ((size, spec.act_dim), np.int64 if discrete else np.float32),
-        ((size, spec.obs_dim), np.float32),
-        ((size,), np.float32),
-        *flags,
-        ((size, len(plan.terms)), np.float64),
-        ((workers, 8), np.int64),
+    fields: list[tuple[type, tuple[int, ...]]] = [
+        (np.uint64, (size,)),
+        (np.int64 if discrete else np.float32, (size, spec.act_dim)),
+        (np.float32, (size, spec.obs_dim)),
+        (np.float32, (size,)),
+        *[(np.bool_, (size,))] * 3,
+        (np.float64, (size, len(plan.terms))),
+        (np.int64, (workers, 8)),
     ]
-
-
-def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
-    return int(np.prod(shape)) * np.dtype(dtype).itemsize
-
-
-def _padded(size: int) -> int:
-    """Rounds a size up to whole cache lines of 64 bytes, so that no two arrays share a line."""
-    return -(-size // 64) * 64
+    formats = [np.dtype(each) for each in fields]
+    *offsets, end = accumulate((-(-x.itemsize // 64) * 64 for x in formats), initial=0)
+    return np.dtype(
+        {"names": Rows._fields, "formats": formats, "offsets": offsets, "itemsize": end}
+    )
 
 
 class Share:

@@ -103,7 +103,8 @@ class Worker:
         """Reason why the worker is lost, if known before an answer is awaited."""
         self._bell = self._connection.fileno()
         self._give_up_after(socket.SO_SNDTIMEO, workers.timeout_s)
-        self._wake_every(min(WATCH_S, workers.timeout_s))
+        self._watch_s = min(WATCH_S, workers.timeout_s)
+        self._give_up_after(socket.SO_RCVTIMEO, self._watch_s)
         self.send(START, "load", factory)
 
     def send(self, label: Any, command: str, *arguments: Any) -> None:
@@ -151,9 +152,9 @@ class Worker:
         try:
             byte = self._byte()
             if byte and byte[0] == MESSAGE:
-                self._wake_every(0.0)  # the message is already being sent
+                self._give_up_after(socket.SO_RCVTIMEO, 0.0)  # the message is already being sent
                 answer = self._connection.recv()
-                self._wake_every(min(WATCH_S, self._timeout_s))
+                self._give_up_after(socket.SO_RCVTIMEO, self._watch_s)
                 return answer
         except (EOFError, OSError):
             byte = b""
@@ -167,17 +168,14 @@ class Worker:
         while True:
             try:
                 return os.read(self._bell, 1)
-            except BlockingIOError:  # WATCH_S went by
+            except BlockingIOError:  # _watch_s went by
                 if since is None or self._pulse[0] != beat:
                     beat, since = int(self._pulse[0]), time.monotonic()
                 elif time.monotonic() - since > self._timeout_s:
                     raise WorkerLostError(f"hung for more than {self._timeout_s:g} s") from None
 
-    def _wake_every(self, seconds: float) -> None:
-        """Sets the seconds after which a read gives up; 0 is never."""
-        self._give_up_after(socket.SO_RCVTIMEO, seconds)
-
     def _give_up_after(self, option: int, seconds: float) -> None:
+        """Sets after how long a read or a write gives up; 0 is never."""
         with socket.socket(fileno=os.dup(self._bell)) as ours:
             ours.setblocking(True)  # overrides socket.setdefaulttimeout
             whole = int(seconds)
@@ -212,16 +210,14 @@ class Worker:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    before = {name: os.environ[name] for name in ONE_THREAD if name in os.environ}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in ONE_THREAD:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from metarl import keys
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.device import cores, workers_of
 from metarl.envs.task_conditioned import TaskConditioned
-from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import DivergedError, EnvFaultError, UserError
 from metarl.runs.adaptation import Adaptation, Outcome
@@ -89,13 +87,10 @@ class EpisodeSource:
         self.env.set_tasks(tasks)
         seeds = keys.seeds(*shape, *key)
         actions = torch.from_numpy(np.zeros((*shape, spec.act_dim), spec.action_space.dtype))
-
-        def act(obs: Tensor, noise: Tensor) -> tuple[Tensor, ActionDistribution]:
-            return actions[:, : obs.shape[1]], Gaussian(noise, noise)
-
+        act = memoryless(lambda obs, noise: (actions[:, : obs.shape[1]], Gaussian(noise, noise)))
         draws = Draws(seeds, torch.zeros(min(TRIAL_STEPS, spec.horizon), *shape, 1))
         started = time.perf_counter()
-        played = collect(self.env, memoryless(act), draws, spec, torch.device("cpu"), tasks)
+        played = collect(self.env, act, draws, spec, torch.device("cpu"), tasks)
         seconds = time.perf_counter() - started
         differs = (self.env.reset(seeds) != played.obs[:, 0].numpy()).any(axis=-1)
         if spec.deterministic and differs.any():

@@ -55,4 +55,5 @@ def test_what_would_have_no_effect_is_refused(name, part, settings):
 
 @pytest.mark.parametrize("name", catalogue.names("episodes"))
 def test_all_defaults_have_effect(name):
-    assert catalogue.without_effect(catalogue.default(name)) == {}
+    config = catalogue.default(name)
+    assert config.inner.without_effect(config) == config.outer.without_effect(config) == {}

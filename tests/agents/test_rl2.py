@@ -100,7 +100,7 @@ def test_one_pass_gives_the_log_probabilities_of_acting(cell, space, parts):
     state, rounds = played(agent, 1, parts)
     steps = agent.trial_steps(state, rounds[-1])
     shown = torch.cat([x for _, x in agent.outer.passes(agent.meta, steps.inputs)], 1)
-    found = agent.policy.distribution(agent.meta, shown).log_probs(steps.actions)
+    found = agent.policy.head(agent.meta, shown).log_probs(steps.actions)
     assert 3 * STEPS > steps.mask.sum(1).max() > steps.mask.sum(1).min()
     torch.testing.assert_close(found[steps.mask], steps.log_probs[steps.mask], atol=1e-5, rtol=0)
 
@@ -208,7 +208,7 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
             if t % cut == 0:
                 memory = tuple(x.detach() for x in memory)
             shown, memory = agent.policy.run(leaves, lessons.inputs[:, t : t + 1], memory)
-            policy = agent.policy.distribution(leaves, shown[:, 0])
+            policy = agent.policy.head(leaves, shown[:, 0])
             ratio = (policy.log_probs(lessons.actions[:, t]) - lessons.log_probs[:, t]).exp()
             advantage = lessons.advantages[:, t]
             gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)

@@ -191,8 +191,8 @@ def test_it_acts_by_the_policies_of_stable_baselines3(kind):
     noise = torch.zeros(2, 5, agent.noise[1])
     for step in range(3):
         for k in range(2):
-            learner = state.snapshots[k] if state.snapshots else agent._start
-            learner.put_into(agent._ppo.policy)
+            weights = state.snapshots[k].weights if state.snapshots else agent.meta
+            agent._ppo.policy.load_state_dict(weights)
             theirs = agent._ppo.policy.get_distribution(obs[k])
             ours = agent.policy(state.params, obs)
             modes = ours.sample(noise)

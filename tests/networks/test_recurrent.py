@@ -91,7 +91,7 @@ def test_derivatives_of_policy_and_value_against_finite_differences(cell, space)
     def outputs(*leaves: Tensor) -> tuple[Tensor, ...]:
         own = dict(zip(names, leaves, strict=True))
         shown, _ = policy.run(own, inputs, memory)
-        return (*policy.distribution(own, shown), policy.value(own, shown))
+        return (*policy.head(own, shown), policy.value(own, shown))
 
     leaves = tuple(x.requires_grad_() for x in params.values())
     torch.autograd.gradcheck(outputs, leaves, fast_mode=True)

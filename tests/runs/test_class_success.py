@@ -301,13 +301,13 @@ def test_the_picture(classes, points):
 
 
 def test_the_report_has_the_classes():
-    page = render("run", "", {}, [], example())
+    page = render("run", "", {}, [], [example()])
     assert "Success by class" in page
     assert page.count("data:image/png;base64,") == 2
     assert f"<td>{NAMES[0]}</td><td>2</td><td>16.7%</td><td>83.3%</td>" in page
     assert '<tr class="own"><td>all classes</td>' in page.replace("\n", "")
-    both = render("run", "", {}, [], example(), None, [example()])
+    both = render("run", "", {}, [], [example(), example()])
     assert both.count("Success by class, test split") == 2
     assert both.count("data:image/png;base64,") == 4
     without = Adaptation(**{**vars(example()), "tasks": ({"goal": 0},) * 6})
-    assert "Success by class" not in render("run", "", {}, [], without)
+    assert "Success by class" not in render("run", "", {}, [], [without])

@@ -13,15 +13,15 @@ import pytest
 
 from metarl.errors import UserError
 from metarl.runs import directory, environment, files
-from metarl.runs.directory import Lock
+from metarl.runs.directory import locked
 
 HOLD = """
 import sys, time
-from metarl.runs.directory import Lock, RunDirectory
+from metarl.runs.directory import RunDirectory, locked
 from pathlib import Path
-lock = Lock(RunDirectory(Path(sys.argv[1])))
-print("held", flush=True)
-time.sleep(60)
+with locked(RunDirectory(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -44,8 +44,8 @@ def test_another_process_is_refused_until_the_holder_dies(tmp_path):
     )
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(UserError) as refusal:
-        Lock(run)
+    with pytest.raises(UserError) as refusal, locked(run):
+        pass
     message = str(refusal.value)
     assert str(run.root) in message
     assert f"process {holder.pid}" in message
@@ -53,16 +53,15 @@ def test_another_process_is_refused_until_the_holder_dies(tmp_path):
     assert len(message.splitlines()) <= 3
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    with Lock(run):
+    with locked(run):
         assert f"process {os.getpid()}" in run.lock.read_text()
 
 
 def test_the_lock_is_released(tmp_path):
     run = directory.create(tmp_path / "x")
-    with Lock(run) as lock, pytest.raises(UserError, match="in use"):
-        Lock(run)
-    lock.release()
-    with Lock(run):
+    with locked(run), pytest.raises(UserError, match="in use"), locked(run):
+        pass
+    with locked(run):
         pass
 
 
@@ -74,17 +73,16 @@ def sleep(started):
 @pytest.mark.filterwarnings("ignore:This process")  # Python's own warning against fork
 def test_a_forked_worker_does_not_keep_its_parents_lock(tmp_path):
     run = directory.create(tmp_path / "x")
-    lock = Lock(run)
     context = multiprocessing.get_context("fork")
     started = context.Event()
     worker = context.Process(target=sleep, args=(started,))
-    worker.start()
     try:
-        assert started.wait(10)
-        with pytest.raises(UserError):
-            Lock(run)  # the child's close leaves the parent's lock alone
-        lock.release()
-        with Lock(run):
+        with locked(run):
+            worker.start()
+            assert started.wait(10)
+            with pytest.raises(UserError), locked(run):
+                pass  # the child's close leaves the parent's lock alone
+        with locked(run):
             pass
     finally:
         worker.kill()

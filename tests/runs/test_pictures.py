@@ -227,7 +227,7 @@ def test_a_run_that_only_has_returns():
 def test_the_report_holds_everything_and_fetches_nothing():
     hostile = "<script>alert(1)</script>"
     described = {"versions": {"torch": "2.13.0"}, "git": None}
-    page = render(hostile, f"name: {hostile}\n", described, rows(3), example(True), PUBLISHED)
+    page = render(hostile, f"name: {hostile}\n", described, rows(3), [example(True)], PUBLISHED)
     assert hostile not in page
     assert page.count("&lt;script&gt;") >= 3  # title, heading, config
     assert page.count("data:image/png;base64,") == 2

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metarl.config.ranges import Count, Natural, NonNegative, Positive
-from metarl.config.settings import AnyAgentConfig, InnerSettings, unused_policy_parts
+from metarl.config.settings import InnerSettings
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class PpoStepsConfig(InnerSettings):
 
     family = "ppo"
     agents = {"episodes": "metarl.agents.reptile:ReptilePpo"}  # noqa: RUF012
+    learns_values = True
 
     lr: Positive = 1e-3
     steps: Natural = 1
@@ -58,9 +59,6 @@ class PpoStepsConfig(InnerSettings):
     max_grad_norm: Positive = 0.5
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the updates; its state starts afresh for each task."""
-
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        return unused_policy_parts(agent)
 
 
 class TaskPpo(NamedTuple):
@@ -124,18 +122,13 @@ class Course(NamedTuple):
     """Norm before clipping."""
 
 
-class PpoSteps:
+class PpoSteps(NamedTuple):
     """Updates K tasks by PPO on one round of episodes."""
 
-    def __init__(
-        self,
-        policy: MlpPolicy,
-        value: MlpValue,
-        config: PpoStepsConfig,
-        advantages: AdvantageConfig,
-    ):
-        self.policy, self.value, self.config = policy, value, config
-        self.discount, self.gae_lambda = advantages.discount, advantages.gae_lambda
+    policy: MlpPolicy
+    value: MlpValue
+    config: PpoStepsConfig
+    advantages: AdvantageConfig
 
     def start(self, params: Params) -> TaskPpo:
         """Returns the tasks' state before the first round, at shared parameters."""
@@ -157,8 +150,8 @@ class PpoSteps:
             ppo.following_values(values, final_values, ended),
             episodes.terminated,
             ended,
-            self.discount,
-            self.gae_lambda,
+            self.advantages.discount,
+            self.advantages.gae_lambda,
         ).flatten(1)
         weights = episodes.mask.flatten(1).to(advantages.dtype)
         weights = weights / weights.sum(1, keepdim=True)

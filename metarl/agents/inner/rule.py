@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
-from metarl.config.settings import AgentConfig, AnyAgentConfig, InnerSettings
+from metarl.config.settings import InnerSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -175,11 +175,6 @@ class RuleSettings(InnerSettings, ABC):
     @abstractmethod
     def build(self, network: NetworkShape) -> InnerRule:
         """Returns the rule for that network."""
-
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        if isinstance(agent, AgentConfig) and agent.policy.context:
-            return {"agent.policy.context": "no inner step adapts it alone"}
-        return {}
 
     def network_outputs(self, spec: FewShotSpec) -> int:
         """Returns how many numbers the network puts out for targets of `spec`.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.config.ranges import Count, Natural
-from metarl.config.settings import AnyAgentConfig, InnerSettings, unused_policy_parts
+from metarl.config.settings import InnerSettings
 
 
 @dataclass(frozen=True)
@@ -15,12 +15,10 @@ class TrialConfig(InnerSettings):
 
     family = "trial"
     agents = {"episodes": "metarl.agents.rl2:Rl2"}  # noqa: RUF012
+    learns_values = True
 
     cell: Literal["gru", "lstm"] = "gru"
     size: Count = 128
     """Units of the hidden state."""
     steps: Natural = 9
     """Episodes of a trial but the last one."""
-
-    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
-        return unused_policy_parts(agent)

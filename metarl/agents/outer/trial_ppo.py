@@ -266,7 +266,7 @@ class TrialPpo:
         """Returns the parts of the loss at the cell's output [N, T, size]. KL(old || new) is
         E[r - 1 - log r], r the probability ratio (Schulman, "Approximating KL divergence", k3)."""
         _, actions, before, advantages, targets, weights = lessons
-        distribution = self.policy.distribution(params, output)
+        distribution = self.policy.head(params, output)
         log_probs = distribution.log_probs(actions)
         gain, clipped = losses.clipped_gain(
             log_probs, before, advantages, weights, self.config.clip

@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from metarl.envs.splits import quantiles, shares
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 
 class BanditEnv:
@@ -27,11 +27,9 @@ class BanditEnv:
         self._steps = 0
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        shape = self._probabilities.shape
-        if len(tasks) != shape[0]:
-            raise ValueError(f"{len(tasks)} tasks in an environment opened for {shape[0]}")
+        check_number(tasks, len(self._probabilities))
         probabilities = np.array([task["probabilities"] for task in tasks], dtype=np.float64)
-        self._probabilities = probabilities.reshape(shape)
+        self._probabilities = probabilities.reshape(self._probabilities.shape)
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Draws every threshold of an episode from its seed, whichever arms will be pulled."""

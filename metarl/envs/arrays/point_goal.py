@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.envs.splits import quantiles, shares
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 STRIDE = 0.1
 """The largest move of one step in each coordinate."""
@@ -35,8 +35,7 @@ class PointEnv:
         self._steps = 0
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != len(self._goals):
-            raise ValueError(f"{len(tasks)} tasks in an environment opened for {len(self._goals)}")
+        check_number(tasks, len(self._goals))
         goals = np.array([task["goal"] for task in tasks], dtype=np.float64)
         self._goals = goals.reshape(len(self._goals), 1, 2)
 
@@ -99,14 +98,3 @@ class PointGoal:
     def describe(self, task: Task) -> str:
         x, y = task["goal"]
         return f"({x:+.2f}, {y:+.2f})"
-
-    def best_return(self, task: Task) -> float:
-        """Returns the undiscounted return of the shortest walk to the goal.
-
-        Each coordinate approaches the goal independently by at most STRIDE a step, so after t steps
-        its distance is at least max(|g| - STRIDE t, 0): the fastest walk is best at every step.
-        """
-        steps = np.arange(1, self.spec.horizon + 1)
-        left = np.maximum(np.abs(task["goal"])[:, None] - STRIDE * steps, 0.0)  # [2, T]
-        arrival = int(np.argmax((left < TOLERANCE).all(axis=0) | (steps == steps[-1])))
-        return -float(np.hypot(*left[:, : arrival + 1]).sum())

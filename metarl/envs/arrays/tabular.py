@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 STATES = 10
 ACTIONS = 5
@@ -51,10 +51,7 @@ class TabularEnv:
         self._steps = 0
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != len(self._rewards):
-            raise ValueError(
-                f"{len(tasks)} tasks in an environment opened for {len(self._rewards)}"
-            )
+        check_number(tasks, len(self._rewards))
         mdps = [mdp_of(task) for task in tasks]
         self._rewards = np.stack([mdp.rewards for mdp in mdps])
         self._reach = np.cumsum([mdp.transitions for mdp in mdps], axis=-1)

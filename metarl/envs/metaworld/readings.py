@@ -87,11 +87,9 @@ class Readings:
         touching: Callable[[str, np.ndarray], np.ndarray],
     ):
         """`sensordata` [N, nsensordata] and `qpos` [N, nq] are overwritten by each step."""
-        self._views: dict[Sensed, np.ndarray] = {}
         self.touching = touching
         """touching(geom, rows) -> [len(rows)] bool: whether both pads press on the geom."""
-        for sensed in wanted:
-            self._views[sensed] = _view(model, sensed, sensordata, qpos)
+        self._views = {each: _view(model, each, sensordata, qpos) for each in wanted}
         self.hand = self.body("hand")
         self.left_pad, self.right_pad = self.body("leftpad"), self.body("rightpad")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 
 import mujoco
@@ -53,35 +54,32 @@ class ClassModel:
             self._current = fields
 
 
-class Touching:
-    """Finds rows in which both pads press on a geom; `touching_object` of metaworld."""
-
-    def __init__(self, kind: ClassModel, states: np.ndarray):
-        """`states` [N, nstate] are overwritten by each step."""
-        self.kind, self.states = kind, states
-        self.snapshots: Sequence[Snapshot] = ()
-
-    def __call__(self, geom: str, rows: np.ndarray) -> np.ndarray:
-        """Returns whether both pads press on `geom` in each of `rows`, [len(rows)] bool."""
-        found = np.zeros(len(rows), dtype=bool)
-        if not len(rows):
-            return found
-        model, data = self.kind.model, self.kind.data
-        for place, row in enumerate(rows.tolist()):
-            self.kind.wear(self.snapshots[row].model)
-            mujoco.mj_setState(model, data, self.states[row], WHOLE)
-            mujoco.mj_forward(model, data)
-            pair, object_id = data.contact.geom, model.geom(geom).id
-            pressed = [
-                data.efc_force[
-                    data.contact.efc_address[
-                        (pair == model.geom(pad).id).any(axis=1) & (pair == object_id).any(axis=1)
-                    ]
-                ].sum()
-                for pad in ("leftpad_geom", "rightpad_geom")
-            ]
-            found[place] = min(pressed) > 0
-        return found
+def touching(
+    kind: ClassModel,
+    states: np.ndarray,
+    snapshots: Sequence[Snapshot],
+    geom: str,
+    rows: np.ndarray,
+) -> np.ndarray:
+    """Returns whether both pads press on `geom` in each of `rows` of the states [N, nstate] after a
+    step, [len(rows)] bool; `touching_object` of metaworld."""
+    model, data = kind.model, kind.data
+    found = np.zeros(len(rows), dtype=bool)
+    for place, row in enumerate(rows.tolist()):
+        kind.wear(snapshots[row].model)
+        mujoco.mj_setState(model, data, states[row], WHOLE)
+        mujoco.mj_forward(model, data)
+        pair, object_id = data.contact.geom, model.geom(geom).id
+        pressed = [
+            data.efc_force[
+                data.contact.efc_address[
+                    (pair == model.geom(pad).id).any(axis=1) & (pair == object_id).any(axis=1)
+                ]
+            ].sum()
+            for pad in ("leftpad_geom", "rightpad_geom")
+        ]
+        found[place] = min(pressed) > 0
+    return found
 
 
 class Simulations:
@@ -106,9 +104,7 @@ class Simulations:
         self._pull = self._part(_STATE.mjSTATE_MOCAP_POS)
         self._turn = self._part(_STATE.mjSTATE_MOCAP_QUAT)
         self._grip = self._part(_STATE.mjSTATE_CTRL)
-        qpos = self._part(_STATE.mjSTATE_QPOS)
-        self._touching = Touching(kind, self._states)
-        self._at = Readings(model, kind.wanted, self._readings, qpos, self._touching)
+        self._qpos = self._part(_STATE.mjSTATE_QPOS)
         self._before = np.zeros((size, CURRENT))
         """The first half of the last observation, before clipping."""
         self._snapshots: Sequence[Snapshot] = ()
@@ -124,7 +120,9 @@ class Simulations:
 
     def set_tasks(self, snapshots: Sequence[Snapshot]) -> None:
         """Sets each simulation's task; simulations of the same task share one snapshot object."""
-        self._snapshots = self._touching.snapshots = snapshots
+        self._snapshots, kind = snapshots, self.kind
+        pressed = partial(touching, kind, self._states, snapshots)
+        self._at = Readings(kind.model, kind.wanted, self._readings, self._qpos, pressed)
         pairs = zip(snapshots, self._views, strict=True)
         self._same_task = [
             (neighbours[0][0].model, [views for _, views in neighbours])

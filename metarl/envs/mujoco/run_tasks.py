@@ -63,15 +63,14 @@ class Direction:
 RunTask = Velocity | Direction
 
 
+@dataclass(frozen=True)
 class Runs:
     """A family of tasks for one robot; implements TaskDistribution."""
 
-    def __init__(
-        self, spec: EnvSpec, tasks: RunTask, open_env: Callable[[int, int, Workers], BatchedEnv]
-    ):
-        """`open_env` is called with num_tasks, episodes_per_task, workers."""
-        self.spec, self.tasks = spec, tasks
-        self._open_env = open_env
+    spec: EnvSpec
+    tasks: RunTask
+    open_env: Callable[[int, int, Workers], BatchedEnv]
+    """Called with num_tasks, episodes_per_task, workers."""
 
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
@@ -79,7 +78,7 @@ class Runs:
         return self.tasks.sample(num_tasks, rng, split, draw)
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv:
-        return self._open_env(num_tasks, episodes_per_task, workers)
+        return self.open_env(num_tasks, episodes_per_task, workers)
 
     def describe(self, task: Task) -> str:
         return self.tasks.describe(task)

@@ -20,7 +20,8 @@ import numpy as np
 from metarl.envs.mujoco.batch import MujocoBatch
 from metarl.envs.mujoco.run_tasks import RunTask
 from metarl.errors import DivergedError
-from metarl.types import EnvSpec, StepResult, Task, Workers
+from metarl.sampling.rows import bad_action
+from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 
 def model_path(file: str) -> str:
@@ -82,8 +83,7 @@ class MujocoTasks(ABC):
     # Methods of BatchedEnv.
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        if len(tasks) != self.shape[0]:
-            raise ValueError(f"{len(tasks)} tasks in an environment opened for {self.shape[0]}")
+        check_number(tasks, self.shape[0])
         self.tasks = list(tasks)
         self.goal = np.repeat(self.family.goals(tasks), self.shape[1])
 
@@ -102,13 +102,15 @@ class MujocoTasks(ABC):
         np.divide(actions.reshape(control.shape), self._action_scale, out=control, dtype=np.float64)
         np.clip(control, self._low, self._high, out=control)
         if not np.isfinite(control).all():
-            self._raise_bad_action(actions)
+            # MuJoCo would replace it by zero, and a broken policy would go unnoticed.
+            raise bad_action(self.spec.name, actions, self.tasks, self._steps + 1)
         self._x_before[:] = self.batch.qpos[:, 0]
         self.live = np.flatnonzero(~self._ended) if self._ended.any() else None
         diverged = self.batch.step(control, self.live)
         self._steps += 1
         if len(diverged):
-            self._raise_diverged(int(diverged[0]))
+            task, episode = divmod(int(diverged[0]), self.shape[1])
+            raise DivergedError(self.spec.name, self.tasks[task], episode, self._steps)
         obs, rewards = self._grid(self.observe()), self._grid(self.reward(control))
         terminated, truncated = self._endings()
         success = np.zeros(self.shape, dtype=bool)
@@ -133,16 +135,3 @@ class MujocoTasks(ABC):
 
     def _grid(self, rows: np.ndarray) -> np.ndarray:
         return rows.reshape(*self.shape, *rows.shape[1:])
-
-    def _raise_bad_action(self, actions: np.ndarray) -> None:
-        # MuJoCo would replace it by zero, and a broken policy would go unnoticed.
-        bad = ~np.isfinite(actions).all(axis=-1)
-        task, episode = np.argwhere(bad)[0].tolist()
-        raise FloatingPointError(
-            f"{self.spec.name}: action {actions[task, episode]} of the policy, task "
-            f"{dict(self.tasks[task])}, episode {episode}, step {self._steps + 1}"
-        )
-
-    def _raise_diverged(self, row: int) -> None:
-        task, episode = divmod(row, self.shape[1])
-        raise DivergedError(self.spec.name, self.tasks[task], episode, self._steps)

@@ -66,8 +66,12 @@ class Episodes:
         self.notes = tuple(notes)
         self._turned = {"none": (), "train": ("train",), "all": ("train", "test")}[rotations]
         self._turns = len(DEGREES) if self._turned else 1
-        if self._turned:
-            _check_square(self.spec)
+        shape = self.spec.input_shape
+        if self._turned and (len(shape) < 2 or shape[-1] != shape[-2]):
+            raise UserError(
+                f"{name}: only square images can be rotated, not examples of shape {shape}; leave "
+                "out env.rotations"
+            )
         self._labels, self._counts = np.unique(labels, return_counts=True)
         self._starts = np.cumsum(self._counts) - self._counts
         self._order = np.argsort(labels, kind="stable")
@@ -184,14 +188,6 @@ def _examples(drawn: np.ndarray) -> Examples:
         inputs /= 255
     targets = np.tile(np.repeat(np.arange(ways), count), (tasks, 1))
     return Examples(torch.from_numpy(inputs), torch.from_numpy(targets))
-
-
-def _check_square(spec: FewShotSpec) -> None:
-    if len(spec.input_shape) < 2 or spec.input_shape[-1] != spec.input_shape[-2]:
-        raise UserError(
-            f"{spec.name}: only square images can be rotated, not examples of shape "
-            f"{spec.input_shape}; leave out env.rotations"
-        )
 
 
 def _hashable(name: Any) -> Hashable:

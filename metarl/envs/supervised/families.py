@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     summary: str
     builder: str
-    """module:function in this package, called with a FewShotEnvConfig and the variant."""
+    """module:callable in this package, called with a FewShotEnvConfig and the variant."""
     heeds: frozenset[str] = frozenset()
     """Settings that have an effect, besides name, shots and queries."""
     variants: tuple[str, ...] = ("",)
@@ -31,10 +31,10 @@ _CLASSES = frozenset({"ways", "rotations"})
 
 FAMILIES = {
     "sinusoid": Entry(
-        "sinusoids of random amplitude and phase (arXiv:1703.03400)", "regression:sinusoid"
+        "sinusoids of random amplitude and phase (arXiv:1703.03400)", "regression:Sinusoid"
     ),
     "polynomial": Entry(
-        "random polynomials of a degree", "regression:polynomial", variants=("2", "3", "5")
+        "random polynomials of a degree", "regression:Polynomial", variants=("2", "3", "5")
     ),
     "digits": Entry("scikit-learn's handwritten digits, 8 x 8 pixels", "arrays:digits", _CLASSES),
     "arrays": Entry(

@@ -25,8 +25,9 @@ class Curves(ABC):
     interval: tuple[float, float]
     """Range of x; examples are drawn uniformly from it."""
 
-    def __init__(self, name: str):
-        self.spec = FewShotSpec(name, (1,), 1, classes=False)
+    def __init__(self, env: FewShotEnvConfig, variant: str):
+        del variant
+        self.spec = FewShotSpec(env.name, (1,), 1, classes=False)
 
     @abstractmethod
     def curve(self, task: Mapping[str, Any], xs: np.ndarray) -> np.ndarray:
@@ -80,10 +81,11 @@ class Polynomial(Curves):
 
     interval = (-1.0, 1.0)
 
-    def __init__(self, name: str, degree: int):
-        super().__init__(name)
-        self.degree = degree
-        self.reach = (3.0 / (degree + 1)) ** 0.5
+    def __init__(self, env: FewShotEnvConfig, variant: str):
+        """`variant` is the degree D."""
+        super().__init__(env, variant)
+        self.degree = int(variant)
+        self.reach = (3.0 / (self.degree + 1)) ** 0.5
         """r, the largest coefficient; the variance is r^2 / 3."""
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
@@ -103,13 +105,3 @@ class Polynomial(Curves):
 def _scaled(within: np.ndarray, ends: tuple[float, float]) -> np.ndarray:
     """Maps numbers in [0, 1) to an interval."""
     return ends[0] + (ends[1] - ends[0]) * within
-
-
-def sinusoid(env: FewShotEnvConfig, variant: str) -> Sinusoid:
-    del variant
-    return Sinusoid(env.name)
-
-
-def polynomial(env: FewShotEnvConfig, variant: str) -> Polynomial:
-    """Returns polynomials of the degree that `variant` gives."""
-    return Polynomial(env.name, int(variant))

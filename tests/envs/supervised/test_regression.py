@@ -9,11 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.polynomial.legendre import leggauss
 
+from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.splits import held_out
 from metarl.envs.supervised.regression import Polynomial, Sinusoid
 
-SINUSOID = Sinusoid("sinusoid")
-CURVES = [SINUSOID, *(Polynomial(f"polynomial:{degree}", degree) for degree in (2, 3, 5))]
+
+def polynomial(degree: int) -> Polynomial:
+    return Polynomial(FewShotEnvConfig(f"polynomial:{degree}"), str(degree))
+
+
+SINUSOID = Sinusoid(FewShotEnvConfig("sinusoid"), "")
+CURVES = [SINUSOID, *map(polynomial, (2, 3, 5))]
 curves = pytest.mark.parametrize("tasks", CURVES, ids=lambda tasks: tasks.spec.name)
 
 
@@ -47,7 +53,7 @@ def test_sinusoids_are_distributed_as_published(rng):
 @pytest.mark.parametrize("degree", [2, 3, 5])
 def test_a_polynomials_mean_square_is_its_coefficients(degree, rng):
     """The terms are orthonormal; Gauss and Legendre's quadrature is exact here."""
-    tasks = Polynomial("polynomial", degree)
+    tasks = polynomial(degree)
     points, weights = leggauss(degree + 1)
     for task in tasks.sample(5, rng):
         mean_square = (weights / 2 * tasks.curve(task, points) ** 2).sum()
@@ -57,14 +63,14 @@ def test_a_polynomials_mean_square_is_its_coefficients(degree, rng):
 def test_a_polynomial_of_known_coefficients():
     """P_0 = 1, P_1 = x, P_2 = (3 x^2 - 1) / 2, with factors 1, sqrt(3), sqrt(5)."""
     xs = np.array([-1.0, 0.0, 0.5])
-    found = Polynomial("polynomial", 2).curve({"coefficients": [2.0, 1.0, 4.0]}, xs)
+    found = polynomial(2).curve({"coefficients": [2.0, 1.0, 4.0]}, xs)
     expected = 2 + np.sqrt(3) * xs + 4 * np.sqrt(5) * (3 * xs**2 - 1) / 2
     np.testing.assert_allclose(found, expected)
 
 
 @pytest.mark.parametrize("degree", [2, 3, 5])
 def test_polynomials_have_mean_zero_and_variance_one(degree, rng):
-    tasks = Polynomial("polynomial", degree)
+    tasks = polynomial(degree)
     drawn = tasks.sample(20_000, rng)
     coefficients = np.array([task["coefficients"] for task in drawn])
     np.testing.assert_allclose(coefficients.var(0) * (degree + 1), np.ones(degree + 1), atol=0.04)
@@ -95,7 +101,7 @@ def test_the_splits_have_no_task_in_common(seed, num):
     for split in ("train", "test"):
         amplitudes = [task["amplitude"] for task in SINUSOID.sample(num, rng, split)]
         assert (held_out(within(amplitudes, 0.1, 5.0)) == (split == "test")).all()
-        tasks = Polynomial("polynomial", 3)
+        tasks = polynomial(3)
         last = [task["coefficients"][-1] for task in tasks.sample(num, rng, split)]
         shares = within(last, -tasks.reach, tasks.reach)
         assert (held_out(shares) == (split == "test")).all()
