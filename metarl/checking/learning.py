@@ -76,6 +76,7 @@ class Learner(ABC):
 
     @cached_property
     def trained(self) -> Trained:
+        """An agent after some updates: many do nothing in their first adaptation."""
         agent = self.agent()
         kept, before = agent.state_dict(), weights(agent)
         for number in range(max(LEAST_UPDATES, self.updates if self.learns else 0)):

@@ -29,7 +29,7 @@ Options = TypeVar("Options")
 ENV = ("--env", "--env.name")
 """Flags that name the tasks. Code of a user's own is run only where they name it."""
 AGENT = ("--agent", "--agent.name")
-"""Flags that name the agent, likewise."""
+"""Flags that name the agent. Code of a user's own is run only where they name it."""
 
 # A field that may hold several rules gets the flags of the rule that it holds.
 _tyro = partial(tyro.cli, config=(tyro.conf.AvoidSubcommands,))

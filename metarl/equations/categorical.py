@@ -50,7 +50,7 @@ class Categorical(NamedTuple):
 
 
 class CategoricalCurvature(NamedTuple):
-    """Matrix factor (diag(p) - p p^T); it does not depend on the action."""
+    """Matrix factor (diag(p) - p p^T), of a score or of the KL; no action changes it."""
 
     p: Tensor  # [..., n]
     factor: Tensor  # [..., 1]

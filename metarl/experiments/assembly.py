@@ -87,7 +87,7 @@ def _renamed(agent: Any, name: str) -> Any:
 def _with_changes(new: Any, before: Any, after: Any) -> Any:
     """Returns `new` with the changes from `before` to `after` of values that it had in common."""
     changes = {}
-    for name in vars(new).keys() & vars(before).keys():
+    for name in vars(new).keys() & vars(before).keys() & vars(after).keys():
         usual, default, value = (getattr(record, name) for record in (new, before, after))
         if is_dataclass(usual):
             changes[name] = _with_changes(usual, default, value)

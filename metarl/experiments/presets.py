@@ -22,7 +22,7 @@ class Preset(NamedTuple):
 
     summary: str
     settings: Mapping[str, Any]
-    """Those that differ from the agent's defaults, in the keys of a run's config.yaml."""
+    """Settings that differ from the agent's defaults, in the keys of a run's config.yaml."""
 
     @property
     def config(self) -> AnyConfig:

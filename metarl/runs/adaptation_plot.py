@@ -68,7 +68,7 @@ def _values(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps:
     if against_env_steps:
         axes.set_title("return by environment steps")
         axes.set_xlabel("environment steps used in one task")
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         look.count_axis(axes)
     else:
         axes.set_title(f"{adaptation.measure.name} by adaptation steps")

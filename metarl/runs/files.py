@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -16,12 +17,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def replace_bytes(path: Path, content: bytes) -> None:
     """Replaces the file's content in one step."""
-    # The process id keeps two evaluations of one run apart.
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Two evaluations of one run, or two machines that share a cache, write different files.
+    beside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         write_bytes(beside, content)
         os.replace(beside, path)
-    except OSError:
+    except BaseException:
         beside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)

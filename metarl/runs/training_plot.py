@@ -67,7 +67,7 @@ def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray
     heading, label = LABELS[name]
     axes.set_title(heading)
     axes.set_ylabel(label)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     look.count_axis(axes)
     window = max(1, len(at) // 30)
     marker = "o" if len(at) == 1 else None

@@ -187,7 +187,7 @@ class LinearisedSgd(NamedTuple):
 
 
 class LinearisedMetaSgd(LinearisedSgd):
-    """The same with the derivative in D: -rate g, also to first order; D itself is unchanged.
+    """A step with learned sizes D: also the derivative in D, -rate g, which leaves D as it is.
 
     To first order a context depends on its step size alone.
     """
