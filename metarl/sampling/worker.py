@@ -1,7 +1,8 @@
 """A worker process, which plays its rows of the shared arrays on command.
 
 Processes are spawned, not forked, because a fork copies locks that the parent's threads hold. The
-shared memory has no name: the kernel frees it when the last process that maps it ends.
+shared memory has no name: the kernel frees it when the last process that maps it ends. Each worker
+leads a process group of its own, so that processes that its environments start end with it.
 """
 
 from __future__ import annotations
@@ -183,10 +184,13 @@ class Worker:
             ours.setsockopt(socket.SOL_SOCKET, option, timeval)
 
     def _how_it_died(self) -> str:
-        self.process.join(5.0)
-        code = self.process.exitcode
-        if code is None:
+        if not connection.wait([self.process.sentinel], 5.0):
             return "closed its connection"
+        self._end_its_children()
+        self.process.join()
+        code = self.process.exitcode
+        if code is None:  # someone else has reaped it
+            return "died"
         if code >= 0:
             return f"exited with code {code}"
         name = signal.Signals(-code).name
@@ -201,11 +205,18 @@ class Worker:
 
     def end(self, patience_s: float = 0.0) -> None:
         """Waits up to `patience_s` for the process to end, then kills it."""
-        self.process.join(patience_s)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+        connection.wait([self.process.sentinel], patience_s)
+        self._end_its_children()
+        self.process.kill()
+        self.process.join()
         self._connection.close()
+
+    def _end_its_children(self) -> None:
+        """Kills the worker's process group; only before it is reaped, while its number is taken."""
+        pid = self.process.pid
+        if pid is not None and self.process._popen.returncode is None:  # pyright: ignore
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
@@ -254,6 +265,9 @@ def _serve(
 ) -> None:
     """Runs in the worker process: answers commands until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
+    # Its parent sees a daemon, but its environments may start processes, which a daemon may not.
+    multiprocessing.current_process()._config["daemon"] = False  # pyright: ignore
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
     share: Share | None = None
@@ -285,8 +299,9 @@ def _serve(
 
 
 def _die_with_parent() -> None:
-    """Ends this process when its parent is killed, even if an environment is busy or hangs."""
+    """Ends this process and those that environments started when its parent is killed, even if an
+    environment is busy or hangs."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
-        os._exit(1)
+        os.killpg(os.getpid(), signal.SIGKILL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,24 @@ def __getattr__(name: str) -> Any:
     if name.startswith("fault_"):
         return faulty(name.removeprefix("fault_").replace("4_tuple", "4-tuple").replace("_", " "))
     raise AttributeError(name)
+
+
+class Parent(Walk):
+    """Starts a process of multiprocessing's and another program, and writes down their numbers."""
+
+    def __init__(self, pids: str, slope: float = 1.0):
+        super().__init__(slope)
+        self.child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+        self.child.start()
+        self.program = subprocess.Popen(["sleep", "60"])
+        with open(pids, "a") as file:
+            file.write(f"{self.child.pid} {self.program.pid} ")
+
+    def close(self) -> None:
+        self.child.kill()
+        self.program.kill()
+        self.program.wait()
+
+
+def parents(pids: Path):
+    return gym_tasks(Parent, SLOPE, horizon=HORIZON, kwargs={"pids": str(pids)})

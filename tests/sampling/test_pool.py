@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from family import left_in_shared_memory, workers_alive
@@ -404,3 +405,21 @@ def test_environments_that_are_arrays_need_no_workers(name):
     env = catalogue.make(name, 5).open(K, E, Workers(2))
     assert not workers_alive()
     env.close()
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_environments_may_start_processes_which_end_with_their_worker(strange_envs, tmp_path, end):
+    """One of multiprocessing's and another program each, whether a worker closes or is killed."""
+    pids = tmp_path / "pids"
+    tasks = strange_envs.parents(pids)
+    env = tasks.open(2, 1, Workers(2))
+    env.set_tasks(tasks.sample(2, np.random.default_rng(0)))
+    env.reset(np.zeros((2, 1), np.uint64))
+    started = [psutil.Process(int(pid)) for pid in pids.read_text().split()[-4:]]
+    assert all(child.is_running() for child in started)
+    if end == "kill":
+        for one in env.executor._workers:
+            one.process.kill()
+    env.close()
+    _, alive = psutil.wait_procs(started, timeout=5)
+    assert not alive
