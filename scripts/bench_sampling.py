@@ -202,12 +202,13 @@ class Vectorised:
     def __init__(self, env: Any, pooled: Pooled):
         self.env, self.pooled = env, pooled
         self.act = partial(pooled.agent.act, pooled.agent.begin())
+        self.noise = pooled.draws.noise.first(pooled.draws.steps).flatten(1, 2)
 
     @torch.no_grad()
     def play(self) -> float:
         start = time.perf_counter()
         obs, _ = self.env.reset(seed=1)
-        for noise in self.pooled.draws.noise.flatten(1, 2):
+        for noise in self.noise:
             actions, _ = self.act(torch.from_numpy(obs), noise)
             obs, *_ = self.env.step(actions[:, 0].numpy())
         return time.perf_counter() - start

@@ -33,7 +33,8 @@ def contract(subject: Subject) -> Finding:
 def _play_checked(subject: Subject, env: BatchedEnv, num_tasks: int, steps: int) -> None:
     """Plays episodes with random actions and raises Broken at the first fault."""
     shape, draws = (num_tasks, subject.parallel), subject.draws(num_tasks)
-    actions = subject.policy.act(draws.noise, draws.noise)[0].numpy()
+    noise = draws.noise.first(steps)
+    actions = subject.policy.act(noise, noise)[0].numpy()
     flags = dict.fromkeys(("terminated", "truncated", "success"), Promise(shape, np.bool_))
     obs = Promise((*shape, subject.spec.obs_dim), np.float32)
     promised = {"obs": obs, "rewards": Promise(shape, np.float32), **flags}

@@ -18,6 +18,7 @@ from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
+from metarl.runs.plain import plain
 from metarl.sampling.collect import Draws, collect, draw, memoryless, returns_of
 from metarl.types import BatchedEnv, Classes, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
@@ -122,9 +123,10 @@ class Subject:
         """Returns the most steps of each of `episodes` within a share of `max_steps`."""
         return max(1, min(self.spec.horizon, int(share * self.options.max_steps) // episodes))
 
-    def draws(self, num_tasks: int, *counters: int) -> Draws:
-        seed = self.options.seed
-        return draw(self.spec, num_tasks, self.parallel, self.policy.noise, seed, *counters)
+    def draws(self, num_tasks: int, *counters: int, alike: bool = False) -> Draws:
+        """Returns the draws of some tasks' episodes; the same for all tasks if `alike`."""
+        key = self.options.seed, *counters
+        return draw(self.spec, num_tasks, self.parallel, self.policy.noise, *key, alike=alike)
 
     def play(
         self, env: BatchedEnv, tasks: Sequence[Task], steps: int, *counters: int
@@ -136,7 +138,7 @@ class Subject:
         self, env: BatchedEnv, tasks: Sequence[Task], steps: int, draws: Draws
     ) -> Trajectories:
         env.set_tasks(tasks)
-        brief = draws._replace(noise=draws.noise[:steps])
+        brief = draws._replace(steps=min(steps, draws.steps))
         return collect(env, memoryless(self.policy.act), brief, self.spec, CPU, tasks)
 
     def close(self) -> None:
@@ -153,7 +155,10 @@ def spread_evenly(distribution: TaskDistribution, num: int, split: str) -> int:
 
 def key_of(task: Task) -> str:
     """Returns a string that is equal for equal tasks, whatever values they hold."""
-    return json.dumps(dict(task), sort_keys=True, default=repr)
+    try:
+        return json.dumps(plain(task), sort_keys=True)
+    except UserError:  # what cannot be stored is found by a check of its own
+        return repr(task)
 
 
 def distinct(tasks: Iterable[Task]) -> list[Task]:

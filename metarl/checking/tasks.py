@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from metarl.checking.findings import Broken, Finding, expect
 from metarl.checking.play import Subject, key_of
-from metarl.sampling.collect import Draws
+from metarl.errors import UserError
+from metarl.runs.plain import plain
 from metarl.types import Task, Trajectories
 
 FEW = 100
@@ -40,8 +40,8 @@ def splits(subject: Subject) -> Finding:
     )
     for task in (*train, *test):
         try:
-            json.dumps(dict(task), allow_nan=False)
-        except (TypeError, ValueError) as error:
+            plain(task)
+        except UserError as error:
             raise Broken(
                 f"task {task} is not plain data: {error}",
                 "a task is {name: value} of finite numbers, strings, lists: float(x), x.tolist()",
@@ -71,7 +71,7 @@ def tasks_differ(subject: Subject) -> Finding:
     remedy = "there is nothing to adapt to: widen a range"
     expect(len(tasks) > 1, f"all draws are {dict(tasks[0])}", remedy)
     steps = subject.steps_of(len(tasks) * subject.parallel)
-    draws = _repeated(subject.draws(1), len(tasks))
+    draws = subject.draws(len(tasks), alike=True)
     if _all_equal(subject.play_draws(subject.env, tasks, steps, draws)):
         found = f"the same seeds and actions give the same {steps} steps in all {len(tasks)} tasks"
         remedy = (
@@ -99,11 +99,6 @@ def tasks_differ(subject: Subject) -> Finding:
 def separation(returns: np.ndarray) -> float:
     """Returns the Kruskal-Wallis p-value of equal distributions of returns [K, E] in all tasks."""
     return 1.0 if (returns == returns.flat[0]).all() else float(kruskal(*returns).pvalue)
-
-
-def _repeated(one: Draws, num_tasks: int) -> Draws:
-    """Repeats the draws of one task for all tasks."""
-    return Draws(one.reset_seeds.repeat(num_tasks, 0), one.noise.expand(-1, num_tasks, -1, -1))
 
 
 def _all_equal(found: Trajectories) -> bool:

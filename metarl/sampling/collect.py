@@ -26,30 +26,82 @@ def memoryless(act: Act) -> ActorOf:
     return lambda episodes: lambda obs, rewards, noise: act(obs, noise)
 
 
+BLOCK = 512
+"""Steps whose noise is drawn together; most episodes are shorter, whatever their horizon."""
+
+
+class Noise:
+    """Noise of K x E episodes, n numbers a step, drawn as far as the episodes go."""
+
+    def __init__(self, steps: int, more: Callable[[int], Tensor]):
+        """`steps` is the most that an episode has; `more(s)` draws the next s, [s, K, E, n]."""
+        self.steps, self._more = steps, more
+        self._blocks: list[Tensor] = []
+
+    def at(self, step: int, device: torch.device) -> Tensor:
+        """Returns the noise of a step, [K, E, n]."""
+        index, place = divmod(step, BLOCK)
+        while len(self._blocks) <= index:
+            self._blocks.append(self._more(min(BLOCK, self.steps - BLOCK * len(self._blocks))))
+        if self._blocks[index].device != device:
+            self._blocks[index] = self._blocks[index].to(device)
+        return self._blocks[index][place]
+
+    def first(self, steps: int) -> Tensor:
+        """Returns the noise of the first steps, [steps, K, E, n], in the memory of the CPU."""
+        return torch.stack([self.at(step, torch.device("cpu")) for step in range(steps)])
+
+
 class Draws(NamedTuple):
-    """Random numbers of K x E episodes, drawn before they begin."""
+    """Random numbers of K x E episodes."""
 
     reset_seeds: np.ndarray  # [K, E] uint64
-    noise: Tensor  # [T, K, E, n]
+    noise: Noise
+    steps: int
+    """The most steps that are played."""
+
+    def without_noise(self) -> Draws:
+        """Returns the same draws with noise that is zero."""
+        shape = (*self.reset_seeds.shape, self.noise.at(0, torch.device("cpu")).shape[-1])
+        return self._replace(noise=Noise(self.noise.steps, lambda s: torch.zeros(s, *shape)))
 
 
-def draw(spec: EnvSpec, num_tasks: int, episodes: int, noise: tuple[str, int], *key: int) -> Draws:
-    """Returns the draws for `key` = (seed, counters...); `noise` is (kind, numbers an action)."""
+def draw(
+    spec: EnvSpec,
+    num_tasks: int,
+    episodes: int,
+    noise: tuple[str, int],
+    *key: int,
+    alike: bool = False,
+) -> Draws:
+    """Returns the draws for `key` = (seed, counters...); `noise` is (kind, numbers an action).
+
+    Each task has draws of its own, or the first one's if they are `alike`.
+    """
     kind, width = noise
+    if kind not in ("normal", "gumbel"):
+        raise ValueError(f"{kind!r} is no kind of noise: normal or gumbel")
     seed, *counters = key
-    values = np.empty((num_tasks, episodes, spec.horizon, width), np.float32)
-    for k in range(num_tasks):
-        for e in range(episodes):
-            rng = keys.generator(seed, keys.Purpose.NOISE, *counters, k, e)
-            if kind == "normal":
-                rng.standard_normal(dtype=np.float32, out=values[k, e])
-            elif kind == "gumbel":
-                values[k, e] = rng.gumbel(size=values.shape[2:])
-            else:
-                raise ValueError(f"{kind!r} is no kind of noise: normal or gumbel")
-    by_step = np.ascontiguousarray(values.transpose(2, 0, 1, 3))
-    seeds = keys.seeds(num_tasks, episodes, seed, keys.Purpose.RESET, *counters)
-    return Draws(seeds, torch.from_numpy(by_step))
+    drawn = 1 if alike else num_tasks
+    generators = [
+        [keys.generator(seed, keys.Purpose.NOISE, *counters, k, e) for e in range(episodes)]
+        for k in range(drawn)
+    ]
+
+    def more(steps: int) -> Tensor:
+        values = np.empty((drawn, episodes, steps, width), np.float32)
+        for k, of_task in enumerate(generators):
+            for e, rng in enumerate(of_task):
+                if kind == "normal":
+                    rng.standard_normal(dtype=np.float32, out=values[k, e])
+                else:
+                    values[k, e] = rng.gumbel(size=values.shape[2:])
+        by_step = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1, 3)))
+        return by_step.expand(-1, num_tasks, -1, -1)
+
+    seeds = keys.seeds(drawn, episodes, seed, keys.Purpose.RESET, *counters)
+    seeds = seeds.repeat(num_tasks // drawn, 0)
+    return Draws(seeds, Noise(spec.horizon, more), spec.horizon)
 
 
 class PlayedStep(NamedTuple):
@@ -67,11 +119,17 @@ class Playing:
     """Plays the episodes of one part and keeps their steps."""
 
     def __init__(
-        self, part: Part, actor_of: ActorOf, noise: Tensor, spec: EnvSpec, tasks: Sequence[Task]
+        self,
+        part: Part,
+        actor_of: ActorOf,
+        draws: Draws,
+        spec: EnvSpec,
+        device: torch.device,
+        tasks: Sequence[Task],
     ):
-        self.part, self._spec, self._tasks = part, spec, tasks
-        self._actor, self._noise = actor_of(part.episodes), noise[:, :, part.episodes]
-        self.shape = self._noise.shape[1:3]
+        self.part, self._spec, self._device, self._tasks = part, spec, device, tasks
+        self._actor, self._draws = actor_of(part.episodes), draws
+        self.shape = draws.reset_seeds[:, part.episodes].shape
         """(K, e): tasks and episodes of the part."""
         self._alive = np.ones(self.shape, bool)
         self.steps: list[PlayedStep] = []
@@ -115,10 +173,10 @@ class Playing:
         ends = terminated | truncated
         self.final_obs[ends] = step.obs[ends]
         self._alive = alive & ~ends
-        if t < len(self._noise) and self.going_on:
+        if t < self._draws.steps and self.going_on:
             # After an episode's end its obs may be anything, nan included: the policy gets zeros.
             running = np.where(self._alive[..., None], step.obs, np.float32(0.0))
-            self._send(running, self.steps[-1].rewards)
+            self._send(running.astype(np.float32, copy=False), self.steps[-1].rewards)
 
     def _check_finite(self, field: str, values: np.ndarray, step: int) -> None:
         """Raises the fault for a value that is not finite, before it can reach the policy."""
@@ -136,8 +194,9 @@ class Playing:
 
     def _send(self, obs: np.ndarray, rewards: Tensor | None) -> None:
         """Sends the actions for `obs`; `rewards` [K, e] are those of the step that led to it."""
-        seen = torch.from_numpy(obs).to(self._noise.device)
-        actions, distribution = self._actor(seen, rewards, self._noise[len(self.steps)])
+        seen = torch.from_numpy(obs).to(self._device)
+        noise = self._draws.noise.at(len(self.steps), self._device)[:, self.part.episodes]
+        actions, distribution = self._actor(seen, rewards, noise)
         self.part.send(actions.cpu().numpy())
         self._sent = seen, actions
         # Tasks or episodes may share a parameter, as a deviation.
@@ -182,14 +241,14 @@ def collect(
     Raises:
         EnvFaultError: for an observation or a reward that is not finite.
     """
-    noise = draws.noise.to(device)
-    parts: Sequence[Part] = getattr(env, "parts", None) or [SinglePart(env, noise.shape[2])]
-    plays = [Playing(part, actor_of, noise, spec, tasks) for part in parts]
+    episodes = draws.reset_seeds.shape[1]
+    parts: Sequence[Part] = getattr(env, "parts", None) or [SinglePart(env, episodes)]
+    plays = [Playing(part, actor_of, draws, spec, device, tasks) for part in parts]
     for play in plays:
         play.part.start(draws.reset_seeds[:, play.part.episodes])
     for play in plays:
         play.begin()
-    while len(plays[0].steps) < len(noise) and any(play.going_on for play in plays):
+    while len(plays[0].steps) < draws.steps and any(play.going_on for play in plays):
         for play in plays:
             play.advance()
     steps = _joined([play.steps for play in plays])

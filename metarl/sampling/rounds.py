@@ -71,8 +71,7 @@ def greedy_rounds(
     state, rounds, shown = agent.begin(), [], []
     for index in range(steps + 1):
         draws = draw(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
-        likeliest = draws._replace(noise=torch.zeros_like(draws.noise))
-        shown.append(play(mode_env, state, index, likeliest))
+        shown.append(play(mode_env, state, index, draws.without_noise()))
         if index < steps:
             draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
             rounds.append(play(env, state, index, draws))

@@ -17,13 +17,13 @@ from metarl.config.settings import Config
 from metarl.device import cores, workers_of
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.equations.gaussian import Gaussian
-from metarl.errors import DivergedError, EnvFaultError, UserError
+from metarl.errors import DivergedError, UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.class_success import class_success, text_table, write_success
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import RETURN
 from metarl.runs.progress import short
-from metarl.sampling.collect import Draws, collect, memoryless, returns_of
+from metarl.sampling.collect import Draws, Noise, collect, memoryless, returns_of
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
 from metarl.sources.source import Note, Rounds
 from metarl.types import (
@@ -61,11 +61,7 @@ class EpisodeSource:
         return self.distribution.spec
 
     def open(self, stack: ExitStack, note: Note) -> str:
-        """Opens the environments, and plays a few steps in them.
-
-        Raises:
-            EnvFaultError: where a reset depends on the episode before it.
-        """
+        """Opens the environments, and plays a few steps in them."""
         sampling, self.note = self.config.sampling, note
         for line in getattr(self.distribution, "notes", ()):
             note(line)
@@ -88,18 +84,11 @@ class EpisodeSource:
         seeds = keys.seeds(*shape, *key)
         actions = torch.from_numpy(np.zeros((*shape, spec.act_dim), spec.action_space.dtype))
         act = memoryless(lambda obs, noise: (actions[:, : obs.shape[1]], Gaussian(noise, noise)))
-        draws = Draws(seeds, torch.zeros(min(TRIAL_STEPS, spec.horizon), *shape, 1))
+        steps = min(TRIAL_STEPS, spec.horizon)
+        draws = Draws(seeds, Noise(steps, lambda s: torch.zeros(s, *shape, 1)), steps)
         started = time.perf_counter()
         played = collect(self.env, act, draws, spec, torch.device("cpu"), tasks)
         seconds = time.perf_counter() - started
-        differs = (self.env.reset(seeds) != played.obs[:, 0].numpy()).any(axis=-1)
-        if spec.deterministic and differs.any():
-            k, e = np.argwhere(differs)[0].tolist()
-            raise EnvFaultError(
-                spec.name, tasks[k], e, 0, "reset",
-                "after an episode the same seed starts another one: reset(seed=...) must draw all "
-                "chance from the environment's own np_random (or give deterministic=False)",
-            )  # fmt: skip
         return int(played.mask.sum()) / seconds
 
     def collect(self, agent: Agent, iteration: int, update: int) -> Rounds:

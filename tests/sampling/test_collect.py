@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_time_stops_when_all_episodes_ended():
 def test_actions_come_from_the_behaviour_stored_beside_them():
     found, draws = collected()
     assert found.behaviour[0].shape == (2, 6, 4, 1)
-    noise = draws.noise.permute(1, 0, 2, 3)
+    noise = draws.noise.first(6).permute(1, 0, 2, 3)
     torch.testing.assert_close(found.actions, found.behaviour.sample(noise))
 
 
@@ -129,15 +130,40 @@ def test_draws_depend_on_their_key_and_not_on_the_batch():
     small = draw(SPEC, 1, 2, ("normal", 3), 7, 5, 0)
     large = draw(SPEC, 3, 4, ("normal", 3), 7, 5, 0)
     other = draw(SPEC, 3, 4, ("normal", 3), 7, 6, 0)
-    assert torch.equal(small.noise[:, 0], large.noise[:, 0, :2])
+    alike = draw(SPEC, 3, 4, ("normal", 3), 7, 5, 0, alike=True)
     assert (small.reset_seeds[0] == large.reset_seeds[0, :2]).all()
-    assert not torch.equal(large.noise, other.noise)
-    assert large.noise.unique().numel() == large.noise.numel()
+    assert (alike.reset_seeds == large.reset_seeds[:1]).all()
+    one, many, others, same = (x.noise.first(SPEC.horizon) for x in (small, large, other, alike))
+    assert torch.equal(one[:, 0], many[:, 0, :2])
+    assert torch.equal(same, many[:, :1].expand_as(many))
+    assert not torch.equal(many, others)
+    assert many.unique().numel() == many.numel()
+
+
+@pytest.mark.parametrize("kind", ["normal", "gumbel"])
+def test_noise_of_long_episodes_is_that_of_one_draw(kind, monkeypatch):
+    """Blocks are drawn as far as needed, and join to the numbers of a single block."""
+    long = SPEC._replace(horizon=1100)
+    whole = draw(long, 2, 2, (kind, 3), 7).noise.first(1100)
+    monkeypatch.setattr("metarl.sampling.collect.BLOCK", 2000)
+    assert torch.equal(draw(long, 2, 2, (kind, 3), 7).noise.first(1100), whole)
+
+
+def test_an_endless_horizon_costs_what_its_episodes_cost():
+    """Ten million steps of noise would take gigabytes."""
+    env, spec = Counter(2, 4), SPEC._replace(horizon=10**7)
+    tracemalloc.start()
+    draws = draw(spec, 2, 4, ("normal", 1), 1)
+    found = collect(env, memoryless(act), draws._replace(steps=3), spec, torch.device("cpu"))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.mask.shape[1] == 3
+    assert peak < 10e6
 
 
 @pytest.mark.parametrize(("kind", "mean"), [("normal", 0.0), ("gumbel", 0.5772)])
 def test_noise_is_what_its_kind_says(kind, mean):
-    noise = draw(SPEC, 20, 20, (kind, 20), 1).noise
+    noise = draw(SPEC, 20, 20, (kind, 20), 1).noise.first(SPEC.horizon)
     assert float(noise.mean()) == pytest.approx(mean, abs=0.02)
 
 
