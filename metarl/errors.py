@@ -62,6 +62,10 @@ class CheckpointWarning(UserWarning):
     """The newest checkpoint is corrupt, so an earlier one is used."""
 
 
+class TaskWarning(UserWarning):
+    """Tasks of a user's own may all be the same."""
+
+
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """Returns "; did you mean ...?" to end a message with, or all choices if none is near.
 

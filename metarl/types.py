@@ -25,7 +25,7 @@ Params: TypeAlias = "dict[str, Tensor]"
 Metrics = dict[str, float]
 
 Task = Mapping[str, Any]
-"""Task as plain numbers, e.g. {"velocity": 1.3}, which can be printed and stored as JSON."""
+"""Task as values that JSON can store, e.g. {"velocity": 1.3}; tuples are stored as lists."""
 
 
 class EnvSpec(NamedTuple):
@@ -42,6 +42,8 @@ class EnvSpec(NamedTuple):
     deterministic: bool = True
     """Whether an episode's seed and actions determine it. If not, neither a run nor a lost worker's
     share can be repeated exactly."""
+    sparse: bool = False
+    """Whether random actions seldom meet what differs between tasks, such as a goal's reward."""
 
     @property
     def obs_dim(self) -> int:

@@ -47,10 +47,10 @@ def test_good_tasks_exit_0_and_are_drawn(tmp_path: Path):
     done = door(*line.split())
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 13
-    assert all(line.startswith("ok ") for line in lines[:11])
-    assert " steps/s in this process, " in lines[9]
-    assert lines[11:] == ["wrong_envs:walk: 11 checks: 11 ok", str(picture)]
+    assert len(lines) == 14
+    assert all(line.startswith("ok ") for line in lines[:12])
+    assert " steps/s in this process, " in lines[10]
+    assert lines[12:] == ["wrong_envs:walk: 12 checks: 12 ok", str(picture)]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

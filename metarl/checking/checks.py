@@ -31,6 +31,7 @@ def check(subject: Subject, tell: Callable[[str], object]) -> dict[str, Finding]
             Check("tasks differ", tasks.tasks_differ, played),
             Check("task hidden", tasks.task_hidden, played),
             Check("units", episodes.units, played),
+            Check("actions", episodes.actions, played),
             Check("speed", episodes.speed, played),
             Check("endings", episodes.endings, played),
         ],

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box
 
 from metarl.checking.findings import Finding, expect
 from metarl.checking.play import HERE, Subject
@@ -17,6 +18,8 @@ from metarl.types import Trajectories, Workers
 
 LARGE = 10.0
 """Root mean square of an observation's component above which a policy learns badly."""
+MOST_CLIPPED = 0.5
+"""Share of clipped actions, in any dimension, above which a new policy explores badly."""
 TIMED_S = 0.5
 """Shortest time over which steps are counted, s; episodes that began are played to their end."""
 
@@ -44,6 +47,27 @@ def units(subject: Subject) -> Finding:
         "warning",
         found,
         "networks learn badly from large numbers; use --agent.normalisation.observations",
+    )
+
+
+def actions(subject: Subject) -> Finding:
+    """Checks how many actions of a new policy, N(0, 1) in each dimension, a Box clips."""
+    space = subject.spec.action_space
+    if not isinstance(space, Box):
+        return Finding("ok", f"actions are {space}: none can be clipped")
+    taken = torch.cat(
+        [one.actions.transpose(1, 2)[one.mask.transpose(1, 2)] for one in subject.rounds]
+    ).numpy()  # [steps, act_dim]
+    clipped = ((taken < space.low) | (taken > space.high)).mean(0)
+    worst = int(clipped.argmax())
+    found = f"{clipped.mean():.0%} of actions drawn from N(0, 1) are clipped to the Box"
+    if clipped[worst] <= MOST_CLIPPED:
+        return Finding("ok", found)
+    return Finding(
+        "warning",
+        f"{found}, {clipped[worst]:.0%} of action[{worst}] to [{space.low[worst]:g}, "
+        f"{space.high[worst]:g}]",
+        "a new policy cannot act there: wrap it, gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)",
     )
 
 

@@ -83,8 +83,8 @@ def with_horizon(distribution: Any, horizon: int, name: str) -> TaskDistribution
         UserError: if it has another horizon and cannot change it.
     """
     if hasattr(distribution, "with_horizon"):
-        return distribution.with_horizon(horizon)
-    if distribution.spec.horizon != horizon:
+        distribution = distribution.with_horizon(horizon)
+    if (getattr(distribution, "horizon", None) or distribution.spec.horizon) != horizon:
         raise UserError(
             f"{name} has episodes of {distribution.spec.horizon} steps, not {horizon}; "
             "leave out --env.horizon, or give it a method with_horizon(steps)"

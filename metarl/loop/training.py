@@ -8,19 +8,20 @@ from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
+from metarl.checking.before_training import check_before_training
 from metarl.config import own_code
 from metarl.config.checks import check_continues
 from metarl.config.files import dump
 from metarl.config.files import keys as keys_of
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
-from metarl.device import cores, torch_device
+from metarl.device import cores, torch_device, workers_of
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.envs.task_conditioned import TaskConditioned
@@ -65,15 +66,22 @@ def train(
     with directory.locked(run), faults_logged(run, config.env.name):
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
+        begun = any(run.checkpoints.iterdir())
+        if begun:
+            checkpoint.clean(run.checkpoints)
+            if run.config.exists() and checkpoint.saved(run.checkpoints):
+                check_continues(config, run_config(run.root), run.root)
         torch.set_num_threads(cores())
         rng = keys.generator(config.seed, keys.Purpose.INIT)
         agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
         training = Training(config, run, preset_name, source, agent)
-        if any(run.checkpoints.iterdir()):
+        if begun:
             training.resume()
         if training.iteration >= config.iterations:
             print(f"{run.root} is done: it has {training.iteration} iterations")
             return run.root
+        if isinstance(config, Config) and envs.is_own(config.env.name):
+            check_before_training(cast(TaskDistribution, made), config, workers_of(config))
         files.replace_text(run.config, dump(config))
         training.run_to_the_end()
         again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
@@ -144,11 +152,8 @@ class Training:
         """Takes up the newest checkpoint, if one was saved.
 
         Raises:
-            UserError: where its run has other settings, or all checkpoints are corrupt.
+            UserError: where all checkpoints are corrupt.
         """
-        checkpoint.clean(self.run.checkpoints)
-        if self.run.config.exists() and checkpoint.saved(self.run.checkpoints):
-            check_continues(self.config, run_config(self.run.root), self.run.root)
         found = checkpoint.load_latest(self.run.checkpoints, self.source.device)
         if found is None:
             return
@@ -191,6 +196,7 @@ class Training:
     def _iterate(self) -> Metrics:
         """Takes the meta-updates of one iteration; returns its line of metrics.jsonl."""
         source, started, updating = self.source, time.perf_counter(), 0.0
+        steps = self.agent.steps  # an agent may adapt more steps after its update
         kept, found = [], []
         for update in range(source.updates):
             rounds = source.collect(self.agent, self.iteration, update)
@@ -208,7 +214,7 @@ class Training:
         self.wall_s += spent
         self.skipped_in_a_row = 0 if row["skipped"] < 1.0 else self.skipped_in_a_row + 1
         outcomes = source.outcomes(kept)
-        self.recent.append(source.score(outcomes, self.agent.steps))
+        self.recent.append(source.score(outcomes, steps))
         return {
             "iteration": self.iteration,
             "wall_s": self.wall_s,

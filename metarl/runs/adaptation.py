@@ -15,6 +15,7 @@ import numpy as np
 from metarl.errors import UserError
 from metarl.runs.files import replace_text
 from metarl.runs.measures import MEASURES, RETURN, Measure
+from metarl.runs.plain import plain
 from metarl.runs.statistics import Summary, summarise
 from metarl.types import Task
 
@@ -138,7 +139,7 @@ def write_json(path: Path, adaptation: Adaptation) -> None:
         **({} if measure == RETURN else {"measure": measure.name}),
         "steps": list(adaptation.steps),
         measure.used_key: list(adaptation.env_steps),
-        "tasks": [dict(task) for task in adaptation.tasks],
+        "tasks": [plain(task) for task in adaptation.tasks],
         **_stored(adaptation.outcome, measure),
         "controls": stored(adaptation.controls),
         "others": stored(adaptation.others),

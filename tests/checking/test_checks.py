@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import gymnasium
+import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
 from metarl import Uniform, gym_tasks
 from metarl.checking import episodes, play, repetition
@@ -51,9 +54,9 @@ def test_a_walk_has_nothing_wrong(wrong_envs: Any):
     assert told(found) == {}
     assert list(found) == [
         "opens", "gymnasium", "faults", "same seed", "no memory", "splits", "tasks differ",
-        "task hidden", "units", "speed", "endings",
+        "task hidden", "units", "actions", "speed", "endings",
     ]  # fmt: skip
-    assert summary(found) == "11 checks: 11 ok"
+    assert summary(found) == "12 checks: 12 ok"
     assert "observations [2], actions Box(-1.0, 1.0, (1,), float32), horizon 12; 6 tasks" in (
         found["opens"].what
     )
@@ -149,7 +152,16 @@ def test_an_exception_comes_with_its_traceback(fault: str, wrong_envs: Any):
     found = checked(wrong_envs.of(env), workers=True)
     assert 'wrong_envs.py", line' in found["faults"].trace
     assert told(found, "faults") == dict.fromkeys(
-        ["same seed", "no memory", "tasks differ", "task hidden", "units", "speed", "endings"],
+        [
+            "same seed",
+            "no memory",
+            "tasks differ",
+            "task hidden",
+            "units",
+            "actions",
+            "speed",
+            "endings",
+        ],
         "skipped",
     )
     assert found["splits"].status == "ok"
@@ -162,7 +174,7 @@ def test_what_cannot_be_made_leaves_nothing_to_check(wrong_envs: Any):
     assert "its signature names" in found["opens"].remedy
     assert 'raise RuntimeError("no licence")' in found["opens"].trace
     assert set(told(found, "opens").values()) == {"skipped"}
-    assert len(told(found)) == len(found) == 11
+    assert len(told(found)) == len(found) == 12
 
 
 def test_what_gymnasiums_checker_raises_itself_has_no_traceback(wrong_envs: Any):
@@ -287,7 +299,7 @@ def test_a_class_of_ones_own_is_good(wrong_envs: Any):
 ARRAYS = {
     "space": ("opens", "or in a flat MultiDiscrete, both counted from 0, not in Discrete(2,", ""),
     "reset": ("contract", "obs of reset is of shape (2, 2, 2) and float64", "and float32"),
-    "numpy": ("splits", "is not plain data: Object of type ndarray", "x.tolist()"),
+    "object": ("splits", "is not plain data: the task: a value cannot be <built-in", "x.tolist()"),
     "few": ("opens", "returned 7 tasks; return 1000, and", ""),
     "sample": ("opens", "FileNotFoundError: maps.csv", "traceback"),
     "float64": ("contract", "obs of step 1 is of shape (2, 2, 2) and float64", "(2, 2, 2) and fl"),
@@ -326,3 +338,33 @@ def test_subjects_without_enough_tasks_are_not_probed(wrong_envs: Any):
 
 def test_what_is_the_same_in_all_tasks_is_not_probed(wrong_envs: Any):
     assert "none of 1 parameters" in checked(wrong_envs.beside_constant)["task hidden"].what
+
+
+def test_actions_that_are_mostly_clipped_are_told():
+    """A Box far from where a new policy acts; rescaled, it is where it acts."""
+
+    class Far(gymnasium.Env):
+        observation_space = Box(-9.0, 9.0, (1,))
+        action_space = Box(np.array([1.5, 2.5], np.float32), np.array([3.5, 6.5], np.float32))
+
+        def __init__(self, slope: float = 1.0):
+            self.slope = slope
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple:
+            super().reset(seed=seed)
+            return self.np_random.normal(size=1).astype(np.float32), {}
+
+        def step(self, action: Any) -> tuple:
+            obs = self.np_random.normal(size=1).astype(np.float32)
+            return obs, float(self.slope * action.sum()), False, False, {}
+
+    def near(slope: float = 1.0) -> gymnasium.Env:
+        low, high = (np.full(2, x, np.float32) for x in (-1, 1))
+        return gymnasium.wrappers.RescaleAction(Far(slope), low, high)
+
+    slopes = {"slope": Uniform(0.5, 2.0)}
+    far = checked(gym_tasks(Far, slopes, horizon=9))["actions"]
+    assert far.status == "warning"
+    assert "clipped to the Box, 100% of action[1] to [2.5, 6.5]" in far.what
+    assert "RescaleAction" in far.remedy
+    assert checked(gym_tasks(near, slopes, horizon=9))["actions"].status == "ok"

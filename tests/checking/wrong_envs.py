@@ -268,8 +268,8 @@ class Arrays:
         low = 0.0 if split == "train" else 1.0
         goals = low + rng.random((num_tasks, 2))
         match self.fault:
-            case "numpy":
-                return [{"goal": goal} for goal in goals]
+            case "object":
+                return [{"goal": goal, "map": print} for goal in goals.tolist()]
             case "few":
                 goals = goals[:7]
             case "sample":

@@ -16,6 +16,7 @@ from metarl.config import own_code
 from metarl.envs import own_tasks
 from metarl.envs.gym.attribute_paths import attribute_path
 from metarl.errors import EnvFaultError, UserError
+from metarl.runs.plain import plain
 from metarl.sampling.rows import RowError
 from metarl.types import Workers
 
@@ -150,9 +151,33 @@ def test_success_is_read_from_info(strange_envs):
     assert distribution.spec.has_success
     row = row_of(distribution)
     assert [row.step(np.zeros(1))[4] for _ in range(3)] == [False, True, False]
-    silent = gym_tasks(strange_envs.Walk, strange_envs.SLOPE, horizon=9, success="is_success")
+
+
+def test_success_may_be_told_at_the_end_alone(strange_envs):
+    class Last(strange_envs.Walk):
+        def step(self, action):
+            obs, reward, _, _, info = super().step(action)
+            ended = self.steps == 3
+            return obs, reward, ended, False, info | ({"solved": True} if ended else {})
+
+    row = row_of(gym_tasks(Last, strange_envs.SLOPE, horizon=9, success="solved"))
+    assert [row.step(np.zeros(1))[4] for _ in range(3)] == [False, False, True]
+    row = row_of(gym_tasks(Last, strange_envs.SLOPE, horizon=9, success="is_success"))
+    assert not any(row.step(np.zeros(1))[4] for _ in range(2))
     with pytest.raises(RowError, match="info has no 'is_success'"):
-        row_of(silent).step(np.zeros(1))
+        row.step(np.zeros(1))
+
+
+def test_a_misspelled_success_is_told_where_the_horizon_ends_episodes(strange_envs):
+    class Near(strange_envs.Walk):
+        def step(self, action):
+            obs, reward, *_ = super().step(action)
+            return obs, reward, False, False, {"is_success": False}
+
+    row = row_of(gym_tasks(Near, strange_envs.SLOPE, horizon=2, success="success"))
+    row.step(np.zeros(1))
+    with pytest.raises(RowError, match="no 'success', the key of success; did you mean 'is_succe"):
+        row.step(np.zeros(1))
 
 
 def test_lists_of_tasks_and_choices():
@@ -219,7 +244,9 @@ def test_what_a_users_sample_does_wrong_is_told(monkeypatch):
         loaded(lambda self, num, rng, split: 1 / 0).sample(3, rng)
     assert "test_gym_tasks.py" in caught.value.trace
     numpy_numbers = loaded(lambda self, num, rng, split: [{"g": np.float32(9.5)}] * num)
-    assert json.dumps(numpy_numbers.sample(1, rng)) == '[{"g": 9.5}]'
+    (task,) = numpy_numbers.sample(1, rng)
+    assert type(task["g"]) is np.float32
+    assert json.dumps(plain(task)) == '{"g": 9.5}'
     with pytest.raises(UserError, match=r"train\[0\]\['g'\]: a value cannot be <object"):
         loaded(lambda self, num, rng, split: [{"g": object()}] * num).sample(1, rng)
 

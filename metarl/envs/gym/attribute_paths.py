@@ -1,59 +1,193 @@
-"""Paths of attributes that task parameters set: `gravity`, `model.body_mass[2]`."""
+"""Paths of attributes that task parameters set: `gravity`, `model.body_mass[2]`, `config.lanes`."""
 
 from __future__ import annotations
 
+import array
+import copy
 import re
-from collections.abc import Sequence
+import sys
+from collections import deque
+from collections.abc import Mapping, MutableMapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from metarl.errors import UserError, nearest
+from metarl.sampling.rows import RowError
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\[[^\]]*\])?")
+CONTAINERS = (np.ndarray, list, tuple, dict, set, deque, array.array, bytearray)
+MOST_OBJECTS = 10_000
+"""Objects of an environment that are looked through for others that hold a shared one."""
 _INDEX = re.compile(r"\s*(:|-?\d+)\s*")
 
 
 class AttributePath(NamedTuple):
-    """A chain of attributes of an unwrapped environment, and an index into the last one."""
+    """A chain of attributes or keys of an unwrapped environment, and an index into the last."""
 
     name: str
     attributes: tuple[str, ...]
     index: int | slice | tuple[int | slice, ...] | None
 
     def get(self, env: Any) -> Any:
-        """Returns the current value; an array is copied.
+        """Returns the current value; a container is copied.
 
         Raises:
-            UserError: if the environment has no such attribute or index.
+            UserError: if the environment has no such attribute, key or index.
         """
         owner = _follow(env, self.attributes)
         try:
             value = owner if self.index is None else owner[self.index]
         except (IndexError, TypeError, KeyError) as error:
             raise UserError(f"{type(env).__name__} has no {self.name}: {error}") from None
-        return value.copy() if isinstance(value, np.ndarray) else value
+        return _own(value)
 
     def set(self, env: Any, value: Any) -> None:
+        """Sets a copy of `value`; an item of a tuple by another tuple."""
         *parents, last = self.attributes
+        owner, value = _follow(env, parents), _own(value)
         if self.index is None:
-            setattr(_follow(env, parents), last, value)
+            _set(owner, last, value)
+        elif isinstance(old := _get(owner, last), tuple):
+            items = list(old)
+            items[self.index] = value  # pyright: ignore[reportArgumentType, reportCallIssue]
+            _set(owner, last, type(old)(*items) if hasattr(old, "_fields") else type(old)(items))
         else:
-            _follow(env, self.attributes)[self.index] = value
+            old[self.index] = value
+
+    def exists(self, env: Any) -> bool:
+        try:
+            self.get(env)
+        except Exception:  # a property may raise anything before the first reset
+            return False
+        return True
+
+    def shared(self, env: Any, other: Any) -> frozenset[tuple[str, ...]]:
+        """Returns the parts of the path whose values two environments share.
+
+        These are objects that `set` writes into, such as a list of the class or a dictionary that
+        is an argument's default. The fields of a MuJoCo model are not among them, nor are modules
+        of simulators: they are an instance's own.
+        """
+        whole = self.attributes if self.index is not None else self.attributes[:-1]
+        parts = [whole[:length] for length in range(1, len(whole) + 1)]
+        return frozenset(
+            part
+            for part in parts
+            if _same_memory(found := _follow(env, part), _follow(other, part))
+            and not isinstance(found, tuple)
+            and not _is_model(found)
+        )
+
+    def separate(self, env: Any, shared: frozenset[tuple[str, ...]]) -> None:
+        """Gives an environment a copy of its own of everything on the path that others share.
+
+        Raises:
+            RowError: for an object that cannot be copied or replaced.
+        """
+        for length in range(1, len(self.attributes) + 1):
+            part = self.attributes[:length]
+            if part not in shared:
+                continue
+            owner, old = _follow(env, part[:-1]), _follow(env, part)
+            try:
+                own = _copied(old)
+                _set(owner, part[-1], own)
+                _replace(env, old, own)
+            except Exception as error:
+                raise RowError(
+                    self.name,
+                    f"{'.'.join(part)} is shared by all environments of a process, and cannot be "
+                    f"copied for each: {error}; set {self.name} by a function of yours, "
+                    "gym_tasks(..., apply=function)",
+                ) from error
 
 
-def _follow(env: Any, attributes: Sequence[str]) -> Any:
-    """Returns the value of a chain of attributes."""
+def _own(value: Any) -> Any:
+    """Returns a copy of a container, and anything else as it is."""
+    if not isinstance(value, CONTAINERS):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # of something inside
+        return copy.copy(value)
+
+
+def _same_memory(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.shares_memory(one, other)
+    return one is other
+
+
+def _replace(env: Any, old: Any, own: Any) -> None:
+    """Lets everything in an environment that holds `old` hold `own`: engines, lists, aliases."""
+    waiting, met = [env], {id(old), id(own)}
+    while waiting and len(met) < MOST_OBJECTS:
+        owner = waiting.pop()
+        items = owner if isinstance(owner, dict) else getattr(owner, "__dict__", None)
+        if isinstance(owner, list):
+            owner[:] = [own if item is old else item for item in owner]
+            inside = list(owner)
+        elif isinstance(items, dict):
+            for name in [name for name, value in items.items() if value is old]:
+                items[name] = own
+            inside = list(items.values())
+        else:
+            continue
+        for value in inside:
+            kept = isinstance(value, type | ModuleType) or callable(value)
+            if id(value) not in met and not kept:
+                met.add(id(value))
+                waiting.append(value)
+
+
+def _get(owner: Any, name: str) -> Any:
+    return owner[name] if isinstance(owner, Mapping) and name in owner else getattr(owner, name)
+
+
+def _has(owner: Any, name: str) -> bool:
+    return (isinstance(owner, Mapping) and name in owner) or hasattr(owner, name)
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    if isinstance(owner, MutableMapping) and name in owner:
+        owner[name] = value
+    else:
+        setattr(owner, name, value)
+
+
+def _follow(env: Any, names: Sequence[str]) -> Any:
+    """Returns the value of a chain of attributes and keys."""
     owner = env
-    for place, attribute in enumerate(attributes):
-        if not hasattr(owner, attribute):
-            whole = ".".join((type(env).__name__, *attributes[:place]))
-            known = [name for name in dir(owner) if not name.startswith("_")]
-            near = nearest(attribute, known, count=2)
+    for place, name in enumerate(names):
+        if not _has(owner, name):
+            whole = ".".join((type(env).__name__, *names[:place]))
+            own = owner if isinstance(owner, Mapping) else dir(owner)
+            known = [str(one) for one in own if not str(one).startswith("_")]
+            near = nearest(name, known, count=2)
             hint = near if near.startswith("; did") else "; name one of its own attributes"
-            raise UserError(f"{whole} has no attribute {attribute!r}{hint}")
-        owner = getattr(owner, attribute)
+            kind = "key" if isinstance(owner, Mapping) else "attribute"
+            raise UserError(f"{whole} has no {kind} {name!r}{hint}")
+        owner = _get(owner, name)
     return owner
+
+
+def _is_model(value: Any) -> bool:
+    """Whether it is a MuJoCo model, or a simulation of one."""
+    mujoco = sys.modules.get("mujoco")
+    return mujoco is not None and isinstance(value, mujoco.MjModel | mujoco.MjData)
+
+
+def _copied(value: Any) -> Any:
+    """Returns a shallow copy, also of a class or module that holds settings."""
+    if isinstance(value, type):
+        return type(value)(value.__name__, (value,), {"__module__": value.__module__})
+    if isinstance(value, ModuleType):
+        own = ModuleType(value.__name__, value.__doc__)
+        own.__dict__.update(value.__dict__)
+        return own
+    return copy.copy(value)
 
 
 def attribute_path(name: str) -> AttributePath:

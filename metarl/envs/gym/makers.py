@@ -5,20 +5,33 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
 from metarl.envs.gym.attribute_paths import AttributePath
-from metarl.envs.gym.plain_tasks import plain_tasks
+from metarl.envs.gym.fixed_tasks import checked_tasks
+from metarl.envs.gym.rows import close
+from metarl.envs.gym.values import alike, of_kind, times
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.rows import RowError, faults_of
 from metarl.types import Task
 
 Constructor = Callable[..., gymnasium.Env]
 Apply = Callable[[gymnasium.Env, Task], object]
+OWN = (
+    "; give values that the environment keeps, or gym_tasks(..., apply=function), a function of "
+    "yours that makes the task hold"
+)
+
+
+def defaults_of(constructor: Constructor) -> Mapping[str, Any]:
+    """Returns the defaults of the arguments in a constructor's signature."""
+    signature = inspect.signature(constructor).parameters
+    return {name: one.default for name, one in signature.items() if one.default is not one.empty}
 
 
 def arguments_of(constructor: Constructor) -> frozenset[str]:
@@ -51,12 +64,36 @@ class ParameterMaker:
     paths: tuple[AttributePath, ...]
     relative: frozenset[str]
     changed_by: Apply | None
+    defaults: Mapping[str, Any]
+    """The constructor's own values of its arguments."""
+    shared: frozenset[tuple[str, ...]] = frozenset()
+    """The objects on the paths that all environments of a process share."""
 
     def arguments(self, task: Task) -> Mapping[str, Any]:
-        return {key: task[key] for key in task if key in self.constructor_arguments}
+        return {
+            key: of_kind(task[key], self.defaults.get(key))
+            for key in task
+            if key in self.constructor_arguments
+        }
 
     def make(self, task: Task) -> gymnasium.Env:
-        return self.constructor(**self.kwargs, **self.arguments(task))
+        env = self.constructor(**self.kwargs, **deepcopy(self.arguments(task)))
+        inner = env.unwrapped
+        if not all(path.exists(inner) for path in self.paths):
+            env.reset(seed=0)  # some attributes exist only then
+        for path in self.paths:
+            path.separate(inner, self.shared)
+        return env
+
+    def separated(self, task: Task) -> ParameterMaker:
+        if not any(len(path.attributes) > 1 or path.index is not None for path in self.paths):
+            return self
+        one, other = self.make(task), self.make(task)
+        found = (path.shared(one.unwrapped, other.unwrapped) for path in self.paths)
+        shared = frozenset[tuple[str, ...]]().union(*found)
+        close(one)
+        close(other)
+        return replace(self, shared=shared)
 
     def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
         try:
@@ -67,20 +104,35 @@ class ParameterMaker:
                 error.args = (f"{error} (its constructor takes {known})",)
             raise
 
-    def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
+    def apply(
+        self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task
+    ) -> Mapping[str, Any]:
         if self.changed_by is not None:
             self.changed_by(env, task)
-            return
-        inner = env.unwrapped
+            return {}
+        inner, held = env.unwrapped, {}
         for path in self.paths:
-            value, original = task[path.name], originals[path.name]
-            if path.name in self.relative:
-                value = original * value
-            elif isinstance(original, np.ndarray):
-                value = np.asarray(value, original.dtype)
-            path.set(inner, value)
+            value, own = task[path.name], originals[path.name]
+            value = times(value, own) if path.name in self.relative else of_kind(value, own)
+            if path.index is None and np.ndim(own) and not np.ndim(value):
+                raise RowError(path.name, f"{path.name} is {own!r:.60}, not a single number{OWN}")
+            try:
+                path.set(inner, value)
+            except Exception as error:
+                what = f"{path.name} cannot be set to {value!r:.60}: {error}{OWN}"
+                raise RowError(path.name, what) from error
+            held[path.name] = value
         if any(path.attributes[0] == "model" for path in self.paths):
             _derive_constants(inner)
+        self.check(env, held, "is set")
+        return held
+
+    def check(self, env: gymnasium.Env, held: Mapping[str, Any], when: str) -> None:
+        for path in self.paths:
+            now, value = path.get(env.unwrapped), held[path.name]
+            if not alike(now, value):
+                what = f"{path.name} is {now!r:.60} once it {when}, the task's is {value!r:.60}"
+                raise RowError(path.name, what + OWN)
 
 
 def _derive_constants(env: Any) -> None:
@@ -111,7 +163,7 @@ class OwnClass:
             raise EnvFaultError(self.name, {}, 0, 0, "sample", error.what, error.trace) from None
         if len(found) != num:
             raise UserError(f"{self.name}: sample({num}, ...) returned {len(found)} tasks")
-        return [*plain_tasks(f"{self.name}: {split}", found)]
+        return [*checked_tasks(f"{self.name}: {split}", found)]
 
     def arguments(self, task: Task) -> Mapping[str, Any]:
         return {} if hasattr(self.tasks, "apply") else task
@@ -119,9 +171,18 @@ class OwnClass:
     def make(self, task: Task) -> gymnasium.Env:
         return self.tasks.make(task)
 
+    def separated(self, task: Task) -> OwnClass:
+        return self
+
     def originals(self, env: gymnasium.Env) -> Mapping[str, Any]:
         return {}
 
-    def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
+    def apply(
+        self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task
+    ) -> Mapping[str, Any]:
         if hasattr(self.tasks, "apply"):
             self.tasks.apply(env, task)
+        return {}
+
+    def check(self, env: gymnasium.Env, held: Mapping[str, Any], when: str) -> None:
+        """Nothing is known of what `apply` sets."""

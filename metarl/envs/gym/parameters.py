@@ -22,9 +22,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from metarl.envs.gym.plain_tasks import plain
 from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split, quantiles, shares, turns
 from metarl.errors import UserError
+from metarl.runs.plain import plain
 
 MAX_COMBINATIONS = 2**16
 """The most combinations of choices that are listed one by one."""
@@ -121,7 +121,8 @@ class LogUniform(_Range):
 
 @dataclass(frozen=True)
 class Choice:
-    """Draws one of `values` uniformly: numbers, strings, or lists of these.
+    """Draws one of `values` uniformly: numbers, strings, members of an enumeration, or lists,
+    tuples, arrays or dictionaries of these. The environment gets the value as it stands here.
 
     Test tasks draw from `test`, which need not be in `values`; training tasks draw from the values
     that are not in `test`.
@@ -137,10 +138,10 @@ class Choice:
             given = getattr(self, field)
             if isinstance(given, str) or not isinstance(given, Sequence | np.ndarray):
                 raise UserError(f"{self}: {field} is {given!r}; give a list")
-            kept = tuple(plain(value, f"{self}") for value in given)
-            object.__setattr__(self, field, kept)
-            for index, value in enumerate(kept):
-                if value in kept[:index]:
+            object.__setattr__(self, field, tuple(deepcopy(value) for value in given))
+            known = [plain(value, f"{self}") for value in given]
+            for index, value in enumerate(known):
+                if value in known[:index]:
                     raise UserError(f"{self}: {value!r} is twice in {field}; leave one out")
                 if self.relative and np.asarray(value).dtype.kind not in "if":
                     raise UserError(f"{self}: {value!r} is no factor; only numbers are relative")
@@ -151,7 +152,8 @@ class Choice:
         """Returns the values of a split."""
         if split == "test" and self.test:
             return list(self.test)
-        return [value for value in self.values if value not in self.test]
+        held_out = [plain(value) for value in self.test]
+        return [value for value in self.values if plain(value) not in held_out]
 
 
 Parameter: TypeAlias = Uniform | LogUniform | Choice

@@ -14,6 +14,8 @@ from gymnasium.spaces import Space
 from gymnasium.spaces.utils import flatdim
 
 from metarl.envs.gym.spaces import decoder, observer
+from metarl.errors import nearest
+from metarl.runs.plain import plain
 from metarl.sampling.one_by_one import RowFactory, RowStep
 from metarl.sampling.rows import RowError, faults_of, raised
 from metarl.types import Task
@@ -33,8 +35,21 @@ class Maker(Protocol):
         """Returns a new environment's own values of everything that tasks change."""
         ...
 
-    def apply(self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task) -> None:
-        """Sets an environment's task, whichever task it played before."""
+    def separated(self, task: Task) -> Maker:
+        """Returns a maker whose environments share nothing that tasks write into."""
+        ...
+
+    def apply(
+        self, env: gymnasium.Env, originals: Mapping[str, Any], task: Task
+    ) -> Mapping[str, Any]:
+        """Sets an environment's task, whichever task it played before.
+
+        Returns the values that must hold in the episode, by attribute.
+        """
+        ...
+
+    def check(self, env: gymnasium.Env, held: Mapping[str, Any], when: str) -> None:
+        """Raises RowError if the environment's attributes are not as `apply` returned."""
         ...
 
 
@@ -71,9 +86,11 @@ class GymRow:
         self._originals: Mapping[str, Any] = {}
         self._task: Task = {}
         self._steps = 0
+        self._tells_success = False
+        """Whether the environment has told success in any step."""
 
     def set_task(self, task: Task) -> None:
-        arguments = self.rows.maker.arguments(task)
+        arguments = plain(self.rows.maker.arguments(task))
         if self.env is None or arguments != self._arguments:
             self.close()
             with faults_of("constructor"):
@@ -103,13 +120,14 @@ class GymRow:
         assert self.env is not None
         self._steps = 0
         with faults_of("apply"):  # each time: an episode may have changed what the task set
-            self.rows.maker.apply(self.env, self._originals, self._task)
+            held = self.rows.maker.apply(self.env, self._originals, self._task)
         with faults_of("reset"):
             found: Any = self.env.reset(
                 seed=seed % 2**31
             )  # some environments pass it to numpy's old RandomState
         if not isinstance(found, tuple) or len(found) != 2:
             raise RowError("reset", f"reset returned {_kind_of(found)}, not (observation, info)")
+        self.rows.maker.check(self.env, held, "is reset")
         return self._observe(found[0])
 
     def step(self, action: Any) -> RowStep:
@@ -136,15 +154,22 @@ class GymRow:
             truncated = _flag("truncated", truncated)
         success = False
         if self.rows.success is not None:
-            success = self._success(info)
+            success = self._success(info, terminated or truncated)
         over = truncated or self._steps >= self.rows.horizon
         return self._observe(obs), reward, terminated, over and not terminated, success
 
-    def _success(self, info: Any) -> bool:
+    def _success(self, info: Any, ended: bool) -> bool:
+        """Returns whether the task is solved; an environment may tell it in its last step only."""
         key = self.rows.success
-        if not isinstance(info, dict) or key not in info:
-            raise RowError("info", f"info has no {key!r}, the key of success")
-        return bool(np.all(info[key]))
+        if isinstance(info, dict) and key in info:
+            self._tells_success = True
+            return bool(np.all(info[key]))
+        if not self._tells_success and (ended or self._steps >= self.rows.horizon):
+            near = nearest(key, map(str, info)) if isinstance(info, dict) and key else ""
+            # Where the horizon ends an episode, one that tells success in its last step cannot.
+            if ended or near.startswith("; did"):
+                raise RowError("info", f"info has no {key!r}, the key of success{near}")
+        return False
 
     def close(self) -> None:
         if self.env is not None:

@@ -11,13 +11,16 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import EnvSpec as Spec
 from gymnasium.envs.registration import load_env_creator
 
 from metarl.envs.gym.attribute_paths import attribute_path
+from metarl.envs.gym.fixed_tasks import FixedTasks
 from metarl.envs.gym.makers import (
     Apply,
     Constructor,
@@ -25,9 +28,9 @@ from metarl.envs.gym.makers import (
     ParameterMaker,
     Registered,
     arguments_of,
+    defaults_of,
 )
 from metarl.envs.gym.parameters import Parameter, ParameterTasks
-from metarl.envs.gym.plain_tasks import FixedTasks
 from metarl.envs.gym.rows import GymRows, Maker, close
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.errors import EnvFaultError, UserError
@@ -54,6 +57,7 @@ class GymTasks:
     horizon: int
     success: str | None = None
     deterministic: bool = True
+    sparse: bool = False
 
     @property
     def spec(self) -> EnvSpec:
@@ -74,6 +78,7 @@ class GymTasks:
             self.horizon,
             has_success=self.success is not None,
             deterministic=self.deterministic,
+            sparse=self.sparse,
         )
 
     def sample(
@@ -87,32 +92,35 @@ class GymTasks:
     @cached_property
     def rows(self) -> GymRows:
         """Makes the environments, in this process or in workers."""
-        env = self._make_one()
+        maker, env = self._make_one()
         for space in ("observation_space", "action_space"):
             if getattr(env, space, None) is None:
                 raise UserError(f"{self.name} has no {space}; set it in __init__")
         spaces = env.observation_space, env.action_space
         close(env)
-        return GymRows(self.maker, *spaces, self.horizon, self.success)
+        return GymRows(maker, *spaces, self.horizon, self.success)
 
     def with_horizon(self, horizon: int) -> GymTasks:
         """Returns these tasks with episodes of another length."""
-        return self if horizon == self.horizon else replace(self, horizon=horizon)
+        return self if horizon == self.horizon else replace(self, horizon=int(horizon))
 
     def describe(self, task: Task) -> str:
         return ", ".join(f"{_last_word(key)}={_short(value)}" for key, value in task.items())
 
-    def _make_one(self) -> gymnasium.Env:
+    def _make_one(self) -> tuple[Maker, gymnasium.Env]:
+        """Returns the maker of all environments, and one of them."""
         task = self.sample(1, np.random.default_rng(0))[0]
         try:
             with faults_of("constructor"):
                 env = self.maker.make(task)
             self.maker.originals(env)  # raises if a parameter's attribute is missing
+            with faults_of("constructor"):
+                maker = self.maker.separated(task)
         except RowError as error:
             raise EnvFaultError(
                 self.name, task, 0, 0, error.field, error.what, error.trace
             ) from None
-        return env
+        return maker, env
 
 
 def _last_word(key: str) -> str:
@@ -124,7 +132,7 @@ def _short(value: Any) -> str:
 
 
 def gym_tasks(
-    env: str | Constructor,
+    env: str | Spec | Constructor,
     parameters: Mapping[str, Parameter] | None = None,
     *,
     horizon: int,
@@ -135,6 +143,7 @@ def gym_tasks(
     success: str | None = None,
     name: str | None = None,
     deterministic: bool = True,
+    sparse: bool = False,
 ) -> GymTasks:
     """Returns tasks of one gymnasium environment that differ in parameters.
 
@@ -144,24 +153,27 @@ def gym_tasks(
     the constants that MuJoCo derives from it are recomputed.
 
     Args:
-        env: the id of a registered environment, or a class or function that makes one.
+        env: the id or the spec of a registered environment, or a class or function that makes one.
         parameters: name -> Uniform, LogUniform or Choice.
         horizon: steps after which an episode is truncated, instead of a registered limit.
         train, test: explicit lists of tasks, instead of `parameters`.
         apply: `apply(env, task)` sets an environment's task before every reset, instead of the
             rules above.
         kwargs: the constructor's other arguments.
-        success: the key of `info` that holds whether the task is solved.
+        success: the key of `info` that holds whether the task is solved; an environment may report
+            it at the last step of an episode only.
         name: the name in errors and reports; the id or the constructor's name by default.
         deterministic: False if seed and actions do not decide an episode.
+        sparse: True if random actions seldom meet what differs between tasks. Otherwise training
+            refuses tasks whose episodes of random actions are all the same.
 
     Raises:
         UserError: for arguments that conflict, an unknown id or a parameter that is nowhere found.
     """
-    if not isinstance(horizon, int) or horizon < 1:
+    if not isinstance(horizon, Integral) or horizon < 1:
         raise UserError(f"horizon={horizon} is no number of steps; give a whole number, at least 1")
     tasks = _sampler(parameters, train, test)
-    spec = _registered(env) if isinstance(env, str) else None
+    spec = _registered(env) if isinstance(env, str) else env if isinstance(env, Spec) else None
     constructor = _entry_point(spec) if spec else env
     if not callable(constructor):
         kind = type(constructor).__name__
@@ -183,9 +195,14 @@ def gym_tasks(
             "arguments of the constructor and tasks for `apply` have no such value"
         )
     make = Registered(spec) if spec else constructor
-    maker = ParameterMaker(make, given, arguments, paths, tasks.relative, apply)
-    title = name or (env if isinstance(env, str) else getattr(env, "__name__", "environment"))
-    return GymTasks(title, maker, tasks, horizon, success, deterministic)
+    defaults = {**defaults_of(constructor), **(spec.kwargs if spec else {})}
+    maker = ParameterMaker(make, given, arguments, paths, tasks.relative, apply, defaults)
+    title = name or (env if isinstance(env, str) else spec.id if spec else _name_of(env))
+    return GymTasks(title, maker, tasks, int(horizon), success, deterministic, sparse)
+
+
+def _name_of(constructor: Any) -> str:
+    return getattr(constructor, "__name__", "environment")
 
 
 def _sampler(
@@ -223,12 +240,13 @@ def class_tasks(tasks: Any, name: str) -> GymTasks:
     """Returns the distribution of an object with `sample`, `make(task)` and `horizon`.
 
     `sample` is called as `sample(num_tasks, rng, split)`. If the object has `apply(env, task)`,
-    that sets an environment's task; otherwise each task gets new environments. `success` and
-    `deterministic` are as for `gym_tasks`.
+    that sets an environment's task; otherwise each task gets new environments. `success`,
+    `deterministic` and `sparse` are as for `gym_tasks`.
     """
     horizon = getattr(tasks, "horizon", None)
-    if not isinstance(horizon, int) or horizon < 1:
+    if not isinstance(horizon, Integral) or horizon < 1:
         raise UserError(f"{name} has no horizon; give it the number of steps of an episode")
     own = OwnClass(tasks, name)
     success = getattr(tasks, "success", None)
-    return GymTasks(name, own, own, horizon, success, getattr(tasks, "deterministic", True))
+    facts = getattr(tasks, "deterministic", True), getattr(tasks, "sparse", False)
+    return GymTasks(name, own, own, int(horizon), success, *facts)

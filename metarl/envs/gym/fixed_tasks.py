@@ -1,8 +1,7 @@
-"""Converts tasks to plain data that JSON can store, and draws from fixed lists of tasks."""
+"""Draws from fixed lists of tasks."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from metarl.envs.splits import check_draw, check_split, turns
 from metarl.errors import UserError
+from metarl.runs.plain import plain
 
 
 class FixedTasks:
@@ -24,7 +24,7 @@ class FixedTasks:
         Raises:
             UserError: for an empty list, tasks that set different parameters, a task in both lists.
         """
-        self._tasks = {"train": plain_tasks("train", train), "test": plain_tasks("test", test)}
+        self._tasks = {"train": checked_tasks("train", train), "test": checked_tasks("test", test)}
         self.names = tuple(self._tasks["train"][0])
         for split, tasks in self._tasks.items():
             for index, task in enumerate(tasks):
@@ -34,8 +34,9 @@ class FixedTasks:
                         f"{split}[{index}] sets {sorted(task)}, train[0] {sorted(self.names)}; "
                         "every task must set the same parameters"
                     )
+        known = [plain(task, "train") for task in self._tasks["train"]]
         for index, task in enumerate(self._tasks["test"]):
-            if task in self._tasks["train"]:
+            if plain(task, "test") in known:
                 raise UserError(f"test[{index}], {task}, is in train too; leave one of them out")
 
     def sample(
@@ -47,33 +48,18 @@ class FixedTasks:
         return [deepcopy(tasks[i]) for i in turns(len(tasks), num, rng)]
 
 
-def plain_tasks(split: str, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns the tasks of a split as plain data.
+def checked_tasks(split: str, tasks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns copies of the tasks of a split, with values of the types that were given.
 
     Raises:
-        UserError: for an empty list, and for anything that is not a task.
+        UserError: for an empty list, for anything that is not a task, and for a value without a
+            plain form.
     """
-    if not tasks:
+    if not len(tasks):
         raise UserError(f"{split} is {tasks!r}; give at least one task, as {{parameter: value}}")
     for index, task in enumerate(tasks):
         if not isinstance(task, Mapping):
             raise UserError(f"{split}[{index}] is {task!r}; a task is {{parameter: value}}")
-    return [
-        {name: plain(value, f"{split}[{index}][{name!r}]") for name, value in task.items()}
-        for index, task in enumerate(tasks)
-    ]
-
-
-def plain(value: Any, place: str) -> Any:
-    """Returns `value` with arrays and tuples as lists, and numpy's numbers as Python's.
-
-    Raises:
-        UserError: for values that JSON cannot store.
-    """
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(item, place) for item in value]
-    if isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise UserError(f"{place}: a value cannot be {value!r}; give finite numbers, strings or lists")
+        for name, value in task.items():
+            plain(value, f"{split}[{index}][{name!r}]")
+    return [deepcopy(dict(task)) for task in tasks]
