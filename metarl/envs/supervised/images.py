@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
@@ -63,10 +63,11 @@ def _episodes(
     files = [file for each in classes.values() for file in each]
     labels = np.repeat(np.arange(len(classes)), [len(each) for each in classes.values()])
     images = _read_all(files, env.image_size, env.name, gray=ink)
-    note = (
+    notes = [
         f"{env.name}: {len(files)} images of {len(train)} classes to train on and {len(test)} to "
         f"test on, as {' x '.join(map(str, images.shape[1:]))}"
-    )
+    ]
+    notes += _same_in_two_classes(images, labels, files)
     return Episodes(
         env.name,
         255 - images if ink else images,
@@ -76,8 +77,25 @@ def _episodes(
         env.ways,
         env.rotations,
         class_names=list(classes),
-        notes=[note],
+        notes=notes,
     )
+
+
+def _same_in_two_classes(images: np.ndarray, labels: np.ndarray, files: list[Path]) -> list[str]:
+    """Returns a warning if images of two classes are equal, which nobody can tell apart."""
+    first: dict[bytes, int] = {}
+    pairs = []
+    for row, image in enumerate(images):
+        known = first.setdefault(image.tobytes(), row)
+        if labels[known] != labels[row]:
+            pairs.append((files[known], files[row]))
+    if not pairs:
+        return []
+    one, other = pairs[0]
+    return [
+        f"warning: {len(pairs)} of {len(files)} images are, at this size, those of another class "
+        f"pixel by pixel, such as {one} and {other}"
+    ]
 
 
 def _classes(split: Path, levels: tuple[str, ...]) -> dict[str, list[Path]]:
@@ -128,14 +146,23 @@ def _read_all(files: list[Path], size: int, title: str, gray: bool) -> np.ndarra
     return together
 
 
+def _as_shown(image: Image.Image) -> Image.Image:
+    """Returns an image as a viewer shows it: turned as its EXIF data say, on white paper."""
+    image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data:
+        return image
+    drawn = image.convert("RGBA")
+    paper = Image.new("RGBA", drawn.size, "white")
+    return Image.alpha_composite(paper, drawn).convert("RGB")
+
+
 def _read(file: Path, size: int, gray: bool) -> np.ndarray:
     """Returns one image, [channels, size, size] uint8."""
     try:
         with Image.open(file) as image:
             mode = image.mode
-            small = image.convert("L" if gray or mode in GRAY else "RGB").resize(
-                (size, size), Image.Resampling.LANCZOS
-            )
+            kind = "L" if gray or mode in GRAY else "RGB"
+            small = _as_shown(image).convert(kind).resize((size, size), Image.Resampling.LANCZOS)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
             f"{file} cannot be read as an image ({error}); replace it, or take it out"

@@ -179,3 +179,48 @@ def test_more_than_8_bits_are_refused(animals):
     assert "bee/2.png has more than 8 bits in a channel (mode I;16)" in refused(
         folder, env(animals)
     )
+
+
+INK = np.zeros((8, 8), np.uint8)
+INK[:4, :4] = 255
+"""Opaque where 255."""
+
+
+def transparent(mode: str) -> Image.Image:
+    """Black ink in a corner of transparent black, in one of the ways to say transparent."""
+    black, alpha = Image.new("L", (8, 8), 0), Image.fromarray(INK)
+    if mode in ("LA", "RGBA"):
+        drawn = black.convert(mode[:-1])
+        drawn.putalpha(alpha)
+        return drawn
+    if mode == "P":  # one colour of a palette is transparent
+        drawn = Image.fromarray(np.where(INK > 0, 0, 1).astype(np.uint8)).convert("P")
+        drawn.putpalette([0, 0, 0, 0, 0, 0])
+    else:
+        drawn = Image.fromarray(np.where(INK > 0, 0, 9).astype(np.uint8))
+    drawn.info["transparency"] = 1 if mode == "P" else 9
+    return drawn
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "L"])
+def test_transparent_images_stand_on_white_paper(tmp_path, mode):
+    file = tmp_path / "glyph.png"
+    transparent(mode).save(file, transparency=transparent(mode).info.get("transparency"))
+    found = images._read(file, 8, gray=False)
+    assert np.array_equal(found[0], np.where(INK > 0, 0, 255))
+
+
+def test_photographs_are_turned_as_a_viewer_turns_them(tmp_path):
+    file, exif = tmp_path / "turned.png", Image.Exif()
+    exif[0x0112] = 6  # the top is at the right
+    Image.fromarray(INK).save(file, exif=exif)
+    assert np.array_equal(images._read(file, 8, gray=False)[0], np.rot90(INK, -1))
+
+
+def test_equal_images_in_two_classes_are_told(animals):
+    assert not [x for x in folder(env(animals), "").notes if "warning" in x]
+    save(animals / "train/bee/0.png", np.full((4, 4), 1))  # as the second ape
+    (said,) = [x for x in folder(env(animals), "").notes if "warning" in x]
+    assert "1 of 12 images are" in said
+    assert "ape/1.png" in said
+    assert "bee/0.png" in said
