@@ -169,3 +169,16 @@ def test_python_3_10_can_load_every_module():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and "NamedTuple" in map(_name, node.bases):
                 assert len(node.bases) == 1, f"{source}: {node.name}"
+
+
+def test_text_is_utf_8_whatever_the_locale():
+    """Every call that reads or writes text names its encoding."""
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or {key.arg for key in node.keywords} & {"encoding"}:
+                continue
+            method = node.func.attr if isinstance(node.func, ast.Attribute) else None
+            assert method not in ("read_text", "write_text"), f"{source}:{node.lineno}"
+            if _name(node.func) == "open":
+                modes = [x.value for x in node.args[1:] if isinstance(x, ast.Constant)]
+                assert any("b" in str(mode) for mode in modes), f"{source}:{node.lineno}"

@@ -105,7 +105,7 @@ def locked(run: RunDirectory) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = run.lock.read_text(errors="replace").strip()
+            holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()
             raise UserError(
                 f"the run directory {run.root} is in use by {holder or 'another process'}\n"
                 "wait for it, stop it, or give another place with --run-dir"

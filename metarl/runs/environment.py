@@ -79,7 +79,7 @@ def read(path: Path) -> dict[str, Any]:
         UserError: if the file holds no JSON object.
     """
     try:
-        environment = json.loads(path.read_text())
+        environment = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
     if not isinstance(environment, dict):

@@ -44,7 +44,7 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
     pictures = {each.split: run.evaluation_of(each.split).predictions_png for each in evaluated}
     page = render(
         run.root.resolve().name,
-        run.config.read_text(),
+        run.config.read_text(encoding="utf-8"),
         described,
         read(run.metrics),
         evaluated,
@@ -78,7 +78,7 @@ def render(
     adaptation = evaluated[0] if evaluated else None
     # Everything is escaped, since names and settings come from users and pages are shared.
     pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = resources.files("metarl.runs").joinpath("report.html.j2").read_text()
+    template = resources.files("metarl.runs").joinpath("report.html.j2").read_text(encoding="utf-8")
     return pages.from_string(template).render(
         name=name,
         config=config,

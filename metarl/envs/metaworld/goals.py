@@ -51,7 +51,13 @@ def _group(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
 
 def goals_of(split: Split) -> dict[str, ClassGoals]:
     """Returns the goals of every class of a split, from the cache if they are there."""
-    path = cache_folder() / f"{_key(split)}.npz"
+    if (folder := cache_folder()) is None:
+        print(
+            "there is no home folder, so Meta-World's goals are not cached; set METARL_CACHE",
+            file=sys.stderr,
+        )
+        return _draw_goals(split)
+    path = folder / f"{_key(split)}.npz"
     try:
         return _read(path, split)
     except (FileNotFoundError, NotADirectoryError):
@@ -59,18 +65,22 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
     except Exception as error:  # a damaged file raises many kinds of errors
         why = f"{type(error).__name__}: {error}"
         print(f"{path} cannot be read ({why}); it is made again", file=sys.stderr)
-    many = f"{len(split.classes)} class{'es' if len(split.classes) > 1 else ''}"
-    print(f"resetting the {GOALS} goals of {many} once ...", file=sys.stderr)
     found = _draw_goals(split)
     _write(path, found)
     return found
 
 
-def cache_folder() -> Path:
-    """Returns the folder for derived data: $METARL_CACHE, or metarl in the user's cache folder."""
+def cache_folder() -> Path | None:
+    """Returns the folder for derived data: $METARL_CACHE, or metarl in the user's cache folder.
+
+    None for a user without a home, such as an arbitrary number in a container.
+    """
     if named := os.environ.get("METARL_CACHE"):
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "metarl"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "metarl"
+    except RuntimeError:
+        return None
 
 
 def _key(split: Split) -> str:
@@ -88,6 +98,8 @@ def _key(split: Split) -> str:
 
 def _draw_goals(split: Split) -> dict[str, ClassGoals]:
     """Draws goals as `metaworld._make_tasks` does; restores numpy's global generator after it."""
+    many = f"{len(split.classes)} class{'es' if len(split.classes) > 1 else ''}"
+    print(f"resetting the {GOALS} goals of {many} once ...", file=sys.stderr)
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(split.seed)  # noqa: NPY002
     try:

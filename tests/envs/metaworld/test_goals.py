@@ -182,6 +182,15 @@ class TestCache:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         assert cache_folder() == tmp_path / "home" / ".cache" / "metarl"
 
+    def test_a_user_without_a_home_draws_goals_each_time(self, folder, monkeypatch, capsys):
+        """As an arbitrary user of a container is."""
+        kept = goals_of(REACH)["reach-v3"]
+        for name in ("METARL_CACHE", "XDG_CACHE_HOME", "HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr("os.getuid", lambda: 54321)
+        np.testing.assert_array_equal(goals_of(REACH)["reach-v3"].rand_vecs, kept.rand_vecs)
+        assert "there is no home folder" in capsys.readouterr().err
+
 
 class Runs:
     """Leaves a file when it is unpickled."""
