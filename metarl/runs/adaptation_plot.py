@@ -141,7 +141,9 @@ def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
     ends = [np.quantile(finite, [0.05, 0.95], axis=0).ravel()]
     for curve in found:
         mean, error = curve.figures.mean, np.nan_to_num(curve.figures.stderr)
-        ends += [mean - error, mean + error, curve.figures.ci95.ravel()]
+        interval = curve.figures.ci95
+        interval = np.where(np.isfinite(interval), interval, mean[:, None])
+        ends += [mean - error, mean + error, interval.ravel()]
     return np.concatenate(ends)
 
 

@@ -93,3 +93,11 @@ def test_summaries_repeat(rng):
     np.testing.assert_array_equal(
         statistics.summarise(returns).ci95, statistics.summarise(returns).ci95
     )
+
+
+def test_a_single_task_has_no_interval():
+    """Neither a standard error: nothing is known of other tasks."""
+    one = statistics.summarise(np.array([[[-49.0, -49.2], [-20.0, -20.4]]]))
+    np.testing.assert_allclose(one.mean, [-49.1, -20.2])
+    assert np.isnan(one.ci95).all()
+    assert np.isnan(one.stderr).all()
