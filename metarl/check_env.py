@@ -58,7 +58,7 @@ def _plot(subject: Subject, name: str, file: str, played: bool) -> str:
     labels = [subject.distribution.describe(task) for task in subject.tasks]
     cut = "" if subject.whole else f", cut short at step {subject.steps}"
     title = f"{name}: {len(returns)} tasks, {returns.shape[1]} episodes of each{cut}"
-    save(Path(file), returns_figure(returns, labels, title))
+    save(Path(file).expanduser(), returns_figure(returns, labels, title))
     return file
 
 
@@ -86,7 +86,7 @@ def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
         )
     options = read_flags(argv, CheckOptions())
     if options.plot and (
-        Path(options.plot).suffix != ".png" or not Path(options.plot).parent.is_dir()
+        Path(options.plot).suffix != ".png" or not Path(options.plot).expanduser().parent.is_dir()
     ):
         raise UserError(f"--plot is {options.plot!r}; give a .png file in an existing folder")
     return name, options

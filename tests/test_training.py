@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from whole_runs import door, kill, rows, wait_for, weights
 
+from metarl import evaluate as evaluate_door
 from metarl import train
 from metarl.config.files import dump
 from metarl.config.options import EvaluateOptions
@@ -304,6 +305,21 @@ def test_cuda_where_there_is_none_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(UserError, match="--device cuda"):
         training.train(replace(small(tmp_path), device="cuda"), "x")
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, capsys):
+    """And a command that is printed can be pasted, also where a folder's name has a space."""
+    home = tmp_path / "my home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+    train.main(["point-goal", *SMALL, "--iterations", "1", "--run-dir", "~/run"])
+    assert f"next: python -m metarl.evaluate '{home / 'run'}'" in capsys.readouterr().out
+    small = ["--tasks", "2", "--steps", "1", "--episodes", "2"]
+    evaluate_door.main(["~/run", *small, "--against", "~/run"])
+    train.main(["--config", "~/run/config.yaml"])
+    assert f"{home / 'run'} is done" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["my home"]
 
 
 def test_config_yaml_is_the_whole_config(tmp_path):

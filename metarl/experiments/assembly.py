@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from metarl.agents import catalogue as agents
@@ -151,7 +152,7 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
     Raises:
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
     """
-    settings = read_mapping(Path(path))
+    settings = read_mapping(Path(path).expanduser())
     config = base_of(path) if base is None else base
     # Names come first, since they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
@@ -174,7 +175,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
     Raises:
         UserError: for a file that cannot be read.
     """
-    settings = read_mapping(Path(path))
+    settings = read_mapping(Path(path).expanduser())
     tasks, agent = env or _named(settings, "env"), _named(settings, "agent")
     section = settings.get("env")
     if tasks is not None and not envs.is_own(tasks):
@@ -204,11 +205,11 @@ def run_config(run_dir: Path) -> AnyConfig:
     Raises:
         UserError: for a folder that is not a run.
     """
-    stored = run_dir / "config.yaml"
+    stored = run_dir.expanduser() / "config.yaml"
     if not stored.is_file():
         raise UserError(
             f"{run_dir} is no run: it has no config.yaml\n"
-            f"`python -m metarl.train PRESET --run-dir {run_dir}` makes one"
+            f"`python -m metarl.train PRESET --run-dir {quote(str(run_dir))}` makes one"
         )
     return load_config(stored)
 

@@ -8,6 +8,7 @@ from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -86,7 +87,7 @@ def train(
         training.run_to_the_end()
         again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
         again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
-        print(f"done; next: python -m metarl.evaluate {run.root}{again}")
+        print(f"done; next: python -m metarl.evaluate {quote(str(run.root))}{again}")
         return run.root
 
 

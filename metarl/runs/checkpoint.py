@@ -18,6 +18,7 @@ import shutil
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 import safetensors
@@ -185,7 +186,7 @@ def chosen(run: RunDirectory, which: str, device: torch.device | str = "cpu") ->
     if found is None:
         raise UserError(
             f"{run.root} has no checkpoint yet\n`python -m metarl.train --config "
-            f"{run.root / 'config.yaml'}` trains on to its first"
+            f"{quote(str(run.root / 'config.yaml'))}` trains on to its first"
         )
     return found
 

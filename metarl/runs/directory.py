@@ -33,7 +33,7 @@ class RunDirectory:
     """Paths of one run's files."""
 
     def __init__(self, root: Path | str):
-        self.root = root = Path(root)
+        self.root = root = Path(root).expanduser()
         self.config = root / "config.yaml"
         """The whole resolved config, which `--config` reads."""
         self.environment = root / "environment.json"

@@ -66,7 +66,7 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
 
     It holds `inputs`, `labels`, and perhaps `train_classes` and `test_classes`."""
     del variant
-    path = Path(env.path)
+    path = Path(env.path).expanduser()
     if not path.is_file():
         raise UserError(f"there is no file {path}; set env.path to an .npz of inputs and labels")
     found = _read(path)

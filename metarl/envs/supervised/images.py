@@ -53,7 +53,7 @@ def _episodes(
         UserError: for folders nested too deep or not deep enough, an unreadable image, and a
             class in both splits.
     """
-    root = Path(env.path)
+    root = Path(env.path).expanduser()
     train, test = (_classes(root / split, levels) for split in splits)
     if both := sorted(train.keys() & test.keys()):
         raise UserError(
