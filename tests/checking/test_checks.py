@@ -11,7 +11,7 @@ import pytest
 from gymnasium.spaces import Box
 
 from metarl import Uniform, gym_tasks
-from metarl.checking import episodes, play, repetition
+from metarl.checking import episodes, play, repetition, tasks
 from metarl.checking.checks import check
 from metarl.checking.findings import Finding, summary
 from metarl.checking.options import CheckOptions
@@ -107,7 +107,8 @@ def test_two_directions_are_all_there_are():
     assert found["splits"].status == "warning"
     assert found["splits"].what == "both splits hold the same 2 tasks"
     assert "2 tasks such as" in found["opens"].what
-    assert found["task hidden"] == Finding("skipped", "2 tasks are too few for a probe")
+    said = "2 tasks begin with the same observation under one seed"
+    assert found["task hidden"] == Finding("ok", said)
 
 
 # gymnasium environments with a fault: environment, the check that fails, what it says, the remedy.
@@ -224,7 +225,10 @@ def test_a_limit_of_the_environments_own_is_a_warning(wrong_envs: Any):
 def test_a_task_that_is_observed_is_a_warning(wrong_envs: Any):
     found = checked(wrong_envs.of(wrong_envs.Leaking))
     assert told(found) == {"task hidden": "warning"}
-    assert "first observations finds slope (R^2 0.9" in found["task hidden"].what
+    assert found["task hidden"].what.startswith(
+        "under one seed 6 tasks begin with 6 different observations; a linear probe of 48 tasks "
+        "finds slope (R^2 0.9"
+    )
     assert "leave it out" in found["task hidden"].remedy
 
 
@@ -262,11 +266,12 @@ def test_a_horizon_beyond_what_may_be_played_is_said(wrong_envs: Any):
     )
 
 
-def test_tasks_that_hardly_differ_are_a_warning(wrong_envs: Any):
+def test_tasks_that_hardly_differ_are_told_apart_by_equal_actions(wrong_envs: Any):
+    """The returns of random actions do not tell them apart; that is no fault."""
     found = checked(wrong_envs.faint)
-    assert told(found) == {"tasks differ": "warning"}
+    assert told(found) == {}
+    assert "6 of 6 tasks play differently with equal seeds" in found["tasks differ"].what
     assert "Kruskal-Wallis p = " in found["tasks differ"].what
-    assert "widen the ranges" in found["tasks differ"].remedy
 
 
 # The user's own classes: name, the check that fails, what it says, the remedy.
@@ -330,14 +335,39 @@ def test_where_nan_came_is_said(wrong_envs: Any):
     assert found.endswith("episode 1, step 12")
 
 
-def test_subjects_without_enough_tasks_are_not_probed(wrong_envs: Any):
+def test_few_tasks_are_compared_without_a_probe(wrong_envs: Any):
     found = checked(wrong_envs.words)
-    assert found["task hidden"] == Finding("skipped", "3 tasks are too few for a probe")
+    assert found["task hidden"].what == "3 tasks begin with the same observation under one seed"
     assert "3 tasks such as slope=" in found["opens"].what
 
 
-def test_what_is_the_same_in_all_tasks_is_not_probed(wrong_envs: Any):
-    assert "none of 1 parameters" in checked(wrong_envs.beside_constant)["task hidden"].what
+def test_an_observation_that_tells_the_task_in_no_straight_line_is_a_warning():
+    """The sine of a large number: a linear probe finds nothing, and the task can be read."""
+
+    class Coded(gymnasium.Env):
+        observation_space, action_space = Box(-9.0, 9.0, (1,)), Box(-1.0, 1.0, (1,))
+
+        def __init__(self, slope: float = 1.0):
+            self.slope = slope
+
+        def reset(self, *, seed: int | None = None, options: Any = None) -> tuple:
+            super().reset(seed=seed)
+            return np.array([np.sin(1e4 * self.slope)], np.float32), {}
+
+        def step(self, action: Any) -> tuple:
+            obs = self.np_random.normal(size=1).astype(np.float32)
+            return obs, float(self.slope * action[0]), False, False, {}
+
+    found = checked(gym_tasks(Coded, {"slope": Uniform(0.5, 2.0)}, horizon=9))
+    assert told(found) == {"task hidden": "warning"}
+    assert "6 different observations; a linear probe of 48 tasks finds none of 1 parameters" in (
+        found["task hidden"].what
+    )
+
+
+def test_what_is_the_same_in_all_tasks_is_not_probed():
+    found = tasks._varied([{"a": 1.0, "b": [2, 5]}, {"a": 1.0, "b": [3, 5]}])
+    assert set(found) == {"b[0]"}
 
 
 def test_actions_that_are_mostly_clipped_are_told():

@@ -357,7 +357,6 @@ chancy = of(Chancy)
 chancy_said = of(Chancy, deterministic=False)
 unused = gym_tasks(Walk, {"seen": Uniform(0.0, 1.0)}, horizon=HORIZON)
 faint = gym_tasks(Walk, {"slope": Uniform(1.0, 1.0001)}, horizon=HORIZON)
-beside_constant = gym_tasks(Walk, {**SLOPE, "seen": Choice([0.5])}, horizon=HORIZON)
 words = gym_tasks(Walk, {"slope": Choice([0.5, 1.0, 1.5, 2.0])}, horizon=HORIZON)
 
 
