@@ -60,11 +60,6 @@ class Draws(NamedTuple):
     steps: int
     """The most steps that are played."""
 
-    def without_noise(self) -> Draws:
-        """Returns the same draws with noise that is zero."""
-        shape = (*self.reset_seeds.shape, self.noise.at(0, torch.device("cpu")).shape[-1])
-        return self._replace(noise=Noise(self.noise.steps, lambda s: torch.zeros(s, *shape)))
-
 
 def draw(
     spec: EnvSpec,
@@ -79,8 +74,8 @@ def draw(
     Each task has draws of its own, or the first one's if they are `alike`.
     """
     kind, width = noise
-    if kind not in ("normal", "gumbel"):
-        raise ValueError(f"{kind!r} is no kind of noise: normal or gumbel")
+    if kind not in ("normal", "gumbel", "zero"):
+        raise ValueError(f"{kind!r} is no kind of noise: normal, gumbel or zero")
     seed, *counters = key
     drawn = 1 if alike else num_tasks
     generators = [
@@ -89,6 +84,8 @@ def draw(
     ]
 
     def more(steps: int) -> Tensor:
+        if kind == "zero":
+            return torch.zeros(steps, num_tasks, episodes, width)
         values = np.empty((drawn, episodes, steps, width), np.float32)
         for k, of_task in enumerate(generators):
             for e, rng in enumerate(of_task):

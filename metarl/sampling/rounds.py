@@ -70,8 +70,8 @@ def greedy_rounds(
     play = _Play(agent, spec, tasks, device)
     state, rounds, shown = agent.begin(), [], []
     for index in range(steps + 1):
-        draws = draw(spec, len(tasks), mode_episodes, agent.noise, *key, index, 1)
-        shown.append(play(mode_env, state, index, draws.without_noise()))
+        draws = draw(spec, len(tasks), mode_episodes, ("zero", agent.noise[1]), *key, index, 1)
+        shown.append(play(mode_env, state, index, draws))
         if index < steps:
             draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
             rounds.append(play(env, state, index, draws))

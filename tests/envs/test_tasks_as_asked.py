@@ -155,6 +155,21 @@ def test_what_is_an_instances_own_keeps_its_identity():
     )
 
 
+def test_a_shared_object_in_another_shared_one_is_refused():
+    """To set it in one environment's registry would set it in everybody's."""
+    registry = [SHARED]
+
+    class Registered(OfTheModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.registry = registry
+
+    tasks = gym_tasks(Registered, {"settings.lanes.count": Uniform(5, 6)}, horizon=5)
+    with pytest.raises(EnvFaultError, match=r"another shared object holds it; set .*apply="):
+        played(tasks, tasks.sample(2, np.random.default_rng(0)))
+    assert registry == [SHARED]
+
+
 def test_acrobots_torques_stay_the_classs():
     parameters = {"AVAIL_TORQUE[0]": Uniform(-3, -0.2), "AVAIL_TORQUE[2]": Uniform(0.2, 3)}
     tasks = gym_tasks("Acrobot-v1", parameters, horizon=50)
@@ -180,6 +195,7 @@ class Typed(Base):
         self.place, self.kind, self.scale = (0, 0), Colour.RED, np.float32(2)
         self.options = {"lanes_count": 4, "vehicles": 9}
         self.weights, self.walls, self.queue = np.array([1, 2]), [(0, 0)], deque([1.0])
+        self.ragged = [np.zeros(1), np.zeros(2)]
         self.speeds, self.names = (1.0, 2.0), np.array(["abc", "de"])
 
     def shown(self) -> float:
@@ -199,6 +215,8 @@ GIVEN = {
     "fractions for whole numbers": ("weights", [[0.5, 1.7], [0.9, 1.2]], np.array([0.5, 1.7])),
     "longer words": ("names", [["forest", "sea"], ["a", "b"]], np.array(["forest", "sea"])),
     "more tuples than there were": ("walls", [[[1, 2], [3, 4]], [[5, 6]]], [(1, 2), (3, 4)]),
+    "lists of different lengths": ("ragged", [[[1.0], [2.0, 3.0]], [[2.0], [0.0, 0.0]]],
+                                   [np.array([1.0]), np.array([2.0, 3.0])]),
     "a deque": ("queue", [[2.0, 3.0], [4.0]], deque([2.0, 3.0])),
     "a dictionary": ("options", [{"lanes_count": 2}, {"lanes_count": 3}],
                      {"lanes_count": 2, "vehicles": 9}),
@@ -213,7 +231,10 @@ def test_an_environment_gets_the_types_that_were_given(case):
     row.reset(0)
     found = getattr(row.env.unwrapped, name)
     assert type(found) is type(expected)
-    assert np.array_equal(found, expected) if type(found) is np.ndarray else found == expected
+    if isinstance(found, list | np.ndarray):
+        assert all(map(np.array_equal, found, expected))
+    else:
+        assert found == expected
 
 
 def test_a_factor_scales_each_number_of_a_tuple():

@@ -149,6 +149,12 @@ def test_noise_of_long_episodes_is_that_of_one_draw(kind, monkeypatch):
     assert torch.equal(draw(long, 2, 2, (kind, 3), 7).noise.first(1100), whole)
 
 
+def test_zero_noise_begins_the_same_episodes():
+    drawn, none = (draw(SPEC, 2, 3, (kind, 4), 7, 1) for kind in ("normal", "zero"))
+    assert (drawn.reset_seeds == none.reset_seeds).all()
+    assert torch.equal(none.noise.first(2), torch.zeros(2, 2, 3, 4))
+
+
 def test_an_endless_horizon_costs_what_its_episodes_cost():
     """Ten million steps of noise would take gigabytes."""
     env, spec = Counter(2, 4), SPEC._replace(horizon=10**7)

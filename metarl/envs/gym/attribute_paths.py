@@ -7,7 +7,7 @@ import copy
 import re
 import sys
 from collections import deque
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -80,12 +80,16 @@ class AttributePath(NamedTuple):
             and not _is_model(found)
         )
 
-    def separate(self, env: Any, shared: frozenset[tuple[str, ...]]) -> None:
+    def separate(
+        self, env: Any, shared: frozenset[tuple[str, ...]], other: Any | None = None
+    ) -> None:
         """Gives an environment a copy of its own of everything on the path that others share.
 
         Raises:
-            RowError: for an object that cannot be copied or replaced.
+            RowError: for an object that cannot be copied or replaced, such as one that is held by
+                something else that the environment shares with `other`.
         """
+        theirs = {id(x) for x in _objects(other)} - {id(other)} if other is not None else set()
         for length in range(1, len(self.attributes) + 1):
             part = self.attributes[:length]
             if part not in shared:
@@ -94,7 +98,7 @@ class AttributePath(NamedTuple):
             try:
                 own = _copied(old)
                 _set(owner, part[-1], own)
-                _replace(env, old, own)
+                _replace(env, old, own, theirs)
             except Exception as error:
                 raise RowError(
                     self.name,
@@ -120,26 +124,35 @@ def _same_memory(one: Any, other: Any) -> bool:
     return one is other
 
 
-def _replace(env: Any, old: Any, own: Any) -> None:
-    """Lets everything in an environment that holds `old` hold `own`: engines, lists, aliases."""
-    waiting, met = [env], {id(old), id(own)}
+def _objects(env: Any) -> Iterator[Any]:
+    """Yields an environment and the objects, dictionaries and lists that it holds."""
+    waiting, met = [env], {id(env)}
     while waiting and len(met) < MOST_OBJECTS:
         owner = waiting.pop()
-        items = owner if isinstance(owner, dict) else getattr(owner, "__dict__", None)
-        if isinstance(owner, list):
-            owner[:] = [own if item is old else item for item in owner]
-            inside = list(owner)
-        elif isinstance(items, dict):
-            for name in [name for name, value in items.items() if value is old]:
-                items[name] = own
-            inside = list(items.values())
-        else:
-            continue
-        for value in inside:
+        yield owner
+        for value in _inside(owner):
             kept = isinstance(value, type | ModuleType) or callable(value)
             if id(value) not in met and not kept:
                 met.add(id(value))
                 waiting.append(value)
+
+
+def _inside(owner: Any) -> list[Any]:
+    if isinstance(owner, list):
+        return owner
+    return [*(owner if isinstance(owner, dict) else getattr(owner, "__dict__", {})).values()]
+
+
+def _replace(env: Any, old: Any, own: Any, theirs: set[int]) -> None:
+    """Lets everything in an environment that holds `old` hold `own`: engines, lists, aliases."""
+    holders = [x for x in _objects(env) if x is not old and any(y is old for y in _inside(x))]
+    if any(id(holder) in theirs for holder in holders):
+        raise ValueError("another shared object holds it")
+    for holder in holders:
+        items = holder if isinstance(holder, dict | list) else vars(holder)
+        for key, value in list(enumerate(items) if isinstance(items, list) else items.items()):
+            if value is old:
+                items[key] = own
 
 
 def _get(owner: Any, name: str) -> Any:

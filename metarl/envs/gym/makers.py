@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from numbers import Number
 from typing import Any
 
 import gymnasium
@@ -15,7 +16,7 @@ import numpy as np
 from metarl.envs.gym.attribute_paths import AttributePath
 from metarl.envs.gym.fixed_tasks import checked_tasks
 from metarl.envs.gym.rows import close
-from metarl.envs.gym.values import alike, of_kind, times
+from metarl.envs.gym.values import alike, is_many, of_kind, times
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.rows import RowError, faults_of
 from metarl.types import Task
@@ -91,6 +92,8 @@ class ParameterMaker:
         one, other = self.make(task), self.make(task)
         found = (path.shared(one.unwrapped, other.unwrapped) for path in self.paths)
         shared = frozenset[tuple[str, ...]]().union(*found)
+        for path in self.paths:  # raises for what cannot be separated
+            path.separate(one.unwrapped, shared, other.unwrapped)
         close(one)
         close(other)
         return replace(self, shared=shared)
@@ -112,10 +115,11 @@ class ParameterMaker:
             return {}
         inner, held = env.unwrapped, {}
         for path in self.paths:
-            value, own = task[path.name], originals[path.name]
-            value = times(value, own) if path.name in self.relative else of_kind(value, own)
-            if path.index is None and np.ndim(own) and not np.ndim(value):
+            given, own = task[path.name], originals[path.name]
+            relative = path.name in self.relative
+            if path.index is None and not relative and isinstance(given, Number) and is_many(own):
                 raise RowError(path.name, f"{path.name} is {own!r:.60}, not a single number{OWN}")
+            value = times(given, own) if relative else of_kind(given, own)
             try:
                 path.set(inner, value)
             except Exception as error:

@@ -14,6 +14,11 @@ import numpy as np
 SEQUENCES = (list, tuple, deque, array.array)
 
 
+def is_many(value: Any) -> bool:
+    """Returns whether a value is an array or a sequence, and not a single number."""
+    return isinstance(value, SEQUENCES) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
 def of_kind(value: Any, own: Any) -> Any:
     """Returns `value` as the type of the environment's own value, if nothing of it is lost.
 
