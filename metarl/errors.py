@@ -33,6 +33,10 @@ class DivergedError(RuntimeError):
         )
 
 
+class UnstableError(UserError):
+    """A learner left the finite numbers, or drove a simulation out of them."""
+
+
 class EnvFaultError(UserError):
     """An environment broke the rules of gymnasium, or raised an exception of its own."""
 

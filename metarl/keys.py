@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     EVALUATION = 7
     CONTROL = 8
     TRIAL = 9
+    STEP_SIZE = 10
 
 
 def sequence(seed: int, purpose: Purpose, *counters: int) -> np.random.SeedSequence:

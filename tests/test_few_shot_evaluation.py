@@ -32,7 +32,7 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, run_config
 from metarl.experiments.presets import preset
 from metarl.loop.evaluation import evaluate
-from metarl.loop.evaluation import trained as saved_agent
+from metarl.loop.learners import trained as saved_agent
 from metarl.loop.training import train as meta_train
 from metarl.runs import checkpoint
 from metarl.runs.adaptation import Adaptation, read_json
@@ -113,8 +113,12 @@ def test_what_an_evaluation_leaves_behind(runs, env, capfd):
     assert found.outcome.values.shape == (7, 3, 1)
     assert set(found.controls) == {"random initialisation"}
     assert found.made_from == {
-        "iteration": 1, "checkpoint": "latest", "seed": 1, "shots": ENVS[env].shots,
-    }  # fmt: skip
+        "iteration": 1,
+        "checkpoint": "latest",
+        "seed": 1,
+        "inner_lr": found.made_from["inner_lr"],  # see test_step_size.py
+        "shots": ENVS[env].shots,
+    }
     said = capfd.readouterr().out
     for name in (*files, "report.html"):
         assert name == "adaptation.csv" or f"/{name}" in said
@@ -201,7 +205,7 @@ def test_runs_are_compared_on_the_same_tasks(runs):
     other = config_of("sinusoid", runs / "five")
     meta_train(replace(other, env=replace(other.env, shots=5, queries=2)), "x")
     against = tuple(runs / name for name in ("maml", "rival", "five"))
-    found = evaluated(runs / "sinusoid", against=against)
+    found = evaluated(runs / "sinusoid", against=against, inner_lr="own")
     label = "runs/maml"
     assert set(found.others) == {label, "rival", "five"}
     assert np.array_equal(found.others[label].values, found.outcome.values)

@@ -169,6 +169,7 @@ def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
         "iteration": 4,
         "checkpoint": "latest",
         "seed": 1,
+        "inner_lr": first.made_from["inner_lr"],  # see test_step_size.py
         "horizon": 20,
         "mode_episodes": 0,
         "protocol": None,

@@ -277,6 +277,22 @@ def observes_task(config: AnyAgentConfig | OwnAgentConfig) -> bool:
     return row is not None and row.observes_task
 
 
+def is_control(config: AnyAgentConfig | OwnAgentConfig) -> bool:
+    """Returns whether nothing that the agent learned in training was learned through its steps."""
+    if isinstance(config, OwnAgentConfig):
+        return False
+    return not (config.outer.learns and config.inner.training_steps)
+
+
+def no_inner_lr(config: AnyAgentConfig | OwnAgentConfig) -> str | None:
+    """Returns why an inner step size would change nothing; None where it would."""
+    if isinstance(config, OwnAgentConfig):
+        return "is your own and has no settings"
+    if not hasattr(config.inner, "lr"):
+        return "adapts without a step size"
+    return "has learned its step sizes" if config.inner.learns_lr else None
+
+
 def build(
     spec: Any,
     config: AnyAgentConfig | OwnAgentConfig,

@@ -33,6 +33,15 @@ def check_ranges(record: object, source: str = "") -> None:
                 raise UserError(f"{place} is {item}; it must be {allowed}")
 
 
+def in_range(record: object) -> bool:
+    """Returns whether each number of a config is inside its field's range."""
+    return all(
+        item in allowed
+        for _, annotation, value in flatten(record)
+        for item, allowed in _ranged(value, annotation)
+    )
+
+
 def _ranged(value: Any, annotation: Any) -> Iterator[tuple[Any, Range]]:
     """Yields every number in `value` with the range in its annotation."""
     origin, arguments = get_origin(annotation), get_args(annotation)

@@ -29,6 +29,10 @@ class EvaluateRun:
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
+    inner_lr: Positive | Literal["auto", "own"] = "auto"
+    """Step size of the run's agent in place of its own. `auto`: its own, or the best of seven on
+    training tasks for a control, which learned nothing through its inner steps. `own` searches for
+    none."""
     seed: Natural = 1
     """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
 

@@ -188,6 +188,11 @@ class InnerSettings(PartSettings):
     """Whether that agent has a value function of its own in place of the linear baseline."""
 
     @property
+    def learns_lr(self) -> bool:
+        """Whether `lr` is only what a learned step size begins with."""
+        return False
+
+    @property
     def training_steps(self) -> int:
         """Inner steps in a meta-update of training."""
         return getattr(self, "steps", 1)

@@ -5,6 +5,7 @@ Every task starts from the meta-parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 
-from metarl import keys
 from metarl.agents import catalogue as agents
 from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
@@ -21,6 +21,9 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
 from metarl.experiments.published import published
+from metarl.loop import step_size
+from metarl.loop.learners import RANDOM, Learner, learners_of
+from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
 from metarl.runs.adaptation import Adaptation, write_csv, write_json
@@ -67,19 +70,14 @@ def evaluate(
     device = torch_device(options.device)
     with faults_logged(run, config.env.name), ExitStack() as stack:
         check_named(config, tasks.spec)
+        learners = learners_of(config, rivals, options, device, named_agent)
+        sizes = _step_sizes(learners, config, tasks, options, device)
         held = held_out(config, tasks, options, device, stack)
-        seen = held.seen_by(agents.observes_task(config.agent))
-        agent, iteration = trained(run.root, config, seen, options, device, named_agent)
-        outcome = seen.adapt(agent, config.agent.name)
-        controls, others = {}, {}
-        if "random" in options.controls:
-            rng = keys.generator(options.seed, keys.Purpose.CONTROL)
-            drawn = agents.build(seen.spec, config.agent, rng, device, named_agent)
-            controls["random initialisation"] = seen.adapt(drawn, "random")
-        for name, (path, other) in rivals.items():
-            seen = held.seen_by(agents.observes_task(other.agent))
-            rival, _ = trained(path, other, seen, options, device, named_agent)
-            others[name] = seen.adapt(rival, name)
+        outcomes = {x.name: x.outcome(held, sizes) for x in learners}
+        agent, _ = learners[0].made(held, sizes)
+        iteration = checkpoint.chosen(run, options.checkpoint, device).iteration
+    outcome = outcomes.pop(config.agent.name)
+    controls = {name: outcomes.pop(name) for name in (RANDOM,) if name in outcomes}
     found = Adaptation(
         env=config.env.name,
         agent=config.agent.name,
@@ -89,17 +87,40 @@ def evaluate(
         tasks=tuple(held.tasks),
         outcome=outcome._replace(env_steps=None),
         controls=controls,
-        others=others,
+        others=outcomes,
         made_from={
             "iteration": iteration,
             "checkpoint": options.checkpoint,
             "seed": options.seed,
+            "inner_lr": {name: size.recorded() for name, size in sizes.items()},
             **held.made_from,
             **_protocol(config, options),
         },
         measure=held.measure,
     )
     return _write(found, run, config, options, held, agent)
+
+
+def _step_sizes(
+    learners: Sequence[Learner],
+    config: AnyConfig,
+    tasks: Any,
+    options: Options,
+    device: torch.device,
+) -> dict[str, StepSize]:
+    """Returns the inner step size of each learner that has one, by search where there is none."""
+    found = {}
+    with ExitStack() as stack:
+        held = None
+        for learner in learners:
+            if learner.searched:
+                if held is None:
+                    asked = step_size.training_tasks(options, config.agent, tasks)
+                    held = held_out(config, tasks, asked, device, stack)
+                found[learner.name] = learner.search(held)
+            elif agents.no_inner_lr(learner.config) is None:
+                found[learner.name] = StepSize(learner.config.inner.lr)
+    return found
 
 
 def held_out(
@@ -113,22 +134,6 @@ def held_out(
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
     return HeldOutEpisodes.open(tasks, options, device, stack)
-
-
-def trained(
-    run_dir: Path,
-    config: AnyConfig,
-    held: HeldOut,
-    options: Options,
-    device: torch.device,
-    named_agent: str | None = None,
-) -> tuple[Any, int]:
-    """Returns a run's agent with its saved weights, and the iteration that they are of."""
-    found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
-    rng = keys.generator(config.seed, keys.Purpose.INIT)
-    agent = agents.build(held.spec, config.agent, rng, device, named_agent)
-    found.load_into(agent)
-    return agent, found.iteration
 
 
 def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.device import torch_sleeps, torch_threads
 from metarl.equations.distributions import ActionDistribution
-from metarl.errors import UserError
+from metarl.errors import UnstableError
 from metarl.sampling.collect import Draws, collect, draw
 from metarl.types import Actor, Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
@@ -34,7 +34,7 @@ def adaptation_rounds(
     Raises:
         DivergedError: if a simulation became unstable.
         EnvFaultError: for an observation or a reward that is not finite.
-        UserError: if the policy's actions are no longer finite.
+        UnstableError: if the policy's actions are no longer finite.
     """
     env.set_tasks(tasks)
     play = _Play(agent, spec, tasks, device)
@@ -112,7 +112,7 @@ class _FiniteActor(NamedTuple):
     ) -> tuple[Tensor, ActionDistribution]:
         actions, distribution = self.actor(obs, rewards, noise)
         if not all(bool(x.isfinite().all()) for x in distribution):
-            raise UserError(
+            raise UnstableError(
                 f"the policy after {self.steps} adaptation steps gives numbers that are not "
                 f"finite; lower {'--agent.inner.lr' if self.steps else 'the outer step size'}"
             )

@@ -17,7 +17,7 @@ from metarl.config.settings import Config
 from metarl.device import cores, workers_of
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.equations.gaussian import Gaussian
-from metarl.errors import DivergedError, UserError
+from metarl.errors import DivergedError, UnstableError, UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.class_success import class_success, text_table, write_success
 from metarl.runs.directory import Evaluation
@@ -201,7 +201,9 @@ class HeldOutEpisodes(NamedTuple):
             try:
                 learned, shown = self._rounds(agent, start)
             except DivergedError as error:
-                raise UserError(f"{name}: {error}; another --seed draws other episodes") from error
+                raise UnstableError(
+                    f"{name}: {error}; another --seed draws other episodes"
+                ) from error
             except UserError as error:
                 error.args = (f"{name}: {error}",)
                 raise

@@ -51,6 +51,10 @@ class LearnedOptimizerConfig(RuleSettings):
     extra_step_scale: Positive = 0.5
     """Factor that shortens steps beyond `steps` at evaluation."""
 
+    @property
+    def learns_lr(self) -> bool:
+        return self.learn_lr
+
     def build(self, network: NetworkShape) -> LearnedOptimizer:
         return LearnedOptimizer(self, coordinates.Coordinates(network.shapes))
 

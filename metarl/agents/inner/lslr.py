@@ -36,6 +36,10 @@ class LslrConfig(RuleSettings):
     extra_step_scale: Positive = 0.5
     """At evaluation, steps beyond `steps` go this share of the last one's way."""
 
+    @property
+    def learns_lr(self) -> bool:
+        return True
+
     def build(self, network: NetworkShape) -> Lslr:
         return Lslr(self, network)
 

@@ -43,6 +43,10 @@ class MetaLstmConfig(RuleSettings):
     extra_step_scale: Positive = 0.5
     """Factor that shortens steps beyond `steps` at evaluation."""
 
+    @property
+    def learns_lr(self) -> bool:
+        return True
+
     def build(self, network: NetworkShape) -> MetaLstm:
         return MetaLstm(self, coordinates.Coordinates(network.shapes))
 

@@ -40,6 +40,10 @@ class SgdConfig(RuleSettings):
     extra_step_scale: Positive = 0.5
     """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
 
+    @property
+    def learns_lr(self) -> bool:
+        return self.learn_lr
+
     def build(self, network: NetworkShape) -> Sgd:
         return (MetaSgd if self.learn_lr else Sgd)(self, network)
 
