@@ -127,7 +127,7 @@ def test_a_size_that_would_change_nothing_is_refused(runs, agent, reason):
 
 @pytest.mark.parametrize("line", ["0", "-0.1", "nan", "fast"])
 def test_sizes_that_are_none_are_refused(runs, line):
-    with pytest.raises(UserError, match="inner.lr"):
+    with pytest.raises(UserError, match=r"inner.lr"):
         read([str(runs / "joint-trpo"), "--inner-lr", line])
 
 
