@@ -17,12 +17,14 @@ from metarl.config.command_line import (
     read_flags,
     take,
     take_positional,
+    take_switch,
     wants_help,
 )
 from metarl.config.settings import AnyConfig, EnvConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
+from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, with_agent, with_env
 from metarl.experiments.presets import PRESETS, blank, preset
 
@@ -48,6 +50,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     """
     argv = list(argv)
     # These stand for whole sections; what is left are the flags of single fields.
+    match_budget = take_switch(argv, budget.MATCH)
     file = take(argv, "--config")
     agent = take(argv, *AGENT)
     env = take(argv, *ENV)
@@ -56,6 +59,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         config = preset(name)
     else:
         config = blank("maml-trpo", EnvConfig.name) if file is None else base_of(file, env)
+    usual = config.agent
     if agent is not None:
         config = with_agent(config, agent)
     if env is not None:
@@ -66,7 +70,13 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
         config = _with_file(config, file, agent, env)
+    if name is None:  # a file, such as a run's own, has the iterations of its own agent
+        usual = config.agent
     config = read_flags(argv, config)
+    if match_budget:
+        config = budget.matched(config, usual)
+    elif (line := budget.note(config, usual)) is not None:
+        print(line)
     if not config.run_dir:
         config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
     return config, name or Path(config.run_dir).name
@@ -111,6 +121,8 @@ def _description() -> str:
             f"  of the few-shot presets, --agent: {', '.join(agents.names('examples'))};",
             f"                           --env: {', '.join(families.names())}",
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
+            f"  {budget.MATCH} as many environment steps as the preset's agent plays, in more or "
+            "fewer iterations",
         ]
     )
 

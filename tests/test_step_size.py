@@ -69,6 +69,7 @@ def test_a_controls_step_size_is_the_best_on_training_tasks(runs):
     tried = {float(lr): mean for lr, mean in chosen["tried"].items()}
     assert list(tried) == pytest.approx([0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
     asked = step_size.training_tasks(options, config.agent, tasks)
+    assert isinstance(asked, EvaluateOptions)
     assert asked.split == "train"
     assert asked.seed != options.seed
     for lr, mean in tried.items():

@@ -156,6 +156,13 @@ def take(argv: list[str], *flags: str) -> str | None:
     return value
 
 
+def take_switch(argv: list[str], flag: str) -> bool:
+    """Removes a flag without a value from `argv`; returns whether it was there."""
+    found = flag in argv
+    argv[:] = [word for word in argv if word != flag]
+    return found
+
+
 def take_positional(argv: list[str]) -> str | None:
     """Removes the argument without a flag from `argv`, where it must come first: elsewhere it
     could be one more value of a flag that takes several."""
