@@ -27,12 +27,14 @@ OWN = Path("runs/agents")
 PRESET = "halfcheetah-vel-maml2017"
 ADAM = "--agent.outer.lr 3e-3 --agent.outer.epochs 10"
 """For PPO outside. Its defaults gain less: 300 steps of Adam are few."""
+CLIP = "--agent.outer.clip 0.2"
+"""That of the others with PPO outside; ProMP's own is 0.3."""
 CONTEXT = "--agent.inner.lr 10 --agent.policy.context 50"
 """With CAVIA's default step of 1 the context hardly moves here."""
 SETTINGS = {
     "maml-trpo": f"{PRESET} --iterations 60",
     "maml-ppo": f"{PRESET} --agent maml-ppo --iterations 60 {ADAM}",
-    "promp": f"{PRESET} --agent promp --iterations 60 {ADAM}",
+    "promp": f"{PRESET} --agent promp --iterations 60 {ADAM} {CLIP}",
     "e-maml": f"{PRESET} --agent e-maml --iterations 60 {ADAM}",
     "dice-maml": f"{PRESET} --agent dice-maml --iterations 60",
     "fomaml-trpo": f"{PRESET} --agent fomaml-trpo --iterations 60",
