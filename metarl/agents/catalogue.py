@@ -166,7 +166,7 @@ NAMED = {
     "dice-maml": Row(
         "MAML through the DiCE estimator (arXiv:1802.05098)",
         SgdConfig(estimator="dice"),
-        PpoConfig(lr=3e-3, epochs=1),  # after it the gradient no longer fits these episodes
+        PpoConfig(epochs=1),  # after it the gradient no longer fits these episodes
     ),
     "reptile-ppo": Row(
         "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",

@@ -30,8 +30,8 @@ class PpoConfig(OuterSettings):
     fits = ("differentiable",)
     sources = ("episodes",)
 
-    lr: Positive = 1e-3
-    epochs: Count = 5
+    lr: Positive = 3e-3
+    epochs: Count = 10
     clip: Positive = 0.2
     inner_kl: NonNegative = 0.0
     """Weight of the KL between the policies before the update and after it, that collected the
