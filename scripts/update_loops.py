@@ -36,9 +36,7 @@ from metarl.agents.rl2 import Rl2
 from metarl.equations.adam import adam_step, clip_norm
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.losses import clipped_gain
-from metarl.equations.returns import standardize
 from metarl.networks.mlp import select_tasks
-from metarl.sampling.collect import returns_of
 from metarl.types import Params, Trajectories
 
 Learner: TypeAlias = PolicyGradientAgent | ReptilePpo | Rl2
@@ -103,7 +101,7 @@ def inner_rule(agent: PolicyGradientAgent) -> reference.Adapt:
         for index, batch in enumerate(supports):
             whole = Batch(*(x[None] for x in batch))
             unread = cast(Any, None)  # the score-function loss reads no behaviour
-            support = CollectedBatch(whole, unread, 1, unread)
+            support = CollectedBatch(whole, unread, 1)
             params, _ = steps.follow(params, support, index, followed)
         return select_tasks(params, 0)
 
@@ -116,7 +114,7 @@ class Task(NamedTuple):
     supports: list[CollectedBatch]
     query: CollectedBatch
     outcome: Tensor
-    """[], the return after adaptation, standardised over tasks."""
+    """[], the mean reward after adaptation, in deviations of all tasks' rewards."""
 
 
 class PpoLoop:
@@ -128,8 +126,10 @@ class PpoLoop:
         self.config, self.adam = agent.outer.config, agent.outer_state
         assert isinstance(agent.inner, Autograd)
         self.steps = agent.inner
-        returns = returns_of(rounds[-1]).mean(1)
-        outcomes = standardize(returns, torch.full_like(returns, 1.0 / len(returns)))
+        played = rounds[-1]
+        rewards = played.rewards[played.mask]
+        means = (played.rewards * played.mask).sum((1, 2)) / played.mask.sum((1, 2))
+        outcomes = (means - rewards.mean()) / rewards.std(correction=0)
         self.tasks = []
         for own, outcome in zip(by_task(rounds), outcomes, strict=True):
             *supports, query = map(agent.batch, own)
@@ -148,9 +148,9 @@ class PpoLoop:
     def loss(self, meta: Params, task: Task) -> Tensor:
         params, before = self.adapted(meta, task)
         loss = -self.gain(self.policy(params, task.query.obs), task.query)
+        if self.config.exploration:
+            loss = loss - self.gain(before[0], task.supports[0], task.outcome)
         for support, here in zip(task.supports, before, strict=True):
-            if self.config.exploration:
-                loss = loss - self.gain(here, support, task.outcome)
             if self.config.inner_kl:
                 kl = (support.batch.weights * support.behaviour.kl(here)).sum()
                 loss = loss + self.config.inner_kl / len(task.supports) * kl

@@ -18,6 +18,7 @@ from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.ppo import PpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.checks import check_continues, check_ranges, differences
 from metarl.config.files import dump, field_types, keys, overlay
@@ -215,6 +216,31 @@ def test_every_key_counts_when_a_run_is_continued():
 def test_presets_are_within_their_ranges():
     for entry in PRESETS.values():
         check_ranges(entry.config)
+
+
+def test_a_preset_that_ends_in_an_agents_name_trains_it():
+    every = sorted({*names("episodes"), *names("examples")}, key=len, reverse=True)
+    found = {
+        preset: next((name for name in every if preset.endswith(f"-{name}")), None)
+        for preset in PRESETS
+    }
+    assert found["halfcheetah-vel-promp"] == "promp"
+    for name, agent in found.items():
+        assert agent in (None, PRESETS[name].config.agent.name), name
+
+
+def test_promps_preset_has_the_settings_of_its_own_code():
+    """jonasrothfuss/ProMP, run_scripts/pro-mp_run_mujoco.py."""
+    config = preset("halfcheetah-vel-promp")
+    assert isinstance(config, Config)
+    agent: Any = config.agent
+    outer = PpoConfig(lr=1e-3, epochs=5, clip=0.3, inner_kl=5e-4, inner_ratio=True)
+    assert (agent.inner, agent.outer) == (SgdConfig(lr=0.1, steps=1), outer)
+    assert (agent.policy.hidden, agent.policy.activation) == ((64, 64), "tanh")
+    assert (agent.advantages.discount, agent.advantages.gae_lambda) == (0.99, 1.0)
+    assert (config.sampling.tasks, config.sampling.episodes) == (40, 20)
+    assert (config.env.name, config.env.horizon) == ("half-cheetah-vel:promp", 100)
+    assert config.iterations == 1000
 
 
 def test_published_figures_belong_to_one_horizon():

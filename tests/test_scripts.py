@@ -6,11 +6,15 @@ import re
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from metarl import train
+from metarl.config.checks import differences
 from metarl.envs.metaworld import distribution, goals
+from metarl.experiments.assembly import run_config
 
 ROOT = Path(__file__).resolve().parents[1]
 UPDATE = "--tasks 2 --episodes 2 --steps 5 --repeats 1"
@@ -72,3 +76,13 @@ def test_optimal_returns_of_bandits_are_ordered(script):
     said = script("bandit_optima.py", "--arms", "2", "--pulls", "20", "--bandits", "2000")
     gittins, thompson, informed = map(float, re.findall(r"(\d+\.\d+) \(", said))
     assert thompson < gittins < informed
+
+
+def test_the_comparison_asks_for_the_settings_of_the_committed_runs():
+    """Whatever the defaults become: the commands make runs like those under results/."""
+    runs = ROOT / "results" / "halfcheetah-vel-agents"
+    compared = runpy.run_path(str(ROOT / "scripts" / "compare_agents.py"))
+    for name, line in compared["SETTINGS"].items():
+        asked, _ = train.read(line.split())
+        made = run_config(runs / name)
+        assert differences(replace(asked, run_dir=""), replace(made, run_dir="")) == {}, name

@@ -15,7 +15,6 @@ from metarl.config.settings import AdvantageConfig
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.returns import discounted_returns, fitted_values, gae, standardize
 from metarl.networks.mlp import MlpPolicy
-from metarl.sampling.collect import returns_of
 from metarl.types import Trajectories
 
 CACHE_BYTES = 6 << 20
@@ -58,8 +57,6 @@ class CollectedBatch(NamedTuple):
     """Distribution that each action was sampled from, [K, N, ...]."""
     num_steps: int
     """T of N = T E: time goes before episodes."""
-    returns: Tensor
-    """[K] mean undiscounted returns."""
 
     @classmethod
     def of(cls, batch: Batch, trajectories: Trajectories) -> CollectedBatch:
@@ -68,8 +65,7 @@ class CollectedBatch(NamedTuple):
         def flat(x: Tensor) -> Tensor:
             return x.expand(*shape, x.shape[-1]).flatten(1, 2)
 
-        returns = returns_of(trajectories).mean(1)
-        return cls(batch, each(flat, trajectories.behaviour), shape[1], returns)
+        return cls(batch, each(flat, trajectories.behaviour), shape[1])
 
     @property
     def obs(self) -> Tensor:
@@ -78,7 +74,7 @@ class CollectedBatch(NamedTuple):
     def tasks(self, rows: slice) -> CollectedBatch:
         """Returns the batch of some of the tasks."""
         behaviour = each(lambda x: x[rows], self.behaviour)
-        return CollectedBatch(self.batch.tasks(rows), behaviour, self.num_steps, self.returns[rows])
+        return CollectedBatch(self.batch.tasks(rows), behaviour, self.num_steps)
 
 
 def chunks(batches: Sequence[Batch], policy: MlpPolicy) -> Iterator[slice]:

@@ -156,17 +156,17 @@ NAMED = {
     "promp": Row(
         "ProMP: the low-variance curvature surrogate, and a KL penalty (arXiv:1810.06784)",
         SgdConfig(),
-        PpoConfig(inner_ratio=True, inner_kl=5e-4),
+        PpoConfig(lr=1e-3, epochs=5, clip=0.3, inner_ratio=True, inner_kl=5e-4),  # as published
     ),
     "e-maml": Row(
-        "E-MAML: exploration credited for the return after adaptation (arXiv:1803.01118)",
+        "E-MAML: exploration credited for the rewards after adaptation (arXiv:1803.01118)",
         SgdConfig(),
         PpoConfig(exploration=True),
     ),
     "dice-maml": Row(
         "MAML through the DiCE estimator (arXiv:1802.05098)",
         SgdConfig(estimator="dice"),
-        PpoConfig(lr=3e-3, epochs=1),  # after it the gradient no longer fits these episodes
+        PpoConfig(epochs=1),  # after it the gradient no longer fits these episodes
     ),
     "reptile-ppo": Row(
         "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",

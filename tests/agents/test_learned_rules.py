@@ -90,7 +90,7 @@ def loop_of(textbook, learned, supports, query):
         followed = any(x.requires_grad for x in meta.values())
         for index, batch in enumerate(supports):
             whole = Batch(*(x[None] for x in batch))
-            one = CollectedBatch(whole, cast(Any, None), 1, cast(Any, None))
+            one = CollectedBatch(whole, cast(Any, None), 1)
             params, _ = steps.follow(params, one, index, followed)
         return select_tasks(params, 0)
 
@@ -268,7 +268,7 @@ def test_with_ppo_outside_the_meta_gradient_is_the_same(make_problem, config, ra
 
     def collected(batch, by):
         behaviour = each(torch.Tensor.detach, problem.policy(by, batch.obs))
-        return CollectedBatch(batch, behaviour, 1, torch.zeros(len(batch.obs)))
+        return CollectedBatch(batch, behaviour, 1)
 
     steps = Autograd(problem.rule(config), problem.loss(ratio=ratio))
     data = MetaBatch(

@@ -14,7 +14,12 @@ from torch.func import grad, vmap
 
 from metarl.agents import catalogue
 from metarl.agents.batch import Batch, CollectedBatch
-from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective, SurrogateParts
+from metarl.agents.derivatives.autograd import (
+    Autograd,
+    SurrogateObjective,
+    SurrogateParts,
+    outcome_credit,
+)
 from metarl.agents.derivatives.by_hand import ByHand
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.sgd import SgdConfig
@@ -64,12 +69,11 @@ def build(problem: Any, loss: str, steps: int = 1, inner: Any = None, **outer):
     steps_of = Autograd(problem.rule(config), problem.loss(config.estimator, ratio))
     params, rounds = problem.policy.begin(problem.params), []
     problem.generator.manual_seed(7)
-    outcomes = torch.tensor([1.2, 0.0, -1.2], dtype=problem.dtype)
     for index in range(steps + 1):
         batch = problem.batch()
         behaviour = problem.policy(params, batch.obs)
         wide = _wide(behaviour, batch.weights.shape)
-        rounds.append(CollectedBatch(batch, wide, STEPS_OF_BATCH, outcomes))
+        rounds.append(CollectedBatch(batch, wide, STEPS_OF_BATCH))
         if index < steps:
             params = steps_of.step(params, rounds[-1], index)
     settings = PpoConfig(inner_ratio=ratio, **outer)
@@ -266,17 +270,33 @@ def test_the_inner_kl_weighs_the_supports_policies(make_problem):
     assert weighed.loss(meta) == pytest.approx(plain.loss(meta) + 5.0 * expected)
 
 
-def test_the_exploration_term_credits_the_support(problem):
-    """Its gradient: each task's outcome times the mean score of what was done before adapting."""
-    without, added = (build(problem, "score", exploration=x) for x in (False, True))
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_exploration_term_credits_the_first_support(problem, steps):
+    """As ProMP's code: a task's mean standard reward after adaptation times the mean
+    log-probability of what was done before any."""
+    without, added = (build(problem, "score", steps, exploration=x) for x in (False, True))
     params = {name: x.clone().requires_grad_() for name, x in problem.params.items()}
-    support = added.data.supports[0]
-    _, actions, _, weights, _ = support.batch
-    log_probs = problem.policy(params, support.obs).log_probs(actions)
-    credit = (added.surrogate.credit * weights * log_probs).sum(1).mean()
-    expected = torch.autograd.grad(credit, list(params.values()))
+    support, query = added.data.supports[0].batch, added.data.query.batch
+    log_probs = problem.policy(params, support.obs).log_probs(support.actions)
+    played = [x[w > 0] for x, w in zip(query.rewards, query.weights, strict=True)]
+    every = torch.cat(played)
+    terms = []
+    for task, rewards in enumerate(played):
+        credit = ((rewards - every.mean()) / (every.std(correction=0) + 1e-8)).mean()
+        terms.append(credit * log_probs[task][support.weights[task] > 0].mean())
+    expected = torch.autograd.grad(torch.stack(terms).mean(), list(params.values()))
     a, b = (x.gradient(problem.params)[0] for x in (without, added))
     torch.testing.assert_close([a[name] - b[name] for name in a], list(expected))
+
+
+def test_the_credit_by_hand():
+    """Rewards 1, 3 | 5, 7 | 8 have mean 4.8 and variance 6.56; padding counts nowhere."""
+    rewards = torch.tensor([[1.0, 3.0], [5.0, 7.0], [8.0, 0.0]], dtype=torch.float64)
+    weights = torch.tensor([[0.5, 0.5], [0.5, 0.5], [1.0, 0.0]], dtype=torch.float64)
+    unread = torch.zeros(0)
+    credit = outcome_credit(Batch(unread, unread, unread, weights, rewards))
+    expected = [(x - 4.8) / 6.56**0.5 for x in (2.0, 6.0, 8.0)]
+    assert credit.squeeze(1).tolist() == pytest.approx(expected)
 
 
 def test_the_loss_by_hand():
@@ -306,7 +326,7 @@ def test_without_inner_steps_it_is_ppo_on_all_tasks(problem):
     steps = Autograd(problem.rule(config), problem.loss())
     batch = problem.batch()
     behaviour = _wide(problem.policy(problem.params, batch.obs), batch.weights.shape)
-    query = CollectedBatch(batch, behaviour, STEPS_OF_BATCH, torch.zeros(len(batch.obs)))
+    query = CollectedBatch(batch, behaviour, STEPS_OF_BATCH)
     data = MetaBatch(problem.policy, steps, (), query, {})
     objective = Objective(data, PpoConfig(clip=0.1))
     meta = {name: x.requires_grad_() for name, x in moved(problem).items()}
@@ -450,7 +470,7 @@ def test_a_resumed_agent_is_the_uninterrupted_one(loss):
     for seed in (1, 2):
         update(resumed, seed)
     assert stored(resumed) == stored(whole)
-    assert float(whole.state_dict()["outer.count"]) == 15.0
+    assert float(whole.state_dict()["outer.count"]) == 3.0 * PpoConfig.epochs
 
 
 def test_a_loss_that_is_not_finite_changes_nothing():

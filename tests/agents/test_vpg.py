@@ -32,7 +32,7 @@ def data(request, problem):
         batch = problem.batch()
         behaviour = each(torch.Tensor.detach, problem.policy(params, batch.obs))
         wide = each(lambda x, b=batch: x.expand(*b.weights.shape, x.shape[-1]), behaviour)
-        rounds.append(CollectedBatch(batch, wide, 1, torch.zeros(len(batch.obs))))
+        rounds.append(CollectedBatch(batch, wide, 1))
         if index < request.param:
             params = steps.step(params, rounds[-1], index)
     found = MetaBatch(problem.policy, steps, rounds[:-1], rounds[-1], {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.agents.batch import CollectedBatch, chunks
+from metarl.agents.batch import Batch, CollectedBatch, chunks
 from metarl.agents.inner.rule import InnerRule, RuleInput
 from metarl.equations.losses import clipped_gain
 from metarl.equations.returns import standardize
@@ -70,13 +70,24 @@ def gradient_of(loss: Tensor, leaves: Params) -> Params:
     return dict(zip(leaves, found, strict=True))
 
 
+def outcome_credit(query: Batch) -> Tensor:
+    """Returns each task's mean reward on the query in standard units, [K, 1] (E-MAML).
+
+    Mean and deviation that standardise a reward are those of all steps of all tasks; their mean is
+    a baseline. Units of reward do not matter, so neither does their normalisation.
+    """
+    valid = (query.weights > 0).to(query.rewards.dtype)
+    standard = standardize(query.rewards.flatten(), (valid / valid.sum()).flatten())
+    return (query.weights * standard.view_as(valid)).sum(1, keepdim=True)
+
+
 class SurrogateParts(NamedTuple):
     """Parts of the surrogate objective at some meta-parameters: means over tasks, [] each."""
 
     gain: Tensor
     """Clipped surrogate of the query, after adaptation."""
     exploration: Tensor
-    """Clipped surrogate of the support's actions, credited with the return after adaptation."""
+    """Clipped surrogate of the first support's actions, credited by the rewards of the query."""
     entropy: Tensor
     """Entropy of the adapted policies on the query."""
     inner_kl: Tensor
@@ -91,18 +102,15 @@ class SurrogateObjective:
     """mean_i E[min(ratio A, clip(ratio) A)] on the query of task i, at theta_i' =
     adapt(theta, support_i), and the parts that outer rules add to it.
 
-    The exploration term is E-MAML's (arXiv:1803.01118, Eq. 4 and 5): where the support was
-    collected its gradient is that of the support's log-probabilities times the return after
-    adaptation. It departs from the paper as ProMP's code does: a mean over samples instead of a sum
-    over episodes, and returns standardised over tasks (their centre is a baseline). For later
-    epochs it is clipped.
+    The exploration term is E-MAML's (arXiv:1803.01118, Eq. 4 and 5), as jonasrothfuss/ProMP has it
+    (vpg_maml.py): where the support was collected its gradient is that of the mean log-probability
+    of the first support's actions times `outcome_credit`. The paper has a sum over episodes, and
+    returns without a baseline. For later epochs it is clipped.
     """
 
     def __init__(self, data: MetaBatch, clip: float):
         self.data, self.clip, self.num_tasks = data, clip, data.query.obs.shape[0]
-        returns = data.query.returns
-        self.credit = standardize(returns, torch.full_like(returns, 1.0 / len(returns)))[:, None]
-        """[K, 1] returns after adaptation, standardised over tasks."""
+        self.credit = outcome_credit(data.query.batch)
 
     def gradient(
         self, meta: Params, loss: Callable[[SurrogateParts], Tensor]
@@ -135,9 +143,9 @@ class SurrogateObjective:
             support: CollectedBatch = whole.tasks(rows)
             params, here = data.inner.follow(params, support, index, followed)
             _, actions, _, weights, _ = support.batch
-            log_probs, before = here.log_probs(actions), support.behaviour.log_probs(actions)
-            gain, _ = clipped_gain(log_probs, before, credit, weights, clip)
-            exploration = exploration + gain.sum()
+            if index == 0:
+                log_probs, before = here.log_probs(actions), support.behaviour.log_probs(actions)
+                exploration = clipped_gain(log_probs, before, credit, weights, clip)[0].sum()
             inner_kl = inner_kl + (weights * support.behaviour.kl(here)).sum()
         query = data.query.tasks(rows)
         obs, actions, advantages, weights, _ = query.batch

@@ -30,8 +30,8 @@ class PpoConfig(OuterSettings):
     fits = ("differentiable",)
     sources = ("episodes",)
 
-    lr: Positive = 1e-3
-    epochs: Count = 5
+    lr: Positive = 3e-3
+    epochs: Count = 10
     clip: Positive = 0.2
     inner_kl: NonNegative = 0.0
     """Weight of the KL between the policies before the update and after it, that collected the
@@ -39,7 +39,7 @@ class PpoConfig(OuterSettings):
     inner_ratio: bool = False
     """Adapt by importance-weighted inner steps, which stay right in later epochs (ProMP)."""
     exploration: bool = False
-    """Credit the support's actions for what comes of them after adaptation (E-MAML)."""
+    """Credit the first support's actions by the rewards after adaptation (E-MAML)."""
     entropy: NonNegative = 0.0
     max_grad_norm: Positive = 10.0
 
