@@ -2,6 +2,11 @@
 
 A key is (seed, purpose, counters...). Counters are the iteration, adaptation step, task, episode.
 A resumed run, and a run with another number of workers, therefore draw the same numbers.
+
+Different uses have different keys, because the purpose is always the second number, and each has
+one use. Only RESET and NOISE, for episodes, have more: their third number is training's iteration,
+or the `Phase` of other episodes. Within a use, keys must not differ only by zeros at the end: numpy
+appends zeros to keys of fewer than four numbers (longer keys of different lengths do differ).
 """
 
 from __future__ import annotations
@@ -23,7 +28,27 @@ class Purpose(IntEnum):
     EVALUATION = 7
     CONTROL = 8
     TRIAL = 9
-    STEP_SIZE = 10
+    TASK_CHECK = 10
+    AGENT_CHECK = 11
+    STEP_SIZE = 12
+
+
+class Phase(IntEnum):
+    """What episodes are played for, if not for training; larger than any iteration.
+
+    Evaluation of all tasks at once has `Purpose.EVALUATION` in this place instead, and one counter
+    less than iteration 7 of training. Never renumber.
+    """
+
+    EVALUATION = 2**32 - 1
+    """Evaluation of classes, in parts."""
+    MODE = 2**32 - 2
+    """Evaluation of the likeliest actions."""
+    TRIAL = 2**32 - 3
+    TASK_CHECK = 2**32 - 4
+    AGENT_CHECK = 2**32 - 5
+    TASK_ENV = 2**32 - 6
+    """Episodes of one task that another library plays."""
 
 
 def sequence(seed: int, purpose: Purpose, *counters: int) -> np.random.SeedSequence:

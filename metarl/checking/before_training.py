@@ -39,7 +39,7 @@ def check_before_training(distribution: TaskDistribution, config: Config, worker
             are the same in all tasks that are not `sparse`. A warning if these are cut short.
     """
     subject = Subject(distribution, CheckOptions(episodes=3, seed=config.seed))
-    name, rng = subject.spec.name, keys.generator(config.seed, keys.Purpose.TRIAL)
+    name, rng = subject.spec.name, keys.generator(config.seed, keys.Purpose.TASK_CHECK)
     batch = config.sampling.tasks
     drawn = [task for _ in range(DRAWS) for task in distribution.sample(batch, rng)]
     tasks = distinct(drawn)[:COMPARED]

@@ -86,12 +86,13 @@ class Learner(ABC):
     def update(self, agent: Any, number: int) -> Metrics:
         """Takes a meta-update on tasks chosen by `number` and keeps its metrics."""
         *supports, query = self.rounds(agent, number, agent.steps)
-        found = agent.meta_update(adapted(agent, supports), query, self.rng(number))
+        found = agent.meta_update(adapted(agent, supports), query, self.rng(number, 1))
         self.metrics.append(found)
         return found
 
-    def rng(self, number: int) -> np.random.Generator:
-        return keys.generator(self.seed, keys.Purpose.TRIAL, number)
+    def rng(self, number: int, use: int = 0) -> np.random.Generator:
+        """Makes the generator of an update's tasks (use 0) or of its outer step (1)."""
+        return keys.generator(self.seed, keys.Purpose.AGENT_CHECK, number, use)
 
     def spoilt(self, data: Any) -> Any:
         """Returns the data with some non-finite numbers."""
@@ -167,7 +168,7 @@ class EpisodeLearner(Learner):
     def rounds(self, agent: Any, number: int, steps: int) -> list[Trajectories]:
         num_tasks = spread_evenly(self.distribution, TASKS, "train")
         tasks = self.distribution.sample(num_tasks, self.rng(number))
-        key = self.seed, number
+        key = self.seed, keys.Phase.AGENT_CHECK, number
         _, rounds = adaptation_rounds(
             agent, self.env, self.spec, tasks, EPISODES, steps, key, self.device
         )

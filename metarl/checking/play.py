@@ -67,7 +67,7 @@ class Subject:
 
     def sample(self, split: str, num: int = MANY) -> list[Task]:
         """Draws tasks of a split; both splits use the same generator."""
-        rng = keys.generator(self.options.seed, keys.Purpose.TRIAL)
+        rng = keys.generator(self.options.seed, keys.Purpose.TASK_CHECK)
         num = spread_evenly(self.distribution, num, split)
         tasks = list(self.distribution.sample(num, rng, split))
         if len(tasks) != num:
@@ -125,7 +125,7 @@ class Subject:
 
     def draws(self, num_tasks: int, *counters: int, alike: bool = False) -> Draws:
         """Returns the draws of some tasks' episodes; the same for all tasks if `alike`."""
-        key = self.options.seed, *counters
+        key = self.options.seed, keys.Phase.TASK_CHECK, *counters
         return draw(self.spec, num_tasks, self.parallel, self.policy.noise, *key, alike=alike)
 
     def play(

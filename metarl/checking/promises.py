@@ -215,7 +215,7 @@ def _skipped(learner: Learner, agent: Any, place: str) -> float | None:
     else:
         query = learner.spoilt(query)
     try:
-        return agent.meta_update(adapted(agent, supports), query, learner.rng(1)).get("skipped")
+        return agent.meta_update(adapted(agent, supports), query, learner.rng(1, 1)).get("skipped")
     except UserError:
         if isinstance(learner, ExampleLearner):
             raise

@@ -73,8 +73,12 @@ def evaluate(
         learners = learners_of(config, rivals, options, device, named_agent)
         sizes = _step_sizes(learners, config, tasks, options, device)
         held = held_out(config, tasks, options, device, stack)
-        outcomes = {x.name: x.outcome(held, sizes) for x in learners}
-        agent, _ = learners[0].made(held, sizes)
+        made = [learner.made(held, sizes) for learner in learners]
+        outcomes = {
+            learner.name: seen.adapt(agent, learner.name)
+            for learner, (agent, seen) in zip(learners, made, strict=True)
+        }
+        agent, _ = made[0]
         iteration = checkpoint.chosen(run, options.checkpoint, device).iteration
     outcome = outcomes.pop(config.agent.name)
     controls = {name: outcomes.pop(name) for name in (RANDOM,) if name in outcomes}

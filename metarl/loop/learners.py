@@ -16,7 +16,6 @@ from metarl.config.settings import AnyConfig
 from metarl.loop import step_size
 from metarl.loop.step_size import Options, StepSize
 from metarl.runs import checkpoint, directory
-from metarl.runs.adaptation import Outcome
 from metarl.sources.source import HeldOut
 
 RANDOM = "random initialisation"
@@ -47,11 +46,6 @@ class Learner(NamedTuple):
         if self.searched:
             sized = step_size.with_lr(sized, sizes[self.name].lr)
         return self.make(sized, seen), seen
-
-    def outcome(self, held: HeldOut, sizes: Mapping[str, StepSize]) -> Outcome:
-        """Returns its outcome on the held-out tasks."""
-        agent, seen = self.made(held, sizes)
-        return seen.adapt(agent, self.name)
 
 
 def learners_of(

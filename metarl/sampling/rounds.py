@@ -57,20 +57,21 @@ def greedy_rounds(
     mode_episodes: int,
     steps: int,
     key: tuple[int, ...],
+    mode_key: tuple[int, ...],
     device: torch.device,
 ) -> tuple[list[Trajectories], list[Trajectories]]:
     """Plays `steps` rounds to adapt to, as above, and `steps` + 1 rounds of likeliest actions.
 
     Those rounds are played before the first step and after each; no task learns from them.
-    `mode_env` is opened for `mode_episodes`. They do not change the episodes that are learned
-    from.
+    `mode_env` is opened for `mode_episodes`, whose key is `mode_key`. They do not change the
+    episodes that are learned from.
     """
     env.set_tasks(tasks)
     mode_env.set_tasks(tasks)
     play = _Play(agent, spec, tasks, device)
     state, rounds, shown = agent.begin(), [], []
     for index in range(steps + 1):
-        draws = draw(spec, len(tasks), mode_episodes, ("zero", agent.noise[1]), *key, index, 1)
+        draws = draw(spec, len(tasks), mode_episodes, ("zero", agent.noise[1]), *mode_key, index)
         shown.append(play(mode_env, state, index, draws))
         if index < steps:
             draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)

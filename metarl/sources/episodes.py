@@ -78,10 +78,10 @@ class EpisodeSource:
         """Returns the environment steps per second of short episodes without a policy."""
         spec, sampling = self.spec, self.config.sampling
         shape = (sampling.tasks, sampling.episodes)
-        key = self.config.seed, keys.Purpose.TRIAL
-        tasks = self.distribution.sample(sampling.tasks, keys.generator(*key))
+        rng = keys.generator(self.config.seed, keys.Purpose.TRIAL)
+        tasks = self.distribution.sample(sampling.tasks, rng)
         self.env.set_tasks(tasks)
-        seeds = keys.seeds(*shape, *key)
+        seeds = keys.seeds(*shape, self.config.seed, keys.Purpose.RESET, keys.Phase.TRIAL)
         actions = torch.from_numpy(np.zeros((*shape, spec.act_dim), spec.action_space.dtype))
         act = memoryless(lambda obs, noise: (actions[:, : obs.shape[1]], Gaussian(noise, noise)))
         steps = min(TRIAL_STEPS, spec.horizon)
@@ -233,15 +233,18 @@ class HeldOutEpisodes(NamedTuple):
         tasks = [*tasks, *self.tasks[: self.at_once - len(tasks)]]
         key = (options.seed, keys.Purpose.EVALUATION)
         if self.at_once < len(self.tasks):
-            key = (*key, start)
-        asked = (options.steps, key, self.device)
+            key = (options.seed, keys.Phase.EVALUATION, start)
         if self.greedy_env is None:
             _, rounds = adaptation_rounds(
-                agent, self.env, self.spec, tasks, options.episodes, *asked
-            )
+                agent, self.env, self.spec, tasks, options.episodes, options.steps, key,
+                self.device,
+            )  # fmt: skip
             return rounds[:-1], rounds
-        numbers = (options.episodes, options.mode_episodes)
-        return greedy_rounds(agent, self.env, self.greedy_env, self.spec, tasks, *numbers, *asked)
+        return greedy_rounds(
+            agent, self.env, self.greedy_env, self.spec, tasks, options.episodes,
+            options.mode_episodes, options.steps, key, (options.seed, keys.Phase.MODE, start),
+            self.device,
+        )  # fmt: skip
 
     def pictures(
         self, agent: Agent, found: Adaptation, files: Evaluation, title: str

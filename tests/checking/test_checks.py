@@ -375,7 +375,7 @@ def test_actions_that_are_mostly_clipped_are_told():
 
     class Far(gymnasium.Env):
         observation_space = Box(-9.0, 9.0, (1,))
-        action_space = Box(np.array([1.5, 2.5], np.float32), np.array([3.5, 6.5], np.float32))
+        action_space = Box(np.array([1.5, 4.5], np.float32), np.array([3.5, 6.5], np.float32))
 
         def __init__(self, slope: float = 1.0):
             self.slope = slope
@@ -395,6 +395,6 @@ def test_actions_that_are_mostly_clipped_are_told():
     slopes = {"slope": Uniform(0.5, 2.0)}
     far = checked(gym_tasks(Far, slopes, horizon=9))["actions"]
     assert far.status == "warning"
-    assert "clipped to the Box, 100% of action[1] to [2.5, 6.5]" in far.what
+    assert "clipped to the Box, 100% of action[1] to [4.5, 6.5]" in far.what
     assert "RescaleAction" in far.remedy
     assert checked(gym_tasks(near, slopes, horizon=9))["actions"].status == "ok"

@@ -97,7 +97,7 @@ def test_an_episode_is_that_of_the_batched_environment():
     task = first_task(distribution)
     batched = distribution.open(1, 1, Workers())
     batched.set_tasks([task])
-    obs = batched.reset(keys.seeds(1, 1, 3, keys.Purpose.RESET, 0, 0))
+    obs = batched.reset(keys.seeds(1, 1, 3, keys.Purpose.RESET, keys.Phase.TASK_ENV, 0, 0))
     env = TaskEnv(distribution, task, seed=3)
     np.testing.assert_array_equal(env.reset()[0], obs[0, 0])
     for action in np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32):

@@ -51,7 +51,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, Any]):
         super().reset(seed=seed)
         if seed is not None:
             self._seed, self._episode = seed, 0
-        key = self._seed, keys.Purpose.RESET, self._copy, self._episode
+        key = self._seed, keys.Purpose.RESET, keys.Phase.TASK_ENV, self._copy, self._episode
         self._episode += 1
         self._over, self._solved = False, False
         return self._env.reset(keys.seeds(1, 1, *key))[0, 0], {}
