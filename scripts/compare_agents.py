@@ -25,7 +25,7 @@ from metarl.runs.metrics import read
 RUNS = Path("results/halfcheetah-vel-agents")
 OWN = Path("runs/agents")
 PRESET = "halfcheetah-vel-maml2017"
-PPO = "--agent.outer.lr 3e-3 --agent.outer.epochs 10 --agent.outer.clip 0.2"
+PPO = "--agent.outer.lr 3e-3 --agent.outer.epochs 10"
 """The defaults of PPO outside. ProMP's own take 300 shorter steps of Adam here, which gain less."""
 CONTEXT = "--agent.inner.lr 10 --agent.policy.context 50"
 """With CAVIA's default step of 1 the context hardly moves here."""
