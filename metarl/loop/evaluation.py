@@ -127,7 +127,7 @@ def trained(
     found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
     rng = keys.generator(config.seed, keys.Purpose.INIT)
     agent = agents.build(held.spec, config.agent, rng, device, named_agent)
-    found.load_into(agent)
+    found.load_into(agent, envs.meant_before(config.env.name))
     return agent, found.iteration
 
 
