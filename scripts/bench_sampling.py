@@ -42,7 +42,7 @@ from metarl.envs.mujoco.half_cheetah import HalfCheetahEnv
 from metarl.sampling.collect import collect, draw, memoryless
 from metarl.types import Workers
 
-VARIANTS = {5: "half-cheetah-vel:varibad", 1: "half-cheetah-vel:maml2017"}
+VARIANTS = {5: "half-cheetah-vel:gymnasium", 1: "half-cheetah-vel:maml2017"}
 """Frame skip -> the benchmark that has it."""
 
 

@@ -16,7 +16,7 @@ from metarl import evaluate as evaluate_door
 from metarl import train
 from metarl.config.files import dump
 from metarl.config.options import EvaluateOptions
-from metarl.config.settings import Config
+from metarl.config.settings import Config, EnvConfig
 from metarl.device import torch_threads
 from metarl.envs.arrays.point_goal import PointGoal
 from metarl.envs.splits import held_out
@@ -109,6 +109,26 @@ def test_a_config_that_disagrees_is_refused_by_key(tmp_path):
     inner = replace(other.agent.inner, lr=0.3)
     with pytest.raises(UserError, match=r"agent\.inner\.lr 0\.5 \(asked for: 0\.3\)"):
         training.train(replace(other, agent=replace(other.agent, inner=inner)), "x")
+
+
+def test_a_run_from_before_a_name_meant_other_tasks_is_told_their_name(tmp_path):
+    """`half-cheetah-vel:varibad` had 17 observations once; the run goes on under the other name."""
+    now, config = "half-cheetah-vel:varibad", small(tmp_path, 1)
+    before = replace(config, env=EnvConfig(name="half-cheetah-vel:gymnasium", horizon=20))
+    training.train(before, "x")
+    path = tmp_path / "config.yaml"
+    kept = path.read_text()
+    path.write_text(kept.replace("half-cheetah-vel:gymnasium", now))
+    message = r"not this agent's: .*\(16, 17\), expected \(16, 20\)[\s\S]*vel:gymnasium; write"
+    with pytest.raises(UserError, match=message):
+        training.train(replace(before, env=replace(before.env, name=now), iterations=2), "x")
+    options = EvaluateOptions(run_dir=tmp_path, tasks=3, steps=1, episodes=4, device="cpu")
+    with pytest.raises(UserError, match=message):
+        evaluate(options)
+    path.write_text(kept)
+    evaluate(options)
+    training.train(replace(before, iterations=2), "x")
+    assert len(rows(tmp_path)) == 2
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):

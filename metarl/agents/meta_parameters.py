@@ -65,10 +65,14 @@ class MetaParameters:
                 f"these weights hold statistics of {normalised(state)}, this agent's of "
                 f"{normalised(own)}; agent.normalisation must be as it was when they were saved"
             )
-        expected = {name: tuple(x.shape) for name, x in own.items()}
-        found = {name: tuple(x.shape) for name, x in state.items()}
-        if expected != found:
-            raise ValueError(f"these weights are not this agent's: {found}, expected {expected}")
+        expected, found = ({n: tuple(x.shape) for n, x in of.items()} for of in (own, state))
+        other = [
+            f"{name} {found.get(name, 'is missing')}, expected {expected.get(name, 'none')}"
+            for name in sorted(expected.keys() | found.keys())
+            if expected.get(name) != found.get(name)
+        ]
+        if other:
+            raise ValueError(f"these weights are not this agent's: {'; '.join(other)}")
         copies = {name: state[name].to(self.device, copy=True) for name in own}
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}

@@ -49,7 +49,7 @@ def _metaworld(variant: str = "") -> Entry:
 
 PLACEHOLDERS = {"TASK": "reach-v3", "TRAIN,..|TEST,..": "push-v3,reach-v3|sweep-v3"}
 """Placeholders for variants too many to list, each with an example."""
-_CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200}
+_CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200, "gymnasium": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
 FAMILIES = {
@@ -66,6 +66,19 @@ FAMILIES = {
     "ml45": _metaworld(),
     "metaworld": _metaworld("TRAIN,..|TEST,.."),
 }
+
+_BEFORE = {f"half-cheetah-{x}:varibad": f"half-cheetah-{x}:gymnasium" for x in ("vel", "dir")}
+"""Names that meant other tasks in earlier commits -> what those tasks are called now."""
+
+
+def meant_before(name: str) -> str:
+    """Returns how to go on with an earlier commit's run whose tasks had this name, or nothing."""
+    if name not in _BEFORE:
+        return ""
+    return (
+        f"\nif an earlier commit made this run, on {name} with 17 observations: those tasks are "
+        f"now called {_BEFORE[name]}; write that as env.name into the run's config.yaml"
+    )
 
 
 def names() -> list[str]:

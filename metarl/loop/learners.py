@@ -13,6 +13,7 @@ import torch
 from metarl import keys
 from metarl.agents import catalogue as agents
 from metarl.config.settings import AnyConfig
+from metarl.envs import catalogue as envs
 from metarl.loop import step_size
 from metarl.loop.step_size import Options, StepSize
 from metarl.runs import checkpoint, directory
@@ -94,5 +95,5 @@ def trained(
     found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
     rng = keys.generator(config.seed, keys.Purpose.INIT)
     agent = agents.build(held.spec, config.agent, rng, device, named_agent)
-    found.load_into(agent)
+    found.load_into(agent, envs.meant_before(config.env.name))
     return agent, found.iteration

@@ -158,7 +158,7 @@ class Training:
         found = checkpoint.load_latest(self.run.checkpoints, self.source.device)
         if found is None:
             return
-        found.load_into(self.agent)
+        found.load_into(self.agent, envs.meant_before(self.config.env.name))
         self.iteration = self.saved = found.iteration
         state = dict(found.state)
         self.recent.extend(state.pop("recent"))

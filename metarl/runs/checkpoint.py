@@ -44,16 +44,16 @@ class Checkpoint(NamedTuple):
     state: dict[str, Any]
     path: Path
 
-    def load_into(self, agent: MetaLearner) -> None:
+    def load_into(self, agent: MetaLearner, remedy: str = "") -> None:
         """Gives an agent the saved weights.
 
         Raises:
-            UserError: where they are another agent's.
+            UserError: where they are another agent's; the message ends with `remedy`.
         """
         try:
             agent.load_state_dict(self.tensors)
         except ValueError as error:
-            raise UserError(f"{self.path}: {error}") from None
+            raise UserError(f"{self.path}: {error}{remedy}") from None
 
 
 def save(

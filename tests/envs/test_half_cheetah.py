@@ -44,7 +44,7 @@ def test_the_chain_refuses_a_model_of_another_shape():
 
 def test_one_step_is_gymnasiums(opened, rng):
     """From the same state and action: observation, velocity and reward of HalfCheetah-v5."""
-    env = opened("half-cheetah-vel:varibad", 2, 20)
+    env = opened("half-cheetah-vel:gymnasium", 2, 20)
     goals = [task["velocity"] for task in env.tasks]
     theirs = gymnasium.make("HalfCheetah-v5", ctrl_cost_weight=0.05).unwrapped
     theirs.reset(seed=0)
@@ -67,7 +67,7 @@ def test_one_step_is_gymnasiums(opened, rng):
 SETTINGS = {  # frame skip, divisor of the action, centre of mass observed and rewarded
     "maml2017": (1, 1.0, True),
     "promp": (5, 10.0, False),
-    "varibad": (5, 1.0, False),
+    "gymnasium": (5, 1.0, False),
 }
 
 
@@ -103,8 +103,41 @@ def test_rewards_of_a_whole_episode_by_hand(opened, rng, family, variant):
     assert step.truncated.all()
 
 
+@pytest.mark.parametrize("family", ["vel", "dir"])
+def test_an_episode_of_varibad_by_hand(opened, rng, family):
+    """As its code reads mujoco-py: MuJoCo alone clips, the cost is that of the action as it is,
+    and the torso's place is `xpos` after mj_step, without an mj_forward."""
+    env = opened(f"half-cheetah-{family}:varibad", 2, 3)
+    obs = env.reset(np.arange(6, dtype=np.uint64).reshape(2, 3))
+    assert env.spec.horizon == 200
+    assert env.spec.observation_space.shape == (20,)
+    task, model = env.tasks[1], load_model()
+    data, torso = mujoco.MjData(model), model.body("torso").id
+    data.qpos[:], data.qvel[:] = env.batch.qpos[5], env.batch.qvel[5]
+    mujoco.mj_forward(model, data)
+    for t in range(200):
+        seen = np.concatenate([data.qpos[1:], data.qvel, data.xpos[torso]])
+        np.testing.assert_allclose(obs[1, 2], seen, rtol=1e-5, atol=1e-5)
+        actions = rng.normal(0.0, [0.5, 3.0][t % 2], (2, 3, 6)).astype(np.float32)
+        action, before = actions[1, 2].astype(np.float64), data.qpos[0]
+        data.ctrl[:], data.qacc_warmstart[:] = action, 0.0
+        for _ in range(5):
+            mujoco.mj_step(model, data)
+        expected = (data.qpos[0] - before) / 0.05
+        if family == "vel":
+            expected = -abs(expected - task["velocity"])
+        else:
+            expected *= task["direction"]
+        expected -= 0.05 * np.sum(action**2)
+        step = env.step(actions)
+        np.testing.assert_allclose(step.rewards[1, 2], expected, rtol=1e-5, atol=1e-5)
+        obs = step.obs
+    assert step.truncated.all()
+
+
 @pytest.mark.parametrize(
-    ("variant", "spread"), [("maml2017", 0.01), ("promp", 0.1 / 3**0.5), ("varibad", 0.1 / 3**0.5)]
+    ("variant", "spread"),
+    [("maml2017", 0.01), *((x, 0.1 / 3**0.5) for x in ("promp", "varibad", "gymnasium"))],
 )
 def test_start_states(opened, variant, spread):
     env = opened(f"half-cheetah-vel:{variant}", 40, 20)

@@ -70,9 +70,10 @@ def test_after_a_divergence_a_reset_starts_afresh(opened):
     assert play(env, 5) == expected
 
 
-def test_an_action_that_is_no_number_is_refused(opened):
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_action_that_is_not_finite_is_refused(opened, value):
     env = opened(NAMES[0])
     actions = np.zeros((2, 3, 6))
-    actions[1, 2, 0] = np.nan
+    actions[1, 2, 0] = value
     with pytest.raises(FloatingPointError, match="episode 2, step 1"):
         env.step(actions)

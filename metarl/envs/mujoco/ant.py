@@ -12,7 +12,7 @@ episode ends when the torso leaves the heights [0.2, 1] m. Horizon 200.
 model file has another timestep and softer contacts than gymnasium's. Its policy observed 125
 numbers, including contact forces and the torso's rotation and position. Here both variants observe
 gymnasium's 27 numbers without contact forces: qpos[2:] and qvel. `gymnasium` has Ant-v5's model
-and reward weights with these tasks.
+and reward weights with these tasks. (Ant-v5 itself charges for actions before they are clipped.)
 
 Contact forces are `cfrc_ext` of the state after the step, as a final `mj_forward` computes them;
 the 2017 code called it. (gymnasium reads `cfrc_ext` from the last Runge-Kutta stage, and

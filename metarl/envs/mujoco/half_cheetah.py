@@ -2,20 +2,28 @@
 
 Several published benchmarks share these names. Each variant is one of the benchmarks:
 
-    variant   target     horizon  substeps  velocity v      obs  start
-    maml2017  U(0, 2)    200      1         centre of mass  20   qpos + 0.01 N(0, 1)
-    promp     U(0, 3)    100      5         change of x     17   qpos + U(-0.1, 0.1)
-    varibad   U(0, 3)    200      5         change of x     17   qpos + U(-0.1, 0.1)
+    variant    target   horizon  substeps  velocity v      start                 cost of action
+    maml2017   U(0, 2)  200      1         centre of mass  qpos + 0.01 N(0, 1)   clipped
+    promp      U(0, 3)  100      5         change of x     qpos + U(-0.1, 0.1)   clipped
+    varibad    U(0, 3)  200      5         change of x     qpos + U(-0.1, 0.1)   as sampled
+    gymnasium  U(0, 3)  200      5         change of x     qpos + U(-0.1, 0.1)   clipped
 
 All start with qvel + 0.1 N(0, 1). A substep is 0.01 s. Reward: -|v - v*| - 0.05 ||a||^2 (velocity)
-or d v - 0.05 ||a||^2 (direction). The action is clipped to the box. The velocity v is that of the
-state after the step, or for "change of x" the mean over the step.
+or d v - 0.05 ||a||^2 (direction). The simulator gets the action clipped to the box. The velocity v
+is that of the state after the step, or for "change of x" the mean over the step. Observations are
+qpos[1:] and qvel, 17 numbers; `maml2017` and `varibad` add a position, 3 more.
 
-`maml2017` is the MAML paper's own code (arXiv:1703.03400; cbfinn/maml_rl
-half_cheetah_env_rand.py): observations are qpos[1:], qvel and the centre of mass. `promp`
-(arXiv:1810.06784) has the action space [-10, 10]^6 and divides actions by 10: a standard deviation
-of 1 in the policy is 0.1 in the simulator. `varibad` (arXiv:1910.08348) keeps gymnasium's frame
-skip and observations (PEARL's also have the torso's position, 20 numbers).
+* `maml2017` is the MAML paper's own code (arXiv:1703.03400; cbfinn/maml_rl,
+  half_cheetah_env_rand.py and normalized_env.py). It adds the centre of mass.
+* `promp` is ProMP's code (arXiv:1810.06784; half_cheetah_rand_vel.py and normalized_env.py). The
+  action space is [-10, 10]^6 and actions are divided by 10: a standard deviation of 1 in the policy
+  is 0.1 in the simulator.
+* `varibad` is VariBAD's code (arXiv:1910.08348; lmzintgraf/varibad, environments/mujoco). It adds
+  the position of the torso, which lags by a substep (`_torso`). A policy with deviation 1 pays 60
+  an episode for its actions, and 31 if they were clipped. PEARL's (katerakelly/oyster) is the same
+  for actions in the box; its wrapper clips the others.
+* `gymnasium` is no paper's: gymnasium's model, start, frame skip and observations with VariBAD's
+  targets.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -51,12 +59,17 @@ class Variant:
     """The policy's action space is [-scale, scale]; the simulator's is [-1, 1]."""
     position_noise: float
     """Scale of the noise on qpos at the start: normal with `centre_of_mass`, else uniform."""
+    torso: bool = False
+    """Observe the torso's position."""
+    cost_as_sampled: bool = False
+    """Charge for the action before it is clipped."""
 
 
 VARIANTS = {
     "maml2017": Variant(2.0, 1, True, 1.0, 0.01),
     "promp": Variant(3.0, 5, False, 10.0, 0.1),
-    "varibad": Variant(3.0, 5, False, 1.0, 0.1),
+    "varibad": Variant(3.0, 5, False, 1.0, 0.1, torso=True, cost_as_sampled=True),
+    "gymnasium": Variant(3.0, 5, False, 1.0, 0.1),
 }
 
 
@@ -105,11 +118,25 @@ class HalfCheetahEnv(MujocoTasks):
             obs[:, 17:] = centre.T
         else:
             self._velocity = self.x_velocity()
+        if self.variant.torso:
+            obs[:, 17:] = self._torso()
         return obs
+
+    def _torso(self) -> np.ndarray:
+        """Returns mujoco-py's `body_xpos` of the torso, [K*E, 3] in m.
+
+        MuJoCo computes it at the begin of a substep, so after a step it is the position before the
+        last substep; after a reset it is that of the start.
+        """
+        batch, place = self.batch, np.tile(self.batch.model.body_pos[1], (self.batch.size, 1))
+        seconds = batch.model.opt.timestep if self._steps else 0.0
+        place[:, [0, 2]] += batch.qpos[:, :2] - seconds * batch.qvel[:, :2]
+        return place
 
     def reward(self, control: np.ndarray) -> np.ndarray:
         """Computes the rewards from the velocity that `observe` found."""
-        cost = np.einsum("ni,ni->n", control, control)
+        paid = self.sampled if self.variant.cost_as_sampled else control
+        cost = np.einsum("ni,ni->n", paid, paid)
         return self.family.progress(self._velocity, self.goal) - CONTROL_COST * cost
 
 
@@ -119,7 +146,7 @@ def load_model() -> mujoco.MjModel:
 
 
 def _runs(name: str, variant: Variant, horizon: int, family: RunTask) -> Runs:
-    width = 20 if variant.centre_of_mass else 17
+    width = 20 if variant.centre_of_mass or variant.torso else 17
     scale = variant.action_scale
     spec = EnvSpec(
         name,

@@ -53,6 +53,8 @@ class MujocoTasks(ABC):
         self._low, self._high = batch.model.actuator_ctrlrange.T.copy()
         self._action_scale = action_scale
         self._control = np.zeros((batch.size, batch.model.nu))
+        self.sampled = np.zeros_like(self._control)
+        """Actions of the last step before they were clipped, [K*E, nu], in units of the control."""
         self._steps = 0
         self._ended = np.zeros(batch.size, dtype=bool)
         self.live: np.ndarray | None = None
@@ -98,11 +100,11 @@ class MujocoTasks(ABC):
         return self._grid(self.observe())
 
     def step(self, actions: np.ndarray) -> StepResult:
-        control = self._control
-        np.divide(actions.reshape(control.shape), self._action_scale, out=control, dtype=np.float64)
-        np.clip(control, self._low, self._high, out=control)
-        if not np.isfinite(control).all():
-            # MuJoCo would replace it by zero, and a broken policy would go unnoticed.
+        control, sampled = self._control, self.sampled
+        np.divide(actions.reshape(control.shape), self._action_scale, out=sampled, dtype=np.float64)
+        np.clip(sampled, self._low, self._high, out=control)
+        if not np.isfinite(sampled).all():
+            # MuJoCo would replace nan by zero, and a broken policy would go unnoticed.
             raise bad_action(self.spec.name, actions, self.tasks, self._steps + 1)
         self._x_before[:] = self.batch.qpos[:, 0]
         self.live = np.flatnonzero(~self._ended) if self._ended.any() else None
