@@ -22,7 +22,7 @@ from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
 from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
-from metarl.equations.gaussian import Gaussian
+from metarl.equations.box_gaussian import BoxGaussian
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Metrics, Params, Trajectories
@@ -97,6 +97,8 @@ class Sb3Ppo(MlpAgent):
             UserError: if a policy's output is no longer finite.
         """
         before = state.snapshots or (PpoSnapshot(self.meta, self._fresh),) * len(support.obs)
+        if issubclass(self.policy.kind, BoxGaussian):  # its network knows no box
+            support = support._replace(actions=self.policy.kind.in_units(support.actions))
         with torch_threads(1):
             after = tuple(
                 self._learned(learner, support, task, state.rounds)
@@ -176,7 +178,7 @@ def rollout(ppo: PPO, support: Trajectories, task: int) -> RolloutBuffer:
 def policy_names(policy: MlpPolicy) -> dict[str, str]:
     """Maps metarl's names of policy parameters to those of Stable-Baselines3."""
     names = _layer_names("", policy.layers, "policy_net", "action_net")
-    return {**names, "log_std": "log_std"} if policy.kind is Gaussian else names
+    return {**names, "log_std": "log_std"} if policy.std == "shared" else names
 
 
 def value_names(policy: MlpPolicy) -> dict[str, str]:
@@ -232,6 +234,7 @@ def _check_served(config: AgentConfig) -> None:
     unserved = {
         "agent.policy.init": policy.init != "orthogonal",
         "agent.policy.min_std": policy.min_std != PolicyConfig.min_std,
+        "agent.policy.std": policy.std != PolicyConfig.std,
         "agent.policy.context": policy.context > 0,
         "agent.normalisation.observations": config.normalisation.observations,
         "agent.normalisation.rewards": config.normalisation.rewards,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
 from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
+from metarl.equations.box_gaussian import BoxGaussian
 from metarl.equations.running_stats import RunningStats, deviation
 from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy, select_tasks
@@ -41,13 +42,20 @@ def export(
         settings: further arguments of PPO, such as `n_steps`. The discount is the agent's.
 
     Raises:
-        UserError: for an agent with another policy, or an environment with other spaces.
+        UserError: for an agent with another policy, a deviation that depends on observations, or
+            an environment with other spaces.
     """
     config, policy = agent.config, agent.policy
     if not isinstance(policy, MlpPolicy) or isinstance(agent, Sb3Ppo):
         raise UserError(
             f"{config.name} has adapted no MLP policy that could be exported\n"
             "export an agent that adapts by gradient steps or by Reptile's PPO"
+        )
+    if policy.std == "state":
+        raise UserError(
+            f"{config.name} has a deviation that depends on observations (agent.policy.std), "
+            "which PPO's policy for a Box has no counterpart of\n"
+            "export an agent trained with --agent.policy.std shared"
         )
     _check_same_spaces(agent.spec, env)
     given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
@@ -93,11 +101,21 @@ def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
         own["layer0.weight"] = observed
     if "log_std" in own:
         own["log_std"] = own["log_std"].clamp(min=math.log(agent.config.policy.min_std))
+    if issubclass(agent.policy.kind, BoxGaussian):
+        _leave_units(own, agent.policy.kind, f"layer{agent.policy.layers - 1}")
     if "returns" in agent.normaliser.stats:
         unit = deviation(agent.normaliser.stats["returns"])
         last = f"value.layer{agent.policy.layers - 1}."
         own.update({name: (x * unit).float() for name, x in own.items() if name.startswith(last)})
     return own
+
+
+def _leave_units(own: Params, kind: type[BoxGaussian], last: str) -> None:
+    """Scales the mean and the deviation from units of the action box to those of actions."""
+    middle, half = (own["log_std"].new_tensor(x) for x in (kind.middle, kind.half))
+    own[f"{last}.weight"] = half[:, None] * own[f"{last}.weight"]
+    own[f"{last}.bias"] = middle + half * own[f"{last}.bias"]
+    own["log_std"] = own["log_std"] + half.log()
 
 
 def _check_same_spaces(spec: EnvSpec, env: GymEnv) -> None:

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 from metarl.checking.findings import Finding, expect
 from metarl.checking.play import HERE, Subject
 from metarl.device import cores
+from metarl.equations.box_gaussian import is_bounded
 from metarl.runs.progress import short
 from metarl.types import Trajectories, Workers
 
@@ -67,7 +68,20 @@ def actions(subject: Subject) -> Finding:
         "warning",
         f"{found}, {clipped[worst]:.0%} of action[{worst}] to [{space.low[worst]:g}, "
         f"{space.high[worst]:g}]",
-        "a new policy cannot act there: wrap it, gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)",
+        _remedy(float(space.low[worst]), float(space.high[worst])),
+    )
+
+
+def _remedy(low: float, high: float) -> str:
+    """Returns the way to bring a new policy's actions within the bounds."""
+    if is_bounded(low, high):
+        return (
+            "a new policy cannot act there: train with --agent.policy.scale-to-box, or wrap it, "
+            "gymnasium.wrappers.RescaleAction(env, -1.0, 1.0)"
+        )
+    return (
+        "a new policy cannot act there, and --agent.policy.scale-to-box needs two bounds: give "
+        "both, or let the environment shift its actions"
     )
 
 

@@ -58,7 +58,7 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Policy network: an MLP with a learned, state-independent deviation."""
+    """Policy network: an MLP that gives the distribution of actions."""
 
     hidden: tuple[Count, ...] = (100, 100)
     activation: Literal["relu", "tanh"] = "relu"
@@ -66,6 +66,12 @@ class PolicyConfig:
     init_std: Positive = 1.0
     """Initial standard deviation of actions (Box action spaces)."""
     min_std: Positive = 1e-6
+    std: Literal["shared", "state"] = "shared"
+    """Learned standard deviation: the same at all observations, or another output of the network
+    (Box action spaces)."""
+    scale_to_box: bool = False
+    """Measure actions from the middle of the Box, in halves of its width. A new policy then acts
+    within it. Dimensions without two bounds keep their units."""
     context: Natural = 0
     """Extra inputs, initially zero, that inner steps can adapt instead of weights (CAVIA)."""
 

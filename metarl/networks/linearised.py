@@ -9,16 +9,75 @@ are computed once and kept; each derivative then costs only the matrix products 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from metarl.equations.distributions import ActionDistribution, Curvature, each
+from metarl.equations.distributions import ActionDistribution, Curvature
 from metarl.equations.gaussian import Gaussian
-from metarl.networks.mlp import MlpPolicy, activated, linear, over_samples
+from metarl.networks.mlp import MlpPolicy, linear, over_samples
 from metarl.types import Params
+
+
+class Logits(NamedTuple):
+    """Derivative of logits, which are the last layer's z."""
+
+    family: Callable[[Tensor], ActionDistribution]
+
+    @classmethod
+    def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> Logits:
+        return cls(policy.kind)
+
+    def jvp(self, z_dot: Tensor, tangent: Params) -> ActionDistribution:
+        return self.family(z_dot)
+
+    def vjp(self, cotangent: ActionDistribution) -> tuple[Tensor, Params]:
+        return cotangent[0], {}
+
+
+class SharedStd(NamedTuple):
+    """Derivative of a Gaussian by its mean, the last layer's z, and by the parameter log_std."""
+
+    moves: Tensor
+    """Derivative of the distribution's log_std by the parameter: 0 below the floor, else 1."""
+
+    @classmethod
+    def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> SharedStd:
+        return cls((params["log_std"] >= math.log(policy.config.min_std)).to(z.dtype))
+
+    def jvp(self, z_dot: Tensor, tangent: Params) -> Gaussian:
+        return Gaussian(z_dot, over_samples(tangent["log_std"] * self.moves, z_dot))
+
+    def vjp(self, cotangent: ActionDistribution) -> tuple[Tensor, Params]:
+        return cotangent[0], {"log_std": cotangent[1].sum(1) * self.moves}
+
+
+class StateStd(NamedTuple):
+    """Derivative of a Gaussian by the last layer's z: its mean, then its log_std."""
+
+    moves: Tensor
+    """Derivative of the distribution's log_std by z, [K, N, act_dim]: 0 below the floor, else 1."""
+
+    @classmethod
+    def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> StateStd:
+        return cls((z.chunk(2, -1)[1] >= math.log(policy.config.min_std)).to(z.dtype))
+
+    def jvp(self, z_dot: Tensor, tangent: Params) -> Gaussian:
+        mean_dot, log_std_dot = z_dot.chunk(2, -1)
+        return Gaussian(mean_dot, log_std_dot * self.moves)
+
+    def vjp(self, cotangent: ActionDistribution) -> tuple[Tensor, Params]:
+        return torch.cat([cotangent[0], cotangent[1] * self.moves], -1), {}
+
+
+Output: TypeAlias = Logits | SharedStd | StateStd
+"""`jvp` returns the distribution's derivative for that of z and of the parameters. `vjp` returns
+the cotangent of z, [K, N, ...], and the gradient of log_std [K, act_dim] where it is a parameter.
+"""
+OUTPUTS = {"none": Logits, "shared": SharedStd, "state": StateStd}
 
 
 class LinearisedMlp(NamedTuple):
@@ -37,26 +96,19 @@ class LinearisedMlp(NamedTuple):
     slopes: list[Tensor]
     """Derivative of each hidden layer's activation, [K, N, ...]."""
     distribution: ActionDistribution
-    std_moves: Tensor | None
-    """Derivative of the distribution's log_std by the parameter: 0 at the floor, else 1."""
+    output: Output
+    """Derivative of the distribution by the last layer's z."""
 
     @classmethod
     def at(cls, policy: MlpPolicy, params: Params, obs: Tensor) -> LinearisedMlp:
         """Evaluates `policy` once, and keeps what its derivatives need."""
         relu = policy.config.activation == "relu"
         weights = [params[f"layer{i}.weight"] for i in range(policy.layers)]
-        inputs, slopes = [policy.inputs(params, obs)], []
-        for i in range(policy.layers - 1):
-            z = linear(inputs[-1], weights[i], params[f"layer{i}.bias"])
-            h = activated(z, policy.config.activation)
-            inputs.append(h)
-            slopes.append((h > 0).to(h.dtype) if relu else 1.0 - h.square())
-        z = linear(inputs[-1], weights[-1], params[f"layer{policy.layers - 1}.bias"])
-        moves = None
-        if "log_std" in params:
-            moves = (params["log_std"] > math.log(policy.config.min_std)).to(obs.dtype)
+        *inputs, z = policy.network.trace(params, policy.inputs(params, obs))
+        slopes = [(h > 0).to(h.dtype) if relu else 1.0 - h.square() for h in inputs[1:]]
+        output = OUTPUTS[policy.std].at(policy, params, z)
         distribution = policy.distribution(params, z)
-        return cls(relu, policy.config.context, weights, inputs, slopes, distribution, moves)
+        return cls(relu, policy.config.context, weights, inputs, slopes, distribution, output)
 
     def jvp(self, tangent: Params) -> tuple[ActionDistribution, list[Tensor]]:
         """Returns the derivatives of the distribution and of the hidden layers along `tangent`."""
@@ -70,20 +122,19 @@ class LinearisedMlp(NamedTuple):
                 z_dot = z_dot + _row_product(tangent["context"], columns.mT)
             if i < len(self.slopes):
                 hidden_dot.append(z_dot.mul_(self.slopes[i]))
-        if self.std_moves is None:
-            return each(lambda _: z_dot, self.distribution), hidden_dot  # logits are its only part
-        return Gaussian(z_dot, over_samples(tangent["log_std"] * self.std_moves, z_dot)), hidden_dot
+        return self.output.jvp(z_dot, tangent), hidden_dot
 
     def vjp(self, cotangent: ActionDistribution) -> tuple[Params, list[Tensor]]:
         """Returns J^T cotangent as gradients [K, ...], and the cotangent of each layer's z."""
-        deltas = [cotangent[0]]
+        delta, of_std = self.output.vjp(cotangent)
+        deltas = [delta]
         for i in range(len(self.slopes), 0, -1):
             deltas.append(torch.matmul(deltas[-1], self.weights[i]).mul_(self.slopes[i - 1]))
         deltas.reverse()
-        return self.gradients(deltas, cotangent), deltas
+        return {**self.gradients(deltas), **of_std}, deltas
 
-    def gradients(self, deltas: list[Tensor], cotangent: ActionDistribution) -> Params:
-        """Returns the gradients [K, ...] for the cotangents of each layer's z and of log_std."""
+    def gradients(self, deltas: list[Tensor]) -> Params:
+        """Returns the layers' gradients [K, ...] for the cotangents of each layer's z."""
         gradients: Params = {}
         for i, (delta, x) in enumerate(zip(deltas, self.inputs, strict=True)):
             gradients[f"layer{i}.weight"] = torch.bmm(delta.mT, x)
@@ -91,8 +142,6 @@ class LinearisedMlp(NamedTuple):
         if self.context:
             columns = self.weights[0][..., -self.context :]
             gradients["context"] = _row_product(gradients["layer0.bias"], columns).squeeze(1)
-        if self.std_moves is not None:
-            gradients["log_std"] = cotangent[1].sum(1) * self.std_moves
         return gradients
 
 
@@ -114,8 +163,8 @@ class LossHessian(NamedTuple):
         here, deltas = self.here, self.deltas
         v = {name: x.to(deltas[0].dtype) for name, x in tangent.items()}
         distribution_dot, hidden_dot = here.jvp(v)
-        cotangent_dot = self.curvature.times(distribution_dot)
-        deltas_dot = [cotangent_dot[0]]
+        delta_dot, of_std = here.output.vjp(self.curvature.times(distribution_dot))
+        deltas_dot = [delta_dot]
         for i in range(len(here.slopes), 0, -1):
             delta_dot = torch.matmul(deltas_dot[-1], here.weights[i])
             delta_dot = _add_product(delta_dot, deltas[i], v[f"layer{i}.weight"])
@@ -126,7 +175,7 @@ class LossHessian(NamedTuple):
                 delta_dot.addcmul_(deltas[i - 1], bend)
             deltas_dot.append(delta_dot)
         deltas_dot.reverse()
-        product = here.gradients(deltas_dot, cotangent_dot)
+        product = {**here.gradients(deltas_dot), **of_std}
         for i in range(1, len(here.weights)):
             product[f"layer{i}.weight"].baddbmm_(deltas[i].mT, hidden_dot[i - 1])
         if here.context:

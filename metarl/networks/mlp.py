@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from metarl.config.settings import PolicyConfig
-from metarl.equations.categorical import Categorical
+from metarl.equations.box_gaussian import BoxGaussian
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
-from metarl.equations.multi_categorical import multi_categorical
-from metarl.errors import UserError
+from metarl.networks.families import action_family
 from metarl.types import EnvSpec, Params
 
 
@@ -57,11 +56,16 @@ class Mlp:
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Returns [..., N, sizes[-1]] at x [..., N, sizes[0]]; `params` may hold more."""
+        return self.trace(params, x)[-1]
+
+    def trace(self, params: Params, x: Tensor) -> list[Tensor]:
+        """Returns the input of each layer, then the last layer's output."""
+        found = [x]
         for i in range(self.layers):
-            x = linear(x, params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"])
-            if i < self.layers - 1:
-                x = activated(x, self.activation)
-        return x
+            weight, bias = params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"]
+            z = linear(found[-1], weight, bias)
+            found.append(activated(z, self.activation) if i < self.layers - 1 else z)
+        return found
 
 
 def activated(x: Tensor, activation: str) -> Tensor:
@@ -73,36 +77,36 @@ class MlpPolicy:
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig):
         self.config = config
-        space = spec.action_space
-        self.options: tuple[int, ...] = ()
-        """Number of options of each discrete choice in an action; empty for a Box."""
-        if isinstance(space, Box):
-            self.kind = Gaussian
-        elif isinstance(space, Discrete) and space.start == 0:
-            self.options, self.kind = (int(space.n),), Categorical
-        elif isinstance(space, MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-            self.options = tuple(space.nvec.tolist())
-            self.kind = multi_categorical(self.options)
-        else:
-            raise UserError(
-                f"{spec.name}: the MLP policy acts in a flat Box, in Discrete(n) or in a flat "
-                f"MultiDiscrete, both counted from 0, not in {space}"
-            )
-        outputs = sum(self.options) or spec.act_dim
+        self.kind: Any
+        self.options, self.kind = action_family(spec, config)
+        self.std = config.std if issubclass(self.kind, Gaussian) else "none"
+        """Origin of the deviation: the parameter log_std ("shared") or the last layer ("state")."""
+        self.noise_dim = sum(self.options) or spec.act_dim
+        """Width of the noise that one action is sampled with, and of `encoded` actions."""
+        outputs = self.noise_dim * (2 if self.std == "state" else 1)
         sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
         self.network = Mlp(sizes, config.activation, config.init)
         self.sizes, self.layers = self.network.sizes, self.network.layers
-        self.noise_dim = outputs
-        """Width of the noise that one action is sampled with, and of `encoded` actions."""
 
     def init(self, rng: np.random.Generator) -> Params:
         """Draws weights by `config.init`; biases are zero, log_std = log(init_std). No task axis.
 
         A task's context is not included: see `begin`.
         """
+        log_std = torch.full((self.noise_dim,), math.log(self.config.init_std))
+        if self.std == "state":
+            return self._init_with_deviation(rng, log_std)
         params = self.network.init(rng)
-        if self.kind is Gaussian:
-            params["log_std"] = torch.full((self.sizes[-1],), math.log(self.config.init_std))
+        return {**params, "log_std": log_std} if self.std == "shared" else params
+
+    def _init_with_deviation(self, rng: np.random.Generator, log_std: Tensor) -> Params:
+        """Draws the weights of the mean as for a shared deviation. Those of the deviation are zero
+        and their biases `log_std`, so that it is the same at every observation."""
+        mean = Mlp((*self.sizes[:-1], self.noise_dim), self.config.activation, self.config.init)
+        params, last = mean.init(rng), f"layer{self.layers - 1}"
+        weight = params[f"{last}.weight"]
+        params[f"{last}.weight"] = torch.cat([weight, torch.zeros_like(weight)])
+        params[f"{last}.bias"] = torch.cat([params[f"{last}.bias"], log_std])
         return params
 
     @property
@@ -132,17 +136,23 @@ class MlpPolicy:
 
     def encoded(self, actions: Tensor) -> Tensor:
         """Returns actions [..., act_dim] as a network reads them, [..., noise_dim]: choices
-        one-hot, numbers unchanged."""
+        one-hot, numbers unchanged, or in units of the box if the policy is scaled to it."""
+        if issubclass(self.kind, BoxGaussian):
+            return self.kind.in_units(actions)
         if not self.options:
             return actions
         choices = zip(actions.unbind(-1), self.options, strict=True)
         return torch.cat([F.one_hot(index.long(), n) for index, n in choices], -1)
 
     def distribution(self, params: Params, output: Tensor) -> ActionDistribution:
-        if not issubclass(self.kind, Gaussian):
+        """Returns the distribution for the last layer's output, [..., N, sizes[-1]]."""
+        if self.std == "none":
             return self.kind(output)
-        log_std = params["log_std"].clamp(min=math.log(self.config.min_std))
-        return Gaussian(output, over_samples(log_std, output))
+        if self.std == "state":
+            mean, log_std = output.chunk(2, -1)
+        else:
+            mean, log_std = output, over_samples(params["log_std"], output)
+        return self.kind(mean, log_std.clamp(min=math.log(self.config.min_std)))
 
 
 def select_tasks(params: Params, rows: slice | int) -> Params:

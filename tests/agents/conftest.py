@@ -31,7 +31,17 @@ SPACES = {
     "box": Box(-1, 1, (ACTIONS,)),
     "discrete": Discrete(5),
     "multidiscrete": MultiDiscrete([5, 3]),
+    "state": Box(-1, 1, (ACTIONS,)),
+    "scaled": Box(np.array([1.5, 0.0]), np.array([3.5, np.inf]), dtype=np.float32),
 }
+GAUSSIANS: dict[str, dict[str, Any]] = {
+    "box": {"init_std": 0.8},
+    # Wider than the actions: else steps of these sizes lead to deviations of nearly zero.
+    "state": {"init_std": 2.0, "std": "state"},
+    # The floor is within the range of the deviations.
+    "scaled": {"init_std": 1.6, "std": "state", "scale_to_box": True, "min_std": 1.5},
+}
+"""Settings of policies over a Box."""
 
 
 class Problem:
@@ -46,7 +56,7 @@ class Problem:
         context: int = 0,
     ):
         self.spec = spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], 10)
-        config = PolicyConfig(hidden, activation, init_std=0.8, context=context)
+        config = PolicyConfig(hidden, activation, context=context, **GAUSSIANS.get(space, {}))
         self.policy = MlpPolicy(spec, config)
         self.options = OPTIONS.get(space)
         self.generator = torch.Generator().manual_seed(3)
@@ -67,7 +77,8 @@ class Problem:
             ]
             actions = torch.stack(draws, -1)
         else:
-            actions = self.normal(TASKS, SAMPLES, ACTIONS)
+            noise = self.normal(TASKS, SAMPLES, ACTIONS)
+            actions = self.policy.kind(0.0 * noise, 0.0 * noise).sample(noise)
         mask = torch.rand(TASKS, SAMPLES, generator=self.generator) < 0.9
         weights = mask.to(self.dtype) / mask.sum(1, keepdim=True)
         advantages = standardize(self.normal(TASKS, SAMPLES), weights)
@@ -151,7 +162,17 @@ def gradient_steps(policy: MlpPolicy, config: SgdConfig) -> Adapt:
     )
 
 
-@pytest.fixture(params=["box-tanh", "box-relu", "discrete-tanh", "multidiscrete-tanh"])
+@pytest.fixture(
+    params=[
+        "box-tanh",
+        "box-relu",
+        "discrete-tanh",
+        "multidiscrete-tanh",
+        "state-tanh",
+        "state-relu",
+        "scaled-tanh",
+    ]
+)
 def problem(request: pytest.FixtureRequest) -> Problem:
     space, activation = request.param.split("-")
     return Problem(space, activation)

@@ -155,7 +155,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", STEPS)
-@pytest.mark.parametrize("space", ["box", "discrete"])
+@pytest.mark.parametrize("space", ["box", "state", "scaled", "discrete"])
 def test_the_agents_route_comes_to_the_same_meta_parameters(make_problem, textbook, name, space):
     """Gain, gradient, Hessian-vector product, and then the step that the line search accepts."""
     config, trpo = SgdConfig(LR, **STEPS[name]), TrpoConfig()

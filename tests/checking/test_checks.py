@@ -396,5 +396,15 @@ def test_actions_that_are_mostly_clipped_are_told():
     far = checked(gym_tasks(Far, slopes, horizon=9))["actions"]
     assert far.status == "warning"
     assert "clipped to the Box, 100% of action[1] to [4.5, 6.5]" in far.what
+    assert "--agent.policy.scale-to-box" in far.remedy
     assert "RescaleAction" in far.remedy
     assert checked(gym_tasks(near, slopes, horizon=9))["actions"].status == "ok"
+
+    class Above(Far):
+        action_space = Box(np.array([1.5, -1], np.float32), np.array([np.inf, 1], np.float32))
+
+    above = checked(gym_tasks(Above, slopes, horizon=9))["actions"]
+    assert above.status == "warning"
+    assert "action[0] to [1.5, inf]" in above.what
+    assert "needs two bounds" in above.remedy
+    assert "RescaleAction" not in above.remedy

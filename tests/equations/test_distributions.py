@@ -10,12 +10,14 @@ from torch.distributions import Categorical as TorchCategorical
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.func import vmap
 
+from metarl.equations.box_gaussian import box_gaussian
 from metarl.equations.categorical import Categorical
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.gaussian import Gaussian
 from metarl.equations.multi_categorical import MultiCategorical, multi_categorical
 
 NVEC = (3, 2, 4)
+IN_BOX = box_gaussian((1.5, -6.0, 0.0), (3.5, -2.0, float("inf")))
 
 
 def normal(*shape):
@@ -25,6 +27,8 @@ def normal(*shape):
 def pair(family) -> tuple[ActionDistribution, ActionDistribution]:
     if family == "gaussian":
         return Gaussian(normal(7, 3), 0.3 * normal(3)), Gaussian(normal(7, 3), 0.3 * normal(3))
+    if family == "box_gaussian":
+        return IN_BOX(normal(7, 3), 0.3 * normal(3)), IN_BOX(normal(7, 3), 0.3 * normal(3))
     if family == "multi_categorical":
         return multi_categorical(NVEC)(normal(7, 9)), multi_categorical(NVEC)(normal(7, 9))
     return Categorical(normal(7, 4)), Categorical(normal(7, 4))
@@ -33,7 +37,7 @@ def pair(family) -> tuple[ActionDistribution, ActionDistribution]:
 def actions_of(family):
     if family == "multi_categorical":
         return torch.stack([torch.randint(0, n, (7,)) for n in NVEC], -1)
-    return normal(7, 3) if family == "gaussian" else torch.randint(0, 4, (7, 1))
+    return normal(7, 3) if "gaussian" in family else torch.randint(0, 4, (7, 1))
 
 
 def joint_logits(logits):
@@ -55,7 +59,9 @@ def reference(distribution: Any) -> Any:
     return TorchCategorical(logits=distribution.logits)
 
 
-families = pytest.mark.parametrize("family", ["gaussian", "categorical", "multi_categorical"])
+families = pytest.mark.parametrize(
+    "family", ["gaussian", "box_gaussian", "categorical", "multi_categorical"]
+)
 
 
 @families
@@ -63,7 +69,9 @@ def test_log_probs_kl_and_entropy_equal_torch(family):
     """Sums over action dimensions included; several choices equal their joint enumeration."""
     p, q = pair(family)
     actions = theirs = actions_of(family)
-    if family != "gaussian":
+    if family == "box_gaussian":
+        theirs = (actions - torch.tensor([2.5, -4.0, 0.0])) / torch.tensor([1.0, 2.0, 1.0])
+    elif family != "gaussian":
         theirs = joint_index(actions) if family == "multi_categorical" else actions.squeeze(-1)
     torch.testing.assert_close(p.log_probs(actions), reference(p).log_prob(theirs))
     torch.testing.assert_close(p.kl(q), kl_divergence(reference(p), reference(q)))
@@ -106,6 +114,30 @@ def test_gaussian_samples_have_its_moments():
     x = p.sample(torch.randn(200_000, 2))
     torch.testing.assert_close(x.mean(0), p.mean, atol=0.02, rtol=0)
     torch.testing.assert_close(x.std(0), p.log_std.exp(), atol=0.02, rtol=0)
+
+
+def test_samples_in_a_box_have_the_moments_that_it_scales():
+    """And a density as torch says, but for the constant half widths."""
+    p = IN_BOX(torch.tensor([1.0, -2.0, 0.5]), torch.tensor([0.5, -1.0, 0.0]))
+    middle, half = torch.tensor([2.5, -4.0, 0.0]), torch.tensor([1.0, 2.0, 1.0])
+    x = p.sample(torch.randn(200_000, 3))
+    torch.testing.assert_close(x.mean(0), middle + half * p.mean, atol=0.02, rtol=0)
+    torch.testing.assert_close(x.std(0), half * p.log_std.exp(), atol=0.02, rtol=0)
+    density = Independent(Normal(middle + half * p.mean, half * p.log_std.exp()), 1).log_prob(x)
+    torch.testing.assert_close(p.log_probs(x), density + half.log().sum(), atol=1e-4, rtol=1e-4)
+
+
+def test_a_box_belongs_to_the_class():
+    """Equal boxes share it, and torch.func puts together what it took apart."""
+    p, _ = pair("box_gaussian")
+    same = box_gaussian([1.5, -6.0, 0.0], [3.5, -2.0, float("inf")])
+    assert same is type(p) is type(vmap(lambda x: each(torch.exp, x))(rows(p)))
+    assert box_gaussian((1.5, -6.0, 0.0), (3.5, -2.0, 1.0)) is not type(p)
+
+
+def rows(p: Any) -> Any:
+    """The distribution with every parameter as long as the mean."""
+    return each(lambda x: x.expand_as(p.mean), p)
 
 
 def test_gumbel_samples_have_the_categorical_frequencies():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,18 @@ from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec
 
 TASKS, SAMPLES = 3, 5
-SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
+FAR = Box(np.array([1.5, 0], np.float32), np.array([3.5, np.inf], np.float32))
+SPACES = {
+    "box": Box(-1, 1, (2,)),
+    "discrete": Discrete(3),
+    "multidiscrete": MultiDiscrete([3, 2]),
+    "state": Box(-1, 1, (2,)),
+    "scaled": FAR,
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "state": {"std": "state"},
+    "scaled": {"std": "state", "scale_to_box": True, "min_std": 1.0},
+}
 
 
 def spec(space):
@@ -28,7 +40,8 @@ def spec(space):
 
 
 def policy_of(kind, **config):
-    return MlpPolicy(spec(SPACES[kind]), PolicyConfig(hidden=(6, 5), **config))
+    settings = {**SETTINGS.get(kind, {}), **config}
+    return MlpPolicy(spec(SPACES[kind]), PolicyConfig(hidden=(6, 5), **settings))
 
 
 def double(params, generator, rows=()):
@@ -95,17 +108,135 @@ def test_vmap_over_tasks_is_the_same_function(kind):
         torch.testing.assert_close(a.expand_as(b) if a.dim() == b.dim() else a[:, None], b)
 
 
-def test_min_std_holds_and_stops_its_gradient():
-    policy = policy_of("box", min_std=0.5)
+@kinds
+@activations
+def test_the_hessian_of_a_loss_equals_double_backward(kind, activation):
+    """Products H v of each task's score-function loss, float64."""
+    policy = policy_of(kind, activation=activation)
+    g = torch.Generator().manual_seed(0)
+    start = policy.init(np.random.default_rng(0))
+    params, tangent = double(start, g, (TASKS,)), double(start, g, (TASKS,))
+    obs = torch.randn(TASKS, SAMPLES, 4, generator=g).double()
+    factor = torch.randn(TASKS, SAMPLES, generator=g).double()
+    here = LinearisedMlp.at(policy, params, obs)
+    noise = torch.randn(TASKS, SAMPLES, policy.noise_dim, generator=g).double()
+    actions = here.distribution.sample(noise)
+    gradient, deltas = here.vjp(here.distribution.score(actions, factor))
+    curvature = here.distribution.score_curvature(actions, factor)
+    found = LossHessian(here, deltas, curvature)(tangent)
+
+    leaves = {name: x.clone().requires_grad_() for name, x in params.items()}
+    loss = (factor * policy(leaves, obs).log_probs(actions)).sum()
+    slope = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+    parts = [(x * tangent[n]).sum() for n, x in zip(leaves, slope, strict=True)]
+    expected = torch.autograd.grad(torch.stack(parts).sum(), list(leaves.values()))
+    torch.testing.assert_close([gradient[n] for n in leaves], list(slope))
+    torch.testing.assert_close([found[n] for n in leaves], list(expected))
+
+
+FLOORED = [math.log(0.1), math.log(0.5), math.log(0.9)]
+"""Deviations below the floor of the next test, at it, and above it."""
+
+
+@pytest.mark.parametrize("std", ["shared", "state"])
+def test_min_std_holds_and_stops_its_gradient(std):
+    """At the floor it may still rise, as with autograd's clamp."""
+    space = spec(Box(-1, 1, (3,)))
+    policy = MlpPolicy(space, PolicyConfig(hidden=(6, 5), min_std=0.5, std=std))
     params = policy.init(np.random.default_rng(0))
-    params["log_std"] = torch.tensor([math.log(0.1), math.log(0.9)])
-    obs = torch.zeros(TASKS, SAMPLES, 4)
+    name, ours = ("log_std", slice(None)) if std == "shared" else ("layer2.bias", slice(3, None))
+    params[name][ours] = torch.tensor(FLOORED)
+    obs = torch.randn(TASKS, SAMPLES, 4, generator=torch.Generator().manual_seed(0))
     here = LinearisedMlp.at(policy, params, obs)
     assert isinstance(here.distribution, Gaussian)
-    torch.testing.assert_close(here.distribution.log_std.exp(), torch.tensor([0.5, 0.9]))
-    ones = torch.ones(TASKS, SAMPLES, 2)
+    deviation = here.distribution.log_std.exp().expand(TASKS, SAMPLES, 3)
+    torch.testing.assert_close(deviation, torch.tensor([0.5, 0.5, 0.9]).expand(TASKS, SAMPLES, 3))
+    ones = torch.ones(TASKS, SAMPLES, 3)
     gradient, _ = here.vjp(Gaussian(ones, ones))
-    assert gradient["log_std"].sum(0).tolist() == [0.0, float(TASKS * SAMPLES)]
+    own = params[name].clone().requires_grad_()
+    there: Any = policy({**params, name: own}, obs)
+    there.log_std.expand_as(ones).sum().backward()
+    assert own.grad is not None
+    assert gradient[name].sum(0)[ours].tolist() == own.grad[ours].tolist()
+    assert own.grad[ours].tolist() == [0.0, TASKS * SAMPLES, TASKS * SAMPLES]
+
+
+@pytest.mark.parametrize("hidden", [(6, 5), ()])
+@pytest.mark.parametrize("init", ["xavier", "orthogonal"])
+def test_a_new_policy_has_the_initial_deviation_everywhere(hidden, init):
+    """Whatever it depends on, and the mean has the same weights."""
+    g = torch.Generator().manual_seed(0)
+    obs = 10.0 * torch.randn(7, 4, generator=g)
+    found: list[Any] = []
+    for std in ("shared", "state"):
+        config = PolicyConfig(hidden, init=init, init_std=0.3, std=std)
+        policy = MlpPolicy(spec(Box(-1, 1, (2,))), config)
+        params = policy.init(np.random.default_rng(3))
+        assert ("log_std" in params) == (std == "shared")
+        found.append(policy(params, obs))
+    torch.testing.assert_close(found[0].mean, found[1].mean)
+    for distribution in found:
+        torch.testing.assert_close(distribution.log_std.exp().expand(7, 2), torch.full((7, 2), 0.3))
+
+
+def test_a_deviation_of_the_state_differs_from_state_to_state():
+    """After one gradient step that asks for noise in one state and for none in another."""
+    policy = policy_of("state")
+    params = policy.init(np.random.default_rng(0))
+    obs = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]).expand(TASKS, 2, 4)
+    here = LinearisedMlp.at(policy, params, obs)
+    asked = torch.tensor([[1.0, 1.0], [-1.0, -1.0]]).expand(TASKS, 2, 2)
+    gradient, _ = here.vjp(Gaussian(torch.zeros_like(asked), asked))
+    after: Any = policy({n: x + gradient[n] for n, x in params.items()}, obs)
+    assert bool((after.log_std[:, 0] > after.log_std[:, 1] + 0.1).all())
+
+
+def test_a_policy_scaled_to_its_box_begins_in_the_middle():
+    """Mean and deviation in halves of the width; a dimension without two bounds keeps its units,
+    and so does one without width, around its only value."""
+    low = np.array([1.5, 2.5, 0.0, -np.inf, 4.0, -np.inf], np.float32)
+    high = np.array([3.5, 6.5, np.inf, np.inf, 4.0, 3.0], np.float32)
+    config = PolicyConfig(hidden=(6,), init_std=0.5, scale_to_box=True)
+    policy = MlpPolicy(spec(Box(low, high)), config)
+    params = policy.init(np.random.default_rng(0))
+    noise = torch.randn(20000, 6, generator=torch.Generator().manual_seed(0))
+    actions = policy(params, torch.zeros(4)).sample(noise)
+    middle, half = [2.5, 4.5, 0, 0, 4, 0], [1, 2, 1, 1, 1, 1]
+    torch.testing.assert_close(actions.mean(0), torch.tensor(middle).float(), atol=0.02, rtol=0)
+    torch.testing.assert_close(actions.std(0), 0.5 * torch.tensor(half), atol=0.02, rtol=0)
+    torch.testing.assert_close(policy.encoded(actions), 0.5 * noise, atol=1e-5, rtol=0)
+
+
+def test_a_box_of_one_half_width_changes_no_bit():
+    """Box(-1, 1) is its own unit."""
+    plain, scaled = policy_of("box"), policy_of("box", scale_to_box=True)
+    params = plain.init(np.random.default_rng(0))
+    g = torch.Generator().manual_seed(0)
+    obs, noise = torch.randn(7, 4, generator=g), torch.randn(7, 2, generator=g)
+    one, other = plain(params, obs), scaled(params, obs)
+    assert torch.equal(one.sample(noise), other.sample(noise))
+    actions = one.sample(noise)
+    assert torch.equal(one.log_probs(actions), other.log_probs(actions))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"std": "state"}, {"scale_to_box": True}, {"init_std": 0.5}, {"min_std": 0.1}],
+    ids=lambda setting: next(iter(setting)),
+)
+@pytest.mark.parametrize("kind", ["discrete", "multidiscrete"])
+def test_settings_of_deviations_are_refused_where_there_is_none(kind, setting):
+    said = rf"makes no use of agent\.policy\.{next(iter(setting))}: .*no deviation\n  leave it out"
+    with pytest.raises(UserError, match=said):
+        policy_of(kind, **setting)
+
+
+def test_a_box_without_bounds_is_nothing_to_scale_to():
+    largest = np.finfo(np.float32).max
+    for low, high in ((-np.inf, np.inf), (0.0, np.inf), (-largest, largest)):
+        space = Box(np.float32(low), np.float32(high), (2,))
+        with pytest.raises(UserError, match=r"scale_to_box: no dimension has two bounds"):
+            MlpPolicy(spec(space), PolicyConfig(scale_to_box=True))
 
 
 def test_saturated_tanh_gives_finite_derivatives():

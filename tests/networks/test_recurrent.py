@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,13 @@ from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import EnvSpec, Params
 
 TRIALS, STEPS, OBS, SIZE = 4, 7, 3, 5
-SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
+SPACES = {
+    "box": Box(-1, 1, (2,)),
+    "discrete": Discrete(3),
+    "multidiscrete": MultiDiscrete([3, 2]),
+    "state": Box(np.array([1.5, 0], np.float32), np.array([3.5, np.inf], np.float32)),
+}
+OPTIONS: dict[str, dict[str, Any]] = {"state": {"std": "state", "scale_to_box": True}}
 
 cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
 spaces = pytest.mark.parametrize("space", list(SPACES))
@@ -22,7 +30,8 @@ spaces = pytest.mark.parametrize("space", list(SPACES))
 
 def policy_of(cell, space: str = "discrete", hidden: tuple[int, ...] = (6,)) -> RecurrentPolicy:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
-    return RecurrentPolicy(spec, PolicyConfig(hidden, "tanh"), cell, SIZE)
+    config = PolicyConfig(hidden, "tanh", **OPTIONS.get(space, {}))
+    return RecurrentPolicy(spec, config, cell, SIZE)
 
 
 def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
@@ -101,6 +110,7 @@ def test_derivatives_of_policy_and_value_against_finite_differences(cell, space)
     ("space", "action", "expected"),
     [
         ("box", [0.3, -2.0], [0.3, -2.0]),
+        ("state", [2.0, 3.0], [-0.5, 3.0]),
         ("discrete", [1], [0, 1, 0]),
         ("multidiscrete", [2, 0], [0, 0, 1, 1, 0]),
     ],
