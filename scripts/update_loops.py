@@ -28,6 +28,7 @@ from metarl.agents.batch import Batch, CollectedBatch
 from metarl.agents.derivatives.autograd import Autograd
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.outer.ppo import Ppo
+from metarl.agents.outer.rule import halved
 from metarl.agents.outer.trial_ppo import Steps
 from metarl.agents.outer.trpo import Trpo
 from metarl.agents.policy_gradient import PolicyGradientAgent
@@ -210,7 +211,9 @@ def rl2(agent: Rl2, rounds: Sequence[Trajectories]) -> Params:
     lessons, _ = outer.lessons(agent.meta, steps, outer.returns_stats(steps, before.returns))
     task_of = torch.arange(len(played)).repeat_interleave(len(played[0].mask))
     params, moments, rng = agent.meta, before.adam, WholeTasks(len(played[0].mask))
-    entropy = outer.entropy_weight(before.adam, len(task_of))
+    parts = min(config.minibatches, len(task_of))
+    updates = float(before.adam.count) / (config.epochs * parts)
+    entropy = halved(config.entropy, config.entropy_half_life, updates)
     for _ in range(config.epochs):
         for part in np.array_split(rng.permutation(len(task_of)), config.minibatches):
             rows = torch.from_numpy(part)

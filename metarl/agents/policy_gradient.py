@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.agents.batch import CollectedBatch, chunks, learning_batch
-from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective
+from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective, SurrogateParts
 from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective, product_dtype
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import NetworkShape, RuleSettings
@@ -65,10 +65,15 @@ class MetaBatch(NamedTuple):
         """Returns the objective as a function that autograd differentiates."""
         return SurrogateObjective(self, clip)
 
-    def gradient(self, meta: Params) -> tuple[Params, Tensor]:
-        """Returns the policy gradient through the adaptation, downhill, and the loss."""
-        gradient, parts = self.surrogate(float("inf")).gradient(meta, lambda parts: -parts.gain)
-        return gradient, -parts.gain
+    def gradient(self, meta: Params, entropy: float = 0.0) -> tuple[Params, Tensor]:
+        """Returns the policy gradient through the adaptation, downhill, and the loss, from which
+        the query's entropy is taken with that weight."""
+
+        def loss(parts: SurrogateParts) -> Tensor:
+            return -parts.gain - entropy * parts.entropy if entropy else -parts.gain
+
+        gradient, parts = self.surrogate(float("inf")).gradient(meta, loss)
+        return gradient, loss(parts)
 
 
 class PolicyGradientAgent(MlpAgent):

@@ -109,6 +109,9 @@ class ReptilePpo(MlpAgent):
             "value/explained_variance": explained,
             "gradient_norm": course.gradient_norm,
         }
+        if self.inner.config.target_kl:
+            parts = min(self.inner.config.minibatches, samples.weights.shape[1])
+            means["epochs"] = course.steps / parts
         metrics["reptile/distance"] = float(sum(x.square().sum() for x in distance.values())) ** 0.5
         return {**metrics, **{name: float(x[kept].mean()) for name, x in means.items()}}
 

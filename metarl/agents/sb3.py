@@ -218,6 +218,7 @@ def _ppo_without_env(spec: EnvSpec, config: AgentConfig, inner: PpoStepsConfig) 
         ent_coef=inner.entropy,
         vf_coef=inner.value_weight,
         max_grad_norm=inner.max_grad_norm,
+        target_kl=inner.target_kl or None,  # it stops at 1.5 times this
         policy_kwargs={**policy_arguments(config.policy), **optimizers[inner.optimizer]},
         device=CPU,
         _init_setup_model=False,

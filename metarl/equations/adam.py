@@ -11,7 +11,7 @@ from torch import Tensor
 class AdamState(NamedTuple):
     """State of Adam between steps; Adam is elementwise, so parameters may have a leading K."""
 
-    count: Tensor  # [] float64: steps so far
+    count: Tensor  # [] float64: steps so far; [K] where tasks have taken different numbers of them
     mean: dict[str, Tensor]  # first moment of the gradients, in the parameters' shapes
     square: dict[str, Tensor]  # second moment of the gradients, in the parameters' shapes
 
@@ -40,8 +40,16 @@ def adam_step(
     }
     step = lr / (1.0 - betas[0] ** count)
     scale = (1.0 - betas[1] ** count).sqrt()
-    after = {n: x - step * (mean[n] / (square[n].sqrt() / scale + eps)) for n, x in params.items()}
+    after = {
+        n: x - _along(step, x) * (mean[n] / (square[n].sqrt() / _along(scale, x) + eps))
+        for n, x in params.items()
+    }
     return after, AdamState(count, mean, square)
+
+
+def _along(factor: Tensor, x: Tensor) -> Tensor:
+    """Returns a factor [] as it is, and one per task [K] in the shape to multiply x [K, ...]."""
+    return factor.to(x.dtype).view(-1, *[1] * (x.dim() - 1)) if factor.dim() else factor
 
 
 def clip_norm(

@@ -255,6 +255,50 @@ def test_tasks_side_by_side_are_tasks_alone(kind, optimizer):
             assert (x[0] - start.params[name]).abs().max() > 1e-3
 
 
+@kinds
+def test_tasks_that_stop_at_their_target_are_tasks_alone(kind):
+    """Each stops where it alone would, also in a second round, with its own count of Adam's."""
+    rule = rule_on(kind, lr=0.02, target_kl=0.02)
+    start = rule.start(initial(rule))
+    episodes = drawn(rule, start.params, tasks=3)
+    together, steps = start, []
+    for _ in range(2):
+        samples = rule.samples(together.params, episodes)
+        together, course, _ = rule.step(together, samples)
+        steps.append(course.steps)
+    total = torch.stack(steps).sum(0)
+    assert len(set(total.tolist())) > 1
+    assert total.max() < 2 * 5 * 4
+    assert together.moments.count.tolist() == total.tolist()
+    for k in range(3):
+        alone = start
+        for _ in range(2):
+            samples = rule.samples(alone.params, task(k, episodes))
+            alone, _, _ = rule.step(alone, samples)
+        for name, x in alone.params.items():
+            torch.testing.assert_close(together.params[name][k], x[0], rtol=1e-6, atol=1e-6)
+
+
+def test_a_task_steps_until_a_minibatch_finds_it_far():
+    """KL: E[r - 1 - log r] over all samples, of which the only minibatch consists."""
+    settings = {"lr": 0.02, "minibatches": 1}
+    rule = rule_on("box", epochs=20, **settings)
+    start = rule.start(initial(rule))
+    samples = rule.samples(start.params, drawn(rule, start.params, tasks=1))
+    kls = []
+    for epochs in range(1, 6):
+        after, _, _ = rule_on("box", epochs=epochs, **settings).step(start, samples)
+        log_probs = rule.policy(after.params, samples.obs).log_probs(samples.actions)
+        ratio = (log_probs - samples.log_probs).exp()
+        kls.append(float((samples.weights * (ratio - 1 - ratio.log())).sum()))
+    assert kls == sorted(kls)
+    stopping = rule_on("box", epochs=20, target_kl=kls[3] * 0.999, **settings)
+    after, course, _ = stopping.step(start, samples)
+    assert course.steps.tolist() == [4.0]
+    expected, _, _ = rule_on("box", epochs=4, **settings).step(start, samples)
+    torch.testing.assert_close(after.params, expected.params)
+
+
 def test_an_epochs_minibatches_are_the_whole_round():
     """Tiny steps on 3 minibatches add up to 3 on all of the samples."""
     moves = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,3 +82,46 @@ def test_a_step_is_pure_and_its_state_is_saved(source, name):
         again, later_again, _ = step(rule.load(rule.init(meta), {**kept, "other": torch.ones(1)}))
         assert same(again, after)
         assert same(rule.state_dict(later_again), rule.state_dict(later))
+
+
+STEP_SIZES = [
+    (source, name, outer)
+    for source, name, outer in [
+        *((source, name, {}) for source, name in CASES),
+        ("episodes", "reptile-ppo", {"optimizer": "adam", "lr": 0.01}),
+        ("examples", "reptile", {"optimizer": "adam", "lr": 0.01}),
+    ]
+    if hasattr(catalogue.default(name, source).outer, "lr")
+]
+
+
+@pytest.mark.parametrize(("source", "name", "outer"), STEP_SIZES)
+def test_a_step_size_that_halves_is_in_the_saved_state(source, name, outer):
+    """After as many updates as it takes, a step is that of half the size, also from saved state."""
+    config = catalogue.default(name, source)
+    config = replace(config, outer=replace(config.outer, lr_half_life=2.0, **outer))
+
+    def make(spec: Any, rng: np.random.Generator, device: torch.device) -> Any:
+        return catalogue.build(spec, config, rng, device)
+
+    with ExitStack() as stack:
+        kind = EpisodeLearner if source == "episodes" else ExampleLearner
+        learner = kind(make, TASKS[source], stack)
+        agent = learner.agent()
+        agent.outer = Recorded(agent.outer)
+        for number in range(3):
+            learner.update(agent, number)
+        rule, (meta, state, objective) = agent.outer.rule, agent.outer.given
+        saved = copied(rule.state_dict(state))
+        half = copy(rule)
+        half.config = replace(rule.config, lr=rule.config.lr / 2, lr_half_life=0.0)
+        whole = copy(rule)
+        whole.config = replace(rule.config, lr_half_life=0.0)
+        loaded = rule.load(rule.init(meta), saved)
+        cases = ((rule, state), (rule, loaded), (half, state), (whole, state))
+        now, resumed, halved, unhalved = (
+            one.step(meta, at, objective, np.random.default_rng(3))[0] for one, at in cases
+        )
+        assert same(now, resumed)
+        assert same(now, halved)
+        assert not same(now, unhalved)

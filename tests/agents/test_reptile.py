@@ -287,6 +287,12 @@ def test_metrics_are_of_the_last_round():
     assert metrics["value/explained_variance"] < 1.0
 
 
+def test_epochs_are_a_metric_where_a_target_may_end_them():
+    agent = agent_on("box", steps=1, epochs=6, target_kl=1e-3)
+    assert 0.0 < update(agent)["epochs"] < 6.0
+    assert "epochs" not in update(agent_on("box", steps=1, epochs=6))
+
+
 def test_rewards_have_a_unit_from_the_first_round_on():
     """The first round sets the unit: a thousand times the rewards are learned from alike, in both
     rounds. Later the unit is that of all iterations before."""

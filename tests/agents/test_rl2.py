@@ -257,6 +257,24 @@ def test_the_entropys_weight_halves():
     assert len(weighed) == 36
 
 
+def test_minibatches_end_once_one_finds_the_policy_far():
+    """The step that it asks for is not taken."""
+    agent = agent_on("box", epochs=6, minibatches=4, target_kl=0.03)
+    kls, gradient = [], agent.outer.gradient
+
+    def noted(*given):
+        kls.append(float((found := gradient(*given))[1].kl))
+        return found
+
+    agent.outer.gradient = noted
+    metrics = update(agent)
+    *within, beyond = kls
+    assert 2 < len(kls) < 24
+    assert max(within) <= 0.03 < beyond
+    assert metrics["epochs"] == len(within) / 4
+    assert float(agent.state_dict()["adam.count"]) == len(within)
+
+
 def test_advantages_go_on_over_the_ends_of_episodes():
     """GAE by a loop over each trial, zero beyond its last step; whatever the rewards' scale."""
     agent = agent_on("discrete")

@@ -135,6 +135,7 @@ def recorded(
         ent_coef=inner.entropy,
         vf_coef=inner.value_weight,
         max_grad_norm=inner.max_grad_norm,
+        target_kl=inner.target_kl or None,
         policy_kwargs={"net_arch": list(config.policy.hidden)},
         seed=5,
         device="cpu",
@@ -146,7 +147,9 @@ def recorded(
     return ppo, as_trajectories(recorder.met)
 
 
-UNUSUAL: dict[str, Any] = {"clip": 0.02, "entropy": 0.1, "value_weight": 0.3, "max_grad_norm": 0.2}
+UNUSUAL: dict[str, Any] = {"clip": 0.02, "entropy": 0.1, "value_weight": 0.3, "max_grad_norm": 0.2,
+    "target_kl": 1e-5,
+}  # fmt: skip
 """None of them what PPO has by itself."""
 POLES = {
     "discrete": gym_tasks("CartPole-v1", {"gravity": Uniform(5, 15)}, horizon=20),

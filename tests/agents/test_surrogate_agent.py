@@ -459,6 +459,28 @@ def test_an_update_gains(loss, steps):
     assert all(stored(agent)[name] != x for name, x in before.items())
 
 
+def test_epochs_end_once_the_policies_have_moved_far():
+    """As an agent with so many epochs, the first number that leads beyond the target."""
+    found = [update(agent_with("ratio", lr=0.01, epochs=n))["kl"] for n in range(1, 6)]
+    target = found[3] * 0.999
+    enough = next(n for n, kl in enumerate(found, 1) if kl > target)
+    assert 1 < enough <= 4
+    stopped = agent_with("ratio", lr=0.01, epochs=8, target_kl=target)
+    counted = agent_with("ratio", lr=0.01, epochs=enough)
+    metrics, expected = update(stopped), update(counted)
+    assert metrics == {**expected, "epochs": float(enough)}
+    assert stored(stopped) == stored(counted)
+
+
+@pytest.mark.parametrize(
+    ("target", "kl", "inner_kl", "far"),
+    [(0.1, 0.2, 0.0, True), (0.1, 0.0, 0.2, True), (0.1, 0.1, 0.1, False), (0.0, 9.0, 9.0, False)],
+)
+def test_the_policies_of_query_and_supports_have_one_target(target, kl, inner_kl, far):
+    parts = SurrogateParts(*torch.tensor([1.0, 1.0, 1.0, inner_kl, kl, 1.0], dtype=torch.float64))
+    assert Ppo(PpoConfig(target_kl=target)).too_far(parts) == far
+
+
 @losses
 def test_a_resumed_agent_is_the_uninterrupted_one(loss):
     """Through safetensors after the first update, bit for bit after the third."""

@@ -16,6 +16,7 @@ from metarl.agents.outer.vpg import VpgConfig
 from metarl.agents.policy_gradient import MetaBatch
 from metarl.envs import catalogue as envs
 from metarl.equations.distributions import each
+from metarl.errors import UserError
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import Examples, FewShotSpec, Workers
 
@@ -61,6 +62,27 @@ def test_the_first_step_is_lr_along_the_signs(problem, data):
         torch.testing.assert_close(after[name][large], expected, rtol=0, atol=1e-5)
     norm = torch.cat([x.flatten() for x in gradient.values()]).norm()
     assert metrics == {"skipped": 0.0, "gradient_norm": pytest.approx(float(norm))}
+
+
+def test_entropy_is_added_to_the_return(problem, data):
+    """The gradient of the adapted policies' entropy on the query, times the weight, downhill."""
+    _, found, _ = data
+    objective, weight = found.surrogate(float("inf")), 0.3
+    (plain, before), (weighed, after) = (found.gradient(problem.params, x) for x in (0.0, weight))
+    expected, parts = objective.gradient(problem.params, lambda parts: -weight * parts.entropy)
+    torch.testing.assert_close({n: weighed[n] - x for n, x in plain.items()}, expected)
+    assert float(after - before) == pytest.approx(-weight * float(parts.entropy))
+    rules = [VpgConfig(entropy=x).build() for x in (0.0, weight)]
+    steps = [x.step(problem.params, x.init(problem.params), found, RNG)[2] for x in rules]
+    norms = [torch.cat([x.flatten() for x in one.values()]).norm() for one in (plain, weighed)]
+    assert [x["gradient_norm"] for x in steps] == pytest.approx([float(x) for x in norms])
+
+
+def test_examples_have_no_entropy():
+    config = catalogue.default("maml-vpg", "examples")
+    config = replace(config, outer=VpgConfig(entropy=0.1))
+    with pytest.raises(UserError, match=r"no use of agent\.outer\.entropy"):
+        catalogue.build(FewShotSpec("numbers", (1,), 1, False), config, RNG, CPU)
 
 
 def test_what_is_not_finite_is_skipped(problem, data):

@@ -11,6 +11,7 @@ Stable-Baselines3's `PPO.train`, with these differences:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -59,6 +60,9 @@ class PpoStepsConfig(InnerSettings):
     max_grad_norm: Positive = 0.5
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the updates; its state starts afresh for each task."""
+    target_kl: NonNegative = 0.0
+    """A task takes no further step in a round once a minibatch finds the KL from the policy that
+    collected it above this; 0: it takes all."""
 
 
 class TaskPpo(NamedTuple):
@@ -71,8 +75,9 @@ class TaskPpo(NamedTuple):
     rounds: int
     """Number of rounds that the tasks have learned from."""
 
-    def of_tasks(self, number: int) -> TaskPpo:
-        """Returns the state with a leading K on parameters and moments."""
+    def of_tasks(self, number: int, apart: bool) -> TaskPpo:
+        """Returns the state with a leading K on parameters and moments; where tasks go `apart`, on
+        the number of steps too."""
         if self.rounds:
             return self
 
@@ -80,6 +85,7 @@ class TaskPpo(NamedTuple):
             return {name: x.expand(number, *x.shape) for name, x in shared.items()}
 
         count, mean, square = self.moments
+        count = count.expand(number) if apart else count
         return TaskPpo(each(self.params), adam.AdamState(count, each(mean), each(square)), 0)
 
     def where(self, chosen: Tensor, other: TaskPpo) -> TaskPpo:
@@ -91,7 +97,8 @@ class TaskPpo(NamedTuple):
                 for name, x in these.items()
             }
 
-        (count, mean, square), (_, other_mean, other_square) = self.moments, other.moments
+        (count, mean, square), (other_count, other_mean, other_square) = self.moments, other.moments
+        count = torch.where(chosen, count, other_count) if count.dim() else count
         moments = adam.AdamState(count, each(mean, other_mean), each(square, other_square))
         return TaskPpo(each(self.params, other.params), moments, self.rounds)
 
@@ -120,6 +127,10 @@ class Course(NamedTuple):
     clip_fraction: Tensor
     gradient_norm: Tensor
     """Norm before clipping."""
+    kl: Tensor
+    """KL(collecting || policy) before the step: E[r - 1 - log r], as in `trial_ppo`."""
+    steps: Tensor
+    """Number of steps: 1, or 0 where the task had stopped; over a round their sum."""
 
 
 class PpoSteps(NamedTuple):
@@ -168,25 +179,40 @@ class PpoSteps(NamedTuple):
     def step(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course, Tensor]:
         """Learns from one more round. Returns the state [K, ...], metrics, and whether all numbers
         were finite, [K]; a task with others keeps its old parameters."""
-        tasks, size = samples.weights.shape
-        before = after = learners.of_tasks(tasks)
+        tasks, target = len(samples.weights), self.config.target_kl
+        before = after = learners.of_tasks(tasks, apart=target > 0.0)
+        going = torch.ones(tasks, dtype=torch.bool, device=samples.weights.device)
         found = []
-        for epoch in range(self.config.epochs):
-            order = np.random.default_rng((learners.rounds, epoch)).permutation(size)
-            for part in np.array_split(order, min(self.config.minibatches, size)):
-                rows = torch.from_numpy(part).to(samples.weights.device)
-                minibatch = samples.minibatch(rows, len(part) / size)
-                after, measured = self._descend(after, minibatch)
-                found.append(measured)
-        course = Course(*(torch.stack(x).mean(0) for x in zip(*found, strict=True)))
-        numbers = [x.reshape(tasks, -1) for x in (*course, *after.params.values())]
+        for minibatch in self._minibatches(samples, learners.rounds):
+            moved, measured = self._descend(after, minibatch)
+            if target:
+                going = going & ~(measured.kl > target)
+                moved = moved.where(going, after)
+                measured = measured._replace(steps=measured.steps * going)
+            after = moved
+            found.append(measured)
+            if target and not going.any():
+                break
+        parts = [torch.stack(x) for x in zip(*found, strict=True)]
+        course = Course(*(x.mean(0) for x in parts))._replace(steps=parts[-1].sum(0))
+        numbers = [x.reshape(tasks, -1) for x in (*course[:3], *after.params.values())]
         finite = torch.cat(numbers, 1).isfinite().all(1)
         after = after.where(finite, before)._replace(rounds=learners.rounds + 1)
         return after, course, finite
 
-    def loss(self, params: Params, samples: Samples) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the loss that PPO minimises, that of the value function, and the share of clipped
-        samples, [K] each; parameters are shared or [K, ...]."""
+    def _minibatches(self, samples: Samples, round: int) -> Iterator[Samples]:
+        """Yields the minibatches of a round, epoch after epoch."""
+        size = samples.weights.shape[1]
+        for epoch in range(self.config.epochs):
+            order = np.random.default_rng((round, epoch)).permutation(size)
+            for part in np.array_split(order, min(self.config.minibatches, size)):
+                rows = torch.from_numpy(part).to(samples.weights.device)
+                yield samples.minibatch(rows, len(part) / size)
+
+    def loss(self, params: Params, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns the loss that PPO minimises, that of the value function, the share of clipped
+        samples, and the KL from the collecting policy, [K] each; parameters are shared or [K, ...].
+        """
         config, weights = self.config, samples.weights
         distribution = self.policy(params, samples.obs)
         log_probs = distribution.log_probs(samples.actions)
@@ -197,13 +223,14 @@ class PpoSteps(NamedTuple):
         total = config.value_weight * value - gain
         if config.entropy:
             total = total - config.entropy * (weights * distribution.entropy()).sum(-1)
-        return total, value, clipped
+        log_ratio = (log_probs - samples.log_probs).detach()
+        return total, value, clipped, (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum(-1)
 
     def _descend(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course]:
         """Takes one gradient step."""
         (params, moments, _), config = learners, self.config
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
-        loss, value_loss, clipped = self.loss(leaves, samples)
+        loss, value_loss, clipped, kl = self.loss(leaves, samples)
         gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
         gradient = dict(zip(params, gradients, strict=True))
         gradient, norm = adam.clip_norm(gradient, config.max_grad_norm, tasks=True)
@@ -212,4 +239,5 @@ class PpoSteps(NamedTuple):
         else:
             params = {name: x - config.lr * gradient[name] for name, x in params.items()}
         learners = learners._replace(params=params, moments=moments)
-        return learners, Course(value_loss.detach(), clipped, norm)
+        course = Course(value_loss.detach(), clipped, norm, kl, torch.ones_like(norm))
+        return learners, course

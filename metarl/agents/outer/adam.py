@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metarl.agents.outer.rule import KeepsAdam
-from metarl.config.ranges import Positive
+from metarl.agents.outer.rule import KeepsAdam, halved
+from metarl.config.ranges import NonNegative, Positive
 from metarl.config.settings import OuterSettings
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from metarl.agents.policy_gradient import MetaBatch
     from metarl.agents.supervised import ExampleObjective
@@ -30,6 +31,8 @@ class AdamConfig(OuterSettings):
 
     lr: Positive = 1e-3
     max_grad_norm: Positive = 10.0
+    lr_half_life: NonNegative = 0.0
+    """Updates after which the step size has halved; 0: it stays constant."""
 
     def build(self) -> Adam:
         return Adam(self)
@@ -48,9 +51,17 @@ class Adam(KeepsAdam):
         objective: MetaBatch | ExampleObjective,
         rng: np.random.Generator,
     ) -> tuple[Params, adam.AdamState, Metrics]:
-        gradient, loss = objective.gradient(meta)
-        gradient, norm = adam.clip_norm(gradient, self.config.max_grad_norm)
+        config = self.config
+        gradient, loss = self.gradient(meta, objective)
+        gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
         if not (norm + loss).isfinite():
             return meta, state, {"skipped": 1.0}
-        meta, state = adam.adam_step(meta, gradient, state, self.config.lr)
+        lr = halved(config.lr, config.lr_half_life, float(state.count))
+        meta, state = adam.adam_step(meta, gradient, state, lr)
         return meta, state, {"skipped": 0.0, "gradient_norm": float(norm)}
+
+    def gradient(
+        self, meta: Params, objective: MetaBatch | ExampleObjective
+    ) -> tuple[Params, Tensor]:
+        """Returns the gradient that Adam descends, and the objective's loss []."""
+        return objective.gradient(meta)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from metarl.agents.outer.rule import KeepsAdam
+from metarl.agents.outer.rule import KeepsAdam, halved
 from metarl.config.ranges import Count, NonNegative, Positive
 from metarl.config.settings import AnyAgentConfig, OuterSettings
 from metarl.lazy import lazy
@@ -42,6 +42,12 @@ class PpoConfig(OuterSettings):
     """Credit the first support's actions by the rewards after adaptation (E-MAML)."""
     entropy: NonNegative = 0.0
     max_grad_norm: Positive = 10.0
+    target_kl: NonNegative = 0.0
+    """No further epoch once the KL from the policies that collected the query, or from those that
+    collected the supports, is above it; 0: all epochs."""
+    lr_half_life: NonNegative = 0.0
+    """Updates after which the step size has halved; 0: it stays constant. One that `target_kl` cuts
+    short counts in part."""
 
     def build(self) -> Ppo:
         return Ppo(self)
@@ -77,17 +83,26 @@ class Ppo(KeepsAdam):
         config, params, adam_state = self.config, meta, state
         found: list[tuple[SurrogateParts, Tensor]] = []
         surrogate = objective.surrogate(config.clip)
+        lr = halved(config.lr, config.lr_half_life, float(state.count) / config.epochs)
         for _ in range(config.epochs):
             gradient, parts = surrogate.gradient(params, self.loss)
+            if found and self.too_far(parts):
+                break
             gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
             found.append((parts, norm))
             if not _finite(*parts, norm):
                 return meta, state, _metrics(found[0], None)
-            params, adam_state = adam.adam_step(params, gradient, adam_state, config.lr)
+            params, adam_state = adam.adam_step(params, gradient, adam_state, lr)
         after = surrogate.evaluate(params)
         if not _finite(*after):
             return meta, state, _metrics(found[0], None)
-        return params, adam_state, _metrics(found[0], after)
+        epochs = {"epochs": float(len(found))} if config.target_kl else {}
+        return params, adam_state, {**_metrics(found[0], after), **epochs}
+
+    def too_far(self, parts: SurrogateParts) -> bool:
+        """Returns whether a policy has moved beyond `target_kl`."""
+        target = self.config.target_kl
+        return target > 0.0 and bool(max(parts.kl, parts.inner_kl) > target)
 
     def loss(self, parts: SurrogateParts) -> Tensor:
         """Returns the loss that those parts of the objective make, []."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from metarl.agents.outer.rule import KeepsAdam
-from metarl.config.ranges import Positive
+from metarl.agents.outer.rule import KeepsAdam, halved
+from metarl.config.ranges import NonNegative, Positive
 from metarl.config.settings import AgentConfig, AnyAgentConfig, OuterSettings
 from metarl.errors import UserError
 from metarl.lazy import lazy
@@ -38,6 +38,8 @@ class ReptileConfig(OuterSettings):
     serial: bool = False
     """Towards one task after the other. Supervised tasks set out from where the one before had
     led; in reinforcement learning all learned from the same parameters, so the last weigh most."""
+    lr_half_life: NonNegative = 0.0
+    """Updates, with `serial` tasks, after which `lr` has halved; 0: it stays constant."""
 
     def build(self) -> Reptile:
         return Reptile(self)
@@ -63,6 +65,9 @@ class Reptile(KeepsAdam):
     Serial (Algorithm 1): K such steps, the i-th towards phi_i alone. On episodes beta = b then
     weighs task i by b (1 - b)^(K-i), and beta = 1 keeps the last task only.
     """
+
+    COUNT = f"{KeepsAdam.PREFIX}count"
+    """Name of the number of steps so far; without Adam only an `lr` that halves needs it."""
 
     def __init__(self, config: ReptileConfig):
         self.config = config
@@ -92,17 +97,23 @@ class Reptile(KeepsAdam):
         self, meta: Params, goal: Params, state: adam.AdamState
     ) -> tuple[Params, adam.AdamState]:
         """Returns the parameters after one step from `meta` towards `goal`."""
-        uphill = difference(goal, meta)
-        if self.config.optimizer == "adam":
+        config, uphill = self.config, difference(goal, meta)
+        lr = halved(config.lr, config.lr_half_life, float(state.count))
+        if config.optimizer == "adam":
             downhill = {name: -x for name, x in uphill.items()}
-            return adam.adam_step(meta, downhill, state, self.config.lr)
-        return {name: x + self.config.lr * uphill[name] for name, x in meta.items()}, state
+            return adam.adam_step(meta, downhill, state, lr)
+        after = {name: x + lr * uphill[name] for name, x in meta.items()}
+        return after, state._replace(count=state.count + 1.0)
 
     def state_dict(self, state: adam.AdamState) -> Params:
-        return super().state_dict(state) if self.config.optimizer == "adam" else {}
+        if self.config.optimizer == "adam":
+            return super().state_dict(state)
+        return {self.COUNT: state.count} if self.config.lr_half_life else {}
 
     def load(self, state: adam.AdamState, saved: Params) -> adam.AdamState:
-        return super().load(state, saved) if self.config.optimizer == "adam" else state
+        if self.config.optimizer == "adam":
+            return super().load(state, saved)
+        return state._replace(count=saved.get(self.COUNT, state.count))
 
 
 def mean_of(adapted: Params) -> Params:

@@ -48,6 +48,15 @@ class OuterRule(Protocol):
         ...
 
 
+def halved(weight: float, half_life: float, updates: float) -> float:
+    """Returns a weight after so many updates, halved every `half_life` of them; 0: it stays.
+
+    Rules count updates in their saved state, so that a resumed run has the same weight, however
+    many iterations are asked for.
+    """
+    return weight * 0.5 ** (updates / half_life) if half_life else weight
+
+
 class Stateless:
     """Outer rules that keep nothing between steps."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from metarl.agents.outer.rule import halved
 from metarl.config.ranges import Count, NonNegative, Positive
 from metarl.config.settings import OuterSettings
 from metarl.lazy import lazy
@@ -58,6 +59,11 @@ class TrialPpoConfig(OuterSettings):
     max_grad_norm: Positive = 0.5
     chunk: Count = 256
     """Number of steps after which gradients are cut."""
+    target_kl: NonNegative = 0.0
+    """No further minibatch once one of them finds the KL from the old policy above it; 0: all."""
+    lr_half_life: NonNegative = 0.0
+    """Updates after which the step size has halved; 0: it stays constant. Updates are counted by
+    Adam's steps, so one that `target_kl` cuts short counts in part, here and for the entropy."""
 
 
 class Steps(NamedTuple):
@@ -149,21 +155,32 @@ class TrialPpo:
         stats = self.returns_stats(objective, state.returns)
         lessons, explained = self.lessons(meta, objective, stats)
         norms: list[float] = []
-        entropy = self.entropy_weight(adam_state, rows)
-        for _ in range(config.epochs):
-            for part in np.array_split(rng.permutation(rows), min(config.minibatches, rows)):
-                chosen = lessons.trials(torch.from_numpy(part).to(objective.mask.device))
-                gradient, reading = self.gradient(params, chosen, entropy)
-                gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
-                norms.append(float(norm))
-                if not np.isfinite([*map(float, reading), norms[-1]]).all():
-                    found = {**_metrics(reading), "gradient_norm": norms[-1]}
-                    return meta, state, {**found, "skipped": 1.0, **explained}
-                params, adam_state = adam.adam_step(params, gradient, adam_state, config.lr)
+        parts = min(config.minibatches, rows)
+        updates = float(adam_state.count) / (config.epochs * parts)
+        entropy = halved(config.entropy, config.entropy_half_life, updates)
+        lr = halved(config.lr, config.lr_half_life, updates)
+        for part in self.minibatches(rows, rng):
+            chosen = lessons.trials(torch.from_numpy(part).to(objective.mask.device))
+            gradient, reading = self.gradient(params, chosen, entropy)
+            if norms and config.target_kl and reading.kl > config.target_kl:
+                break
+            gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
+            norms.append(float(norm))
+            if not np.isfinite([*map(float, reading), norms[-1]]).all():
+                found = {**_metrics(reading), "gradient_norm": norms[-1]}
+                return meta, state, {**found, "skipped": 1.0, **explained}
+            params, adam_state = adam.adam_step(params, gradient, adam_state, lr)
         found = {**_metrics(self.evaluate(params, lessons)), "gradient_norm": float(np.mean(norms))}
+        if config.target_kl:
+            found["epochs"] = len(norms) / parts
         if not np.isfinite(list(found.values())).all():
             return meta, state, {**found, "skipped": 1.0, **explained}
         return params, TrialState(adam_state, stats), {**found, "skipped": 0.0, **explained}
+
+    def minibatches(self, rows: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        """Yields the indices of the trials of each minibatch, epoch after epoch."""
+        for _ in range(self.config.epochs):
+            yield from np.array_split(rng.permutation(rows), min(self.config.minibatches, rows))
 
     def state_dict(self, state: TrialState) -> Params:
         stats = {f"{RETURNS}{part}": x for part, x in state.returns._asdict().items()}
@@ -248,14 +265,6 @@ class TrialPpo:
                 total[name] += x
             found.append(Reading(*(x.detach() for x in reading)))
         return total, _sum(found)
-
-    def entropy_weight(self, state: AdamState, trials: int) -> float:
-        """Returns the entropy weight of the next update, from the steps Adam has taken."""
-        config = self.config
-        if not config.entropy_half_life:
-            return config.entropy
-        updates = float(state.count) / (config.epochs * min(config.minibatches, trials))
-        return config.entropy * 0.5 ** (updates / config.entropy_half_life)
 
     def loss(self, reading: Reading, entropy: float) -> Tensor:
         """Returns the loss to minimise; `entropy` is the weight of the policy's entropy."""

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
-from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.adam import Adam, AdamConfig
+from metarl.config.ranges import NonNegative
+from metarl.config.settings import AnyAgentConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from metarl.agents.policy_gradient import MetaBatch
+    from metarl.agents.supervised import ExampleObjective
+    from metarl.types import Params
 
 
 @dataclass(frozen=True)
@@ -18,3 +28,26 @@ class VpgConfig(AdamConfig):
     """
 
     sources = ("episodes", "examples")
+
+    entropy: NonNegative = 0.0
+    """Weight of the entropy of the adapted policies on the query."""
+
+    def build(self) -> Vpg:
+        return Vpg(self)
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        unused = self.entropy and agent.source == "examples"
+        return {"agent.outer.entropy": "a prediction has no entropy"} if unused else {}
+
+
+class Vpg(Adam):
+    """Adam on the loss of the query, on episodes less the weighed entropy."""
+
+    config: VpgConfig
+
+    def gradient(
+        self, meta: Params, objective: MetaBatch | ExampleObjective
+    ) -> tuple[Params, Tensor]:
+        if not self.config.entropy:
+            return objective.gradient(meta)
+        return cast("MetaBatch", objective).gradient(meta, self.config.entropy)
