@@ -29,6 +29,7 @@ from metarl.runs.comparison import curves, text_table
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.plot_style import save
 from metarl.runs.report import write_report
+from metarl.sampling.main_script import end_if_importing
 from metarl.sources.episodes import HeldOutEpisodes
 from metarl.sources.examples import HeldOutExamples
 from metarl.sources.source import HeldOut
@@ -56,6 +57,7 @@ def evaluate(
     Raises:
         UserError: for a run without weights, or one to compare with on other tasks.
     """
+    end_if_importing()
     config = run_config(options.run_dir) if config is None else config
     run = directory.create(options.run_dir)
     torch.set_num_threads(cores())

@@ -32,6 +32,7 @@ from metarl.runs import checkpoint, directory, environment, files
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
 from metarl.runs.progress import Progress
+from metarl.sampling.main_script import end_if_importing
 from metarl.sources.episodes import EpisodeSource
 from metarl.sources.examples import ExampleSource
 from metarl.sources.source import Source
@@ -61,6 +62,7 @@ def train(
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
+    end_if_importing()
     made = envs.configured(config.env, named) if tasks is None else tasks
     source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
