@@ -11,6 +11,7 @@ from metarl.config.settings import (
     Device,
     EvaluationConfig,
     FewShotEvaluationConfig,
+    ThreadCount,
     WorkerCount,
 )
 
@@ -29,6 +30,8 @@ class EvaluateRun:
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
+    threads: ThreadCount = "auto"
+    """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""
     seed: Natural = 1
     """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
 

@@ -1,4 +1,4 @@
-"""Scripts that start workers: from a file, from standard input, typed in, with and without guard."""
+"""Scripts that start workers: from a file, standard input, typed in, with and without guard."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ PLAYED = "reward [[0.75, 0.75]]"
 def run(folder: Path, *line: str, text: str = "") -> subprocess.CompletedProcess[str]:
     """Runs Python in `folder`, with `text` as its standard input."""
     return subprocess.run(
-        [sys.executable, *line], input=text, cwd=folder, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        [sys.executable, *line], input=text, cwd=folder, capture_output=True, text=True,
+        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
