@@ -33,7 +33,9 @@ def main(argv: Sequence[str]) -> None:
     from metarl.checking.checks import check  # imports torch and simulators, too slow for --help
     from metarl.checking.findings import summary
     from metarl.checking.play import Subject
+    from metarl.device import use_threads
 
+    use_threads(options.threads)
     steps = catalogue.default_horizon(name) if options.horizon == "auto" else options.horizon
     subject = Subject(catalogue.make(name, steps, named=name), options)
     try:

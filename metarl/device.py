@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.errors import UserError
+from metarl.threads import Threads, threads, worker_count
 from metarl.types import Workers
 
 
@@ -32,17 +35,17 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def workers_of(config: Config | EvaluateOptions) -> Workers:
-    """Returns the settings of the worker processes; `auto` is one worker for each core."""
-    count = cores() if config.workers == "auto" else int(config.workers)
-    return Workers(count, config.worker_timeout)
+    """Returns the settings of the worker processes."""
+    return Workers(worker_count(config.workers, config.threads), config.worker_timeout)
+
+
+def use_threads(asked: int | Literal["auto"]) -> Threads:
+    """Gives torch and the libraries of linear algebra their threads; see `metarl/threads.py`."""
+    found = threads(asked)
+    threadpool_limits(found.count, user_api="blas")
+    torch.set_num_threads(found.count)
+    return found
 
 
 def torch_sleeps() -> bool:

@@ -68,7 +68,8 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
 
 def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFewShotOptions:
     """Returns the options as the run's own config has them."""
-    common = {"run_dir": run_dir, "device": config.device, **asdict(config.evaluation)}
+    machine = {"device": config.device, "threads": config.threads}
+    common = {"run_dir": run_dir, **machine, **asdict(config.evaluation)}
     if isinstance(config, FewShotConfig):
         return EvaluateFewShotOptions(**common)
     return EvaluateOptions(workers=config.workers, worker_timeout=config.worker_timeout, **common)

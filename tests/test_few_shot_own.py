@@ -115,7 +115,7 @@ def test_a_config_names_the_tasks_given(tmp_path):
 def test_code_is_run_only_where_it_is_named():
     env = FewShotEnvConfig(OWN)
     with pytest.raises(UserError, match=f"add --env {OWN}"):
-        families.configured(env, None)
+        families.own(env, None)
 
 
 def test_settings_that_own_tasks_do_not_heed_are_refused(tmp_path, monkeypatch):
@@ -127,11 +127,11 @@ def test_settings_that_own_tasks_do_not_heed_are_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     name = "own_doubling:tasks"
     env = FewShotEnvConfig(name, shots=1, queries=1)
-    assert families.configured(env, name).spec.outputs == 2
+    assert families.own(env, name).spec.outputs == 2
     with pytest.raises(UserError, match=r"env.ways is 3, and 'own_doubling:tasks' has no use"):
-        families.configured(replace(env, ways=3), name)
+        families.own(replace(env, ways=3), name)
     with pytest.raises(UserError, match="has 4 examples, and a task takes 7"):
-        families.configured(replace(env, shots=3, queries=4), name)
+        families.own(replace(env, shots=3, queries=4), name)
     config = with_env(preset("digits-maml"), name)
     assert isinstance(config, FewShotConfig)
     assert config.env == FewShotEnvConfig(

@@ -19,7 +19,6 @@ from metarl import evaluate, keys, train
 from metarl.agents import catalogue
 from metarl.config.files import dump
 from metarl.config.settings import FewShotConfig, FewShotEnvConfig, FewShotSamplingConfig
-from metarl.device import torch_threads
 from metarl.envs.splits import held_out
 from metarl.envs.supervised import families
 from metarl.envs.supervised.regression import Sinusoid
@@ -112,7 +111,7 @@ def test_a_row_is_the_mean_over_the_updates(tmp_path, name):
         torch.testing.assert_close(saved[x], value)
 
 
-def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path, monkeypatch):
     """kill -9 at some moment, the same command again, equal weights at the end."""
     command = ["sinusoid-lomaml", *SMALL, "--iterations", "120", "--run-dir"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -120,9 +119,9 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
     wait_for(process, killed, 40)
     time.sleep(np.random.default_rng(time.time_ns()).uniform(0.0, 0.05))
     kill(process)
-    with torch_threads(1):  # as in the process
-        train.main([*command, str(killed)])
-        train.main([*command, str(whole)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the process
+    train.main([*command, str(killed)])
+    train.main([*command, str(whole)])
     assert weights(whole, 120) == weights(killed, 120)
     assert rows(whole) == rows(killed)
 

@@ -17,10 +17,10 @@ from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
 from whole_runs import wait_for
 
-from metarl import evaluate, train
+from metarl import check_env, evaluate, train
 from metarl.config.settings import Config, EnvConfig
-from metarl.device import torch_threads
 from metarl.envs import catalogue
+from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
 from metarl.loop import training
@@ -65,15 +65,15 @@ def weights(run_dir: Path) -> bytes:
     )
 
 
-def test_a_run_on_tasks_of_ones_own(tmp_path):
+def test_a_run_on_tasks_of_ones_own(tmp_path, monkeypatch):
     """Trained on worker processes, continued, evaluated; the number of workers changes nothing."""
     target = "strange_envs:walk"
     code, said = run("train", command(target, tmp_path / "a", "--iterations", "2"))
     assert code == 0, said
     assert f"evaluate {tmp_path / 'a'} --env {target}" in said
-    with torch_threads(1):  # as in the processes that `start` starts
-        train.main(command(target, tmp_path / "a", "--iterations", "3", "--workers", "1"))
-        train.main(command(target, tmp_path / "b", "--iterations", "3", "--workers", "0"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the processes that `start` starts
+    train.main(command(target, tmp_path / "a", "--iterations", "3", "--workers", "1"))
+    train.main(command(target, tmp_path / "b", "--iterations", "3", "--workers", "0"))
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     code, said = run("evaluate", [str(tmp_path / "a"), "--env", target])
     assert code == 0, said
@@ -269,3 +269,31 @@ def test_code_and_catalogue_are_told_apart():
     assert all(not catalogue.is_own(name) for name in catalogue.names())
     assert catalogue.is_own("a.b:c")
     assert not catalogue.is_own("bandit:other")
+
+
+@pytest.mark.parametrize("module", ["images", "sinusoid", "bandit"])
+@pytest.mark.parametrize(
+    "line",
+    ["check NAME", "point-goal --env NAME", "sinusoid-maml --env NAME", "point-goal --config FILE"],
+)
+def test_a_module_with_a_familys_name_is_refused_alike(module, line, tmp_path, monkeypatch):
+    """By every command, and never imported."""
+    (tmp_path / f"{module}.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, file = f"{module}:tasks", tmp_path / "mine.yaml"
+    file.write_text(f"env: {{name: '{name}'}}\n")
+    argv = line.replace("NAME", name).replace("FILE", str(file)).split()
+    with pytest.raises(UserError) as caught:
+        (train.main if argv[0] != "check" else lambda argv: check_env.main(argv[1:]))(argv)
+    assert str(caught.value) == (
+        f"'{name}': '{module}' is a family of metarl's own tasks, and has no 'tasks'\n"
+        f"if it is a module of yours, give it another name, such as my_{name}"
+    )
+
+
+def test_a_familys_own_words_are_no_module():
+    """A class of Meta-World that is none gets the nearest one."""
+    with pytest.raises(UserError, match="'reach' in 'ml1:reach' is no Meta-World task"):
+        train.main(["point-goal", "--env", "ml1:reach"])
+    for name in catalogue.names() + families.names():
+        catalogue.refuse_taken(name)

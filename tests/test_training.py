@@ -17,7 +17,6 @@ from metarl import train
 from metarl.config.files import dump
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config, EnvConfig
-from metarl.device import torch_threads
 from metarl.envs.arrays.point_goal import PointGoal
 from metarl.envs.splits import held_out
 from metarl.errors import CheckpointWarning, DivergedError, UserError
@@ -64,7 +63,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path, name):
     assert len(rows(whole)) == 4
 
 
-def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path, monkeypatch):
     """kill -9 at moments across the run, the same command again, equal weights at the end."""
     command = ["point-goal", *SMALL, "--iterations", "40", "--run-dir"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -74,9 +73,9 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path):
         wait_for(process, killed, iterations)
         time.sleep(rng.uniform(0.0, 0.1))
         kill(process)
-    with torch_threads(1):  # as in the processes
-        train.main([*command, str(killed)])
-        train.main([*command, str(whole)])
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as in the processes
+    train.main([*command, str(killed)])
+    train.main([*command, str(whole)])
     assert weights(whole, 40) == weights(killed, 40)
     assert rows(whole) == rows(killed)
 

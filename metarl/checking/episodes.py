@@ -12,9 +12,9 @@ from gymnasium.spaces import Box
 
 from metarl.checking.findings import Finding, expect
 from metarl.checking.play import HERE, Subject
-from metarl.device import cores
 from metarl.equations.box_gaussian import is_bounded
 from metarl.runs.progress import short
+from metarl.threads import worker_count
 from metarl.types import Trajectories, Workers
 
 LARGE = 10.0
@@ -87,8 +87,7 @@ def _remedy(low: float, high: float) -> str:
 
 def speed(subject: Subject) -> Finding:
     """Measures environment steps per second, including the time of the random policy."""
-    asked = subject.options.workers
-    count = cores() if asked == "auto" else int(asked)
+    count = worker_count(subject.options.workers, subject.options.threads)
     said = f"{short(_steps_per_second(subject, HERE))} steps/s in this process"
     if count:
         rate = _steps_per_second(subject, Workers(count))

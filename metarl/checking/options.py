@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from metarl.config.ranges import Count, Natural, Positive, Range
-from metarl.config.settings import WorkerCount
+from metarl.config.settings import ThreadCount, WorkerCount
 
 Several = Annotated[int, Range(least=2)]
 
@@ -24,7 +24,9 @@ class CheckOptions:
     seed: Natural = 1
     """Seed of tasks, starts and actions."""
     workers: WorkerCount = "auto"
-    """Worker processes (or threads) whose speed is measured; `auto` is one for each core."""
+    """Worker processes (or threads) whose speed is measured; `auto` is as many as `threads`."""
+    threads: ThreadCount = "auto"
+    """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a constructor, in seconds."""
     max_steps: Count = 25_000

@@ -14,6 +14,7 @@ from metarl.errors import UserError
 FREE_TO_CHANGE = (
     "iterations",
     "device",
+    "threads",
     "workers",
     "worker_timeout",
     "checkpoint_every",
@@ -21,7 +22,7 @@ FREE_TO_CHANGE = (
     "evaluation.",
 )
 """Keys that may change when a run is continued. None changes what an iteration computes, except
-that another device, like another machine, may round differently."""
+that another device or number of threads, like another machine, may round differently."""
 
 
 def check_ranges(record: object, source: str = "") -> None:

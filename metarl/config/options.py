@@ -11,6 +11,7 @@ from metarl.config.settings import (
     Device,
     EvaluationConfig,
     FewShotEvaluationConfig,
+    ThreadCount,
     WorkerCount,
 )
 
@@ -29,6 +30,8 @@ class EvaluateRun:
     against: tuple[Path, ...] = ()
     """Other runs, adapted on the same tasks."""
     device: Device = "auto"
+    threads: ThreadCount = "auto"
+    """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""
     inner_lr: Positive | Literal["auto", "own"] = "auto"
     """Step size of the run's agent in place of its own. `auto`: its own, or the best of seven on
     training tasks for a control, which learned nothing through its inner steps. `own` searches for

@@ -32,6 +32,8 @@ class Range(NamedTuple):
 
 Count = Annotated[int, Range(least=1)]
 Natural = Annotated[int, Range(least=0)]
+MOST_THREADS = 1024
+ThreadNumber = Annotated[int, Range(least=1, most=MOST_THREADS)]
 Positive = Annotated[float, Range(least=0, open_below=True)]
 NonNegative = Annotated[float, Range(least=0)]
 Fraction = Annotated[float, Range(least=0, most=1, open_below=True)]

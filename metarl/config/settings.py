@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from metarl.config.ranges import Count, Fraction, Natural, Positive, UnitInterval
+from metarl.config.ranges import Count, Fraction, Natural, Positive, ThreadNumber, UnitInterval
 from metarl.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
 WorkerCount = Natural | Literal["auto"]
+ThreadCount = ThreadNumber | Literal["auto"]
 Source = Literal["episodes", "examples"]
 """Kind of data that a task is learned from: RL episodes or labelled examples."""
 
@@ -291,6 +292,9 @@ class RunConfig:
     seed: Natural = 1
     device: Device = "auto"
     """Device of parameters and updates; environments stay on the CPU."""
+    threads: ThreadCount = "auto"
+    """Threads of torch. `auto` is the variable OMP_NUM_THREADS, else one for each core that this
+    process may use. Another number rounds sums otherwise."""
     run_dir: str = ""
     """Folder of the run; empty: runs/PRESET."""
 
@@ -306,7 +310,7 @@ class Config(RunConfig):
     iterations: Count = 475
     workers: WorkerCount = "auto"
     """Processes that step environments, or threads if a simulator has its own. 0 is this process
-    alone, `auto` one for each core. Results do not depend on it."""
+    alone, `auto` as many as `threads`. Results do not depend on it."""
     worker_timeout: Positive = 60.0
     """Seconds that a step, a reset or a construction may take before its worker is replaced."""
 

@@ -97,8 +97,21 @@ def protocol(name: str) -> EvaluationConfig | None:
 
 
 def is_own(name: str) -> bool:
-    """Returns whether a name refers to a user's code."""
-    return own_code.is_place(name) and name.partition(":")[0] not in FAMILIES
+    """Returns whether a name refers to a user's code: a family's name is always the catalogue's."""
+    family = name.partition(":")[0]
+    return own_code.is_place(name) and family not in FAMILIES and not families.is_one(name)
+
+
+def refuse_taken(name: str) -> None:
+    """Raises a UserError for a user's module whose name is a family's in the catalogue."""
+    family, _, attribute = name.partition(":")
+    entry = FAMILIES.get(family)
+    known = (entry and entry.example) or name in (*names(), *families.names())
+    if own_code.is_place(name) and not is_own(name) and not known:
+        raise UserError(
+            f"{name!r}: {family!r} is a family of metarl's own tasks, and has no {attribute!r}\n"
+            f"if it is a module of yours, give it another name, such as my_{family}:{attribute}"
+        )
 
 
 def default_horizon(name: str) -> int:
@@ -130,7 +143,8 @@ def configured(
         UserError: as in `make`, and for settings that those tasks do not use.
     """
     if isinstance(env, FewShotEnvConfig):
-        return families.configured(env, named)
+        refuse_taken(env.name)
+        return families.own(env, named) if is_own(env.name) else families.build(env)
     entry = FAMILIES.get(env.name.partition(":")[0])
     if env.metaworld != MetaWorldConfig() and not (entry and entry.metaworld):
         raise UserError(
@@ -188,6 +202,7 @@ def _find(name: str) -> tuple[Entry, str]:
 
 def _unknown(name: str) -> UserError:
     """Returns the error for an unknown name, with the nearest known names."""
+    refuse_taken(name)
     family = name.partition(":")[0]
     entry = FAMILIES.get(family)
     if entry and entry.example:

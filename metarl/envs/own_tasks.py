@@ -1,7 +1,7 @@
 """Loader of a user's own task distribution, named by `package.module:attribute`.
 
 Loading runs the user's code. Only `catalogue.make`, `catalogue.default_horizon` and, for supervised
-tasks, `supervised.families.configured` load, for a name that the user gave on the command line.
+tasks, `supervised.families.own` load, for a name that the user gave on the command line.
 """
 
 from __future__ import annotations

@@ -102,6 +102,7 @@ def with_env(config: AnyConfig, name: str) -> AnyConfig:
 
     The horizon is the distribution's own; so is the evaluation, if it defines a protocol.
     """
+    envs.refuse_taken(name)
     if isinstance(config, FewShotConfig):
         return _with_tasks(config, name)
     if families.is_one(name):

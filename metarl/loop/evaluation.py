@@ -16,7 +16,7 @@ import torch
 from metarl.agents import catalogue as agents
 from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
-from metarl.device import cores, torch_device
+from metarl.device import torch_device, use_threads
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
@@ -32,6 +32,7 @@ from metarl.runs.comparison import curves, text_table
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.plot_style import save
 from metarl.runs.report import write_report
+from metarl.sampling.main_script import end_if_importing
 from metarl.sources.episodes import HeldOutEpisodes
 from metarl.sources.examples import HeldOutExamples
 from metarl.sources.source import HeldOut
@@ -59,15 +60,17 @@ def evaluate(
     Raises:
         UserError: for a run without weights, or one to compare with on other tasks.
     """
+    end_if_importing()
+    given = use_threads(options.threads)
     config = run_config(options.run_dir) if config is None else config
     run = directory.create(options.run_dir)
-    torch.set_num_threads(cores())
     against = labelled(options.against, config.agent.name)
     rivals = {name: (path, run_config(path)) for name, path in against.items()}
     for name, (_, other) in rivals.items():
         check_same_tasks(name, other, config)
     tasks = envs.configured(config.env) if tasks is None else tasks
     device = torch_device(options.device)
+    print(f"{given} on {device}")
     with faults_logged(run, config.env.name), ExitStack() as stack:
         check_named(config, tasks.spec)
         learners = learners_of(config, rivals, options, device, named_agent)

@@ -22,7 +22,7 @@ from metarl.config.checks import check_continues
 from metarl.config.files import dump
 from metarl.config.files import keys as keys_of
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
-from metarl.device import cores, torch_device, workers_of
+from metarl.device import torch_device, use_threads, workers_of
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.envs.task_conditioned import TaskConditioned
@@ -32,9 +32,11 @@ from metarl.runs import checkpoint, directory, environment, files
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
 from metarl.runs.progress import Progress
+from metarl.sampling.main_script import end_if_importing
 from metarl.sources.episodes import EpisodeSource
 from metarl.sources.examples import ExampleSource
 from metarl.sources.source import Source
+from metarl.threads import threads
 from metarl.types import Classes, FewShotTasks, MetaLearner, Metrics, Params, TaskDistribution
 
 SCORED = 20
@@ -61,6 +63,8 @@ def train(
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings.
     """
+    end_if_importing()
+    use_threads(config.threads)
     made = envs.configured(config.env, named) if tasks is None else tasks
     source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
@@ -72,7 +76,6 @@ def train(
             checkpoint.clean(run.checkpoints)
             if run.config.exists() and checkpoint.saved(run.checkpoints):
                 check_continues(config, run_config(run.root), run.root)
-        torch.set_num_threads(cores())
         rng = keys.generator(config.seed, keys.Purpose.INIT)
         agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
         training = Training(config, run, preset_name, source, agent)
@@ -228,11 +231,12 @@ class Training:
 
     def _record_environment(self) -> None:
         """Writes where the run runs; on resuming elsewhere, warns of what is different there."""
-        threads = {"workers": self.source.workers, "torch": cores()}
-        now = environment.describe(str(self.source.device), threads)
+        torch, source = threads(self.config.threads)
+        used = {"workers": self.source.workers, "torch": torch, "from": source}
+        now = environment.describe(str(self.source.device), used)
         if self.run.environment.exists():
             before = environment.read(self.run.environment)
-            for change in environment.changed_versions(before, now):
+            for change in environment.changes(before, now):
                 warnings.warn(f"since this run began: {change}", stacklevel=2)
         environment.write(self.run.environment, now)
 

@@ -11,20 +11,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from metarl.device import cores
 from metarl.errors import UserError
 from metarl.runs.files import replace_text
+from metarl.threads import cores
 
 PACKAGES = ("metarl", "torch", "mujoco", "gymnasium", "metaworld", "numpy", "scipy")
 """Packages whose version may change a result."""
 
 
-def describe(device: str, threads: Mapping[str, int]) -> dict[str, Any]:
+def describe(device: str, threads: Mapping[str, int | str]) -> dict[str, Any]:
     """Returns the description of this process's environment, for JSON.
 
     Args:
         device: device of the policy and the updates, e.g. "cpu" or "cuda (NVIDIA H100)".
-        threads: purpose -> number of threads, e.g. {"simulation": 2, "torch": 2}.
+        threads: purpose -> number of threads, and what decided it: {"workers": 2, "torch": 2,
+            "from": "--threads"}.
     """
     return {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -33,7 +34,7 @@ def describe(device: str, threads: Mapping[str, int]) -> dict[str, Any]:
             "system": platform.platform(),
             "architecture": platform.machine(),
             "name": platform.node(),
-            "cpus": cores(),
+            "cpus": cores().count,
             "device": device,
         },
         "threads": dict(threads),
@@ -87,11 +88,16 @@ def read(path: Path) -> dict[str, Any]:
     return environment
 
 
-def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each version that differs, as a resumed run's results may change."""
-    old, new = before.get("versions", {}), now.get("versions", {})
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns a line for each version, and for the number of torch's threads, that differs: a
+    resumed run's results may change."""
+    old, new = ({**x.get("versions", {}), "torch threads": _torch(x)} for x in (before, now))
     return [
         f"{name} {old.get(name, 'missing')} -> {new.get(name, 'missing')}"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]
+
+
+def _torch(environment: Mapping[str, Any]) -> int:
+    return environment.get("threads", {}).get("torch", "missing")

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import WorkersFailedError
+from metarl.sampling.main_script import advice
 from metarl.sampling.rows import BUSY, Plan, RowError, Rows, Share, ShareFactory
 from metarl.sampling.worker import (
     INTERRUPTED,
@@ -177,7 +178,7 @@ class Processes:
         """Replaces a lost worker by a new one that replays its rows to the same step."""
         started, waiting = time.perf_counter(), set(self._workers[index].waiting)
         while True:
-            what = f"{self._plan.spec.name}: worker {index} {how}{self._where(index)}"
+            what = f"{self._plan.spec.name}: worker {index} {how}{self._where(index, how)}"
             if START in self._workers[index].waiting and how.startswith("exited"):
                 raise WorkersFailedError(what)  # it exited while loading; a new one would too
             self._workers[index].end()
@@ -220,10 +221,10 @@ class Processes:
                 worker.step(part)
                 worker.finish(part)
 
-    def _where(self, index: int) -> str:
+    def _where(self, index: int, how: str) -> str:
         waiting = self._workers[index].waiting
         if START in waiting:
-            return " when it started (a script that trains needs `if __name__ == '__main__':`)"
+            return advice(how)
         beat, step = self.rows.pulse[index, :2].tolist()
         if beat == self._beats[index] and set(waiting) == {TASKS}:
             return " between two meta-batches"

@@ -24,6 +24,7 @@ from typing import Any
 from gymnasium.vector.utils import CloudpickleWrapper
 
 from metarl.errors import UserError
+from metarl.sampling import main_script
 from metarl.sampling.rows import Plan, RowError, Rows, Share, ShareFactory, faults_of
 from metarl.types import Workers
 
@@ -86,6 +87,7 @@ class Worker:
         workers: Workers,
     ):
         """Starts worker `index`, which plays the rows `share` of each part in `memory`."""
+        main_script.end_if_importing()
         self._pulse = Rows.in_memory(plan, workers.count, memory).pulse[index]
         self._timeout_s = workers.timeout_s
         self.waiting: deque[Any] = deque()
@@ -95,9 +97,9 @@ class Worker:
             target=_serve,
             args=(theirs, plan, memory, workers.count, index, share),
             daemon=True,
-            name=f"metarl worker {index}",
+            name=f"{main_script.WORKER} {index}",
         )
-        with _one_thread(), _undisturbed():
+        with _one_thread(), _undisturbed(), main_script.importable():
             self.process.start()
         theirs.close()  # or reading here would not end when the worker dies
         self._lost = ""

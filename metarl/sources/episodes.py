@@ -14,7 +14,7 @@ import torch
 from metarl import keys
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
-from metarl.device import cores, workers_of
+from metarl.device import workers_of
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.equations.gaussian import Gaussian
 from metarl.errors import DivergedError, UnstableError, UserError
@@ -26,6 +26,7 @@ from metarl.runs.progress import short
 from metarl.sampling.collect import Draws, Noise, collect, memoryless, returns_of
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
 from metarl.sources.source import Note, Rounds
+from metarl.threads import threads
 from metarl.types import (
     Agent,
     BatchedEnv,
@@ -70,7 +71,7 @@ class EpisodeSource:
         count = self.workers
         who = f"{count} worker{'s' if count > 1 else ''} or threads" if count else "no workers"
         return (
-            f"{who}, {cores()} torch threads on {self.device}, "
+            f"{who}, {threads(self.config.threads)} on {self.device}, "
             f"{sampling.tasks * sampling.episodes} simulations at {short(self._trial())} steps/s"
         )
 

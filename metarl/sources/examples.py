@@ -14,13 +14,13 @@ from torch import Tensor
 from metarl import keys
 from metarl.config.options import EvaluateFewShotOptions
 from metarl.config.settings import FewShotConfig
-from metarl.device import cores
 from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_error
 from metarl.errors import UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
 from metarl.sources.source import Note, Rounds
+from metarl.threads import threads
 from metarl.types import Curves, Examples, FewShotSpec, FewShotTasks, Metrics, SupervisedAgent
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ExampleSource:
         sampling, env = self.config.sampling, self.config.env
         of_each = "of each class" if self.spec.classes else "of each task"
         return (
-            f"{cores()} torch threads on {self.device}, {sampling.updates} meta-updates an "
+            f"{threads(self.config.threads)} on {self.device}, {sampling.updates} meta-updates an "
             f"iteration, {sampling.tasks} tasks in each, {env.shots} examples {of_each}"
         )
 

@@ -152,7 +152,7 @@ def test_an_upgrade_is_told():
     before = {"versions": {"mujoco": "3.3.0", "torch": "2.13.0"}}
     now = {"versions": {"mujoco": "3.4.0", "torch": "2.13.0", "scipy": "1.0"}}
     expected = ["mujoco 3.3.0 -> 3.4.0", "scipy missing -> 1.0"]
-    assert environment.changed_versions(before, now) == expected
+    assert environment.changes(before, now) == expected
 
 
 def test_a_commit_is_the_packages_own_only(tmp_path):

@@ -141,6 +141,7 @@ class TrialPpo:
         self, policy: RecurrentPolicy, config: TrialPpoConfig, advantages: AdvantageConfig
     ):
         self.policy, self.config, self.advantages = policy, config, advantages
+        self.threads = torch.get_num_threads()
 
     def init(self, meta: Params) -> TrialState:
         stats = running_stats.no_stats(device=next(iter(meta.values())).device)
@@ -233,15 +234,17 @@ class TrialPpo:
     def gradient(self, params: Params, lessons: Lessons, entropy: float) -> tuple[Params, Reading]:
         """Returns the gradient of the loss and the parts of the loss; `entropy` is a weight.
 
-        On a CPU the two halves of the trials run in parallel, since a recurrence keeps only one
-        core busy. There are two halves on any machine, so that sums have the same order.
+        On a CPU with two threads the two halves of the trials run in parallel, since a recurrence
+        keeps only one core busy. There are two halves on any machine, so that sums have the same
+        order.
         """
         if lessons.inputs.is_cuda:
             return self._gradient(params, entropy, lessons)
         halves = torch.arange(len(lessons.inputs)).tensor_split(2)
         work = partial(self._gradient, params, entropy)
         one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        with threads.torch_threads(1), ThreadPoolExecutor(len(halves), **one_thread) as pool:
+        at_once = min(self.threads, len(halves))
+        with threads.torch_threads(1), ThreadPoolExecutor(at_once, **one_thread) as pool:
             done = list(pool.map(work, (lessons.rows(half) for half in halves if len(half))))
         gradients, readings = zip(*done, strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in params}

@@ -84,15 +84,12 @@ def build(env: FewShotEnvConfig) -> FewShotTasks:
     return tasks
 
 
-def configured(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
-    """Returns the tasks that a run's config asks for; see `build`. A user's code runs only if its
-    name is `named`, the name given on the command line.
+def own(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:
+    """Returns a user's own tasks, if their name is `named`, the one given on the command line.
 
     Raises:
-        UserError: as in `build`, and for code that was not named.
+        UserError: for code that was not named, and settings that it does not heed.
     """
-    if ":" not in env.name or is_one(env.name):
-        return build(env)
     own_code.check_named("tasks are", env.name, named, "--env")
     from metarl.envs import own_tasks
 
