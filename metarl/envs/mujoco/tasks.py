@@ -30,7 +30,10 @@ def model_path(file: str) -> str:
 
 
 class MujocoTasks(ABC):
-    """K x E episodes of one MuJoCo model; internal arrays have K*E rows, task by task."""
+    """K x E episodes of one MuJoCo model; internal arrays have K*E rows, task by task.
+
+    `sampled` [K*E, nu] is the last step's action before it is clipped, in units of the control.
+    """
 
     def __init__(
         self,
@@ -52,9 +55,7 @@ class MujocoTasks(ABC):
         self._x_before = np.zeros(size)
         self._low, self._high = batch.model.actuator_ctrlrange.T.copy()
         self._action_scale = action_scale
-        self._control = np.zeros((batch.size, batch.model.nu))
-        self.sampled = np.zeros_like(self._control)
-        """Actions of the last step before they were clipped, [K*E, nu], in units of the control."""
+        self._control, self.sampled = np.zeros((2, batch.size, batch.model.nu))
         self._steps = 0
         self._ended = np.zeros(batch.size, dtype=bool)
         self.live: np.ndarray | None = None
