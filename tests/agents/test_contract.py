@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+import box_probes
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,7 @@ LEARNED = {
     ),
 }
 TASKS_OF = {
+    "far-box": box_probes.BoxProbe(box_probes.FarBox),
     **{name: envs.make(name, HORIZON) for name in sorted(PLAYED)},
     **{kind: families.build(env) for kind, (env, _) in LEARNED.items()},
 }
@@ -112,7 +114,20 @@ def built(name: str, tasks: str, seed: int = 0, device: torch.device = CPU) -> A
 
 @pytest.mark.parametrize(("name", "tasks"), [*EPISODIC, *SUPERVISED])
 def test_each_keeps_its_promises(name, tasks):
-    config, said = config_of(name, tasks), []
+    assert_promises(name, config_of(name, tasks), tasks)
+
+
+@pytest.mark.parametrize("name", every_rule("episodes"))
+def test_each_keeps_them_with_every_option_of_a_gaussian_policy(name):
+    """The deviation depends on the state, and actions are scaled to a box far from zero."""
+    config: Any = config_of(name, "far-box")
+    std = "shared" if name == "sb3-ppo" else "state"
+    policy = replace(config.policy, std=std, scale_to_box=True)
+    assert_promises(name, replace(config, policy=policy), "far-box")
+
+
+def assert_promises(name: str, config: AnyAgentConfig, tasks: str) -> None:
+    said = []
     found = check_agent(
         lambda spec, rng, device: catalogue.build(spec, config, rng, device),
         seen_by(config, tasks),

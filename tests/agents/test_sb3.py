@@ -288,12 +288,31 @@ def test_initial_weights_come_from_the_generator_and_travel():
         agent_on("discrete").load_state_dict(agent.state_dict())
 
 
+def test_in_a_box_its_ppo_learns_in_units_of_the_box():
+    """As it does from the same episodes in Box(-1, 1), to the bit."""
+    far = Box(np.array([1.5, 2.5], np.float32), np.array([3.5, 6.5], np.float32))
+    near = agent_on("box")
+    policy = replace(near.config.policy, scale_to_box=True)
+    config = replace(near.config, policy=policy)
+    spec = near.spec._replace(action_space=far)
+    agent = Sb3Ppo(spec, config, np.random.default_rng(0), CPU)
+    support = played(near, near.begin(), 0)
+    units = support.actions.mul(1024).round().div(1024)  # so that no conversion rounds
+    elsewhere = torch.tensor([2.5, 4.5]) + torch.tensor([1.0, 2.0]) * units
+    one = near.adapt(near.begin(), support._replace(actions=units))
+    other = agent.adapt(agent.begin(), support._replace(actions=elsewhere))
+    for name, x in one.params.items():
+        assert torch.equal(other.params[name], x)
+    assert not torch.equal(one.params["log_std"][0], near.begin().params["log_std"])
+
+
 @pytest.mark.parametrize(
     ("key", "settings"),
     [
         ("agent.policy.init", {"policy": PolicyConfig()}),
         ("agent.policy.context", {"policy": PolicyConfig(init="orthogonal", context=2)}),
         ("agent.policy.min_std", {"policy": PolicyConfig(init="orthogonal", min_std=0.1)}),
+        ("agent.policy.std", {"policy": PolicyConfig(init="orthogonal", std="state")}),
         ("agent.normalisation", {"normalisation": NormalisationConfig(observations=True)}),
     ],
 )

@@ -48,9 +48,10 @@ class Noise(gymnasium.Env):
         return self.np_random.standard_normal(OBS, np.float32)
 
 
-def agent_on(kind: str, name: str = "maml-trpo", normalised: bool = False, **policy) -> Any:
+def agent_on(kind: Any, name: str = "maml-trpo", normalised: bool = False, **policy) -> Any:
     """With statistics as if it had seen much, far from zero mean and unit deviation."""
-    spec = EnvSpec("noise", OBSERVED, SPACES[kind], 8)
+    space = SPACES[kind] if isinstance(kind, str) else kind
+    spec = EnvSpec("noise", OBSERVED, space, 8)
     config = default(name)
     config = replace(
         config,
@@ -132,6 +133,36 @@ def test_samples_have_the_policys_deviation_and_its_lower_bound():
     ppo = export(agent, TaskState(params, (), ()), 1, Noise(SPACES["box"]), SETTINGS)
     expected = torch.tensor([math.log(0.5), 0.4])
     torch.testing.assert_close(ppo.policy.log_std.data, expected)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_policy_scaled_to_its_box_acts_the_same_in_units_of_actions(normalised):
+    space = Box(np.array([1.5, 2.5], np.float32), np.array([7.5, 6.5], np.float32))
+    agent = agent_on(space, normalised=normalised, scale_to_box=True, min_std=0.5)
+    params = adapted(agent.begin().params)
+    params["log_std"] = torch.tensor([[0.0, 0.0], [-3.0, 0.4], [0.2, 0.0]])
+    for task in (1, 2):
+        ppo = export(agent, TaskState(params, (), ()), task, Noise(space), SETTINGS)
+        obs = observations()
+        ours = agent.policy(select_tasks(params, task), agent.normaliser.obs(obs))
+        theirs: Any = ppo.policy.get_distribution(obs).distribution
+        mode = ours.sample(torch.zeros(len(obs), 2))
+        torch.testing.assert_close(theirs.mean, mode, atol=1e-5, rtol=1e-5)
+        deviation = torch.tensor([3.0, 2.0]) * ours.log_std.exp()
+        torch.testing.assert_close(theirs.stddev, deviation.expand(len(obs), 2))
+        found, _ = ppo.predict(obs.numpy(), deterministic=True)
+        expected = mode.detach().numpy().clip(space.low, space.high)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_deviation_that_depends_on_the_state_is_refused_by_name():
+    agent = agent_on("box", std="state")
+    with pytest.raises(
+        UserError, match=r"deviation that depends on observations \(agent.policy.std"
+    ):
+        export(agent, agent.begin(), 0, Noise(SPACES["box"]), SETTINGS)
+    discrete = agent_on("discrete")
+    export(discrete, discrete.begin(), 0, Noise(SPACES["discrete"]), SETTINGS)
 
 
 @pytest.mark.parametrize("name", ["cavia-trpo", "anil-trpo", "meta-sgd-trpo", "promp"])
