@@ -57,7 +57,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     else:
         config = blank("maml-trpo", EnvConfig.name) if file is None else base_of(file, env)
     if agent is not None:
-        config = with_agent(config, agent)
+        config = with_agent(config, agent, name)
     if env is not None:
         config = with_env(config, env)
     if wants_help(argv):
@@ -65,16 +65,18 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     if name is None and file is None:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
-        config = _with_file(config, file, agent, env)
+        config = _with_file(config, name, file, agent, env)
     config = read_flags(argv, config)
     if not config.run_dir:
         config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
     return config, name or Path(config.run_dir).name
 
 
-def _with_file(config: AnyConfig, file: str, agent: str | None, env: str | None) -> AnyConfig:
+def _with_file(
+    config: AnyConfig, preset: str | None, file: str, agent: str | None, env: str | None
+) -> AnyConfig:
     """Returns `config` with a file's settings; what --agent and --env named has to stay."""
-    loaded = load_config(file, config)
+    loaded = load_config(file, config, preset)
     for section, asked in (("agent", agent), ("env", env)):
         found = getattr(loaded, section).name
         if asked is not None and found != getattr(config, section).name:

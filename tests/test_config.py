@@ -229,6 +229,37 @@ def test_a_preset_that_ends_in_an_agents_name_trains_it():
         assert agent in (None, PRESETS[name].config.agent.name), name
 
 
+@pytest.mark.parametrize("outer", ["trpo", "ppo", "vpg"])
+def test_cavia_has_settings_of_its_own_on_cheetah_and_ant(tmp_path: Path, outer: str):
+    """From --agent or from a file; flags come after, and presets of other tasks have none."""
+    name = f"cavia-{outer}"
+
+    def asked(line: str) -> tuple[float, int]:
+        agent: Any = train.read(line.split())[0].agent
+        assert agent.name == name
+        return agent.inner.lr, agent.policy.context
+
+    here = [x for x in PRESETS if x.startswith(("halfcheetah", "ant"))]
+    assert len(here) == 10
+    for preset_name in here:
+        assert asked(f"{preset_name} --agent {name}") == (10.0, 50)
+    assert asked(f"{here[0]} --agent {name} --agent.inner.lr 3") == (3.0, 50)
+    (tmp_path / "a.yaml").write_text(f"agent: {{name: {name}}}")
+    assert asked(f"{here[0]} --config {tmp_path / 'a.yaml'}") == (10.0, 50)
+    (tmp_path / "a.yaml").write_text(f"agent: {{name: {name}, policy: {{context: 7}}}}")
+    assert asked(f"{here[0]} --config {tmp_path / 'a.yaml'}") == (10.0, 7)
+    assert asked(f"point-goal --agent {name}") == (1.0, 10)
+    assert asked(f"--config {tmp_path / 'a.yaml'}") == (1.0, 7)
+    maml: Any = train.read([here[0], "--agent", "maml-vpg"])[0].agent
+    assert (maml.inner.lr, maml.policy.context) == (0.1, 0)
+
+
+def test_settings_for_other_agents_are_settings_that_these_have():
+    for entry in PRESETS.values():
+        for inner in entry.agents:
+            check_ranges(entry.tuned(default(f"{inner}-ppo")))
+
+
 def test_promps_preset_has_the_settings_of_its_own_code():
     """jonasrothfuss/ProMP, run_scripts/pro-mp_run_mujoco.py."""
     config = preset("halfcheetah-vel-promp")

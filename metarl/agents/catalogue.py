@@ -222,13 +222,17 @@ def outer_names(source: Source) -> tuple[str, ...]:
     return tuple(name for name, (_, settings) in OUTER.items() if source in settings.sources)
 
 
+def parts_of(name: str, source: Source) -> tuple[str, str]:
+    """Returns the names of the inner and of the outer rule that an agent's name is made of."""
+    inner, _, outer = name.rpartition("-")
+    return (inner, outer) if outer in outer_names(source) else (name, outer_names(source)[0])
+
+
 def _row(name: str, source: Source) -> Row | None:
     """Returns the agent called `name` on a source, if there is one."""
     if (row := NAMED.get(name)) and row.source == source:
         return row
-    inner_name, _, outer_name = name.rpartition("-")
-    if outer_name not in outer_names(source):
-        inner_name, outer_name = name, outer_names(source)[0]
+    inner_name, outer_name = parts_of(name, source)
     inner = INNER.get(inner_name)
     settings = getattr(inner, source, None)
     if inner is None or settings is None:

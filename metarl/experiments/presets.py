@@ -23,11 +23,18 @@ class Preset(NamedTuple):
     summary: str
     settings: Mapping[str, Any]
     """Settings that differ from the agent's defaults, in the keys of a run's config.yaml."""
+    agents: Mapping[str, Mapping[str, Any]]
+    """Inner rule -> settings that differ from the defaults of other agents that have it."""
 
     @property
     def config(self) -> AnyConfig:
         agent, env = (self.settings[section]["name"] for section in ("agent", "env"))
         return _with(blank(agent, env), self.settings)
+
+    def tuned(self, agent: Any) -> Any:
+        """Returns an agent's settings with those that its inner rule has in this experiment."""
+        inner, _ = agents.parts_of(agent.name, agent.source)
+        return _with(agent, self.agents.get(inner, {}))
 
 
 def blank(agent: str, env: str) -> AnyConfig:
@@ -49,7 +56,7 @@ def _with(record: Any, settings: Mapping[str, Any]) -> Any:
 
 
 PRESETS = {
-    name: Preset(settings.pop("summary"), settings)
+    name: Preset(settings.pop("summary"), settings, settings.pop("agents", {}))
     for name, settings in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()
 }
 
