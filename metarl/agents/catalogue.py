@@ -164,9 +164,10 @@ NAMED = {
         PpoConfig(exploration=True),
     ),
     "dice-maml": Row(
-        "MAML through the DiCE estimator (arXiv:1802.05098)",
-        SgdConfig(estimator="dice"),
-        PpoConfig(epochs=1),  # after it the gradient no longer fits these episodes
+        "MAML through the Loaded DiCE estimator (arXiv:1802.05098, 1909.10549)",
+        # Ratios of long histories are noise, and so are longer steps by them.
+        SgdConfig(estimator="dice", dice_lambda=0.5),
+        PpoConfig(lr=1e-3, target_kl=0.02),
     ),
     "reptile-ppo": Row(
         "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",
@@ -222,17 +223,13 @@ def outer_names(source: Source) -> tuple[str, ...]:
     return tuple(name for name, (_, settings) in OUTER.items() if source in settings.sources)
 
 
-def parts_of(name: str, source: Source) -> tuple[str, str]:
-    """Returns the names of the inner and of the outer rule that an agent's name is made of."""
-    inner, _, outer = name.rpartition("-")
-    return (inner, outer) if outer in outer_names(source) else (name, outer_names(source)[0])
-
-
 def _row(name: str, source: Source) -> Row | None:
     """Returns the agent called `name` on a source, if there is one."""
     if (row := NAMED.get(name)) and row.source == source:
         return row
-    inner_name, outer_name = parts_of(name, source)
+    inner_name, _, outer_name = name.rpartition("-")
+    if outer_name not in outer_names(source):
+        inner_name, outer_name = name, outer_names(source)[0]
     inner = INNER.get(inner_name)
     settings = getattr(inner, source, None)
     if inner is None or settings is None:

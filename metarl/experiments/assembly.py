@@ -12,7 +12,7 @@ from metarl.agents import catalogue as agents
 from metarl.agents.inner.trial import TrialConfig
 from metarl.config import own_code
 from metarl.config.checks import check_ranges
-from metarl.config.files import keys, overlay, read_mapping
+from metarl.config.files import ADDED, keys, overlay, read_mapping
 from metarl.config.settings import (
     AnyConfig,
     EnvConfig,
@@ -165,11 +165,24 @@ def load_config(
         config = with_agent(config, name, preset)
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
         config = with_env(config, name)  # own code gives its horizon once it may run
-    config = overlay(config, settings, str(path))
+    config = overlay(config, _as_it_meant(settings, config), str(path))
     env: Any = replace(config.env, name=_variant_spelt_out(config.env.name))
     config = replace(config, env=env)
     check_ranges(config, str(path))
     return config
+
+
+def _as_it_meant(settings: dict[str, Any], config: AnyConfig) -> dict[str, Any]:
+    """Returns a file's settings; one that a run wrote whole, with those that came later.
+
+    An agent's defaults may change, but not what a run was trained with.
+    """
+    if settings.keys() >= vars(config).keys():
+        for key in ADDED.keys() & keys(config).keys():
+            section, part, name = key.split(".")
+            if isinstance(inside := settings[section].get(part), dict):
+                inside.setdefault(name, ADDED[key])
+    return settings
 
 
 def base_of(path: Path | str, env: str | None = None) -> AnyConfig:

@@ -33,8 +33,10 @@ class Preset(NamedTuple):
 
     def tuned(self, agent: Any) -> Any:
         """Returns an agent's settings with those that its inner rule has in this experiment."""
-        inner, _ = agents.parts_of(agent.name, agent.source)
-        return _with(agent, self.agents.get(inner, {}))
+        for inner, settings in self.agents.items():
+            if f"{agent.name}-".startswith(f"{inner}-"):
+                return _with(agent, settings)
+        return agent
 
 
 def blank(agent: str, env: str) -> AnyConfig:
