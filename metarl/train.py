@@ -61,7 +61,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         config = blank("maml-trpo", EnvConfig.name) if file is None else base_of(file, env)
     usual = config.agent
     if agent is not None:
-        config = with_agent(config, agent)
+        config = with_agent(config, agent, name)
     if env is not None:
         config = with_env(config, env)
     if wants_help(argv):
@@ -69,7 +69,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     if name is None and file is None:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
-        config = _with_file(config, file, agent, env)
+        config = _with_file(config, name, file, agent, env)
     if name is None:  # a file, such as a run's own, has the iterations of its own agent
         usual = config.agent
     config = read_flags(argv, config)
@@ -82,9 +82,11 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     return config, name or Path(config.run_dir).name
 
 
-def _with_file(config: AnyConfig, file: str, agent: str | None, env: str | None) -> AnyConfig:
+def _with_file(
+    config: AnyConfig, preset: str | None, file: str, agent: str | None, env: str | None
+) -> AnyConfig:
     """Returns `config` with a file's settings; what --agent and --env named has to stay."""
-    loaded = load_config(file, config)
+    loaded = load_config(file, config, preset)
     for section, asked in (("agent", agent), ("env", env)):
         found = getattr(loaded, section).name
         if asked is not None and found != getattr(config, section).name:

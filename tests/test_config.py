@@ -229,6 +229,52 @@ def test_a_preset_that_ends_in_an_agents_name_trains_it():
         assert agent in (None, PRESETS[name].config.agent.name), name
 
 
+def test_a_whole_file_means_what_it_meant_before_a_key_was_added(tmp_path: Path):
+    """A run of DiCE from before `dice_lambda`; a file with some settings takes the defaults."""
+    old = Path(__file__).parents[1] / "results" / "halfcheetah-vel-agents" / "dice-maml"
+    agent: Any = run_config(old).agent
+    assert (agent.inner.dice_lambda, agent.outer.target_kl) == (1.0, 0.0)
+    usual: Any = default("dice-maml")
+    assert (usual.inner.dice_lambda, usual.outer.target_kl) != (1.0, 0.0)
+    (tmp_path / "some.yaml").write_text("agent: {name: dice-maml, inner: {lr: 0.2}}")
+    agent = load_config(tmp_path / "some.yaml").agent
+    assert agent == replace(usual, inner=replace(usual.inner, lr=0.2))
+    now = replace(run_config(old), agent=usual)
+    (tmp_path / "new.yaml").write_text(dump(now))
+    assert load_config(tmp_path / "new.yaml") == now
+
+
+@pytest.mark.parametrize("outer", ["trpo", "ppo", "vpg"])
+def test_cavia_has_settings_of_its_own_on_cheetah_and_ant(tmp_path: Path, outer: str):
+    """From --agent or from a file; flags come after, and presets of other tasks have none."""
+    name = f"cavia-{outer}"
+
+    def asked(line: str) -> tuple[float, int]:
+        agent: Any = train.read(line.split())[0].agent
+        assert agent.name == name
+        return agent.inner.lr, agent.policy.context
+
+    here = [x for x in PRESETS if x.startswith(("halfcheetah", "ant"))]
+    assert len(here) == 10
+    for preset_name in here:
+        assert asked(f"{preset_name} --agent {name}") == (10.0, 50)
+    assert asked(f"{here[0]} --agent {name} --agent.inner.lr 3") == (3.0, 50)
+    (tmp_path / "a.yaml").write_text(f"agent: {{name: {name}}}")
+    assert asked(f"{here[0]} --config {tmp_path / 'a.yaml'}") == (10.0, 50)
+    (tmp_path / "a.yaml").write_text(f"agent: {{name: {name}, policy: {{context: 7}}}}")
+    assert asked(f"{here[0]} --config {tmp_path / 'a.yaml'}") == (10.0, 7)
+    assert asked(f"point-goal --agent {name}") == (1.0, 10)
+    assert asked(f"--config {tmp_path / 'a.yaml'}") == (1.0, 7)
+    maml: Any = train.read([here[0], "--agent", "maml-vpg"])[0].agent
+    assert (maml.inner.lr, maml.policy.context) == (0.1, 0)
+
+
+def test_settings_for_other_agents_are_settings_that_these_have():
+    for entry in PRESETS.values():
+        for inner in entry.agents:
+            check_ranges(entry.tuned(default(f"{inner}-ppo")))
+
+
 def test_promps_preset_has_the_settings_of_its_own_code():
     """jonasrothfuss/ProMP, run_scripts/pro-mp_run_mujoco.py."""
     config = preset("halfcheetah-vel-promp")

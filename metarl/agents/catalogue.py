@@ -164,9 +164,10 @@ NAMED = {
         PpoConfig(exploration=True),
     ),
     "dice-maml": Row(
-        "MAML through the DiCE estimator (arXiv:1802.05098)",
-        SgdConfig(estimator="dice"),
-        PpoConfig(epochs=1),  # after it the gradient no longer fits these episodes
+        "MAML through the Loaded DiCE estimator (arXiv:1802.05098, 1909.10549)",
+        # Ratios of long histories are noise, and so are longer steps by them.
+        SgdConfig(estimator="dice", dice_lambda=0.5),
+        PpoConfig(lr=1e-3, target_kl=0.02),
     ),
     "reptile-ppo": Row(
         "Reptile: PPO on each task, then towards where it led (arXiv:1803.02999)",

@@ -90,7 +90,7 @@ class PolicyGradientAgent(MlpAgent):
         self.spec, self.config = spec, config
         self.policy = policy = MlpPolicy(spec, config.policy)
         estimator, ratio = getattr(inner, "estimator", "score"), config.outer.importance_weighted()
-        loss = PolicyLoss(spec, policy, estimator, ratio)
+        loss = PolicyLoss(spec, policy, estimator, ratio, getattr(inner, "dice_lambda", 1.0))
         shape = NetworkShape(policy.shapes, policy.layers, loss.sample_dim, config.policy.context)
         self.rule = inner.build(shape)
         self.by_hand = config.outer.derivatives == "by_hand"

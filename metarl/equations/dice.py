@@ -6,21 +6,30 @@ import torch
 from torch import Tensor
 
 
-def magic_box(log_probs: Tensor) -> Tensor:
-    """Returns ones whose derivative is the box times that of `log_probs` (arXiv:1802.05098)."""
-    return torch.exp(log_probs - log_probs.detach())
+def dice_loss(
+    log_ratios: Tensor, advantages: Tensor, weights: Tensor, dice_lambda: float = 1.0
+) -> Tensor:
+    """-E[(rho(t) - rho(t-1)) A], where rho(t) = exp(sum_{k <= t} lambda^(t-k) log_ratios(k)).
 
+    Arguments are [..., T, E]; `weights` sum to one over T and E, and are zero on padding; the
+    result is [...]. `log_ratios` are log pi(a|s) less that of the policy that collected the
+    episodes. So with lambda 1 rho(t) is the ratio of the probabilities of all actions up to t:
 
-def dice_loss(log_probs: Tensor, advantages: Tensor, weights: Tensor) -> Tensor:
-    """-E[(box(t) - box(t-1)) A], where box(t) is `magic_box` of the log_probs summed up to step t.
+    * where the episodes were collected, its derivatives of every order are those of DiCE's box
+      (arXiv:1802.05098), and the first one is that of `losses.score_function_loss`;
+    * elsewhere the loss is in expectation the difference of the returns of the two policies, since
+      A are advantages of the policy that collected, and its derivatives are those of the return.
 
-    Arguments are [..., T, E]; `weights` sum to one over T and E. The value [...] is zero. The
-    first derivative equals that of `losses.score_function_loss`. This is Loaded DiCE
-    (arXiv:1909.10549) with lambda 1, which takes any advantages. With A = discount^t times the
-    discounted rewards to go it equals DiCE's sum_t box(t) discount^t r_t (arXiv:1802.05098) up to
-    a constant. Agents pass A without discount^t, as they do to the score-function loss.
-    Padding comes after an episode's end, so it enters no valid step's box.
+    Taking differences of rho makes it Loaded DiCE (arXiv:1909.10549), for which any advantages
+    serve. A smaller lambda forgets earlier actions, as theirs does: less variance, and bias. With 0
+    it is the loss by importance ratio of ProMP. With A = discount^t times the discounted rewards to
+    go it equals DiCE's sum_t box(t) discount^t r_t up to a constant. Agents pass A without
+    discount^t, as they do to the score-function loss.
     """
-    until = log_probs.cumsum(-2)
-    gain = magic_box(until) - magic_box(until - log_probs)
+    log_ratios = torch.where(weights > 0, log_ratios, 0.0)  # they might overflow on padding
+    steps = torch.arange(log_ratios.shape[-2], device=log_ratios.device)
+    lags = (steps[:, None] - steps).to(log_ratios.dtype)
+    memory = torch.where(lags >= 0.0, dice_lambda ** lags.clamp(min=0.0), 0.0)
+    earlier = memory @ log_ratios - log_ratios
+    gain = torch.exp(earlier) * torch.expm1(log_ratios)
     return -(weights * advantages * gain).sum((-2, -1))

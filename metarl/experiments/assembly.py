@@ -12,7 +12,7 @@ from metarl.agents import catalogue as agents
 from metarl.agents.inner.trial import TrialConfig
 from metarl.config import own_code
 from metarl.config.checks import check_ranges
-from metarl.config.files import keys, overlay, read_mapping
+from metarl.config.files import ADDED, keys, overlay, read_mapping
 from metarl.config.settings import (
     AnyConfig,
     EnvConfig,
@@ -24,19 +24,20 @@ from metarl.config.settings import (
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
-from metarl.experiments.presets import blank
+from metarl.experiments.presets import PRESETS, blank
 
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
 """Settings of `env` that do not change the tasks: the simulator and the number of examples."""
 
 
-def with_agent(config: AnyConfig, name: str) -> AnyConfig:
+def with_agent(config: AnyConfig, name: str, preset: str | None = None) -> AnyConfig:
     """Returns `config` with another agent; unchanged if it has it already.
 
     A preset's changes of its own agent's defaults stay if the two agents share the default. For
-    example, ANIL keeps the navigation preset's inner step size of 0.5. The evaluation's steps do
-    not stay if only one of the agents plays trials: an agent with trials is evaluated on whole
-    trials, others by the default number of steps.
+    example, ANIL keeps the navigation preset's inner step size of 0.5. `preset` names one that may
+    have settings for the other agent too, as those of HalfCheetah for CAVIA. The evaluation's
+    steps do not stay if only one of the agents plays trials: an agent with trials is evaluated on
+    whole trials, others by the default number of steps.
     """
     if config.agent.name == name:
         return config
@@ -54,8 +55,8 @@ def with_agent(config: AnyConfig, name: str) -> AnyConfig:
                 f"{config.agent.name!r} has a preset without training; for {name!r} begin with "
                 "the preset of an agent that learns, such as maml's"
             )
-        return replace(config, agent=_renamed(config.agent, name))
-    agent, evaluation = _renamed(config.agent, name), config.evaluation
+        return replace(config, agent=_renamed(config.agent, name, preset))
+    agent, evaluation = _renamed(config.agent, name, preset), config.evaluation
     if isinstance(agent.inner, TrialConfig):
         evaluation = replace(evaluation, steps=agent.inner.steps)
     elif isinstance(config.agent.inner, TrialConfig):
@@ -79,10 +80,12 @@ def _check_kind(config: AnyConfig, name: str) -> None:
     raise UserError(f"{wrong[own]} there are {', '.join(agents.names(own))}")
 
 
-def _renamed(agent: Any, name: str) -> Any:
-    """Returns the settings of `name`, with `agent`'s changes of defaults that both share."""
+def _renamed(agent: Any, name: str, preset: str | None) -> Any:
+    """Returns the settings of `name`, with `agent`'s changes of defaults that both share, and those
+    that the preset has for it."""
     before = agents.default(agent.name, agent.source)
-    return _with_changes(agents.default(name, agent.source), before, agent)
+    found = _with_changes(agents.default(name, agent.source), before, agent)
+    return PRESETS[preset].tuned(found) if preset else found
 
 
 def _with_changes(new: Any, before: Any, after: Any) -> Any:
@@ -147,8 +150,11 @@ def _variant_spelt_out(name: str) -> str:
     return next(full for full in envs.names() if full.partition(":")[0] == name)
 
 
-def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
-    """Returns the config in a file; other settings are those of `base`, or the agent's defaults.
+def load_config(
+    path: Path | str, base: AnyConfig | None = None, preset: str | None = None
+) -> AnyConfig:
+    """Returns the config in a file; other settings are those of `base`, which may be that of a
+    `preset`, or the agent's defaults.
 
     Raises:
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
@@ -157,14 +163,27 @@ def load_config(path: Path | str, base: AnyConfig | None = None) -> AnyConfig:
     config = base_of(path) if base is None else base
     # Names come first, since they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
-        config = with_agent(config, name)
+        config = with_agent(config, name, preset)
     if (name := _named(settings, "env")) is not None and not envs.is_own(name):
         config = with_env(config, name)  # own code gives its horizon once it may run
-    config = overlay(config, settings, str(path))
+    config = overlay(config, _as_it_meant(settings, config), str(path))
     env: Any = replace(config.env, name=_variant_spelt_out(config.env.name))
     config = replace(config, env=env)
     check_ranges(config, str(path))
     return config
+
+
+def _as_it_meant(settings: dict[str, Any], config: AnyConfig) -> dict[str, Any]:
+    """Returns a file's settings; one that a run wrote whole, with those that came later.
+
+    An agent's defaults may change, but not what a run was trained with.
+    """
+    if settings.keys() >= vars(config).keys():
+        for key in ADDED.keys() & keys(config).keys():
+            section, part, name = key.split(".")
+            if isinstance(inside := settings[section].get(part), dict):
+                inside.setdefault(name, ADDED[key])
+    return settings
 
 
 def base_of(path: Path | str, env: str | None = None) -> AnyConfig:

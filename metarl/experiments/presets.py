@@ -23,11 +23,20 @@ class Preset(NamedTuple):
     summary: str
     settings: Mapping[str, Any]
     """Settings that differ from the agent's defaults, in the keys of a run's config.yaml."""
+    agents: Mapping[str, Mapping[str, Any]]
+    """Inner rule -> settings that differ from the defaults of other agents that have it."""
 
     @property
     def config(self) -> AnyConfig:
         agent, env = (self.settings[section]["name"] for section in ("agent", "env"))
         return _with(blank(agent, env), self.settings)
+
+    def tuned(self, agent: Any) -> Any:
+        """Returns an agent's settings with those that its inner rule has in this experiment."""
+        for inner, settings in self.agents.items():
+            if f"{agent.name}-".startswith(f"{inner}-"):
+                return _with(agent, settings)
+        return agent
 
 
 def blank(agent: str, env: str) -> AnyConfig:
@@ -49,7 +58,7 @@ def _with(record: Any, settings: Mapping[str, Any]) -> Any:
 
 
 PRESETS = {
-    name: Preset(settings.pop("summary"), settings)
+    name: Preset(settings.pop("summary"), settings, settings.pop("agents", {}))
     for name, settings in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()
 }
 

@@ -38,6 +38,7 @@ def test_an_agent_that_there_is_not_is_named_with_the_nearest():
         ("dice-maml", "inner", {"first_order": True}),
         ("random", "inner", {"learn_lr": True}),
         ("joint-ppo", "inner", {"estimator": "dice"}),
+        ("maml-ppo", "inner", {"dice_lambda": 0.5}),
         ("joint-ppo", "outer", {"inner_kl": 0.1}),
         ("joint-ppo", "outer", {"inner_ratio": True}),
         ("joint-ppo", "outer", {"exploration": True}),

@@ -139,7 +139,7 @@ def test_so_it_is_where_steps_move_less_or_learn_how_far(make_problem, inner, fi
     assert all(bool(x.any()) for x in gradient.values())
 
 
-@pytest.mark.parametrize("loss", ["score", "ratio"])
+@losses
 @pytest.mark.parametrize("space", ["box", "discrete"])
 def test_later_gradients_are_finite_differences(make_problem, space, loss):
     """The whole loss, away from the data's own parameters, through two inner steps."""
@@ -192,6 +192,7 @@ def test_dices_gradient_is_that_of_whole_histories_reweighted(problem):
             lambda x, k=task: x[k].unflatten(0, (STEPS_OF_BATCH, -1)), support.behaviour
         ).log_probs(actions)
         change = problem.policy(params, obs).log_probs(actions) - before
+        change = torch.where(weights > 0, change, 0.0)
         ratio = change.cumsum(0).exp()
         previous = torch.cat([torch.ones_like(ratio[:1]), ratio[:-1]])
         inner = -(weights * advantages * (ratio - previous)).sum()
@@ -205,6 +206,17 @@ def test_dices_gradient_is_that_of_whole_histories_reweighted(problem):
     torch.testing.assert_close([-x for x in gradient.values()], list(expected))
     plain, _ = build(problem, "score").gradient(problem.params)
     assert not torch.allclose(ravel(plain), ravel(gradient), rtol=1e-2)
+
+
+def test_an_agents_lambda_reaches_its_loss():
+    """0 is the loss by importance ratio: the same agent but for rounding; 1 is another."""
+    found = []
+    for loss, settings in (("ratio", {}), ("dice", {"dice_lambda": 0.0}), ("dice", {})):
+        agent = agent_with(loss, inner=settings)
+        update(agent)
+        found.append(ravel(agent.meta))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-4)
+    assert not torch.allclose(found[2], found[0], rtol=0, atol=1e-3)
 
 
 def test_promps_meta_gradient_is_the_scores_and_one_term(problem):
@@ -352,13 +364,15 @@ SPECS = {
 }
 
 
-def config_with(loss: str = "score", steps: int = 1, **outer) -> AgentConfig:
+def config_with(
+    loss: str = "score", steps: int = 1, inner: dict[str, Any] | None = None, **outer
+) -> AgentConfig:
     config, ratio = INNER[loss]
     outer = {"inner_ratio": ratio, **outer}
     return AgentConfig(
         name="maml-ppo",
         policy=PolicyConfig(hidden=(8,)),
-        inner=SgdConfig(0.5, steps, estimator=config.estimator),
+        inner=SgdConfig(0.5, steps, estimator=config.estimator, **(inner or {})),
         outer=PpoConfig(**outer),
     )
 

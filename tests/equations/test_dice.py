@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.func import jacrev
 
 from metarl.equations.categorical import Categorical
-from metarl.equations.dice import dice_loss, magic_box
+from metarl.equations.dice import dice_loss
 from metarl.equations.losses import score_function_loss
 from metarl.equations.trust_region import surrogate_gain
 
@@ -34,12 +35,18 @@ def test_a_two_step_chain_by_hand():
     taken = torch.tensor([[1.0], [0.0]], dtype=torch.float64)  # [T, E] = [2, 1]
     log_probs = taken * logit - torch.nn.functional.softplus(logit)
     to_go = torch.tensor([[5.0], [3.0]], dtype=torch.float64)
-    loss = dice_loss(log_probs, to_go, torch.ones(2, 1, dtype=torch.float64))
+    ones = torch.ones(2, 1, dtype=torch.float64)
+    loss = dice_loss(log_probs - log_probs.detach(), to_go, ones)
     first = torch.autograd.grad(-loss, logit, create_graph=True)[0]
     second = torch.autograd.grad(first, logit)[0]
     assert loss.item() == 0.0
     assert first.item() == pytest.approx(3.0)
     assert second.item() == pytest.approx(3.0 / 8.0)
+
+
+def magic_box(log_probs: Tensor) -> Tensor:
+    """Ones whose derivative is the box times that of `log_probs` (arXiv:1802.05098)."""
+    return torch.exp(log_probs - log_probs.detach())
 
 
 def summed_back(x: Tensor) -> Tensor:
@@ -53,12 +60,13 @@ def test_by_parts_it_is_the_published_sum():
     steps, episodes = 5, 3
     scores = torch.randn(steps, episodes, 4, generator=g, dtype=torch.float64)
     rewards = torch.randn(steps, episodes, generator=g, dtype=torch.float64)
-    theta = torch.randn(4, generator=g, dtype=torch.float64)
+    at = theta = torch.randn(4, generator=g, dtype=torch.float64)
     faded = DISCOUNT ** torch.arange(steps, dtype=torch.float64)[:, None]
     to_go = summed_back(faded * rewards)
 
     def ours(theta: Tensor) -> Tensor:
-        return -dice_loss((scores @ theta).sin(), to_go, torch.ones_like(rewards))
+        log_ratios = (scores @ theta).sin() - (scores @ at).sin()
+        return -dice_loss(log_ratios, to_go, torch.ones_like(rewards))
 
     def published(theta: Tensor) -> Tensor:
         return (magic_box((scores @ theta).sin().cumsum(0)) * faded * rewards).sum()
@@ -123,8 +131,9 @@ def gains(episodes: Episodes) -> dict[str, Callable[[Tensor], Tensor]]:
         return Categorical(theta[episodes.states].flatten(0, 1))
 
     def dice(theta: Tensor) -> Tensor:
-        log_probs = policy(theta).log_probs(flat[0]).view(episodes.states.shape)
-        return -dice_loss(log_probs, episodes.advantages, episodes.weights)
+        log_ratios = policy(theta).log_probs(flat[0]) - behaviour.log_probs(flat[0])
+        timed = log_ratios.view(episodes.states.shape)
+        return -dice_loss(timed, episodes.advantages, episodes.weights)
 
     return {
         "dice": dice,
@@ -151,3 +160,50 @@ def test_over_all_episodes_the_second_derivative_is_that_of_the_return(steps: in
     assert not torch.allclose(hessian(found["score"])(THETA), curvature, rtol=0.05)
     near = torch.allclose(hessian(found["ratio"])(THETA), curvature)
     assert near == (steps == 1)
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.7])
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_over_all_episodes_it_is_the_return_of_any_policy(steps: int, baseline: float):
+    """Less that of the policy that collected: so it is right in later epochs, with derivatives.
+
+    The losses by score and by ratios of single actions have other gradients there, but for the
+    ratio of an episode's only action.
+    """
+    found = gains(all_episodes(steps, baseline))
+    there = torch.tensor([[-0.5, 0.4], [0.2, 0.9]], dtype=torch.float64)
+
+    def objective(theta: Tensor) -> Tensor:
+        return exact_return(theta, steps) - exact_return(THETA, steps)
+
+    assert abs(objective(there)) > 0.1
+    torch.testing.assert_close(found["dice"](there), objective(there))
+    slope = jacrev(objective)(there)
+    torch.testing.assert_close(jacrev(found["dice"])(there), slope)
+    torch.testing.assert_close(hessian(found["dice"])(there), hessian(objective)(there))
+    assert not torch.allclose(jacrev(found["score"])(there), slope, rtol=0.05)
+    assert torch.allclose(jacrev(found["ratio"])(there), slope) == (steps == 1)
+
+
+def test_lambda_forgets_earlier_actions():
+    """1 is all of them, 0 the ratio of the action alone; between them as Loaded DiCE's loop."""
+    g = torch.Generator().manual_seed(0)
+    log_ratios, advantages, weights = torch.randn(3, 6, 2, generator=g, dtype=torch.float64)
+    weights = weights.softmax(0)
+    alone = -(weights * advantages * (log_ratios.exp() - 1.0)).sum()
+    torch.testing.assert_close(dice_loss(log_ratios, advantages, weights, 0.0), alone)
+    for decay in (0.3, 1.0):
+        total, past = torch.zeros((), dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+        for t in range(6):
+            before, past = decay * past, decay * past + log_ratios[t]
+            total -= (weights[t] * advantages[t] * (past.exp() - before.exp())).sum()
+        torch.testing.assert_close(dice_loss(log_ratios, advantages, weights, decay), total)
+
+
+def test_padding_does_not_overflow():
+    log_ratios = torch.tensor([[0.1], [500.0], [500.0]], requires_grad=True)
+    advantages, weights = torch.ones(3, 1), torch.tensor([[1.0], [0.0], [0.0]])
+    loss = dice_loss(log_ratios, advantages, weights)
+    (slope,) = torch.autograd.grad(loss, log_ratios)
+    assert loss.item() == pytest.approx(1.0 - math.exp(0.1), rel=1e-5)
+    assert slope.flatten().tolist() == pytest.approx([-math.exp(0.1), 0.0, 0.0])

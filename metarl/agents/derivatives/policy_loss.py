@@ -23,16 +23,23 @@ class PolicyLoss:
     * The loss by importance ratio (`ratio`), ProMP's low-variance curvature estimator
       (arXiv:1810.06784, section 5). At other parameters its gradient still is theirs, and its
       Hessian lacks only how earlier actions bear on later ones.
-    * The loss of DiCE ("dice"), whose Hessian lacks nothing in expectation, and is noisier. It
-      estimates what other parameters would collect, not what the step makes of the support at
-      hand, so that after the first of several epochs it fits the data no longer.
+    * The loss of DiCE ("dice"), whose Hessian lacks nothing in expectation, and is noisier. At
+      other parameters it weighs an action by the ratios of all actions up to it; `dice_lambda`
+      below 1 forgets the earlier ones.
     """
 
     always = True
     """The policy's distribution is needed even where a rule reads no gradient."""
 
-    def __init__(self, spec: EnvSpec, policy: MlpPolicy, estimator: str, ratio: bool):
-        self.policy, self.estimator, self.ratio = policy, estimator, ratio
+    def __init__(
+        self, spec: EnvSpec, policy: MlpPolicy, estimator: str, ratio: bool, dice_lambda: float = 1
+    ):
+        self.policy, self.estimator, self.ratio, self.dice_lambda = (
+            policy,
+            estimator,
+            ratio,
+            dice_lambda,
+        )
         self.sample_dim = spec.obs_dim + policy.noise_dim + 2
 
     def __call__(
@@ -42,9 +49,10 @@ class PolicyLoss:
         here = self.policy(params, support.obs)
         _, actions, advantages, weights, _ = support.batch
         if self.estimator == "dice":
-            timed = (support.num_steps, -1)
-            parts = (here.log_probs(actions), advantages, weights)
-            return dice_loss(*(x.unflatten(-1, timed) for x in parts)), here
+            log_ratios = here.log_probs(actions) - support.behaviour.log_probs(actions)
+            parts = (log_ratios, advantages, weights)
+            timed = [x.unflatten(-1, (support.num_steps, -1)) for x in parts]
+            return dice_loss(*timed, dice_lambda=self.dice_lambda), here
         if self.ratio:
             return -surrogate_gain(here, support.behaviour, actions, advantages, weights), here
         return score_function_loss(here, actions, advantages, weights), here

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metarl.agents.inner.rule import InnerRule, NetworkShape, RuleInput, RuleSettings
-from metarl.config.ranges import Natural, Positive
+from metarl.config.ranges import Natural, Positive, UnitInterval
 from metarl.config.settings import AgentConfig, AnyAgentConfig
 from metarl.errors import UserError
 
@@ -37,6 +37,9 @@ class SgdConfig(RuleSettings):
     """Meta-learn a step size for every parameter, `lr` at first (Meta-SGD)."""
     estimator: Literal["score", "dice"] = "score"
     """Estimator of a policy's inner loss: `dice` has right derivatives of any order (DiCE)."""
+    dice_lambda: UnitInterval = 1.0
+    """Share of an earlier action's log-probability that DiCE keeps with each step: 1 is DiCE, 0 the
+    loss of ProMP, and between them is less variance for some bias (Loaded DiCE)."""
     extra_step_scale: Positive = 0.5
     """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
 
@@ -66,6 +69,7 @@ class SgdConfig(RuleSettings):
                 ("learn_lr", self.learn_lr, unlearned),
                 ("estimator", unused, "it does not adapt in training"),
             ]
+        ways.append(("dice_lambda", self.dice_lambda != 1.0 and not dice, "it is DiCE's"))
         return {f"agent.inner.{key}": reason for key, asked, reason in ways if asked}
 
     def check(self, agent: AnyAgentConfig) -> None:
