@@ -292,6 +292,7 @@ def test_initial_weights_come_from_the_generator_and_travel():
         ("agent.policy.context", {"policy": PolicyConfig(init="orthogonal", context=2)}),
         ("agent.policy.min_std", {"policy": PolicyConfig(init="orthogonal", min_std=0.1)}),
         ("agent.normalisation", {"normalisation": NormalisationConfig(observations=True)}),
+        ("agent.normalisation.clip", {"normalisation": NormalisationConfig(clip=5.0)}),
     ],
 )
 def test_settings_without_a_counterpart_are_refused_in_two_lines(key, settings):
