@@ -38,7 +38,7 @@ NUMBERS = (0.001, 0.1, 0.25, 0.5, 2, 3, 0, 1)
 
 
 ANOTHER_AGENT = {"inner.adapted": {"head"}, "inner.deltas": {"head"}}
-"""Settings by which an agent is what its name says, so that its help offers nothing beside others."""
+"""Settings by which an agent is what its name says: its help offers nothing beside others."""
 
 
 def values(hint: Any, value: Any) -> Iterator[Any]:
