@@ -24,8 +24,7 @@ from metarl.experiments.assembly import run_config
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
-Writes RUN_DIR/evaluation/adaptation.json, .csv and .png; success.json and .png where tasks of
-reinforcement are of classes, predictions.png of regression. Of training tasks that goes to
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png{more}. Of training tasks that goes to
 RUN_DIR/evaluation/train. Defaults are the run's own.
 A run on tasks or with an agent of your own needs --env or --agent package.module:attribute again:
 their code is run."""
@@ -51,7 +50,10 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
         defaults = EvaluateOptions(run_dir=Path("RUN_DIR"))
         if name is not None:
             defaults = _defaults(Path(name), run_config(Path(name)))
-        print_help(defaults, "metarl.evaluate RUN_DIR", DESCRIPTION)
+        more = "; predictions.png of curves" if isinstance(defaults, EvaluateFewShotOptions) else (
+            "; success.json and .png where\ntasks are of classes"
+        )  # fmt: skip
+        print_help(defaults, "metarl.evaluate RUN_DIR", DESCRIPTION.format(more=more))
     if name is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))

@@ -20,12 +20,13 @@ from metarl.config.command_line import (
     take_switch,
     wants_help,
 )
-from metarl.config.settings import AnyConfig, EnvConfig
+from metarl.config.settings import AnyConfig, EnvConfig, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, with_agent, with_env
+from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
 
 MAX_NAME = 80
@@ -65,7 +66,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     if env is not None:
         config = with_env(config, env)
     if wants_help(argv):
-        print_help(config, "metarl.train PRESET", _description())
+        print_help(config, "metarl.train PRESET", _description(config), offered(config))
     if name is None and file is None:
         raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
@@ -105,7 +106,10 @@ def _run_dir(label: str, agent: str | None, env: str | None) -> str:
     return str(Path("runs", name))
 
 
-def _description() -> str:
+def _description(config: AnyConfig) -> str:
+    few_shot = isinstance(config, FewShotConfig)
+    kind, tasks = ("examples", families) if few_shot else ("episodes", envs)
+    other, others = ("episodes", envs) if few_shot else ("examples", families)
     width = max(map(len, PRESETS)) + 2
     return "\n".join(
         [
@@ -115,16 +119,18 @@ def _description() -> str:
             *(f"  {name:<{width}}{entry.summary}" for name, entry in PRESETS.items()),
             "",
             "in a preset's place, or over it:",
-            "  --agent NAME   another agent with its defaults: "
-            f"{', '.join(agents.names('episodes'))};",
+            f"  --agent NAME   another agent with its defaults: {', '.join(agents.names(kind))};",
             "                 or your own, package.module:attribute",
-            f"  --env NAME     other tasks at their own horizon: {', '.join(envs.names())};",
+            f"  --env NAME     other tasks: {', '.join(tasks.names())};",
             "                 or your own, package.module:attribute",
-            f"  of the few-shot presets, --agent: {', '.join(agents.names('examples'))};",
-            f"                           --env: {', '.join(families.names())}",
+            f"  of the {'other' if few_shot else 'few-shot'} presets, --agent: "
+            f"{', '.join(agents.names(other))};",
+            f"    --env: {', '.join(others.names())}",
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
             f"  {budget.MATCH} as many environment steps as the preset's agent plays, in more or "
             "fewer iterations",
+            "",
+            "The flags below have an effect for this preset, --agent and --env.",
         ]
     )
 

@@ -29,6 +29,7 @@ from metarl.config.settings import (
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
+from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
 
 HEAVY = (
@@ -97,21 +98,54 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
     text = capsys.readouterr().out
     for name in PRESETS:
         assert name in text
-    for key in keys(blank("maml-trpo", EnvConfig.name)):
-        assert f"--{key.replace('_', '-')}" in text
+    config = blank("maml-trpo", EnvConfig.name)
+    hidden = [key for key, shown in offered(config).items() if shown is None]
+    assert set(hidden) == {
+        "env.metaworld.engine", "env.metaworld.rewards", "env.metaworld.goals_seed",
+        "agent.inner.estimator",
+    }  # fmt: skip
+    for key in keys(config):
+        assert (f"--{key.replace('_', '-')} " in text) is (key not in hidden), key
     for flag in ("--config", "--agent NAME", "--env NAME"):
         assert flag in text
 
 
-@pytest.mark.parametrize("name", ["sinusoid-maml", "digits-protonet", "sinusoid-mapping"])
+UNUSED = {
+    "sinusoid-maml": "env.ways env.path env.image_size env.rotations agent.inner.estimator "
+    "agent.network.kind agent.network.batch_norm",
+    "digits-protonet": "env.path env.image_size",
+    "sinusoid-mapping": "env.ways env.path env.image_size env.rotations agent.inner.steps "
+    "agent.network.kind agent.network.batch_norm",
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
 def test_help_of_a_few_shot_preset_names_its_flags(name: str, capsys: pytest.CaptureFixture[str]):
+    """Those that have an effect there, in words of examples."""
     with pytest.raises(SystemExit) as stopped:
         train.main([name, "--help"])
     assert stopped.value.code == 0
-    text = capsys.readouterr().out
+    _, text = capsys.readouterr().out.split("The flags below")
+    flags = set(re.findall(r"--([a-z][\w.-]*)", text))
     for key in keys(preset(name)):
-        assert f"--{key.replace('_', '-')}" in text
-    assert "--workers" not in text
+        assert (key.replace("_", "-") in flags) is (key not in UNUSED[name].split()), key
+    for word in ("workers", "score", "polic", "context", "jointly", "Ant's", "reinforcement"):
+        assert word not in text
+
+
+def test_help_of_evaluation_has_the_words_of_its_run(
+    run_dir: Path, few_shot_run: Path, capsys: pytest.CaptureFixture[str]
+):
+    said = {}
+    for folder in (run_dir, few_shot_run):
+        with pytest.raises(SystemExit):
+            evaluate.main([str(folder), "--help"])
+        said[folder] = capsys.readouterr().out
+    assert "success.json" in said[run_dir]
+    assert "predictions.png" not in said[run_dir]
+    assert "success.json" not in said[few_shot_run]
+    assert "predictions.png" in said[few_shot_run]
+    assert all(word not in said[few_shot_run] for word in ("workers", "episodes", "reinforcement"))
 
 
 def test_a_preset_and_its_flags():

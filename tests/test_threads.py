@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import threadpoolctl
 import torch
+from whole_runs import rows, weights
 
 from metarl import train
 from metarl.config.options import EvaluateOptions
@@ -143,3 +144,39 @@ def test_a_run_says_and_records_them_and_warns_of_others(tmp_path, capfd):
     assert torch.get_num_threads() == 1
     with pytest.warns(UserWarning, match="since this run began: torch threads 1 -> 2"):
         go("--threads", "2", "--iterations", "2")
+
+
+TINY = {
+    "maml-trpo": ["halfcheetah-vel-quick", "--sampling.tasks", "3", "--sampling.episodes", "4",
+                  "--env.horizon", "12", "--agent.policy.hidden", "100", "100"],
+    "rl2": ["point-goal", "--agent", "rl2", "--sampling.tasks", "3", "--sampling.episodes", "4",
+            "--env.horizon", "12", "--agent.inner.steps", "1"],
+    "reptile-ppo": ["halfcheetah-vel-quick", "--agent", "reptile-ppo", "--sampling.tasks", "3",
+                    "--sampling.episodes", "4", "--env.horizon", "12"],
+    "protonet": ["digits-protonet", "--sampling.updates", "1"],
+    "maml": ["sinusoid-maml", "--sampling.updates", "1"],
+}  # fmt: skip
+
+
+def trained(folder: Path, name: str, *flags: str) -> tuple[list[dict], dict]:
+    """Returns the metrics and the weights of a training of one iteration."""
+    argv = [*TINY[name], "--iterations", "1", "--device", "cpu", "--run-dir", str(folder), *flags]
+    train.main(argv)
+    return rows(folder), weights(folder, 1)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_what_the_numbers_of_threads_and_workers_change(name: str, tmp_path: Path):
+    """Equal threads: nothing, whatever the workers. Other threads: what rounding changes."""
+    few_shot = name in ("protonet", "maml")
+    found = [
+        trained(tmp_path / str(workers), name, "--threads", "2", *more)
+        for workers in (0, 1, 2)
+        for more in [() if few_shot else ("--workers", str(workers))]
+    ]
+    assert found[0] == found[1] == found[2]
+    (one,), _ = trained(tmp_path / "one", name, "--threads", "1")
+    (two,), _ = found[0]
+    assert one.keys() == two.keys()
+    for key, value in two.items():
+        assert one[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key

@@ -73,6 +73,8 @@ class Row(NamedTuple):
     """Whether the numbers of its task are part of its observations."""
     agent: str = ""
     """`module:class` of an agent other than the inner rule's."""
+    unserved: tuple[str, ...] = ()
+    """Settings that this agent has no counterpart of, so that they stay as they are."""
 
 
 _REWARDS = NormalisationConfig(rewards=True)
@@ -201,6 +203,15 @@ NAMED = {
             "advantages": _VALUED,
         },
         agent="metarl.agents.sb3:Sb3Ppo",
+        unserved=(
+            "policy.init",
+            "policy.min_std",
+            "policy.std",
+            "policy.context",
+            "normalisation.observations",
+            "normalisation.rewards",
+            "normalisation.clip",
+        ),
     ),
     "reptile": Row(
         "Reptile: towards where plain training of each task led (arXiv:1803.02999)",
@@ -272,6 +283,12 @@ def default(name: str, source: Source = "episodes") -> AnyAgentConfig:
     return AgentConfig(name=name, inner=row.inner, outer=row.outer, **row.parts)
 
 
+def unserved(config: AnyAgentConfig) -> tuple[str, ...]:
+    """Returns the settings that the agent has no counterpart of."""
+    row = NAMED.get(config.name)
+    return row.unserved if row else ()
+
+
 def observes_task(config: AnyAgentConfig | OwnAgentConfig) -> bool:
     """Returns whether the agent observes the numbers of its task."""
     row = NAMED.get(config.name)
@@ -294,6 +311,30 @@ def no_inner_lr(config: AnyAgentConfig | OwnAgentConfig) -> str | None:
     return "has learned its step sizes" if config.inner.learns_lr else None
 
 
+def check(config: AnyAgentConfig) -> str:
+    """Returns the `module:class` of the agent that `config` describes.
+
+    Raises:
+        UserError: for settings without effect or in contradiction, and rules that do not fit.
+    """
+    inner, outer = config.inner, config.outer
+    if unused := {**inner.without_effect(config), **outer.without_effect(config)}:
+        raise UserError(
+            f"agent {config.name!r} makes no use of {' and '.join(unused)}: "
+            f"{next(iter(unused.values()))}\n  leave it out, or take another --agent"
+        )
+    row = NAMED.get(config.name)
+    place = (row and row.agent) or inner.agents.get(config.source)
+    if place is None or inner.family not in outer.fits or config.source not in outer.sources:
+        raise UserError(
+            f"agent {config.name!r} has rules that do not go together: {type(inner).__name__} "
+            f"inside, {type(outer).__name__} outside, learning from {config.source}"
+        )
+    inner.check(config)
+    outer.check(config)
+    return place
+
+
 def build(
     spec: Any,
     config: AnyAgentConfig | OwnAgentConfig,
@@ -311,20 +352,5 @@ def build(
     if isinstance(config, OwnAgentConfig):
         own_code.check_named("agent is", config.name, named, "--agent")
         return own_code.called(config.name, spec, rng, device)
-    inner, outer = config.inner, config.outer
-    if unused := {**inner.without_effect(config), **outer.without_effect(config)}:
-        raise UserError(
-            f"agent {config.name!r} makes no use of {' and '.join(unused)}: "
-            f"{next(iter(unused.values()))}\n  leave it out, or take another --agent"
-        )
-    row = NAMED.get(config.name)
-    place = (row and row.agent) or inner.agents.get(config.source)
-    if place is None or inner.family not in outer.fits or config.source not in outer.sources:
-        raise UserError(
-            f"agent {config.name!r} has rules that do not go together: {type(inner).__name__} "
-            f"inside, {type(outer).__name__} outside, learning from {config.source}"
-        )
-    inner.check(config)
-    outer.check(config)
-    module, _, name = place.partition(":")
+    module, _, name = check(config).partition(":")
     return getattr(import_module(module), name)(spec, config, rng, device)  # torch: only now

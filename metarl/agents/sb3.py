@@ -17,9 +17,11 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
+from metarl.agents import catalogue
 from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
+from metarl.config.files import keys
 from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
 from metarl.equations.box_gaussian import BoxGaussian
@@ -231,16 +233,9 @@ def _ppo_without_env(spec: EnvSpec, config: AgentConfig, inner: PpoStepsConfig) 
 
 
 def _check_served(config: AgentConfig) -> None:
-    policy = config.policy
-    unserved = {
-        "agent.policy.init": policy.init != "orthogonal",
-        "agent.policy.min_std": policy.min_std != PolicyConfig.min_std,
-        "agent.policy.std": policy.std != PolicyConfig.std,
-        "agent.policy.context": policy.context > 0,
-        "agent.normalisation.observations": config.normalisation.observations,
-        "agent.normalisation.rewards": config.normalisation.rewards,
-    }
-    asked = [key for key, is_asked in unserved.items() if is_asked]
+    settings, usual = keys(config), keys(catalogue.default("sb3-ppo"))
+    unserved = catalogue.unserved(config)
+    asked = [f"agent.{key}" for key in unserved if settings[key] != usual[key]]
     if asked:
         raise UserError(
             f"{config.name}: Stable-Baselines3's PPO has no counterpart of {' and '.join(asked)}\n"

@@ -13,15 +13,17 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from itertools import takewhile
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
+from tyro.conf import Suppress
 
 from metarl.config.checks import check_ranges
-from metarl.config.files import expected, flatten, near_keys
+from metarl.config.files import expected, field_types, flatten, near_keys
 from metarl.errors import UserError
 
 Options = TypeVar("Options")
@@ -81,15 +83,36 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
     return options
 
 
-def print_help(defaults: object, usage: str, description: str) -> None:
-    """Prints every flag with its default and its field's docstring, then exits."""
-    _tyro(
-        type(defaults),
-        args=["--help"],
-        default=defaults,
-        prog=f"python -m {usage}",
-        description=description,
-    )
+def print_help(
+    defaults: Any, usage: str, description: str, offered: Mapping[str, Any] | None = None
+) -> None:
+    """Prints every flag with its default and its field's docstring, then exits.
+
+    `offered` has the flags to leave out, or to show otherwise: see `experiments/offered.py`.
+    """
+    shown = _shown(defaults, offered or {})
+    named: Any = {"prog": f"python -m {usage}", "description": description}
+    _tyro(type(shown), args=["--help"], default=shown, **named)
+
+
+def _shown(record: Any, offered: Mapping[str, Any], path: str = "") -> Any:
+    """Returns the record as one of a class whose fields are annotated as the help shows them."""
+    annotations, values = {}, {}
+    for name, annotation in field_types(record).items():
+        key, value = path + name, getattr(record, name)
+        if is_dataclass(value):
+            value = _shown(value, offered, f"{key}.")
+        elif key in offered:
+            annotations[name] = Suppress[annotation] if offered[key] is None else offered[key]
+        values[name] = value
+    kind = type(record)
+    body = {
+        "__annotations__": annotations,
+        "__module__": kind.__module__,
+        "__doc__": offered.get(path.rstrip("."), kind.__doc__),
+        **{name: values[name] for name in annotations},
+    }
+    return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))(**values)
 
 
 def wants_help(argv: Sequence[str]) -> bool:

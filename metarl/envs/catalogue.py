@@ -96,6 +96,12 @@ def protocol(name: str) -> EvaluationConfig | None:
     return entry.evaluation if entry else None
 
 
+def has_metaworld(name: str) -> bool:
+    """Returns whether a family heeds the settings of a MetaWorldConfig."""
+    entry = FAMILIES.get(name.partition(":")[0])
+    return entry is not None and entry.metaworld
+
+
 def is_own(name: str) -> bool:
     """Returns whether a name refers to a user's code: a family's name is always the catalogue's."""
     family = name.partition(":")[0]
@@ -145,8 +151,7 @@ def configured(
     if isinstance(env, FewShotEnvConfig):
         refuse_taken(env.name)
         return families.own(env, named) if is_own(env.name) else families.build(env)
-    entry = FAMILIES.get(env.name.partition(":")[0])
-    if env.metaworld != MetaWorldConfig() and not (entry and entry.metaworld):
+    if env.metaworld != MetaWorldConfig() and not has_metaworld(env.name):
         raise UserError(
             f"env.metaworld is set, and {env.name!r} has no use for it; leave it out, or choose "
             "ml1:TASK, ml10, ml25, ml45 or metaworld:TRAIN,..|TEST,.."

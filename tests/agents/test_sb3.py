@@ -314,6 +314,7 @@ def test_in_a_box_its_ppo_learns_in_units_of_the_box():
         ("agent.policy.min_std", {"policy": PolicyConfig(init="orthogonal", min_std=0.1)}),
         ("agent.policy.std", {"policy": PolicyConfig(init="orthogonal", std="state")}),
         ("agent.normalisation", {"normalisation": NormalisationConfig(observations=True)}),
+        ("agent.normalisation.clip", {"normalisation": NormalisationConfig(clip=5.0)}),
     ],
 )
 def test_settings_without_a_counterpart_are_refused_in_two_lines(key, settings):

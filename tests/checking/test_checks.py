@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,92 @@ def test_a_walk_has_nothing_wrong(wrong_envs: Any):
 
 def test_a_wrapper_of_ones_own_is_nothing_wrong(wrong_envs: Any):
     assert told(checked(wrong_envs.of(wrong_envs.wrapped))) == {}
+
+
+class Scaled(gymnasium.Wrapper):
+    """Sound, and its argument is not in the environment's spec."""
+
+    def __init__(self, env: gymnasium.Env, scale: float):
+        super().__init__(env)
+        self.scale = scale
+
+    def step(self, action: Any) -> Any:
+        obs, reward, *rest = self.env.step(action)
+        return obs, self.scale * float(reward), *rest
+
+
+class Shifted(gymnasium.RewardWrapper):
+    """Sound; made with an object that no copy of a spec can hold."""
+
+    def __init__(self, env: gymnasium.Env, by: Any):
+        super().__init__(env)
+        self.by, self.lock = by, threading.Lock()
+
+    def reward(self, reward: Any) -> float:
+        return float(reward) + self.by()
+
+
+def scaled() -> gymnasium.Env:
+    return Scaled(gymnasium.make("Pendulum-v1"), 0.1)
+
+
+def shifted() -> gymnasium.Env:
+    return Shifted(gymnasium.make("Pendulum-v1"), lambda: 1.0)
+
+
+def both() -> gymnasium.Env:
+    return Shifted(gymnasium.wrappers.TransformReward(scaled(), float), lambda: 1.0)
+
+
+@pytest.mark.parametrize("make", [scaled, shifted, both])
+def test_no_environment_is_made_from_a_spec(make: Any):
+    """Training makes none either."""
+    found = checked(gym_tasks(make, {"g": Uniform(2, 20)}, horizon=30))
+    assert told(found, "gymnasium", "actions") == {}
+    assert found["gymnasium"].status == "warning"
+    assert "recommend using a symmetric and normalized space" in found["gymnasium"].remedy
+
+
+class Dice(gymnasium.Env):
+    """Chance that no seed repeats, as of a robot."""
+
+    observation_space = Box(-9.0, 9.0, (1,), np.float32)
+    action_space = Box(-1.0, 1.0, (1,), np.float32)
+    slope = 1.0
+
+    def __init__(self):
+        self.own = np.random.default_rng()
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        obs = self.own.uniform(-1, 1, 1).astype(np.float32)
+        return obs, self.slope * float(obs[0]), False, False, {}
+
+
+def test_steps_that_need_not_repeat_are_not_refused_by_gymnasium():
+    declared = gym_tasks(Dice, {"slope": Uniform(1, 2)}, horizon=5, deterministic=False)
+    assert checked(declared)["gymnasium"].status == "ok"
+    undeclared = gym_tasks(Dice, {"slope": Uniform(1, 2)}, horizon=5)
+    assert checked(undeclared)["gymnasium"].status == "FAIL"
+
+
+class ClosesOnce(Dice):
+    deaf = False
+
+    def close(self) -> None:
+        if self.deaf:
+            raise RuntimeError("no connection")
+        self.deaf = True
+
+
+def test_an_environment_that_cannot_be_closed_twice_is_named():
+    tasks_of_it = gym_tasks(ClosesOnce, {"slope": Uniform(1, 2)}, horizon=5, deterministic=False)
+    found = checked(tasks_of_it)["gymnasium"]
+    assert found.status == "warning"
+    assert found.remedy == "close() of a closed environment raised RuntimeError: no connection"
 
 
 def test_arrays_have_nothing_wrong(wrong_envs: Any):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from metarl.agents.inner.rule import InnerRule, NetworkShape, RuleInput, RuleSettings
 from metarl.config.ranges import Natural, Positive, UnitInterval
@@ -24,6 +25,13 @@ SIZE = "lr."
 @dataclass(frozen=True)
 class SgdConfig(RuleSettings):
     """Inner rule: gradient steps on each task's loss, of a policy the score-function loss."""
+
+    examples_help: ClassVar[Mapping[str, str]] = {
+        "": "Inner rule: gradient steps on each task's loss.",
+        "steps": "In training.",
+        "adapted": "Parameters that inner steps move: all, or those of the last layer (ANIL).",
+        "extra_step_scale": "At evaluation, steps beyond `steps` use `lr` times this.",
+    }
 
     lr: Positive = 0.1
     steps: Natural = 1
