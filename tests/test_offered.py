@@ -37,8 +37,11 @@ PARTNERS = {
 NUMBERS = (0.001, 0.1, 0.25, 0.5, 2, 3, 0, 1)
 
 
-ANOTHER_AGENT = {"inner.adapted": {"head"}, "inner.deltas": {"head"}}
-"""Settings by which an agent is what its name says: its help offers nothing beside others."""
+ANOTHER_AGENT = {
+    "policy.context": {"inner.adapted": ["head"]},
+    "inner.rank": {"inner.deltas": ["head"]},
+}
+"""Partners that an agent's help does not count on, since it is by them what its name says."""
 
 
 def values(hint: Any, value: Any) -> Iterator[Any]:
@@ -62,8 +65,11 @@ def refusal(config: AnyConfig, changes: dict[str, Any]) -> str:
         settings.setdefault(section, {})[name] = value
     try:
         agent = overlay(config.agent, settings, "test")
-        spec = IMAGES if isinstance(config, FewShotConfig) else EPISODES
-        catalogue.build(spec, agent, np.random.default_rng(0), torch.device("cpu"))
+        catalogue.check(agent)
+        # Networks of examples, and Stable-Baselines3, look at settings when they are built.
+        if isinstance(config, FewShotConfig) or agent.name == "sb3-ppo":
+            spec = IMAGES if isinstance(config, FewShotConfig) else EPISODES
+            catalogue.build(spec, agent, np.random.default_rng(0), torch.device("cpu"))
     except UserError as error:
         return str(error)
     return ""
@@ -93,7 +99,7 @@ def test_what_an_agents_help_offers_is_accepted_and_the_rest_is_not(source: Any,
         for other in values(hint, value):
             partners = PARTNERS.get(f"{key}={other}", PARTNERS.get(key, {}))
             known = {k: v for k, _, v in flatten(config.agent)}
-            if any(known.get(k) in of for k, of in ANOTHER_AGENT.items()):
+            if any(known.get(k) in of for k, of in ANOTHER_AGENT.get(key, {}).items()):
                 partners = {}
             more = {k: v for k, v in partners.items() if k in known}
             said = refusal(config, {**more, key: other})

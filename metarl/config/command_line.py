@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import re
 import signal
@@ -41,6 +42,7 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
     """Runs a command's `main` on the command line and prints a user's errors without traceback."""
     warnings.formatwarning = _one_line
     warnings.filterwarnings("always", module=r"metarl\.")  # repeated ones too, as for lost workers
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a home or a cache
     # Schedulers send SIGTERM, which is handled like Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
