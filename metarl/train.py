@@ -12,6 +12,7 @@ from metarl.agents import catalogue as agents
 from metarl.config.command_line import (
     AGENT,
     ENV,
+    once,
     open_door,
     print_help,
     read_flags,
@@ -46,30 +47,32 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     Raises:
         UserError: for anything in it that does not fit.
     """
-    argv = list(argv)
+    argv = once(argv)
     # These stand for whole sections; what is left are the flags of single fields.
-    file = take(argv, "--config")
-    agent = take(argv, *AGENT)
-    env = take(argv, *ENV)
+    file, agent, env = take(argv, "--config"), take(argv, *AGENT), take(argv, *ENV)
     name = take_positional(argv)
-    if name is not None:
-        config = preset(name)
-    else:
-        config = blank("maml-trpo", EnvConfig.name) if file is None else base_of(file, env)
+    config = preset(name) if name is not None else _without_preset(argv, file, env)
     if agent is not None:
         config = with_agent(config, agent)
     if env is not None:
         config = with_env(config, env)
     if wants_help(argv):
         print_help(config, "metarl.train PRESET", _description())
-    if name is None and file is None:
-        raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
         config = _with_file(config, file, agent, env)
     config = read_flags(argv, config)
     if not config.run_dir:
         config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
-    return config, name or Path(config.run_dir).name
+    return config, name or Path(config.run_dir).resolve().name
+
+
+def _without_preset(argv: Sequence[str], file: str | None, env: str | None) -> AnyConfig:
+    """Returns the config that a file is laid over, or the one that --help shows."""
+    if file is not None:
+        return base_of(file, env)
+    if wants_help(argv):
+        return blank("maml-trpo", EnvConfig.name)
+    raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
 
 
 def _with_file(config: AnyConfig, file: str, agent: str | None, env: str | None) -> AnyConfig:
