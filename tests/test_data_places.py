@@ -115,6 +115,9 @@ def test_an_evaluation_finds_data_elsewhere(project, kind):
     assert f"there is no {'file' if kind == 'arrays' else 'folder'} {PLACES[kind]}" in said
     assert "--env.path PATH says where" in said
     assert f"relative paths begin in {project}" in said
+    before = tree(Path("runs/a"))
+    evaluate.main([*argv, "--env.path", "moved", "--out", "results"])
+    assert tree(Path("runs/a")) == before
     evaluate.main([*argv, "--env.path", "moved"])
     found = read_json(Path("runs/a/evaluation/adaptation.json")).outcome.values
     assert np.array_equal(found, usual)

@@ -24,6 +24,8 @@ CHUNK = 1 << 20
 """Bytes that are read at once."""
 SECONDS = 5.0
 """Time between progress lines, s."""
+KEPT = 10
+"""Places that are remembered."""
 
 
 class Data(NamedTuple):
@@ -111,7 +113,7 @@ def write(run: RunDirectory, data: Data) -> None:
     """Records a run's data; adds the place if the same contents lay elsewhere before."""
     before = read(run)
     old = before.places if before and before.sha256 == data.sha256 else ()
-    places = tuple(dict.fromkeys((*data.places, *old)))
+    places = tuple(dict.fromkeys((*data.places, *old)))[:KEPT]
     from_run = os.path.relpath(os.path.realpath(places[0]), run.root.resolve())
     now = Data(data.sha256, places, from_run)
     if now != before:
