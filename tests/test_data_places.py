@@ -196,8 +196,10 @@ def test_a_run_without_a_hash_goes_on(project, kind, recwarn):
     with pytest.raises(UserError, match="learned from other data"):
         train.main(more)
     assert not [each for each in recwarn if "hash" in str(each.message)]
-    shutil.rmtree("data")
     shutil.copytree("runs/a", "runs/b")
+    train.main(["--config", "runs/b/config.yaml", "--iterations", "2"])  # at the old place
+    assert recorded("runs/b")["places"] == [str(project / PLACES[kind])]
+    shutil.rmtree("data")
     with pytest.warns(UserWarning, match=r"no hash of its data, and .* is gone"):
         train.main(more)
     assert recorded("runs/a")["places"] == [str(project / same)]

@@ -29,7 +29,7 @@ from metarl.runs import data, directory
 
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries", "path")
 """Settings of `env` that do not change the tasks: the simulator, the number of examples, and the
-place of the data, whose contents `check_same_data` compares."""
+place of the data, whose contents `same_data` compares (data.py)."""
 
 
 def with_agent(config: AnyConfig, name: str) -> AnyConfig:
