@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from metarl.checking.options import CheckOptions
 from metarl.config.command_line import (
+    once,
     open_door,
     print_help,
     read_flags,
@@ -70,7 +71,7 @@ def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
     Raises:
         UserError: for an argument that is wrong or missing.
     """
-    argv = list(argv)
+    argv = once(argv)
     name = take_positional(argv)
     if wants_help(argv):
         print_help(CheckOptions(), "metarl.check_env TASKS", DESCRIPTION)

@@ -9,23 +9,26 @@ from pathlib import Path
 from metarl.config.command_line import (
     AGENT,
     ENV,
+    once,
     open_door,
     print_help,
     read_flags,
     take,
-    take_positional,
+    take_run,
     wants_help,
 )
-from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.options import DataPlace, EvaluateFewShotOptions, EvaluateOptions
 from metarl.config.settings import AnyConfig, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
+from metarl.experiments.data import placed
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
 Writes RUN_DIR/evaluation/adaptation.json, .csv and .png{more}. Of training tasks that goes to
-RUN_DIR/evaluation/train. Defaults are the run's own.
+RUN_DIR/evaluation/train. With --out DIR these files and the report go to DIR, and RUN_DIR is only
+read. Defaults are the run's own.
 A run on tasks or with an agent of your own needs --env or --agent package.module:attribute again:
 their code is run."""
 
@@ -44,8 +47,8 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     Raises:
         UserError: for a folder that is no run, and any flag that does not fit.
     """
-    argv = list(argv)
-    name = take_positional(argv)
+    argv = once(argv)
+    name = take_run(argv)
     if wants_help(argv):
         defaults = EvaluateOptions(run_dir=Path("RUN_DIR"))
         if name is not None:
@@ -65,7 +68,7 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
         run_config(path).agent.name != agent for path in options.against
     ):
         raise UserError(f"--agent is {agent!r}, and {name} is of {config.agent.name!r}")
-    return options, config
+    return options, placed(config, options)
 
 
 def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFewShotOptions:
@@ -73,7 +76,7 @@ def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFew
     machine = {"device": config.device, "threads": config.threads}
     common = {"run_dir": run_dir, **machine, **asdict(config.evaluation)}
     if isinstance(config, FewShotConfig):
-        return EvaluateFewShotOptions(**common)
+        return EvaluateFewShotOptions(env=DataPlace(config.env.path), **common)
     return EvaluateOptions(workers=config.workers, worker_timeout=config.worker_timeout, **common)
 
 

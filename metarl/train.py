@@ -12,6 +12,7 @@ from metarl.agents import catalogue as agents
 from metarl.config.command_line import (
     AGENT,
     ENV,
+    once,
     open_door,
     print_help,
     read_flags,
@@ -49,17 +50,12 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     Raises:
         UserError: for anything in it that does not fit.
     """
-    argv = list(argv)
+    argv = once(argv)
     # These stand for whole sections; what is left are the flags of single fields.
     match_budget = take_switch(argv, budget.MATCH)
-    file = take(argv, "--config")
-    agent = take(argv, *AGENT)
-    env = take(argv, *ENV)
+    file, agent, env = take(argv, "--config"), take(argv, *AGENT), take(argv, *ENV)
     name = take_positional(argv)
-    if name is not None:
-        config = preset(name)
-    else:
-        config = blank("maml-trpo", EnvConfig.name) if file is None else base_of(file, env)
+    config = preset(name) if name is not None else _without_preset(argv, file, env)
     usual = config.agent
     if agent is not None:
         config = with_agent(config, agent, name)
@@ -67,8 +63,6 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         config = with_env(config, env)
     if wants_help(argv):
         print_help(config, "metarl.train PRESET", _description(config), offered(config))
-    if name is None and file is None:
-        raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
     if file is not None:
         config = _with_file(config, name, file, agent, env)
     if name is None:  # a file, such as a run's own, has the iterations of its own agent
@@ -80,7 +74,16 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         print(line)
     if not config.run_dir:
         config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
-    return config, name or Path(config.run_dir).name
+    return config, name or Path(config.run_dir).resolve().name
+
+
+def _without_preset(argv: Sequence[str], file: str | None, env: str | None) -> AnyConfig:
+    """Returns the config that a file is laid over, or the one that --help shows."""
+    if file is not None:
+        return base_of(file, env)
+    if wants_help(argv):
+        return blank("maml-trpo", EnvConfig.name)
+    raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
 
 
 def _with_file(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def beside(run: Path) -> None:
     """What a run and the index policies got on its bandits, before any adaptation step."""
     evaluation = run / "evaluation" / "adaptation.json"
     if not evaluation.exists():
-        raise SystemExit(f"{run} has no evaluation: python -m metarl.evaluate {run}")
+        raise SystemExit(f"{run} has no evaluation: python -m metarl.evaluate {quote(str(run))}")
     found = read_json(evaluation)
     if "probabilities" not in found.tasks[0]:
         raise SystemExit(f"{run} is of {found.env}, which is no bandit")

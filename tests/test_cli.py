@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl import evaluate, report, train
+from metarl import check_env, evaluate, report, train
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.outer.trpo import TrpoConfig
@@ -291,6 +291,12 @@ BAD_TRAIN = {
     "digits-maml --agent.network.hidden 8 x": "--agent.network.hidden is '8 x'; expected a list",
     "digits-protonet --agent.inner.lr 0.1": "--agent.inner.lr is no flag; did you mean --agent.out",
     "--config FEW_SHOT/config.yaml --agent promp": "'promp' learns from reinforcement",
+    "point-goal --run-dir a --run-dir b": "--run-dir is given twice: 'a' and 'b'; give it once",
+    "--config a --config b": "--config is given twice: 'a' and 'b'; give it once",
+    "point-goal --env ant-dir --env.name bandit": "--env and --env.name set the same: 'ant-d",
+    "sinusoid-maml --agent.inner.first-order --agent.inner.no-first-order": "set the same; give",
+    "point-goal --agent.inner.lr 1 --seed 3 --agent.inner.lr=2": "--agent.inner.lr is given twice",
+    "point-goal --agent.policy.hidden 8 9 --agent.policy.hidden 4": "given twice: '8 9' and '4'",
     "--config FEW_SHOT/config.yaml --env.shots x": "--env.shots is 'x'; expected a whole number",
 }
 BAD_EVALUATE = {
@@ -304,11 +310,24 @@ BAD_EVALUATE = {
     "FEW_SHOT --shot 3": "--shot is no flag; did you mean --shots?",
     "FEW_SHOT --episodes 3": "--episodes is no flag",
     "FEW_SHOT --steps -1": "steps is -1; it must be at least 0",
+    "RUN other": "two run folders are given, 'RUN' and 'other'; give one",
+    "RUN --run-dir other": "two run folders are given, 'RUN' and 'other'; give one",
+    "--run-dir RUN --run_dir=other": "--run-dir is given twice: 'RUN' and 'other'; give it once",
+    "RUN --against a --against b": "--against is given twice: 'a' and 'b'; give it once",
+    "FEW_SHOT --seed 1 --seed=1": "--seed is given twice: '1' and '1'; give it once",
 }
 BAD_REPORT = {
     "": "no run directory given",
     "no/run": "no/run is no run",
-    "RUN more": "'more' belongs to no flag",
+    "RUN more": "two run folders are given, 'RUN' and 'more'; give one",
+    "RUN --run-dir more": "two run folders are given, 'RUN' and 'more'; give one",
+    "RUN --out a.html --out b.html": "--out is given twice: 'a.html' and 'b.html'; give it once",
+    "RUN --out page.txt": "--out is 'page.txt'; give an .html file",
+    "RUN --plot more": "'--plot' belongs to no flag",
+}
+BAD_CHECK = {
+    "point-goal --seed 1 --seed 2": "--seed is given twice: '1' and '2'; give it once",
+    "point-goal bandit": "'bandit' belongs to no flag",
 }
 BAD = [
     (door, line, said)
@@ -316,6 +335,7 @@ BAD = [
         (train.main, BAD_TRAIN),
         (evaluate.main, BAD_EVALUATE),
         (report.main, BAD_REPORT),
+        (check_env.main, BAD_CHECK),
     )
     for line, said in table.items()
 ]
@@ -340,7 +360,7 @@ def test_bad_input_is_answered_in_three_lines(
     assert stopped.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert said in err
+    assert said.replace("RUN", str(run_dir)) in err
     assert len(err.splitlines()) <= 3
 
 

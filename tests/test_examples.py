@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from whole_runs import instead
 
 import metarl
 from metarl import check_env, evaluate, train
@@ -164,16 +165,17 @@ def test_own_agents_keep_every_promise(folders):
 
 @pytest.mark.slow
 def test_own_agents_are_trained_and_evaluated(folders):
-    """By the document's own commands, on few tasks; the later `--iterations` counts."""
+    """By the document's own commands, on few tasks."""
     folder, text = folders[AGENTS], (ROOT / AGENTS).read_text(encoding="utf-8")
     made = re.findall(r"^    python -m metarl\.train (.*--agent my_\w+:.*)$", text, re.M)
     used = re.findall(r"^    python -m metarl\.evaluate (.*--agent my_\w+:.*)$", text, re.M)
     assert len(made) == len(used) == 2
     for line in made:
-        run(folder, "-m", "metarl.train", *shlex.split(line), *SMALL, "--device", "cpu")
+        line = instead(shlex.split(line), *SMALL, "--device", "cpu")
+        run(folder, "-m", "metarl.train", *line)
     for line in used:
         small = ["--tasks", "2", "--episodes", "2", "--steps", "1"]
-        run(folder, "-m", "metarl.evaluate", *shlex.split(line), *small)
+        run(folder, "-m", "metarl.evaluate", *instead(shlex.split(line), *small))
 
 
 @pytest.mark.parametrize("document", [OWN, "README.md"])

@@ -330,5 +330,5 @@ def test_defaults_are_the_runs_own(trained):
         evaluate_door.read([str(runs / "sinusoid"), "--episodes", "3"])
     with pytest.raises(UserError, match=r"--env is 'digits', and .* learned 'sinusoid'"):
         evaluate_door.read([str(runs / "sinusoid"), "--env", "digits"])
-    assert report.read([str(runs / "sinusoid")]) == runs / "sinusoid"
+    assert report.read([str(runs / "sinusoid")]) == (runs / "sinusoid", "")
     assert train.read(["--config", str(runs / "sinusoid" / "config.yaml")])[0] == config

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from whole_runs import door, kill, rows, wait_for, weights
+from whole_runs import door, instead, kill, rows, wait_for, weights
 
 from metarl import evaluate, keys, train
 from metarl.agents import catalogue
@@ -129,7 +129,8 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path, monkeypatch):
 def test_a_stopped_run_keeps_every_complete_iteration(tmp_path):
     """Ctrl-C: exit 130, a line on how to go on, a checkpoint."""
     command = ["metarl.train", "sinusoid-maml", *SMALL, "--iterations", "100000"]
-    process = door(*command, "--checkpoint-every", "90000", "--run-dir", str(tmp_path))
+    command = instead(command, "--checkpoint-every", "90000", "--run-dir", str(tmp_path))
+    process = door(*command)
     wait_for(process, tmp_path, 3)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
@@ -283,7 +284,8 @@ def test_tasks_of_a_users_own_by_the_place_of_their_code(tmp_path, monkeypatch):
     (tmp_path / "my_episodes.py").write_text(code[1])
     monkeypatch.syspath_prepend(str(tmp_path))
     run = tmp_path / "run"
-    line = [*asked[1].replace("\\\n", " ").split(), "--device", "cpu", "--run-dir", str(run)]
+    line = asked[1].replace("\\\n", " ").split()
+    line = instead(line, "--device", "cpu", "--run-dir", str(run))
     named = ["--env", "my_episodes:tasks"]
     config, _ = train.read(line)
     (tmp_path / "mine.yaml").write_text(dump(config))

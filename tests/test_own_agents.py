@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from whole_runs import instead
 
 from metarl import evaluate, train
 from metarl.config.own_code import at
@@ -37,7 +38,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_it_trains_resumes_and_is_evaluated(own, tmp_path):
     run = tmp_path / "run"
     train.main([*SMALL, "--agent", own, "--run-dir", str(run)])
-    train.main([*SMALL, "--agent", own, "--run-dir", str(run), "--iterations", "3"])
+    again = instead(SMALL, "--iterations", "3")
+    train.main([*again, "--agent", own, "--run-dir", str(run)])
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 3
     assert yaml.safe_load((run / "config.yaml").read_text())["agent"] == {"name": own}
     flags = ["--agent", own, "--tasks", "2", "--episodes", "2", "--controls", "random"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from whole_runs import door, kill, rows, wait_for, weights
+from whole_runs import door, instead, kill, rows, wait_for, weights
 
 from metarl import evaluate as evaluate_door
 from metarl import train
@@ -84,7 +84,8 @@ def test_a_killed_run_goes_on_as_if_nothing_happened(tmp_path, monkeypatch):
 def test_a_stopped_run_keeps_every_complete_iteration(tmp_path, sent):
     """Ctrl-C or a scheduler's SIGTERM: exit 130, a line on how to go on, a checkpoint."""
     command = ["metarl.train", "point-goal", *SMALL, "--iterations", "5000"]
-    process = door(*command, "--checkpoint-every", "4000", "--run-dir", str(tmp_path))
+    command = instead(command, "--checkpoint-every", "4000", "--run-dir", str(tmp_path))
+    process = door(*command)
     wait_for(process, tmp_path, 3)
     process.send_signal(sent)
     said, _ = process.communicate(timeout=60)

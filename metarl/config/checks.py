@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from metarl.config.files import flatten, keys
@@ -20,9 +21,11 @@ FREE_TO_CHANGE = (
     "checkpoint_every",
     "run_dir",
     "evaluation.",
+    "env.path",
 )
 """Keys that may change when a run is continued. None changes what an iteration computes, except
-that another device or number of threads, like another machine, may round differently."""
+that another device or number of threads, like another machine, may round differently. The data at
+another `env.path` have to be the same (experiments/data.py)."""
 
 
 def check_ranges(record: object, source: str = "") -> None:
@@ -75,5 +78,6 @@ def check_continues(config: AnyConfig, stored: AnyConfig, run_dir: Path) -> None
     more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
     raise UserError(
         f"{run_dir} holds a run with other settings: {', '.join(shown[:4])}{more}\n"
-        f"continue it with --config {run_dir / 'config.yaml'}, or start another with --run-dir"
+        f"continue it with --config {quote(str(run_dir / 'config.yaml'))}, or start another with "
+        "--run-dir"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,9 @@ class EvaluateRun:
     """Step size of the run's agent in place of its own. `auto`: its own, or the best of seven on
     training tasks for a control, which learned nothing through its inner steps. `own` searches for
     none."""
+    out: str = ""
+    """Folder for the evaluation's files and the report; the run's folder is then only read. Empty:
+    the run's folder."""
     seed: Natural = 1
     """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
 
@@ -48,9 +51,19 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     worker_timeout: Positive = 60.0
 
 
+@dataclass(frozen=True)
+class DataPlace:
+    """Place of a run's data."""
+
+    path: str = ""
+    """Folder or file of the data that the run learned from, if they were moved; the same contents.
+    Empty: where the run found them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFewShotOptions(FewShotEvaluationConfig, EvaluateRun):
     """Options of evaluating a run that learned from examples."""
 
     shots: Natural = 0
     """Examples to learn a task from; 0: as many as in training."""
+    env: DataPlace = field(default_factory=DataPlace)

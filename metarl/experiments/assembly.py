@@ -25,9 +25,11 @@ from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments.presets import PRESETS, blank
+from metarl.runs import data, directory
 
-NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries")
-"""Settings of `env` that do not change the tasks: the simulator and the number of examples."""
+NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries", "path")
+"""Settings of `env` that do not change the tasks: the simulator, the number of examples, and the
+place of the data, whose contents `same_data` compares (data.py)."""
 
 
 def with_agent(config: AnyConfig, name: str, preset: str | None = None) -> AnyConfig:
@@ -156,6 +158,9 @@ def load_config(
     """Returns the config in a file; other settings are those of `base`, which may be that of a
     `preset`, or the agent's defaults.
 
+    If the file is the config.yaml of a run, `run_dir` is the folder that it lies in, which may have
+    been moved.
+
     Raises:
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
     """
@@ -170,6 +175,16 @@ def load_config(
     env: Any = replace(config.env, name=_variant_spelt_out(config.env.name))
     config = replace(config, env=env)
     check_ranges(config, str(path))
+    file = Path(path).expanduser()
+    whole = file.name == "config.yaml" and directory.is_run(file.parent)
+    return _in_folder(config, file.parent) if whole else config
+
+
+def _in_folder(config: AnyConfig, folder: Path) -> AnyConfig:
+    """Returns a run's config with its present folder, and the present place of its data."""
+    config = replace(config, run_dir=str(folder))
+    if isinstance(config, FewShotConfig) and config.env.path:
+        return with_data(config, data.found(config.env.path, directory.RunDirectory(folder)))
     return config
 
 
@@ -184,6 +199,12 @@ def _as_it_meant(settings: dict[str, Any], config: AnyConfig) -> dict[str, Any]:
             if isinstance(inside := settings[section].get(part), dict):
                 inside.setdefault(name, ADDED[key])
     return settings
+
+
+def with_data(config: AnyConfig, path: str) -> AnyConfig:
+    """Returns `config` with data that lie at `path`."""
+    env: Any = replace(config.env, path=path)  # pyright: ignore[reportCallIssue]
+    return replace(config, env=env)
 
 
 def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
@@ -220,7 +241,7 @@ def _named(settings: Mapping[str, Any], section: str) -> str | None:
 
 
 def run_config(run_dir: Path) -> AnyConfig:
-    """Returns the config that a run was trained with.
+    """Returns the config that a run was trained with, as `load_config` reads it.
 
     Raises:
         UserError: for a folder that is not a run.

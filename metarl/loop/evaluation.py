@@ -20,12 +20,13 @@ from metarl.device import torch_device, use_threads
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
+from metarl.experiments.data import placed, same_data
 from metarl.experiments.published import published
 from metarl.loop import step_size
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
-from metarl.runs import checkpoint, directory
+from metarl.runs import checkpoint, data, directory, output
 from metarl.runs.adaptation import Adaptation, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
@@ -58,16 +59,20 @@ def evaluate(
         The path of the adaptation curve's picture.
 
     Raises:
-        UserError: for a run without weights, or one to compare with on other tasks.
+        UserError: for a run without weights, one to compare with on other tasks, and for a place of
+            the results that holds anything else.
     """
     end_if_importing()
     given = use_threads(options.threads)
-    config = run_config(options.run_dir) if config is None else config
-    run = directory.create(options.run_dir)
+    config = placed(run_config(options.run_dir) if config is None else config, options)
     against = labelled(options.against, config.agent.name)
     rivals = {name: (path, run_config(path)) for name, path in against.items()}
     for name, (_, other) in rivals.items():
         check_same_tasks(name, other, config)
+    found_data = same_data(config, options.run_dir, rivals)
+    run = output.for_evaluation(options.run_dir, options.out, options.split)
+    if found_data is not None and not options.out:
+        data.moved(run, found_data)
     tasks = envs.configured(config.env) if tasks is None else tasks
     device = torch_device(options.device)
     print(f"{given} on {device}")
@@ -175,14 +180,14 @@ def _write(
     reported = published(config)
     figures = reported if options.split == "test" else None
     files = run.evaluation_of(options.split)
-    files.root.mkdir(exist_ok=True)
+    output.mark(run)
     write_json(files.adaptation_json, found)
     write_csv(files.adaptation_csv, found)
     save(files.adaptation_png, adaptation_figure(found, figures))
     print(text_table(curves(found, figures)))
     title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
     pictures = [files.adaptation_png, *held.pictures(agent, found, files, title)]
-    report = write_report(run.root, reported)
+    report = write_report(run, reported)
     print(f"\nnumbers  {files.adaptation_json}")
     print("\n".join(f"picture  {picture}" for picture in pictures))
     print(f"report   {report}")

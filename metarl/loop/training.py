@@ -28,9 +28,11 @@ from metarl.envs.supervised import families
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
-from metarl.runs import checkpoint, directory, environment, files
+from metarl.experiments.data import checked_data
+from metarl.runs import checkpoint, data, directory, environment, files
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
+from metarl.runs.metrics import read as read_metrics
 from metarl.runs.progress import Progress
 from metarl.sampling.main_script import end_if_importing
 from metarl.sources.episodes import EpisodeSource
@@ -56,15 +58,15 @@ def train(
 ) -> Path:
     """Meta-trains, or continues the run in `config.run_dir`. Returns the run's folder.
 
-    `tasks` are those that `config.env` names; where they are left out they are made, a user's own
-    if the command line `named` their code, as `named_agent` that of an agent. `preset_name` heads
-    the progress.
+    `tasks` are those of `config.env`. If left out they are made, a user's own if the command line
+    `named` their code, as `named_agent` that of an agent. `preset_name` heads the progress.
 
     Raises:
-        UserError: where the folder cannot be used, or holds a run with other settings.
+        UserError: where the folder cannot be used, or holds a run with other settings or data.
     """
     end_if_importing()
     use_threads(config.threads)
+    found = checked_data(config) if isinstance(config, FewShotConfig) else None
     made = envs.configured(config.env, named) if tasks is None else tasks
     source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
@@ -72,15 +74,15 @@ def train(
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
         begun = any(run.checkpoints.iterdir())
-        if begun:
-            checkpoint.clean(run.checkpoints)
-            if run.config.exists() and checkpoint.saved(run.checkpoints):
-                check_continues(config, run_config(run.root), run.root)
+        if begun or run.metrics.exists():
+            _check_settings(config, run)
         rng = keys.generator(config.seed, keys.Purpose.INIT)
         agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
         training = Training(config, run, preset_name, source, agent)
         if begun:
             training.resume()
+        if found is not None:
+            data.write(run, found)
         if training.iteration >= config.iterations:
             print(f"{run.root} is done: it has {training.iteration} iterations")
             return run.root
@@ -88,10 +90,28 @@ def train(
             check_before_training(cast(TaskDistribution, made), config, workers_of(config))
         files.replace_text(run.config, dump(config))
         training.run_to_the_end()
-        again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
-        again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
-        print(f"done; next: python -m metarl.evaluate {quote(str(run.root))}{again}")
+        print(f"done; next: {_evaluation(config, run)}")
         return run.root
+
+
+def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:
+    """Raises a UserError where a run that was begun has other settings, or has lost its weights."""
+    checkpoint.clean(run.checkpoints)
+    stored = run_config(run.root) if run.config.exists() else config
+    if checkpoint.saved(run.checkpoints):
+        check_continues(config, stored, run.root)
+    elif (rows := len(read_metrics(run.metrics))) > stored.checkpoint_every:
+        raise UserError(
+            f"{run.root} has metrics of {rows} iterations and no checkpoint to continue from\n"
+            "a new run would overwrite them: start it with --run-dir in another folder"
+        )
+
+
+def _evaluation(config: AnyConfig, run: directory.RunDirectory) -> str:
+    """Returns the command that evaluates a run."""
+    again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
+    again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
+    return f"python -m metarl.evaluate {quote(str(run.root))}{again}"
 
 
 def source_of(config: AnyConfig, tasks: Any, device: torch.device) -> Source:

@@ -38,6 +38,8 @@ class RunDirectory:
         """The whole resolved config, which `--config` reads."""
         self.environment = root / "environment.json"
         """Versions, git commit, machine, threads."""
+        self.data = root / "data.json"
+        """Hash and places of a user's own data."""
         self.metrics = root / "metrics.jsonl"
         """A line per iteration."""
         self.tensorboard = root / "tensorboard"
@@ -62,15 +64,26 @@ def create(root: Path | str) -> RunDirectory:
     """
     run = RunDirectory(root)
     try:
-        for folder in (run.root, run.checkpoints, run.evaluation.root):
-            folder.mkdir(parents=True, exist_ok=True)
-            # On network file systems permission bits do not tell enough.
-            probe = folder / f".writable.{os.getpid()}"
-            probe.touch()
-            probe.unlink()
+        make_writable(run.root, run.checkpoints, run.evaluation.root)
     except OSError as error:
         raise _cannot_be("written", run, error) from error
     return run
+
+
+def make_writable(*folders: Path) -> None:
+    """Makes folders that are missing, and writes into each; an OSError says that it cannot."""
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+        # On network file systems permission bits do not tell enough.
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+
+
+def is_run(root: Path | str) -> bool:
+    """Returns whether a folder is a run's: it has a config and what training writes beside it."""
+    run = RunDirectory(root)
+    return run.config.is_file() and (run.environment.exists() or run.metrics.exists())
 
 
 def existing(root: Path | str) -> RunDirectory:
@@ -105,17 +118,21 @@ def locked(run: RunDirectory) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()
-            raise UserError(
-                f"the run directory {run.root} is in use by {holder or 'another process'}\n"
-                "wait for it, stop it, or give another place with --run-dir"
-            ) from error
+            raise _in_use(run) from error
         except OSError as error:
             raise _cannot_be("locked", run, error, "its file system has no locks; ") from error
         _held.add(file)
         file.truncate(0)
         print(f"process {os.getpid()} on {platform.node()}", file=file, flush=True)
         yield
+
+
+def _in_use(run: RunDirectory) -> UserError:
+    holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()
+    return UserError(
+        f"the run directory {run.root} is in use by {holder or 'another process'}\n"
+        "wait for it, stop it, or give another place with --run-dir"
+    )
 
 
 def _cannot_be(done: str, run: RunDirectory, error: OSError, why: str = "") -> UserError:

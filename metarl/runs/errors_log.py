@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shlex import quote
 
 from metarl.errors import EnvFaultError
 from metarl.runs.directory import RunDirectory
@@ -23,7 +24,7 @@ def faults_logged(run: RunDirectory, tasks: str) -> Iterator[None]:
 
 def _where_to_look(run: RunDirectory, error: EnvFaultError, tasks: str) -> str:
     if not error.trace:
-        return f"`python -m metarl.check_env {tasks}` tests the environment alone"
+        return f"`python -m metarl.check_env {quote(tasks)}` tests the environment alone"
     try:
         with open(run.errors, "a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from metarl.errors import UserError
+from metarl.runs import data, output, plot_style
 from metarl.runs import environment as environments
-from metarl.runs import plot_style
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.class_success import ALL_CLASSES, class_success
 from metarl.runs.class_success import table as class_table
 from metarl.runs.class_success_plot import success_figure
 from metarl.runs.comparison import curves, table
-from metarl.runs.directory import existing
+from metarl.runs.directory import RunDirectory, existing, make_writable
 from metarl.runs.files import replace_text
 from metarl.runs.metrics import read
 from metarl.runs.progress import duration, short
@@ -28,19 +29,23 @@ from metarl.runs.published import Published
 from metarl.runs.training_plot import training_figure
 
 
-def write_report(run_dir: Path, published: Published | None = None) -> Path:
-    """Writes RUN_DIR/report.html from the files in the run's folder, and returns its path.
+def write_report(run_dir: Path | RunDirectory, published: Published | None = None) -> Path:
+    """Writes a run's report.html from the files in the run's folder, and returns its path.
 
     Args:
+        run_dir: the run's folder, or paths of which that of the report or of the evaluation is
+            elsewhere.
         published: published figures for the run's task distribution and horizon.
 
     Raises:
         UserError: if the folder is no run, or one of its files can't be read.
     """
-    run = existing(run_dir)
+    run = run_dir if isinstance(run_dir, RunDirectory) else existing(run_dir)
     splits = [run.evaluation_of(split).adaptation_json for split in ("test", "train")]
     evaluated = [read_json(path) for path in splits if path.exists()]
     described = environments.read(run.environment) if run.environment.exists() else {}
+    if (known := data.read(run)) is not None:
+        described["data"] = {"sha256": known.sha256, "place": known.places[0]}
     pictures = {each.split: run.evaluation_of(each.split).predictions_png for each in evaluated}
     page = render(
         run.root.resolve().name,
@@ -50,11 +55,16 @@ def write_report(run_dir: Path, published: Published | None = None) -> Path:
         evaluated,
         published,
         {split: path.read_bytes() for split, path in pictures.items() if path.exists()},
+        output.REPORT_OF.format(output.identity(run)),
     )
     try:
+        make_writable(run.report.parent)
         replace_text(run.report, page)
     except OSError as error:
-        raise UserError(f"{run.report} cannot be written: {error.strerror}") from error
+        raise UserError(
+            f"{run.report} cannot be written: {error.strerror}\n"
+            "`python -m metarl.report RUN_DIR --out FILE.html` writes it elsewhere"
+        ) from error
     return run.report
 
 
@@ -66,6 +76,7 @@ def render(
     evaluated: Sequence[Adaptation],
     published: Published | None = None,
     predictions: Mapping[str, bytes] | None = None,
+    head: str = "",
 ) -> str:
     """Returns the page; it leaves out training or evaluation if there was none yet.
 
@@ -74,6 +85,7 @@ def render(
         rows: rows of metrics.jsonl.
         evaluated: evaluations of the splits; the key facts are those of the first.
         predictions: split -> the picture of a few-shot learner's predictions.
+        head: more HTML for the page's head.
     """
     adaptation = evaluated[0] if evaluated else None
     # Everything is escaped, since names and settings come from users and pages are shared.
@@ -81,6 +93,7 @@ def render(
     template = resources.files("metarl.runs").joinpath("report.html.j2").read_text(encoding="utf-8")
     return pages.from_string(template).render(
         name=name,
+        head=Markup(head),
         config=config,
         environment=list(_flat(environment)),
         facts=_facts(rows, adaptation),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -26,6 +27,24 @@ def rows(run_dir: Path) -> list[dict]:
 def weights(run_dir: Path, iteration: int) -> dict:
     found = load_file(run_dir / "checkpoints" / f"{iteration:06d}" / "agent.safetensors")
     return {name: x.numpy().tobytes() for name, x in found.items()}
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Everything in a folder, and the folder: when it was changed, and a file's content."""
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+        for path in (folder, *sorted(folder.rglob("*")))
+    }
+
+
+def instead(argv: Sequence[str], *flags: str) -> list[str]:
+    """A command line with other values of some flags, which may be given once only."""
+    kept, dropped = [], False
+    for token in argv:
+        dropped = token in flags if token.startswith("--") else dropped
+        if not dropped:
+            kept.append(token)
+    return [*kept, *flags]
 
 
 def door(*argv: str, **options) -> subprocess.Popen:

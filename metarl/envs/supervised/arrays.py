@@ -9,7 +9,7 @@ import numpy as np
 
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
-from metarl.envs.supervised.labelled import checked_labels, plain_classes
+from metarl.envs.supervised.labelled import checked_labels, missing, plain_classes
 from metarl.errors import UserError
 
 KEYS = ("inputs", "labels")
@@ -66,9 +66,7 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
 
     It holds `inputs`, `labels`, and perhaps `train_classes` and `test_classes`."""
     del variant
-    path = Path(env.path).expanduser()
-    if not path.is_file():
-        raise UserError(f"there is no file {path}; set env.path to an .npz of inputs and labels")
+    (path,) = files(env).values()
     found = _read(path)
     for key in KEYS:
         if key not in found:
@@ -85,6 +83,18 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
         rotations=env.rotations,
         name=env.name,
     )
+
+
+def files(env: FewShotEnvConfig) -> dict[str, Path]:
+    """Returns the .npz file at `env.path`, by its name.
+
+    Raises:
+        UserError: if it is not there.
+    """
+    path = Path(env.path).expanduser()
+    if not path.is_file():
+        raise missing("file", path, "set env.path to an .npz of inputs and labels")
+    return {path.name: path}
 
 
 def digits(env: FewShotEnvConfig, variant: str) -> Episodes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metarl.config import own_code
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     summary: str
     builder: str
-    """module:callable in this package, called with a FewShotEnvConfig and the variant."""
+    """module:callable in this package, called with a FewShotEnvConfig and the variant. The module
+    of a family that heeds `path` also has `files`, which returns the files that are read."""
     heeds: frozenset[str] = frozenset()
     """Settings that have an effect, besides name, shots and queries."""
     variants: tuple[str, ...] = ("",)
@@ -74,14 +76,26 @@ def build(env: FewShotEnvConfig) -> FewShotTasks:
     _refuse_unheeded(env, entry.heeds)
     if "path" in entry.heeds and not env.path:
         raise UserError(f"{env.name!r} is {entry.summary}: say where, --env.path PATH")
-    module, _, function = entry.builder.partition(":")
-    builder: Callable[..., Any] = getattr(
-        import_module(f"metarl.envs.supervised.{module}"), function
-    )
+    builder: Callable[..., Any] = getattr(_module(entry), entry.builder.partition(":")[2])
     tasks = builder(env, variant)
     if "ways" in entry.heeds:
         tasks.check(env.shots, env.queries)
     return tasks
+
+
+def files(env: FewShotEnvConfig) -> dict[str, Path]:
+    """Returns the files at `env.path` that tasks are read from, by their names within it. It is
+    empty for tasks whose data ship with metarl.
+
+    Raises:
+        UserError: for an unknown name, and data that are not there.
+    """
+    entry, _ = _find(env.name)
+    return _module(entry).files(env) if "path" in entry.heeds else {}
+
+
+def _module(entry: Entry) -> Any:
+    return import_module(f"metarl.envs.supervised.{entry.builder.partition(':')[0]}")
 
 
 def own(env: FewShotEnvConfig, named: str | None) -> FewShotTasks:

@@ -11,10 +11,17 @@ from PIL import Image, ImageOps
 
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
+from metarl.envs.supervised.labelled import missing
 from metarl.errors import UserError
 
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 """Files with other suffixes are ignored."""
+LAYOUTS = {
+    "omniglot": (("images_background", "images_evaluation"), ("ALPHABET", "CHARACTER")),
+    "images": (("train", "test"), ("CLASS",)),
+}
+"""Folders of the training and of the test split, and the levels of folders within them, by the
+name of the tasks."""
 GRAY = ("1", "L", "LA")
 DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow modes of more than 8 bits; Pillow would clip them to 8 bits without scaling."""
@@ -31,8 +38,7 @@ def omniglot(env: FewShotEnvConfig, variant: str) -> Episodes:
     sees no test alphabet.
     """
     del variant
-    levels = ("ALPHABET", "CHARACTER")
-    return _episodes(env, ("images_background", "images_evaluation"), levels, ink=True)
+    return _episodes(env, ink=True)
 
 
 def folder(env: FewShotEnvConfig, variant: str) -> Episodes:
@@ -41,21 +47,40 @@ def folder(env: FewShotEnvConfig, variant: str) -> Episodes:
     Images are [channels, image_size, image_size]: one channel if all files are gray, else RGB.
     Images that are not square are rescaled to a square, not cropped."""
     del variant
-    return _episodes(env, ("train", "test"), ("CLASS",), ink=False)
+    return _episodes(env, ink=False)
 
 
-def _episodes(
-    env: FewShotEnvConfig, splits: tuple[str, str], levels: tuple[str, ...], ink: bool
-) -> Episodes:
+def files(env: FewShotEnvConfig) -> dict[str, Path]:
+    """Returns the images of both splits by their names relative to `env.path`.
+
+    Raises:
+        UserError: for folders that are missing, nested too deep or not deep enough.
+    """
+    root, each = Path(env.path).expanduser(), _both(env)
+    images = [file for classes in each for found in classes.values() for file in found]
+    return {file.relative_to(root).as_posix(): file for file in images}
+
+
+def _both(env: FewShotEnvConfig) -> tuple[dict[str, list[Path]], ...]:
+    """Returns the classes of the training and of the test split, with their files."""
+    root, (splits, levels) = Path(env.path).expanduser(), _layout(env)
+    return tuple(_classes(root / split, levels) for split in splits)
+
+
+def _layout(env: FewShotEnvConfig) -> tuple[tuple[str, str], tuple[str, ...]]:
+    return LAYOUTS[env.name.partition(":")[0]]
+
+
+def _episodes(env: FewShotEnvConfig, ink: bool) -> Episodes:
     """Reads the images of both splits into episodes.
 
     Raises:
         UserError: for folders nested too deep or not deep enough, an unreadable image, and a
             class in both splits.
     """
-    root = Path(env.path).expanduser()
-    train, test = (_classes(root / split, levels) for split in splits)
+    train, test = _both(env)
     if both := sorted(train.keys() & test.keys()):
+        root, splits = Path(env.path).expanduser(), _layout(env)[0]
         raise UserError(
             f"{root}: class {both[0]!r} is in {splits[0]} and in {splits[1]}; leave it out of one"
         )
@@ -102,7 +127,7 @@ def _classes(split: Path, levels: tuple[str, ...]) -> dict[str, list[Path]]:
     """Returns a split's classes and their files, both sorted: file systems order them freely."""
     expected = f"images are expected as {Path(split, *levels, '*')}"
     if not split.is_dir():
-        raise UserError(f"there is no folder {split}; {expected}")
+        raise missing("folder", split, expected)
     folders = [split]
     for level in levels:
         below = []

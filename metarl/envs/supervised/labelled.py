@@ -1,7 +1,8 @@
-"""Checks and converts labelled arrays for few-shot episodes."""
+"""Checks and converts labelled arrays for few-shot episodes; says where data are missing."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,15 @@ def checked_labels(name: str, given: Any) -> np.ndarray:
             "classes: np.unique(labels, return_inverse=True)[1]"
         )
     return labels
+
+
+def missing(kind: str, path: Path, expected: str) -> UserError:
+    """Returns the error for a file or folder of data that is not there."""
+    here = "" if path.is_absolute() else f"; relative paths begin in {Path.cwd()}"
+    return UserError(
+        f"there is no {kind} {path}; {expected}\n"
+        f"--env.path PATH says where the data of a run are now{here}"
+    )
 
 
 def plain_classes(given: Any) -> list[Any]:

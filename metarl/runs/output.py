@@ -1,0 +1,109 @@
+"""Decides where an evaluation or a report is written: into the run's folder, or elsewhere.
+
+Elsewhere nothing is replaced but an evaluation or a report of the same run, and the run's own
+folder is only read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from metarl.errors import UserError
+from metarl.runs.directory import Evaluation, RunDirectory, existing, is_run, make_writable
+from metarl.runs.files import replace_text
+
+MARKER = "run.json"
+"""File in a folder of evaluations that says of which run they are."""
+REPORT_OF = '<meta name="run" content="{}">'
+"""Line of a report that says of which run it is."""
+
+
+def identity(run: RunDirectory) -> str:
+    """Returns a hash that copies of a run share, wherever they lie, and no two runs.
+
+    It is of the first line of metrics.jsonl, which holds the time that the iteration took.
+    """
+    source = run.metrics if run.metrics.exists() else run.config
+    with open(source, "rb") as file:
+        return hashlib.sha256(file.readline() if source == run.metrics else file.read()).hexdigest()
+
+
+def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
+    """Returns the paths of a run, with those of an evaluation and of the report in the folder `out`
+    if one is given. The folder is made, and can be written.
+
+    Raises:
+        UserError: if there is no run, if the folder cannot be written, or if it lies in a run's
+            folder or holds an evaluation of another run.
+    """
+    run = existing(run_dir)
+    if out:
+        folder = Path(out).expanduser()
+        run.evaluation, run.report = Evaluation(folder), folder / run.report.name
+        run.errors = folder / run.errors.name
+        _refuse_runs(run.evaluation_of(split).root, out)
+        _check_owner(run, folder)
+    try:
+        make_writable(run.report.parent, run.evaluation_of(split).root)
+    except OSError as error:
+        instead = "give another folder" if out else "give a folder for the evaluation"
+        raise UserError(
+            f"{error.filename} cannot be written: {error.strerror}\n{instead} with --out"
+        ) from error
+    return run
+
+
+def mark(run: RunDirectory) -> None:
+    """Says in the folder of an evaluation of which run it is, if it is not the run's own."""
+    if run.report.parent != run.root:
+        owner = {"run": str(run.root.resolve()), "identity": identity(run)}
+        replace_text(run.evaluation.root / MARKER, json.dumps(owner, indent=2) + "\n")
+
+
+def for_report(run_dir: Path, out: str) -> RunDirectory:
+    """Returns the paths of a run, with that of the report at `out` if a file is given.
+
+    Raises:
+        UserError: if there is no run, or if the file lies in a run's folder or is anything but a
+            report of the same run.
+    """
+    run = existing(run_dir)
+    if not out:
+        return run
+    run.report = Path(out).expanduser()
+    if run.report.suffix != ".html" or run.report.is_dir():
+        raise UserError(f"--out is {out!r}; give an .html file")
+    _refuse_runs(run.report.parent, out)
+    if run.report.exists() and REPORT_OF.format(identity(run)).encode() not in (
+        run.report.read_bytes()
+    ):
+        raise UserError(f"{out} is there already and no report of this run; give another --out")
+    return run
+
+
+def _refuse_runs(folder: Path, out: str) -> None:
+    """Raises a UserError for a folder that is a run's or lies in one."""
+    for place in (folder.resolve(), *folder.resolve().parents):
+        if is_run(place):
+            raise UserError(
+                f"--out is {out!r}, which puts files into the folder of the run {place}; give a "
+                "place outside of runs' folders"
+            )
+
+
+def _check_owner(run: RunDirectory, folder: Path) -> None:
+    """Raises a UserError if a folder holds files of another evaluation than this run's."""
+    parts = [vars(run.evaluation_of(split)) for split in ("test", "train")]
+    files = [path for part in parts for name, path in part.items() if name != "root"]
+    held = next((path for path in (*files, run.report) if path.exists()), None)
+    if held is None:
+        return
+    try:
+        owner = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        known, whose = owner["identity"], f"the run {owner['run']}"
+    except (OSError, ValueError, TypeError, KeyError):
+        known, whose = "", f"a run that no {MARKER} names"
+    if known != identity(run):
+        raise UserError(f"{held} is there already, of {whose}; give another folder with --out")
