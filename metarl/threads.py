@@ -71,14 +71,14 @@ def _quotas(root: Path) -> Iterator[float]:
     the host's tree, which does not exist there; its parents do. Bad contents are ignored.
     """
     with suppress(OSError, ValueError):
-        own = (root / "proc/self/cgroup").read_text()
+        own = (root / "proc/self/cgroup").read_text(encoding="utf-8")
         for name, place in re.findall(r"^\d+:(|cpu|.*,cpu|cpu,.*|.*,cpu,.*):/(.*)$", own, re.M):
             tree = root / "sys/fs/cgroup" / ("cpu" if name else "")
             folders = [tree / place, *(tree / place).parents][: len(Path(place).parts) + 1]
             for folder in folders:
                 for files in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
                     with suppress(OSError, ValueError, ZeroDivisionError):
-                        texts = [(folder / file).read_text() for file in files]
+                        texts = [(folder / file).read_text(encoding="utf-8") for file in files]
                         quota, period = map(int, " ".join(texts).split())
                         if quota / period > 0:
                             yield quota / period

@@ -102,7 +102,7 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
     hidden = [key for key, shown in offered(config).items() if shown is None]
     assert set(hidden) == {
         "env.metaworld.engine", "env.metaworld.rewards", "env.metaworld.goals_seed",
-        "agent.inner.estimator",
+        "agent.inner.estimator", "agent.inner.dice_lambda",
     }  # fmt: skip
     flags = set(re.findall(r"--([a-z][\w.-]*)", text))
     for key in keys(config):
@@ -113,7 +113,7 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
 
 UNUSED = {
     "sinusoid-maml": "env.ways env.path env.image_size env.rotations agent.inner.estimator "
-    "agent.network.kind agent.network.batch_norm",
+    "agent.inner.dice_lambda agent.network.kind agent.network.batch_norm",
     "digits-protonet": "env.path env.image_size",
     "sinusoid-mapping": "env.ways env.path env.image_size env.rotations agent.inner.steps "
     "agent.network.kind agent.network.batch_norm",

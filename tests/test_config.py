@@ -54,7 +54,7 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
 
 def _numbers(kind: type, limits: Range) -> st.SearchStrategy[Any]:
     if kind is int:
-        return st.integers(int(limits.least), 2**53)
+        return st.integers(int(limits.least), int(min(limits.most, 2**53)))
     return st.floats(
         limits.least,
         None if limits.most == float("inf") else limits.most,

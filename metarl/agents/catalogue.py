@@ -31,6 +31,7 @@ from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.agents.outer.vpg import VpgConfig
 from metarl.config import own_code
+from metarl.config.files import keys
 from metarl.config.settings import (
     AdvantageConfig,
     AgentConfig,
@@ -330,9 +331,23 @@ def check(config: AnyAgentConfig) -> str:
             f"agent {config.name!r} has rules that do not go together: {type(inner).__name__} "
             f"inside, {type(outer).__name__} outside, learning from {config.source}"
         )
+    _check_served(config)
     inner.check(config)
     outer.check(config)
     return place
+
+
+def _check_served(config: AnyAgentConfig) -> None:
+    """Raises a UserError for settings that the agent has no counterpart of."""
+    if not (names := unserved(config)):
+        return
+    settings, usual = keys(config), keys(default(config.name, config.source))
+    if asked := [f"agent.{key}" for key in names if settings[key] != usual[key]]:
+        raise UserError(
+            f"{config.name}: Stable-Baselines3's PPO has no counterpart of {' and '.join(asked)}\n"
+            "  leave out what asks for it; a preset's normalisation goes off by "
+            "--agent.normalisation.no-observations --agent.normalisation.no-rewards"
+        )
 
 
 def build(

@@ -17,11 +17,9 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from metarl.agents import catalogue
 from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
-from metarl.config.files import keys
 from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
 from metarl.equations.box_gaussian import BoxGaussian
@@ -70,7 +68,6 @@ class Sb3Ppo(MlpAgent):
             UserError: for settings without a counterpart in Stable-Baselines3's PPO.
         """
         assert isinstance(config.inner, PpoStepsConfig)
-        _check_served(config)
         self.spec, self.config, self.inner = spec, config, config.inner
         self.policy = MlpPolicy(spec, config.policy)
         self.normaliser = Normaliser.before_anything(spec, config, device)  # it does nothing here
@@ -230,18 +227,6 @@ def _ppo_without_env(spec: EnvSpec, config: AgentConfig, inner: PpoStepsConfig) 
     ppo._setup_model()
     ppo.set_logger(Logger(None, []))
     return ppo
-
-
-def _check_served(config: AgentConfig) -> None:
-    settings, usual = keys(config), keys(catalogue.default("sb3-ppo"))
-    unserved = catalogue.unserved(config)
-    asked = [f"agent.{key}" for key in unserved if settings[key] != usual[key]]
-    if asked:
-        raise UserError(
-            f"{config.name}: Stable-Baselines3's PPO has no counterpart of {' and '.join(asked)}\n"
-            "  leave out what asks for it; a preset's normalisation goes off by "
-            "--agent.normalisation.no-observations --agent.normalisation.no-rewards"
-        )
 
 
 @contextmanager

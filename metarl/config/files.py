@@ -24,8 +24,8 @@ Record = TypeVar("Record")
 RENAMED = {"agent.inner.moved": "adapted"}
 """Keys as older files have them -> their present last word."""
 
-ADDED = {"agent.inner.dice_lambda": 1.0, "agent.outer.target_kl": 0.0}
-"""Keys that older runs' files lack and that an agent sets by default -> what those runs had."""
+ADDED = {"threads": "auto", "agent.inner.dice_lambda": 1.0, "agent.outer.target_kl": 0.0}
+"""Keys that older runs' files lack -> what those runs had, whatever the present default is."""
 
 WORDS = {
     int: "a whole number",

@@ -193,11 +193,15 @@ def _as_it_meant(settings: dict[str, Any], config: AnyConfig) -> dict[str, Any]:
 
     An agent's defaults may change, but not what a run was trained with.
     """
-    if settings.keys() >= vars(config).keys():
-        for key in ADDED.keys() & keys(config).keys():
-            section, part, name = key.split(".")
-            if isinstance(inside := settings[section].get(part), dict):
-                inside.setdefault(name, ADDED[key])
+    if not settings.keys() >= vars(config).keys() - ADDED.keys():
+        return settings
+    for key in ADDED.keys() & keys(config).keys():
+        *sections, name = key.split(".")
+        inside: Any = settings
+        for section in sections:
+            inside = inside.get(section) if isinstance(inside, dict) else None
+        if isinstance(inside, dict):
+            inside.setdefault(name, ADDED[key])
     return settings
 
 

@@ -14,7 +14,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from metarl.agents.catalogue import default
+from metarl.agents.catalogue import check, default
 from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.sb3 import Sb3Ppo, rollout
 from metarl.config.settings import NormalisationConfig, PolicyConfig
@@ -320,7 +320,7 @@ def test_in_a_box_its_ppo_learns_in_units_of_the_box():
 def test_settings_without_a_counterpart_are_refused_in_two_lines(key, settings):
     config = replace(default("sb3-ppo"), **settings)
     with pytest.raises(UserError, match=key) as refused:
-        Sb3Ppo(catalogue.make("point-goal", 9).spec, config, np.random.default_rng(0), CPU)
+        check(config)
     assert str(refused.value).count("\n") == 1
 
 
