@@ -262,8 +262,8 @@ def test_minibatches_end_once_one_finds_the_policy_far():
     agent = agent_on("box", epochs=6, minibatches=4, target_kl=0.03)
     kls, gradient = [], agent.outer.gradient
 
-    def noted(*given):
-        kls.append(float((found := gradient(*given))[1].kl))
+    def noted(params, lessons, entropy):
+        kls.append(float((found := gradient(params, lessons, entropy))[1].kl))
         return found
 
     agent.outer.gradient = noted
