@@ -89,8 +89,9 @@ class PolicyGradientAgent(MlpAgent):
         assert isinstance(inner, RuleSettings), inner  # the catalogue sees to it
         self.spec, self.config = spec, config
         self.policy = policy = MlpPolicy(spec, config.policy)
-        estimator, ratio = getattr(inner, "estimator", "score"), config.outer.importance_weighted()
-        loss = PolicyLoss(spec, policy, estimator, ratio, getattr(inner, "dice_lambda", 1.0))
+        weighted = config.outer.importance_weighted()
+        estimator = "ratio" if weighted else getattr(inner, "estimator", "score")
+        loss = PolicyLoss(spec, policy, estimator, getattr(inner, "dice_lambda", 1.0))
         shape = NetworkShape(policy.shapes, policy.layers, loss.sample_dim, config.policy.context)
         self.rule = inner.build(shape)
         self.by_hand = config.outer.derivatives == "by_hand"

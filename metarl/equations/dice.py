@@ -17,8 +17,8 @@ def dice_loss(
 
     * where the episodes were collected, its derivatives of every order are those of DiCE's box
       (arXiv:1802.05098), and the first one is that of `losses.score_function_loss`;
-    * elsewhere the loss is in expectation the difference of the returns of the two policies, since
-      A are advantages of the policy that collected, and its derivatives are those of the return.
+    * elsewhere the loss is in expectation the return of the policy that collected, whose advantages
+      are A, less that of pi, and its derivatives are minus those of the return of pi.
 
     Taking differences of rho makes it Loaded DiCE (arXiv:1909.10549), for which any advantages
     serve. A smaller lambda forgets earlier actions, as theirs does: less variance, and bias. With 0

@@ -85,7 +85,7 @@ class Problem:
         return Batch(obs, actions, advantages, weights, self.normal(TASKS, SAMPLES) * mask)
 
     def loss(self, estimator: str = "score", ratio: bool = False) -> PolicyLoss:
-        return PolicyLoss(self.spec, self.policy, estimator, ratio)
+        return PolicyLoss(self.spec, self.policy, "ratio" if ratio else estimator)
 
     def rule(self, config: RuleSettings) -> InnerRule:
         policy, sample_dim = self.policy, self.loss().sample_dim

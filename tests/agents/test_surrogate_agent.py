@@ -448,7 +448,7 @@ def test_it_acts_by_what_is_differentiated(loss, kind):
     followed = by_score = leaves
     inner = agent.inner
     assert isinstance(inner, Autograd)
-    rule = ByHand(agent.rule, PolicyLoss(agent.spec, agent.policy, "score", ratio=False))
+    rule = ByHand(agent.rule, PolicyLoss(agent.spec, agent.policy, "score"))
     supports: Any = state.supports
     for index, support in enumerate(supports):
         followed, _ = inner.follow(followed, support, index, followed=True)

@@ -20,7 +20,7 @@ class PolicyLoss:
     """One of three losses, with the same gradient where the support was collected.
 
     * The score-function loss ("score").
-    * The loss by importance ratio (`ratio`), ProMP's low-variance curvature estimator
+    * The loss by importance ratio ("ratio"), ProMP's low-variance curvature estimator
       (arXiv:1810.06784, section 5). At other parameters its gradient still is theirs, and its
       Hessian lacks only how earlier actions bear on later ones.
     * The loss of DiCE ("dice"), whose Hessian lacks nothing in expectation, and is noisier. At
@@ -31,15 +31,8 @@ class PolicyLoss:
     always = True
     """The policy's distribution is needed even where a rule reads no gradient."""
 
-    def __init__(
-        self, spec: EnvSpec, policy: MlpPolicy, estimator: str, ratio: bool, dice_lambda: float = 1
-    ):
-        self.policy, self.estimator, self.ratio, self.dice_lambda = (
-            policy,
-            estimator,
-            ratio,
-            dice_lambda,
-        )
+    def __init__(self, spec: EnvSpec, policy: MlpPolicy, estimator: str, dice_lambda: float = 1.0):
+        self.policy, self.estimator, self.dice_lambda = policy, estimator, dice_lambda
         self.sample_dim = spec.obs_dim + policy.noise_dim + 2
 
     def __call__(
@@ -53,7 +46,7 @@ class PolicyLoss:
             parts = (log_ratios, advantages, weights)
             timed = [x.unflatten(-1, (support.num_steps, -1)) for x in parts]
             return dice_loss(*timed, dice_lambda=self.dice_lambda), here
-        if self.ratio:
+        if self.estimator == "ratio":
             return -surrogate_gain(here, support.behaviour, actions, advantages, weights), here
         return score_function_loss(here, actions, advantages, weights), here
 
