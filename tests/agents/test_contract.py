@@ -54,8 +54,16 @@ LEARNED = {
         NetworkConfig("conv", hidden=(4, 3), batch_norm=True),
     ),
 }
+
+
+class FarBox(box_probes.FarBox):
+    """Actions in a box that does not hold 0, for several steps."""
+
+    horizon = HORIZON
+
+
 TASKS_OF = {
-    "far-box": box_probes.BoxProbe(box_probes.FarBox),
+    "far-box": box_probes.BoxProbe(FarBox),
     **{name: envs.make(name, HORIZON) for name in sorted(PLAYED)},
     **{kind: families.build(env) for kind, (env, _) in LEARNED.items()},
 }
