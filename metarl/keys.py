@@ -31,6 +31,8 @@ class Purpose(IntEnum):
     TASK_CHECK = 10
     AGENT_CHECK = 11
     STEP_SIZE = 12
+    MINIBATCHES = 13
+    """Of inner PPO; their order is that of seed 0 in every run."""
 
 
 class Phase(IntEnum):

@@ -139,11 +139,8 @@ def few_shot(run_dir: Path) -> FewShotConfig:
     return config
 
 
-def checked_agent(source: str) -> None:
-    if source == "episodes":
-        config = catalogue.default("maml-ppo")
-    else:
-        config = catalogue.default("maml", "examples")
+def checked_agent(name: str, source: Any) -> None:
+    config = catalogue.default(name, source)
     check_agent(
         lambda spec, rng, device: catalogue.build(spec, config, rng, device),
         source, updates=9, seed=SEED, tell=lambda line: None,
@@ -186,8 +183,8 @@ def uses(tmp_path_factory: pytest.TempPathFactory) -> list[Use]:
         checking = "checks of tasks"
         add(checking, lambda: check(Subject(tasks, options), lambda line: None), once=False)
         add(checking, lambda: check_before_training(tasks, config, Workers(0)), once=False)
-        for source in ("episodes", "examples"):
-            add("checks of agents", lambda source=source: checked_agent(source), once=False)
+        for agent in (("maml-ppo", "episodes"), ("reptile-ppo", "episodes"), ("maml", "examples")):
+            add("checks of agents", lambda agent=agent: checked_agent(*agent), once=False)
         add("environments for other libraries", played_by_another_library)
     return found
 

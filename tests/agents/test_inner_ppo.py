@@ -258,7 +258,7 @@ def test_tasks_side_by_side_are_tasks_alone(kind, optimizer):
 @kinds
 def test_tasks_that_stop_at_their_target_are_tasks_alone(kind):
     """Each stops where it alone would, also in a second round, with its own count of Adam's."""
-    rule = rule_on(kind, lr=0.02, target_kl=0.02)
+    rule = rule_on(kind, lr=0.01, target_kl=0.03)
     start = rule.start(initial(rule))
     episodes = drawn(rule, start.params, tasks=3)
     together, steps = start, []

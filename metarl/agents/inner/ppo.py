@@ -6,7 +6,7 @@ Stable-Baselines3's `PPO.train`, with these differences:
 * Advantages are standardised over a task's valid samples of the round, not within each minibatch.
 * A minibatch is drawn from all T x E steps, at the same indices for all tasks. Padding has weight
   zero, so with padding a minibatch's sums estimate the round's sums and are not means.
-* Permutations are seeded by (round, epoch), so an update is a pure function without randomness.
+* Permutations have keys of (round, epoch), so an update is a pure function without randomness.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from metarl import keys
     from metarl.config.settings import AdvantageConfig
     from metarl.equations import adam, losses, ppo, returns
     from metarl.equations.adam import AdamState
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from metarl.networks.value import MlpValue
     from metarl.types import Params, Trajectories
 else:
-    np, torch, adam = lazy("numpy"), lazy("torch"), lazy("metarl.equations.adam")
+    np, torch, keys = lazy("numpy"), lazy("torch"), lazy("metarl.keys")
+    adam = lazy("metarl.equations.adam")
     losses, ppo = lazy("metarl.equations.losses"), lazy("metarl.equations.ppo")
     returns = lazy("metarl.equations.returns")
 
@@ -204,7 +206,7 @@ class PpoSteps(NamedTuple):
         """Yields the minibatches of a round, epoch after epoch."""
         size = samples.weights.shape[1]
         for epoch in range(self.config.epochs):
-            order = np.random.default_rng((round, epoch)).permutation(size)
+            order = keys.generator(0, keys.Purpose.MINIBATCHES, round, epoch).permutation(size)
             for part in np.array_split(order, min(self.config.minibatches, size)):
                 rows = torch.from_numpy(part).to(samples.weights.device)
                 yield samples.minibatch(rows, len(part) / size)
