@@ -93,8 +93,13 @@ def print_help(
     `offered` has the flags to leave out, or to show otherwise: see `experiments/offered.py`.
     """
     shown = _shown(defaults, offered or {})
-    named = {"prog": f"python -m {usage}", "description": description}
-    _tyro(type(shown), args=["--help"], default=shown, **named)
+    _tyro(
+        type(shown),
+        args=["--help"],
+        default=shown,
+        prog=f"python -m {usage}",
+        description=description,
+    )
 
 
 def _shown(record: Any, offered: Mapping[str, Any], path: str = "") -> Any:
