@@ -93,13 +93,8 @@ def print_help(
     `offered` has the flags to leave out, or to show otherwise: see `experiments/offered.py`.
     """
     shown = _shown(defaults, offered or {})
-    _tyro(
-        type(shown),
-        args=["--help"],
-        default=shown,
-        prog=f"python -m {usage}",
-        description=description,
-    )
+    named: Any = {"prog": f"python -m {usage}", "description": description}
+    _tyro(type(shown), args=["--help"], default=shown, **named)
 
 
 def _shown(record: Any, offered: Mapping[str, Any], path: str = "") -> Any:
@@ -122,6 +117,18 @@ def _shown(record: Any, offered: Mapping[str, Any], path: str = "") -> Any:
     return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))(**values)
 
 
+def once(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments as a list, in which every flag comes once.
+
+    Raises:
+        UserError: for a flag that is given twice; the last value would win without a word.
+    """
+    named = [_setting(token) for token in argv if token.startswith("--")]
+    if len(set(named)) < len(named):
+        raise _twice(argv, next(name for name in named if named.count(name) > 1))
+    return list(argv)
+
+
 def wants_help(argv: Sequence[str]) -> bool:
     return "-h" in argv or "--help" in argv
 
@@ -139,6 +146,22 @@ def flags(options: object) -> dict[str, object]:
 
 def _flag(token: str) -> str:
     return token.partition("=")[0].replace("_", "-")
+
+
+def _setting(token: str) -> str:
+    """Returns the flag by which a token sets something: `--x` for `--no-x=..`, too."""
+    return re.sub(r"(^--|\.)no-(?=[^.]+$)", r"\1", _flag(token)).removesuffix(".name")
+
+
+def _twice(argv: Sequence[str], name: str) -> UserError:
+    """Returns the error for a setting that several tokens of `argv` give."""
+    places = [i for i, token in enumerate(argv) if token[:2] == "--" and _setting(token) == name]
+    flags = dict.fromkeys(_flag(argv[i]) for i in places)
+    values = " and ".join(repr(value) for i in places if (value := _value(argv, i)))
+    values = f": {values}" if values else ""
+    if len(flags) > 1:
+        return UserError(f"{' and '.join(flags)} set the same{values}; give one of them")
+    return UserError(f"{name} is given twice{values}; give it once")
 
 
 def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
@@ -162,31 +185,51 @@ def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
 
 
 def _given(argv: list[str], flag: str) -> str:
-    """Returns the text that follows the last `flag` in `argv`."""
-    at = max(index for index, token in enumerate(argv) if _flag(token) == flag)
+    """Returns the text that follows `flag` in `argv`."""
+    return _value(argv, max(i for i, token in enumerate(argv) if _flag(token) == flag))
+
+
+def _value(argv: Sequence[str], at: int) -> str:
+    """Returns the text that belongs to the flag at a place of `argv`."""
     if "=" in argv[at]:
         return argv[at].partition("=")[2]
     return " ".join(takewhile(lambda token: not token.startswith("--"), argv[at + 1 :]))
 
 
 def take(argv: list[str], *flags: str) -> str | None:
-    """Removes every `FLAG VALUE` and `FLAG=VALUE` of these flags from `argv`; returns the last
-    value."""
-    value, index = None, 0
-    while index < len(argv):
-        flag, equals, inline = argv[index].partition("=")
-        if flag not in flags:
-            index += 1
-            continue
-        del argv[index]
-        has_value = index < len(argv) and not argv[index].startswith("-")
-        value = inline if equals else argv.pop(index) if has_value else ""
-        if not value:
-            raise UserError(f"{flag} has no value; expected one, as in `{flag} NAME`")
+    """Removes `FLAG VALUE` or `FLAG=VALUE` of one of these flags from `argv`; returns the value."""
+    at = next((i for i, token in enumerate(argv) if token.partition("=")[0] in flags), None)
+    if at is None:
+        return None
+    flag, equals, value = argv.pop(at).partition("=")
+    if not equals and at < len(argv) and not argv[at].startswith("-"):
+        value = argv.pop(at)
+    if not value:
+        raise UserError(f"{flag} has no value; expected one, as in `{flag} NAME`")
     return value
+
+
+def take_switch(argv: list[str], flag: str) -> bool:
+    """Removes a flag without a value from `argv`; returns whether it was there."""
+    found = flag in argv
+    argv[:] = [word for word in argv if word != flag]
+    return found
 
 
 def take_positional(argv: list[str]) -> str | None:
     """Removes the argument without a flag from `argv`, where it must come first: elsewhere it
     could be one more value of a flag that takes several."""
     return argv.pop(0) if argv and not argv[0].startswith("-") else None
+
+
+def take_run(argv: list[str]) -> str | None:
+    """Removes the run's folder from `argv`, its first argument or the value of --run-dir.
+
+    Raises:
+        UserError: for two folders.
+    """
+    found = [take_positional(argv), take_positional(argv), take(argv, "--run-dir", "--run_dir")]
+    one, *others = [folder for folder in found if folder is not None] or [None]
+    if others:
+        raise UserError(f"two run folders are given, {one!r} and {others[0]!r}; give one")
+    return one
