@@ -26,11 +26,11 @@ from metarl.experiments.data import placed
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
-Writes RUN_DIR/evaluation/adaptation.json, .csv and .png{more}. Of training tasks that goes to
-RUN_DIR/evaluation/train. With --out DIR these files and the report go to DIR, and RUN_DIR is only
-read. Defaults are the run's own.
-A run on tasks or with an agent of your own needs --env or --agent package.module:attribute again:
-their code is run."""
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png{more}. With --split train these files go to
+RUN_DIR/evaluation/train. With --out DIR they go to DIR together with the report, and RUN_DIR is
+only read. Defaults are the run's own.
+If the tasks or the agent of the run are your own code, give --env or --agent
+package.module:attribute again: the code is run."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ class EvaluateRun:
     run_dir: Path
     """Folder of the run whose meta-parameters adapt."""
     split: Literal["train", "test"] = "test"
+    """Tasks to adapt to: those of training, or held-out ones."""
     controls: tuple[Literal["random"], ...] = ()
     """Curves to compare with the run's: `random`, the run's agent without any training."""
     checkpoint: Literal["latest", "best"] = "latest"
@@ -33,9 +34,8 @@ class EvaluateRun:
     threads: ThreadCount = "auto"
     """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""
     inner_lr: Positive | Literal["auto", "own"] = "auto"
-    """Step size of the run's agent in place of its own. `auto`: its own, or the best of seven on
-    training tasks for a control, which learned nothing through its inner steps. `own` searches for
-    none."""
+    """Inner step size of the run's agent. `own` is the one in its settings. `auto` is the same, but
+    for controls, which learned nothing through inner steps, the best of seven on training tasks."""
     out: str = ""
     """Folder for the evaluation's files and the report; the run's folder is then only read. Empty:
     the run's folder."""
@@ -48,7 +48,9 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     """Options of evaluating a run that learned from episodes."""
 
     workers: WorkerCount = "auto"
+    """Processes that step environments; 0 is this process alone, `auto` as many as `threads`."""
     worker_timeout: Positive = 60.0
+    """Longest time of a step, a reset or a construction before its worker is replaced, s."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class DataPlace:
     """Place of a run's data."""
 
     path: str = ""
-    """Folder or file of the data that the run learned from, if they were moved; the same contents.
-    Empty: where the run found them."""
+    """Folder or file where the data of the run are now, with the same contents. Empty: where the
+    run found them."""
 
 
 @dataclass(frozen=True, kw_only=True)

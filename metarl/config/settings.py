@@ -67,12 +67,13 @@ class PolicyConfig:
     init_std: Positive = 1.0
     """Initial standard deviation of actions (Box action spaces)."""
     min_std: Positive = 1e-6
+    """Lower bound of the standard deviation (Box action spaces)."""
     std: Literal["shared", "state"] = "shared"
-    """Learned standard deviation: the same at all observations, or another output of the network
-    (Box action spaces)."""
+    """Whether the standard deviation is the same for all observations, or an output of the network
+    that depends on the observation (Box action spaces)."""
     scale_to_box: bool = False
-    """Measure actions from the middle of the Box, in halves of its width. A new policy then acts
-    within it. Dimensions without two bounds keep their units."""
+    """Act in units of the Box: 0 is its middle, and 1 is half of its width away. A new policy then
+    acts around the middle. Dimensions without two bounds keep their units."""
     context: Natural = 0
     """Extra inputs, initially zero, that inner steps can adapt instead of weights (CAVIA)."""
 
@@ -296,7 +297,7 @@ class RunConfig:
     """Device of parameters and updates; environments stay on the CPU."""
     threads: ThreadCount = "auto"
     """Threads of torch. `auto` is the variable OMP_NUM_THREADS, else one for each core that this
-    process may use. Another number rounds sums otherwise."""
+    process may use. With another number the results may be rounded differently."""
     run_dir: str = ""
     """Folder of the run; empty: runs/PRESET."""
 
@@ -311,10 +312,10 @@ class Config(RunConfig):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     iterations: Count = 475
     workers: WorkerCount = "auto"
-    """Processes that step environments, or threads if a simulator has its own. 0 is this process
-    alone, `auto` as many as `threads`. Results do not depend on it."""
+    """Processes that step environments, or threads of a simulator that has its own. 0 is this
+    process alone, `auto` as many as `threads`. Results do not depend on it."""
     worker_timeout: Positive = 60.0
-    """Seconds that a step, a reset or a construction may take before its worker is replaced."""
+    """Longest time of a step, a reset or a construction before its worker is replaced, s."""
 
 
 @dataclass(frozen=True, kw_only=True)

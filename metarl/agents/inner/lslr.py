@@ -25,7 +25,7 @@ class LslrConfig(RuleSettings):
     lr: Positive = 0.1
     """Every step size at first."""
     steps: Count = 1
-    """In training."""
+    """Inner steps in training."""
     first_order: bool = False
     """Ignore how the inner gradients depend on the meta-parameters."""
     multi_step: UnitInterval = 0.0

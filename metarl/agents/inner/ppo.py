@@ -63,8 +63,8 @@ class PpoStepsConfig(InnerSettings):
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the updates; its state starts afresh for each task."""
     target_kl: NonNegative = 0.0
-    """A task takes no further step in a round once a minibatch finds the KL from the policy that
-    collected it above this; 0: it takes all."""
+    """KL that ends a task's round early: the task takes no further step once the KL from the policy
+    that collected the round, estimated on a minibatch, is above it; 0: all steps."""
 
 
 class TaskPpo(NamedTuple):

@@ -24,18 +24,19 @@ SIZE = "lr."
 
 @dataclass(frozen=True)
 class SgdConfig(RuleSettings):
-    """Inner rule: gradient steps on each task's loss, of a policy the score-function loss."""
+    """Inner rule: gradient steps on each task's loss (on episodes the score-function loss)."""
 
     examples_help: ClassVar[Mapping[str, str]] = {
         "": "Inner rule: gradient steps on each task's loss.",
-        "steps": "In training.",
+        "steps": "Inner steps in training.",
         "adapted": "Parameters that inner steps move: all, or those of the last layer (ANIL).",
         "extra_step_scale": "At evaluation, steps beyond `steps` use `lr` times this.",
     }
 
     lr: Positive = 0.1
+    """Step size."""
     steps: Natural = 1
-    """In training; with 0 of them tasks are trained on jointly."""
+    """Inner steps in training; 0 is joint training."""
     first_order: bool = False
     """Ignore how the inner gradient depends on the meta-parameters (FOMAML)."""
     adapted: Literal["all", "head", "context"] = "all"
@@ -44,10 +45,10 @@ class SgdConfig(RuleSettings):
     learn_lr: bool = False
     """Meta-learn a step size for every parameter, `lr` at first (Meta-SGD)."""
     estimator: Literal["score", "dice"] = "score"
-    """Estimator of a policy's inner loss: `dice` has right derivatives of any order (DiCE)."""
+    """Estimator of a policy's inner loss: `dice` has correct derivatives of any order (DiCE)."""
     dice_lambda: UnitInterval = 1.0
-    """Share of an earlier action's log-probability that DiCE keeps with each step: 1 is DiCE, 0 the
-    loss of ProMP, and between them is less variance for some bias (Loaded DiCE)."""
+    """Factor on the log-ratio of an earlier action, for each step since then: 1 is DiCE, 0 the loss
+    of ProMP. Smaller factors have less variance and more bias (Loaded DiCE)."""
     extra_step_scale: Positive = 0.5
     """At evaluation, steps beyond `steps` use `lr` times this (published: 0.5, Ant's 0.01)."""
 

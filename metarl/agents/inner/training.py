@@ -29,7 +29,7 @@ class TrainingConfig(RuleSettings):
 
     lr: Positive = 0.02
     steps: Count = 5
-    """In training: on the support, and as many on the query."""
+    """Steps in training: on the support, and as many on the query."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """Its state begins anew with each task."""
     minibatch: Natural = 0

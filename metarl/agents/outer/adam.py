@@ -30,7 +30,9 @@ class AdamConfig(OuterSettings):
     sources = ("examples",)
 
     lr: Positive = 1e-3
+    """Step size of Adam."""
     max_grad_norm: Positive = 10.0
+    """Norm that gradients are clipped to."""
     lr_half_life: NonNegative = 0.0
     """Updates after which the step size has halved; 0: it stays constant."""
 

@@ -31,23 +31,27 @@ class PpoConfig(OuterSettings):
     sources = ("episodes",)
 
     lr: Positive = 3e-3
+    """Step size of Adam."""
     epochs: Count = 10
+    """Steps of Adam on a meta-batch."""
     clip: Positive = 0.2
+    """Bound of |r - 1| for the ratio r of new to old probabilities."""
     inner_kl: NonNegative = 0.0
-    """Weight of the KL between the policies before the update and after it, that collected the
-    support (ProMP: 5e-4)."""
+    """Weight of the KL from the policies that collected the supports to the new ones (ProMP)."""
     inner_ratio: bool = False
-    """Adapt by importance-weighted inner steps, which stay right in later epochs (ProMP)."""
+    """Adapt by importance-weighted inner steps, which stay correct in later epochs (ProMP)."""
     exploration: bool = False
     """Credit the first support's actions by the rewards after adaptation (E-MAML)."""
     entropy: NonNegative = 0.0
+    """Weight of the entropy of the adapted policies on the query."""
     max_grad_norm: Positive = 10.0
+    """Norm that gradients are clipped to."""
     target_kl: NonNegative = 0.0
-    """No further epoch once the KL from the policies that collected the query, or from those that
-    collected the supports, is above it; 0: all epochs."""
+    """KL that ends an update early: no further epoch once the mean KL from the policies that
+    collected the query, or the supports, is above it; 0: all epochs."""
     lr_half_life: NonNegative = 0.0
-    """Updates after which the step size has halved; 0: it stays constant. One that `target_kl` cuts
-    short counts in part."""
+    """Updates after which the step size has halved; 0: it stays constant. An update that
+    `target_kl` ended early counts in part."""
 
     def build(self) -> Ppo:
         return Ppo(self)

@@ -60,10 +60,11 @@ class TrialPpoConfig(OuterSettings):
     chunk: Count = 256
     """Number of steps after which gradients are cut."""
     target_kl: NonNegative = 0.0
-    """No further minibatch once one of them finds the KL from the old policy above it; 0: all."""
+    """KL that ends an update early: no further minibatch once the KL from the old policy, estimated
+    on a minibatch, is above it; 0: all."""
     lr_half_life: NonNegative = 0.0
-    """Updates after which the step size has halved; 0: it stays constant. Updates are counted by
-    Adam's steps, so one that `target_kl` cuts short counts in part, here and for the entropy."""
+    """Updates after which the step size has halved; 0: it stays constant. An update that
+    `target_kl` ended early counts in part, here and for the entropy."""
 
 
 class Steps(NamedTuple):

@@ -28,10 +28,15 @@ class TrpoConfig(OuterSettings):
     derivatives = "by_hand"
 
     max_kl: Positive = 0.01
+    """Bound of the mean KL from the old adapted policies to the new ones."""
     cg_iterations: Count = 10
+    """Iterations of conjugate gradient."""
     damping: NonNegative = 1e-5
+    """Multiple of the identity that is added to the Hessian of the KL."""
     backtracks: Count = 15
+    """Step lengths that the line search tries."""
     backtrack_ratio: Shrinking = 0.8
+    """Ratio of one length to the one before."""
     query_fraction: Fraction = 0.1
     """Share of the query data in the Gauss-Newton products; the support is taken whole."""
     product_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
