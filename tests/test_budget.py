@@ -64,3 +64,16 @@ def test_a_runs_own_file_is_not_doubled_again(tmp_path, capfd):
 def test_supervised_agents_have_the_same_budget_already():
     with pytest.raises(UserError, match="--match-budget is for agents that play episodes"):
         read(["sinusoid-maml", "--match-budget"])
+
+
+def test_an_agent_of_your_own_has_no_budget_that_is_known():
+    with pytest.raises(UserError, match="rounds of an agent of your own, 'mine:Agent'; give --it"):
+        read([PRESET, "--agent", "mine:Agent", "--match-budget"])
+
+
+def test_the_flag_takes_no_value_and_either_spelling():
+    assert read([PRESET, "--agent", "joint-trpo", "--match_budget"])[0].iterations == 950
+    with pytest.raises(
+        UserError, match="'--match-budget=no' has a value; --match-budget takes none"
+    ):
+        read([PRESET, "--agent", "joint-trpo", "--match-budget=no"])

@@ -27,6 +27,7 @@ PARTNERS = {
     "policy.context": {"inner.adapted": "context", "inner.learn_lr": False},
     "inner.multi_step": {"inner.steps": 5},
     "inner.multi_step_half_life": {"inner.steps": 5, "inner.multi_step": 0.5},
+    "inner.dice_lambda": {"inner.estimator": "dice"},
     "inner.rank": {"inner.deltas": "low-rank"},
     "outer.optimizer=adam": {"outer.lr": 0.001},
     "outer.serial=True": {"outer.lr": 0.1},

@@ -145,7 +145,7 @@ def test_a_search_on_classes_has_some_goals_of_each():
         def held_out(self, goals: int, split: str = "test") -> list: ...
 
     asked = step_size.training_tasks(options, agent, Ten())
-    assert (asked.tasks, asked.split) == (2, "train")
+    assert (asked.tasks, asked.split) == (4, "train")
     assert isinstance(asked, EvaluateOptions)
     assert asked.mode_episodes == 0
 

@@ -23,7 +23,7 @@ from metarl.agents.normalisation import Normaliser
 from metarl.config.settings import AgentConfig, PolicyConfig
 from metarl.device import torch_threads
 from metarl.equations.box_gaussian import BoxGaussian
-from metarl.errors import UserError
+from metarl.errors import UnstableError
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
@@ -63,10 +63,6 @@ class Sb3Ppo(MlpAgent):
     def __init__(
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
     ):
-        """
-        Raises:
-            UserError: for settings without a counterpart in Stable-Baselines3's PPO.
-        """
         assert isinstance(config.inner, PpoStepsConfig)
         self.spec, self.config, self.inner = spec, config, config.inner
         self.policy = MlpPolicy(spec, config.policy)
@@ -93,7 +89,7 @@ class Sb3Ppo(MlpAgent):
         """Updates every task once by PPO on its own episodes. Leaves the agent unchanged.
 
         Raises:
-            UserError: if a policy's output is no longer finite.
+            UnstableError: if a policy's output is no longer finite.
         """
         before = state.snapshots or (PpoSnapshot(self.meta, self._fresh),) * len(support.obs)
         if issubclass(self.policy.kind, BoxGaussian):  # its network knows no box
@@ -128,7 +124,7 @@ class Sb3Ppo(MlpAgent):
             with _global_draws(rounds):
                 ppo.train()
         except ValueError as error:  # torch's distributions check their parameters
-            raise UserError(
+            raise UnstableError(
                 f"{self.config.name}: in round {rounds + 1} of task {task} the policy came to give "
                 "numbers that are not finite\nlower the learning rate, --agent.inner.lr"
             ) from error

@@ -210,10 +210,16 @@ def take(argv: list[str], *flags: str) -> str | None:
 
 
 def take_switch(argv: list[str], flag: str) -> bool:
-    """Removes a flag without a value from `argv`; returns whether it was there."""
-    found = flag in argv
-    argv[:] = [word for word in argv if word != flag]
-    return found
+    """Removes a flag without a value from `argv`; returns whether it was there.
+
+    Raises:
+        UserError: for one with a value.
+    """
+    found = [word for word in argv if _flag(word) == flag]
+    if valued := [word for word in found if "=" in word]:
+        raise UserError(f"{valued[0]!r} has a value; {flag} takes none")
+    argv[:] = [word for word in argv if word not in found]
+    return bool(found)
 
 
 def take_positional(argv: list[str]) -> str | None:

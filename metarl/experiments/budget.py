@@ -29,12 +29,18 @@ def matched(config: AnyConfig, usual: Any) -> AnyConfig:
     """Returns the config with iterations for as many environment steps as the agent `usual` plays.
 
     Raises:
-        UserError: where it learns from examples: an iteration has as many of them for all agents.
+        UserError: where it learns from examples, of which an iteration has as many for all agents,
+            and for an agent of a user's own.
     """
     if not isinstance(config, Config):
         raise UserError(
             f"{MATCH} is for agents that play episodes; on {config.env.name!r} every agent learns "
             "from as many tasks an iteration"
+        )
+    if isinstance(config.agent, OwnAgentConfig):
+        raise UserError(
+            f"{MATCH} does not know the rounds of an agent of your own, {config.agent.name!r}; "
+            "give --iterations"
         )
     return replace(config, iterations=max(1, round(config.iterations / share(config, usual))))
 
@@ -46,7 +52,7 @@ def note(config: AnyConfig, usual: Any) -> str | None:
         return None
     how_many = f"{part} of" if part < 1 else f"{part} times"
     return (
-        f"{config.agent.name} plays {how_many} the environment steps of {usual.name} in "
-        f"{config.iterations} iterations; {MATCH} makes that "
+        f"{config.agent.name} plays {how_many} the environment steps of the preset's {usual.name} "
+        f"in {config.iterations} iterations; {MATCH} makes that "
         f"{matched(config, usual).iterations} iterations"
     )

@@ -24,7 +24,7 @@ from metarl.types import Classes
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Step sizes that are tried, as multiples of the configured one."""
-TASKS = {"episodes": 20, "examples": 200}
+TASKS = {"episodes": 40, "examples": 200}
 """Most training tasks that they are tried on, by source."""
 
 Options = EvaluateOptions | EvaluateFewShotOptions

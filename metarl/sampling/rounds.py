@@ -112,7 +112,7 @@ class _FiniteActor(NamedTuple):
         self, obs: Tensor, rewards: Tensor | None, noise: Tensor
     ) -> tuple[Tensor, ActionDistribution]:
         actions, distribution = self.actor(obs, rewards, noise)
-        if not all(bool(x.isfinite().all()) for x in distribution):
+        if not all(bool(x.isfinite().all()) for x in (actions, *distribution)):
             raise UnstableError(
                 f"the policy after {self.steps} adaptation steps gives numbers that are not "
                 f"finite; lower {'--agent.inner.lr' if self.steps else 'the outer step size'}"

@@ -24,7 +24,7 @@ from metarl.envs.gym.parameters import Uniform
 from metarl.envs.gym.task_vec_env import TaskVecEnv
 from metarl.envs.gym.tasks import gym_tasks
 from metarl.equations.gaussian import Gaussian
-from metarl.errors import UserError
+from metarl.errors import UnstableError, UserError
 from metarl.sampling.collect import returns_of
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, TaskDistribution, Trajectories, Workers
@@ -258,7 +258,7 @@ def test_a_policy_that_is_lost_is_named_in_two_lines():
     agent = agent_on("box")
     support = played(agent, agent.begin(), 0)
     support = support._replace(rewards=support.rewards / 0.0)
-    with pytest.raises(UserError, match="in round 1 of task 0") as lost:
+    with pytest.raises(UnstableError, match="in round 1 of task 0") as lost:
         agent.adapt(agent.begin(), support)
     assert str(lost.value).count("\n") == 1
 

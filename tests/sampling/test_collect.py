@@ -11,7 +11,7 @@ import torch
 from gymnasium.spaces import Box
 
 from metarl.equations.gaussian import Gaussian
-from metarl.errors import EnvFaultError
+from metarl.errors import EnvFaultError, UnstableError
 from metarl.sampling.collect import collect, draw, memoryless, returns_of
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, StepResult
@@ -197,3 +197,20 @@ def test_each_adaptation_step_learns_from_fresh_episodes_of_its_own_round():
     assert all(a is b for a, b in zip(state, rounds[:-1], strict=True))
     firsts = [x.actions[0, 0, 0, 0].item() for x in rounds]
     assert len(set(firsts)) == 4
+
+
+@pytest.mark.parametrize("log_std", [100.0, float("nan")])
+def test_actions_that_overflow_are_a_fault_of_the_policy(log_std):
+    """exp(100) is no number of float32, though the distribution's own numbers are finite."""
+
+    class Wide(Recorder):
+        def actor(self, state, episodes):
+            def wide(obs, noise):
+                distribution = Gaussian(obs[..., :1] * 0.0, torch.full_like(noise, log_std))
+                return distribution.sample(noise), distribution
+
+            return memoryless(wide)(episodes)
+
+    agent: Any = Wide()
+    with pytest.raises(UnstableError, match="after 0 adaptation steps gives numbers that are not"):
+        adaptation_rounds(agent, Counter(2, 4), SPEC, [{}, {}], 4, 1, (1, 0), torch.device("cpu"))
