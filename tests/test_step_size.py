@@ -60,7 +60,7 @@ def evaluated(options: EvaluateOptions) -> Adaptation:
 
 
 def test_a_controls_step_size_is_the_best_on_training_tasks(runs):
-    """Each figure of the search is that of an evaluation with that size on those tasks."""
+    """The figures of the search are those of evaluations with that size on those tasks."""
     options = options_of(runs / "joint-trpo")
     config = run_config(options.run_dir)
     tasks = envs.configured(config.env)
@@ -72,9 +72,9 @@ def test_a_controls_step_size_is_the_best_on_training_tasks(runs):
     assert isinstance(asked, EvaluateOptions)
     assert asked.split == "train"
     assert asked.seed != options.seed
-    for lr, mean in tried.items():
+    for lr in (0.1, 2.5):
         apart = evaluated(replace(asked, inner_lr=lr))
-        assert apart.outcome.values[:, 1:].mean() == pytest.approx(mean)
+        assert apart.outcome.values[:, 1:].mean() == pytest.approx(tried[lr])
     assert chosen["lr"] == max(tried, key=lambda lr: tried[lr])
     given = evaluated(replace(options, inner_lr=chosen["lr"]))
     assert np.array_equal(given.outcome.values, found.outcome.values)
