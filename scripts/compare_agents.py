@@ -27,17 +27,12 @@ OWN = Path("runs/agents")
 PRESET = "halfcheetah-vel-maml2017"
 PPO = "--agent.outer.lr 3e-3 --agent.outer.epochs 10"
 """The defaults of PPO outside. ProMP's own take 300 shorter steps of Adam here, which gain less."""
-ONCE = (
-    "--agent.outer.lr 3e-3 --agent.outer.epochs 1 --agent.outer.target-kl 0 "
-    "--agent.inner.dice-lambda 1"
-)
-"""DiCE as it was when the committed run was made: one step of Adam for each meta-batch."""
 SETTINGS = {
     "maml-trpo": f"{PRESET} --iterations 60",
     "maml-ppo": f"{PRESET} --agent maml-ppo --iterations 60",
     "promp": f"{PRESET} --agent promp --iterations 60 {PPO}",
     "e-maml": f"{PRESET} --agent e-maml --iterations 60",
-    "dice-maml": f"{PRESET} --agent dice-maml --iterations 60 {ONCE}",
+    "dice-maml": f"{PRESET} --agent dice-maml --iterations 60",
     "fomaml-trpo": f"{PRESET} --agent fomaml-trpo --iterations 60",
     "anil-trpo": f"{PRESET} --agent anil-trpo --iterations 60",
     "meta-sgd-trpo": f"{PRESET} --agent meta-sgd-trpo --iterations 60",
