@@ -69,7 +69,8 @@ class EpisodeSource:
         self.env = self.distribution.open(sampling.tasks, sampling.episodes, self.executor)
         stack.callback(self.env.close)
         count = self.workers
-        who = f"{count} worker{'s' if count > 1 else ''} or threads" if count else "no workers"
+        plural = "s" if count > 1 else ""
+        who = f"{count} worker{plural} or thread{plural}" if count else "no workers"
         return (
             f"{who}, {threads(self.config.threads)} on {self.device}, "
             f"{sampling.tasks * sampling.episodes} simulations at {short(self._trial())} steps/s"
