@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
-from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig, Samples
+from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig, Samples, TaskPpo
 from metarl.config.settings import AdvantageConfig, PolicyConfig
 from metarl.equations.distributions import each
 from metarl.equations.returns import standardize
@@ -233,6 +233,13 @@ def task(k: int, episodes: Trajectories) -> Trajectories:
     return Trajectories._make([*own, each(lambda x: x[k : k + 1], behaviour)])
 
 
+def after_two_rounds(rule: PpoSteps, learners: TaskPpo, episodes: Trajectories) -> TaskPpo:
+    """Returns the state after two rounds on the same episodes."""
+    for _ in range(2):
+        learners, _, _ = rule.step(learners, rule.samples(learners.params, episodes))
+    return learners
+
+
 @kinds
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_tasks_side_by_side_are_tasks_alone(kind, optimizer):
@@ -240,16 +247,11 @@ def test_tasks_side_by_side_are_tasks_alone(kind, optimizer):
     rule = rule_on(kind, lr=0.05, entropy=0.1, optimizer=optimizer)
     start = rule.start(initial(rule))
     episodes = drawn(rule, start.params, tasks=3)
-    together = start
-    for _ in range(2):
-        together, _, _ = rule.step(together, rule.samples(together.params, episodes))
+    together = after_two_rounds(rule, start, episodes)
     assert together.rounds == 2
     assert float(together.moments.count) == (2 * 5 * 4 if optimizer == "adam" else 0)
     for k in range(3):
-        alone = start
-        for _ in range(2):
-            samples = rule.samples(alone.params, task(k, episodes))
-            alone, _, _ = rule.step(alone, samples)
+        alone = after_two_rounds(rule, start, task(k, episodes))
         for name, x in alone.params.items():
             torch.testing.assert_close(together.params[name][k], x[0], rtol=1e-6, atol=1e-6)
             assert (x[0] - start.params[name]).abs().max() > 1e-3
@@ -271,10 +273,7 @@ def test_tasks_that_stop_at_their_target_are_tasks_alone(kind):
     assert total.max() < 2 * 5 * 4
     assert together.moments.count.tolist() == total.tolist()
     for k in range(3):
-        alone = start
-        for _ in range(2):
-            samples = rule.samples(alone.params, task(k, episodes))
-            alone, _, _ = rule.step(alone, samples)
+        alone = after_two_rounds(rule, start, task(k, episodes))
         for name, x in alone.params.items():
             torch.testing.assert_close(together.params[name][k], x[0], rtol=1e-6, atol=1e-6)
 
