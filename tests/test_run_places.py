@@ -173,7 +173,9 @@ def read_only(monkeypatch):
 
 def test_a_read_only_run_says_where_else(here, source, read_only):
     before = tree(here)
-    with pytest.raises(UserError, match=r"cannot be written: Read-only file system\n.* --out"):
+    with pytest.raises(
+        UserError, match=r"^runs/a cannot be written: Read-only file system\n.* --out"
+    ):
         evaluate.main(["runs/a", *ASKED[source]])
     with pytest.raises(UserError, match=r"cannot be written: Read-only file system\n.* --out FILE"):
         report.main(["runs/a"])

@@ -186,7 +186,8 @@ def chosen(run: RunDirectory, which: str, device: torch.device | str = "cpu") ->
     if found is None:
         raise UserError(
             f"{run.root} has no checkpoint yet\n`python -m metarl.train --config "
-            f"{quote(str(run.root / 'config.yaml'))}` trains on to its first"
+            f"{quote(str(run.root / 'config.yaml'))}` trains on to its first\n"
+            "if the run was moved without its checkpoints, move them too"
         )
     return found
 

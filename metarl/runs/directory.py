@@ -71,13 +71,17 @@ def create(root: Path | str) -> RunDirectory:
 
 
 def make_writable(*folders: Path) -> None:
-    """Makes folders that are missing, and writes into each; an OSError says that it cannot."""
+    """Makes folders that are missing, and writes into each; an OSError names one that it cannot."""
     for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
         # On network file systems permission bits do not tell enough.
         probe = folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            error.filename = str(folder)
+            raise
 
 
 def is_run(root: Path | str) -> bool:
