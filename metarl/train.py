@@ -69,6 +69,8 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         usual = config.agent
     config = read_flags(argv, config)
     if match_budget:
+        if name is None:
+            raise UserError(f"{budget.MATCH} is for another agent in a preset's place; name a preset")
         config = budget.matched(config, usual)
     elif (line := budget.note(config, usual)) is not None:
         print(line)

@@ -56,8 +56,9 @@ def test_a_runs_own_file_is_not_doubled_again(tmp_path, capfd):
     config, _ = read([PRESET, "--agent", "joint-trpo", "--match-budget"])
     file = tmp_path / "config.yaml"
     file.write_text(dump(config))
-    assert read(["--config", str(file), "--match-budget"])[0].iterations == 950
     assert read(["--config", str(file)])[0].iterations == 950
+    with pytest.raises(UserError, match="--match-budget is .* name a preset"):
+        read(["--config", str(file), "--match-budget"])
     assert capfd.readouterr().out == ""
 
 

@@ -288,8 +288,9 @@ def test_the_report_says_which_data(project, kind):
 
 
 @pytest.mark.parametrize("kind", ["arrays"], indirect=True)
-def test_a_damaged_record_is_named(project, kind):
-    Path("runs/a/data.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", '{"sha256": "1", "places": [], "from_run": "x"}', "[]"])
+def test_a_damaged_record_is_named(project, kind, text):
+    Path("runs/a/data.json").write_text(text)
     with pytest.raises(UserError, match=r"runs/a/data\.json is no record .*\nremove it to go on"):
         evaluate.main(["runs/a"])
 

@@ -99,6 +99,8 @@ def read(run: RunDirectory) -> Data | None:
     try:
         record = json.loads(run.data.read_text(encoding="utf-8"))
         places = tuple(map(str, record["places"]))
+        if not places:
+            raise ValueError("places is empty")
         return Data(str(record["sha256"]), places, str(record["from_run"]))
     except FileNotFoundError:
         return None
