@@ -70,7 +70,9 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     config = read_flags(argv, config)
     if match_budget:
         if name is None:
-            raise UserError(f"{budget.MATCH} is for another agent in a preset's place; name a preset")
+            raise UserError(
+                f"{budget.MATCH} is for another agent in the place of a preset's; name a preset"
+            )
         config = budget.matched(config, usual)
     elif (line := budget.note(config, usual)) is not None:
         print(line)

@@ -57,7 +57,7 @@ def test_a_runs_own_file_is_not_doubled_again(tmp_path, capfd):
     file = tmp_path / "config.yaml"
     file.write_text(dump(config))
     assert read(["--config", str(file)])[0].iterations == 950
-    with pytest.raises(UserError, match="--match-budget is .* name a preset"):
+    with pytest.raises(UserError, match=r"--match-budget is .* name a preset"):
         read(["--config", str(file), "--match-budget"])
     assert capfd.readouterr().out == ""
 
