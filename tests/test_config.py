@@ -231,17 +231,21 @@ def test_a_preset_that_ends_in_an_agents_name_trains_it():
 
 def test_a_whole_file_means_what_it_meant_before_a_key_was_added(tmp_path: Path):
     """A run of DiCE from before `dice_lambda`; a file with some settings takes the defaults."""
-    old = Path(__file__).parents[1] / "results" / "halfcheetah-vel-agents" / "dice-maml"
-    agent: Any = run_config(old).agent
-    assert (agent.inner.dice_lambda, agent.outer.target_kl) == (1.0, 0.0)
     usual: Any = default("dice-maml")
     assert (usual.inner.dice_lambda, usual.outer.target_kl) != (1.0, 0.0)
-    (tmp_path / "some.yaml").write_text("agent: {name: dice-maml, inner: {lr: 0.2}}")
-    agent = load_config(tmp_path / "some.yaml").agent
-    assert agent == replace(usual, inner=replace(usual.inner, lr=0.2))
-    now = replace(run_config(old), agent=usual)
-    (tmp_path / "new.yaml").write_text(dump(now))
+    now = replace(preset("point-goal"), agent=usual, threads=3)
+    whole = yaml.safe_load(dump(now))
+    (tmp_path / "new.yaml").write_text(yaml.safe_dump(whole))
     assert load_config(tmp_path / "new.yaml") == now
+    del whole["threads"], whole["agent"]["inner"]["dice_lambda"]
+    del whole["agent"]["outer"]["target_kl"]
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(whole))
+    old: Any = load_config(tmp_path / "old.yaml")
+    assert (old.agent.inner.dice_lambda, old.agent.outer.target_kl) == (1.0, 0.0)
+    assert old.threads == "auto"
+    (tmp_path / "some.yaml").write_text("agent: {name: dice-maml, inner: {lr: 0.2}}")
+    agent: Any = load_config(tmp_path / "some.yaml").agent
+    assert agent == replace(usual, inner=replace(usual.inner, lr=0.2))
 
 
 @pytest.mark.parametrize("outer", ["trpo", "ppo", "vpg"])
