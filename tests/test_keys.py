@@ -25,8 +25,7 @@ from metarl.envs.arrays.point_goal import PointGoal
 from metarl.envs.gym.task_vec_env import TaskEnv
 from metarl.errors import DivergedError
 from metarl.experiments.presets import preset
-from metarl.loop import training
-from metarl.loop.evaluation import evaluate
+from metarl.loop import evaluation, training
 from metarl.sources import episodes
 from metarl.types import Workers
 
@@ -121,7 +120,7 @@ def evaluated(run_dir: Path, of: Any = None, **options: Any) -> None:
         run_dir=run_dir, **{"tasks": 3, "steps": 2, "episodes": 5, **options},
         seed=SEED, device="cpu",
     )  # fmt: skip
-    evaluate(asked, of)
+    evaluation.evaluate(asked, of)
 
 
 def few_shot(run_dir: Path) -> FewShotConfig:
@@ -163,6 +162,7 @@ def uses(tmp_path_factory: pytest.TempPathFactory) -> list[Use]:
     classes = Goals(*POINTS)
     found = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "_write", lambda *found: None)  # pictures draw no key
 
         def add(of: str, play: Callable[[], Any], once: bool = True) -> Any:
             with recorded(patch) as drawn:
@@ -172,14 +172,13 @@ def uses(tmp_path_factory: pytest.TempPathFactory) -> list[Use]:
 
         config = add("training", lambda: trained(run, patch))
         add("training", lambda: few_shot(shots))
-        evaluation = "evaluation"
-        add(evaluation, lambda: evaluated(run))
-        add(evaluation, lambda: evaluated(run, mode_episodes=5))
-        add(evaluation, lambda: evaluated(run, classes, tasks=15))
-        add(evaluation, lambda: evaluated(run, classes, tasks=15, mode_episodes=5))
-        add(evaluation, lambda: evaluated(run, controls=("random",)), once=False)
+        add("evaluation", lambda: evaluated(run))
+        add("evaluation", lambda: evaluated(run, mode_episodes=5))
+        add("evaluation", lambda: evaluated(run, classes, tasks=15))
+        add("evaluation", lambda: evaluated(run, classes, tasks=15, mode_episodes=5))
+        add("evaluation", lambda: evaluated(run, controls=("random",)), once=False)
         asked = EvaluateFewShotOptions(run_dir=shots, tasks=110, seed=SEED, device="cpu")
-        add(evaluation, lambda: evaluate(asked))
+        add("evaluation", lambda: evaluation.evaluate(asked))
         checking = "checks of tasks"
         add(checking, lambda: check(Subject(tasks, options), lambda line: None), once=False)
         add(checking, lambda: check_before_training(tasks, config, Workers(0)), once=False)
