@@ -102,13 +102,17 @@ def test_no_step_no_search(runs, capfd):
     assert found.made_from["inner_lr"] == {"joint-trpo": {"lr": 0.5}}
 
 
-def test_a_size_that_diverges_is_not_chosen(runs, monkeypatch):
-    """Neither is it an end of the evaluation, unless every size diverges."""
+def test_a_size_that_diverges_is_not_chosen(runs, monkeypatch, capfd):
+    """Neither is it an end of the evaluation, unless every size diverges. One at the grid's end is
+    told."""
     options = options_of(runs / "joint-trpo")
     monkeypatch.setattr(step_size, "FACTORS", (1e38, 0.1))
     chosen = evaluated(options).made_from["inner_lr"]["joint-trpo"]
     assert chosen["lr"] == pytest.approx(0.05)
     assert chosen["tried"]["5e+37"] is None
+    assert (
+        "step size 0.05, the best of 2, the smallest, on 6 training tasks" in capfd.readouterr().out
+    )
     monkeypatch.setattr(step_size, "FACTORS", (1e38, 5e37))
     with pytest.raises(UserError, match=r"joint-trpo diverged .* 5e\+37, 2.5e\+37\n.*--inner-lr"):
         evaluate(options)

@@ -194,8 +194,9 @@ class EpisodeLearner(Learner):
 
     def altered(self, support: Trajectories) -> Trajectories:
         rewards = support.rewards.clone()
-        steps = torch.arange(rewards.shape[1], device=rewards.device)
-        rewards[1] = rewards[1].flip(0) - steps[:, None]
+        _, steps, episodes = rewards.shape
+        numbers = torch.arange(steps * episodes, device=rewards.device)  # episodes of a step differ
+        rewards[1] = rewards[1].flip(0) - numbers.view(steps, episodes)
         return support._replace(rewards=rewards)
 
 

@@ -103,7 +103,11 @@ def search(name: str, config: Any, make: Callable[[Any], Any], held: HeldOut) ->
         )
     best = min if held.measure.lower_is_better else max
     lr = best(finite, key=lambda lr: finite[lr])
-    print(f"{name}: step size {lr:g}, the best of {len(tried)} on {len(held.tasks)} training tasks")
+    edge = {min(tried): ", the smallest", max(tried): ", the largest"}.get(lr, "")
+    print(
+        f"{name}: step size {lr:g}, the best of {len(tried)}{edge}, on {len(held.tasks)} training "
+        "tasks"
+    )
     return StepSize(lr, tried)
 
 

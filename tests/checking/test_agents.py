@@ -352,6 +352,14 @@ def test_a_good_agent_keeps_every_promise(source):
     assert all(line.startswith("ok ") and line.endswith(names) for line in said)
 
 
+def test_tasks_of_one_step_are_told_apart_too():
+    from metarl.envs.arrays.bandit import Bandit
+
+    make = lambda *given: good("episodes", *given)  # noqa: E731
+    found = check_agent(make, Bandit("bandit:5", "5", 1), tell=lambda line: None)
+    assert found["tasks apart"].status == "ok"
+
+
 def test_every_promise_has_an_agent_that_breaks_it():
     assert {promise for promise, _, _ in BROKEN.values()} == set(PROMISES)
 
