@@ -32,11 +32,11 @@ class Purpose(IntEnum):
     AGENT_CHECK = 11
     STEP_SIZE = 12
     MINIBATCHES = 13
-    """Of inner PPO; their order is that of seed 0 in every run."""
+    """Order of inner PPO's minibatches. Every run draws it with the seed 0."""
 
 
 class Phase(IntEnum):
-    """What episodes are played for, if not for training; larger than any iteration.
+    """Purpose of episodes that training does not play; larger than any iteration.
 
     Evaluation of all tasks at once has `Purpose.EVALUATION` in this place instead, and one counter
     less than iteration 7 of training. Never renumber.

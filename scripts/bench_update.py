@@ -69,6 +69,8 @@ def build(spec: EnvSpec, config: AgentConfig, device: torch.device) -> Learner:
 def data(name: str, args: argparse.Namespace) -> tuple[Learner, list[Trajectories]]:
     """An agent one update old, and what its next update learns from."""
     config, device = agents.default(name), torch_device(args.device)
+    if hasattr(config.outer, "target_kl"):  # the loops take every epoch
+        config = replace(config, outer=replace(config.outer, target_kl=0.0))
     policy = replace(config.policy, hidden=(64, 64), activation=args.activation)
     distribution = envs.make("half-cheetah-vel:promp", args.steps)
     if agents.observes_task(config):

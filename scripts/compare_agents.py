@@ -49,7 +49,7 @@ SETTINGS = {
     "random": f"{PRESET} --agent random --iterations 1",
     "sb3-ppo": f"{PRESET} --agent sb3-ppo --iterations 1",
 }
-"""What `python -m metarl.train` is told of each. The last two learn nothing from training."""
+"""Arguments of `python -m metarl.train` by agent. The last two learn nothing from training."""
 JOINT = ("joint-trpo", "joint-ppo")
 ORACLE = "oracle-trpo"
 KIN = tuple(SETTINGS)[:9]

@@ -122,7 +122,7 @@ UNUSED = {
 
 @pytest.mark.parametrize("name", UNUSED)
 def test_help_of_a_few_shot_preset_names_its_flags(name: str, capsys: pytest.CaptureFixture[str]):
-    """Those that have an effect there, in words of examples."""
+    """Flags that have an effect there, in words of examples."""
     with pytest.raises(SystemExit) as stopped:
         train.main([name, "--help"])
     assert stopped.value.code == 0

@@ -225,7 +225,7 @@ def test_runs_are_compared_by_the_contents_of_their_data(project, kind):
 
 
 def test_the_hash_is_that_of_sha256sum(tmp_path):
-    """Of a file; of the list of a folder's images, sorted by name, and of no other file."""
+    """Hashes a file, or the sorted list of a folder's images; other files do not count."""
     for kind, place in PLACES.items():
         make_data(kind, tmp_path / place)
     known = {}

@@ -20,7 +20,7 @@ def unknown(uid):
 pwd.getpwuid = unknown
 os.getuid = os.geteuid = lambda: 12345
 """
-"""What Python finds where a container runs as `--user 12345`."""
+"""Code that makes Python find what it finds in a container with `--user 12345`: no name."""
 COMMANDS = """
 import sys
 from metarl import check_env, evaluate, report, train

@@ -39,7 +39,7 @@ Words = tuple[int, ...]
 
 
 class Use(NamedTuple):
-    """What one use draws."""
+    """Keys that one use draws."""
 
     of: str
     drawn: list[tuple[int, ...]]

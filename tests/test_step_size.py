@@ -155,7 +155,7 @@ def test_a_search_on_classes_has_some_goals_of_each():
 
 
 def test_the_catalogues_controls():
-    """Those that learn nothing, and those that are trained without inner steps."""
+    """Agents that learn nothing, or that are trained without inner steps."""
     controls = {
         name for name in agents.names("episodes") if agents.is_control(agents.default(name))
     }

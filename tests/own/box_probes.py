@@ -119,7 +119,7 @@ class FarBox(BoxProbeEnv):
 
 
 class OneSidedBox(FarBox):
-    """The same where the second dimension has no upper bound, and the goal there is from 0 to 1."""
+    """Far-off goals; the second dimension has no upper bound, and its goal is from 0 to 1."""
 
     acted = Box(np.array([1.5, 0.0], np.float32), np.array([3.5, np.inf], np.float32))
 
