@@ -118,6 +118,19 @@ def test_a_size_that_diverges_is_not_chosen(runs, monkeypatch, capfd):
         evaluate(options)
 
 
+def test_a_control_adapts_by_the_size_that_was_found(runs, monkeypatch):
+    """Not by its own, 0.5."""
+    options = options_of(runs / "joint-trpo", controls=("random",))
+    monkeypatch.setattr(step_size, "FACTORS", (0.1,))
+    found = evaluated(options)
+    own, given = (evaluated(replace(options, inner_lr=lr)) for lr in ("own", 0.05))
+    assert np.array_equal(found.outcome.values, given.outcome.values)
+    assert not np.array_equal(found.outcome.values[:, 1], own.outcome.values[:, 1])
+    untrained, before = (x.controls[RANDOM].values for x in (found, own))
+    assert np.array_equal(untrained[:, 0], before[:, 0])
+    assert not np.array_equal(untrained[:, 1], before[:, 1])
+
+
 @pytest.mark.parametrize(
     ("agent", "reason"),
     [
