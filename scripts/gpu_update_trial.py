@@ -108,7 +108,7 @@ def profile(work: Callable[[], Any]) -> None:
     with profiler(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
         work()
         torch.cuda.synchronize()
-    events = found.events()
+    events = list(found.events() or [])
     names = [e.name for e in events]
     kernels = [e for e in events if str(e.device_type).endswith("CUDA")]
     busy = sum(e.device_time for e in kernels) / 1e3
