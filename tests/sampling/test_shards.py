@@ -396,7 +396,8 @@ def test_workers_import_no_torch(tmp_path):
     place = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     subprocess.run(
         [
-            sys.executable, "-m", "metarl.train", "halfcheetah-vel-quick", "--agent", "rl2", "--env", "spy:tasks",
+            sys.executable, "-m", "metarl.train", "halfcheetah-vel-quick",
+            "--agent", "rl2", "--env", "spy:tasks",
             "--iterations", "1", "--workers", "1", "--sampling.tasks", "2",
             "--sampling.episodes", "2", "--run-dir", str(tmp_path / "run"),
         ],
