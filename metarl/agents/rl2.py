@@ -7,8 +7,7 @@ from episode to episode. The policy maximises the return of whole trials (`outer
 * With `normalisation.rewards` on, rewards in the network's inputs are divided by their root mean
   square over all of training, and clipped. The loss does not depend on the scale of rewards.
 * The policy and the value function share one network and its memory.
-* On a CPU torch uses one thread here: a recurrence is thousands of small products in sequence, and
-  two threads would only wait for each other.
+* On a CPU parts of the trials are computed side by side, each on one thread.
 """
 
 from __future__ import annotations
@@ -23,12 +22,13 @@ from torch import Tensor
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.agents.normalisation import Normaliser
-from metarl.agents.outer.trial_ppo import Steps, TrialPpo, TrialPpoConfig
+from metarl.agents.outer.trial_ppo import TrialPpo, TrialPpoConfig
+from metarl.agents.outer.trials import Steps, parts_of
 from metarl.config.settings import AgentConfig
-from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
 from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.parallel import in_parts, side_by_side
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
 REWARDS = "rewards."
@@ -88,19 +88,22 @@ class Rl2(MetaParameters):
         """Returns an actor that uses the memory of these trials."""
         return Remembering(self, state, episodes)
 
-    @torch_threads(1)
+    @in_parts()
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
         """Returns the trials with one more episode remembered. Leaves the agent unchanged."""
         shape = support.final_obs.shape[:2]
         past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
+        inputs = _by_trial(self.inputs(support, past))
         lengths = support.mask.sum(1)  # [K, E]
+        before = [x.flatten(0, 1) for x in past.memory]
+
+        def after(rows: slice) -> Memory:
+            own = tuple(x[rows] for x in before)
+            return self.policy.after(self.meta, inputs[rows], lengths.flatten()[rows], own)
+
         with torch.no_grad():
-            memory = self.policy.after(
-                self.meta,
-                _by_trial(self.inputs(support, past)),
-                lengths.flatten(),
-                tuple(x.flatten(0, 1) for x in past.memory),
-            )
+            found = side_by_side(after, parts_of(len(inputs), inputs.device))
+        memory = (torch.cat(parts) for parts in zip(*found, strict=True))
         last = lengths[:, None] - 1  # [K, 1, E]
         action = support.actions.take_along_dim(last[..., None], 1)[:, 0]
         reward = support.rewards.take_along_dim(last, 1)[:, 0]
@@ -109,7 +112,7 @@ class Rl2(MetaParameters):
         )
         return Trials((*state.rounds, support), (*state.pasts, now))
 
-    @torch_threads(1)
+    @in_parts()
     def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
         """Updates the policy by PPO on whole trials; `query` is their last round.
 
