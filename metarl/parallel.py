@@ -39,13 +39,17 @@ def in_parts() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Returns `work(part)` of every part, in order, computed on several threads.
+def side_by_side(
+    work: Callable[[Part], Result], parts: Sequence[Part], most: int | None = None
+) -> list[Result]:
+    """Returns `work(part)` of every part, in order, computed on several threads, `most` at most.
 
     Each part has torch on one thread, and the caller's setting of autograd. A part must not call
     `side_by_side` or `in_parts` itself.
     """
-    count = min(_granted[-1] if _granted else torch.get_num_threads(), len(parts))
+    count = min(
+        _granted[-1] if _granted else torch.get_num_threads(), len(parts), most or len(parts)
+    )
     grad = torch.is_grad_enabled()
 
     def one(part: Part) -> Result:

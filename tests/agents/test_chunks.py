@@ -7,7 +7,7 @@ from gymnasium.spaces import Box
 
 from metarl.agents import batch as batches
 from metarl.agents import catalogue
-from metarl.agents.batch import Batch
+from metarl.agents.batch import Batch, Division
 from metarl.config.settings import PolicyConfig
 from metarl.envs import catalogue as envs
 from metarl.networks.mlp import MlpPolicy
@@ -17,14 +17,25 @@ from metarl.types import EnvSpec, Workers
 TASKS = 5
 
 
-def test_chunks_cover_every_task_once(monkeypatch):
+def test_shares_cover_every_task_once(monkeypatch):
     policy = MlpPolicy(EnvSpec("any", Box(-1, 1, (3,)), Box(-1, 1, (2,)), 4), PolicyConfig((8,)))
+    monkeypatch.setattr(batches, "PARTS", 2)
     batch = Batch(*(torch.zeros(TASKS, 10, *rest) for rest in ((3,), (2,), (), (), ())))
-    for numbers, expected in ((1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (10**6, [5])):
-        monkeypatch.setattr(batches, "CACHE_BYTES", numbers * 10 * 8 * 4)
-        found = list(batches.chunks([batch], policy))
-        assert [part.stop - part.start for part in found] == expected
-        assert [k for part in found for k in range(part.start, part.stop)] == list(range(TASKS))
+    for fitting, together, expected in (
+        (1, 0, [[1, 1, 1, 1, 1]]),
+        (2, 0, [[2, 2, 1]]),
+        (10**6, 0, [[3, 2]]),  # two parts at least
+        (10**6, 2, [[2], [2], [1]]),
+        (2, 3, [[2, 1], [2]]),
+        (2, 9, [[2, 2, 1]]),
+    ):
+        monkeypatch.setattr(batches, "CACHE_BYTES", fitting * 10 * 8 * 4)
+        division = Division.of_batches([batch], policy, together)
+        sizes = [[x.rows.stop - x.rows.start for x in group] for group in division.groups]
+        assert sizes == expected
+        shares = division.each(lambda share: share)
+        assert [x.index for x in shares] == list(range(len(shares)))
+        assert [k for x in shares for k in range(x.rows.start, x.rows.stop)] == list(range(TASKS))
 
 
 @pytest.mark.parametrize("cache", [1, 10**4])
