@@ -127,8 +127,8 @@ def test_the_parts_make_the_whole(name: str, monkeypatch: pytest.MonkeyPatch):
         found.append(update())
     whole, joined = found
     # Where a gradient is rounding alone, as that of a bias which batch norm cancels, Adam makes a
-    # step of it. So its gradients are compared, in place of the weights; and `digits-reptile`, which
-    # has an Adam inside, is left out.
+    # step of it. So its gradients are compared, in place of the weights, and `digits-reptile`, with
+    # an Adam inside, is left out.
     gradients = [key for key in whole if key.startswith(("outer.mean.", "adam.mean."))]
     rest = [key for key in whole if key.startswith(("metric ", "curve")) or not gradients]
     for key in (*gradients, *rest):
