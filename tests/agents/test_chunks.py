@@ -1,14 +1,18 @@
 """Tasks a few at a time give what all of them give at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from invented import played
 
 from metarl.agents import batch as batches
 from metarl.agents import catalogue
 from metarl.agents.batch import Batch, Division
 from metarl.config.settings import PolicyConfig
+from metarl.device import torch_threads
 from metarl.envs import catalogue as envs
 from metarl.networks.mlp import MlpPolicy
 from metarl.sampling.rounds import adaptation_rounds
@@ -38,6 +42,12 @@ def test_shares_cover_every_task_once(monkeypatch):
         assert [k for x in shares for k in range(x.rows.start, x.rows.stop)] == list(range(TASKS))
 
 
+def built(name: str, policy: PolicyConfig | None = None):
+    spec, config = EnvSpec("any", Box(-1, 1, (6,)), Box(-1, 1, (2,)), 20), catalogue.default(name)
+    config = replace(config, policy=policy or config.policy)
+    return catalogue.build(spec, config, np.random.default_rng(0), torch.device("cpu"))
+
+
 @pytest.mark.parametrize("cache", [1, 10**4])
 def test_adaptation_does_not_depend_on_them(cache, monkeypatch):
     """From shared parameters and from each task's own."""
@@ -57,3 +67,25 @@ def test_adaptation_does_not_depend_on_them(cache, monkeypatch):
     monkeypatch.setattr(batches, "CACHE_BYTES", cache)
     for name, values in adapted().items():
         torch.testing.assert_close(values, whole[name], rtol=0, atol=1e-5)
+
+
+def learns(name: str) -> bool:
+    return catalogue.check(catalogue.default(name)).endswith("PolicyGradientAgent")
+
+
+@pytest.mark.parametrize("name", list(filter(learns, catalogue.names("episodes"))))
+def test_the_number_of_threads_changes_no_bit(name):
+    """Neither weights nor a metric, such as what conjugate gradient leaves of the gradient."""
+    found = []
+    for count in (1, 2, 3, 4):
+        agent = built(name, PolicyConfig((64, 64), context=5 * name.startswith("cavia")))
+        with torch_threads(count):
+            state = agent.begin()
+            for index in range(agent.steps):
+                state = agent.adapt(state, played(agent, state, index, 18, 20, 5))
+            query = played(agent, state, 9, 18, 20, 5)
+            metrics = agent.meta_update(state, query, np.random.default_rng(0))
+            assert torch.get_num_threads() == count
+        found.append((metrics, {n: x.numpy().tobytes() for n, x in agent.state_dict().items()}))
+    assert found[0][0]["skipped"] == 0.0 or name == "random"
+    assert all(one == found[0] for one in found[1:])

@@ -28,11 +28,12 @@ from metarl.graphs import Flat, unseen
 from metarl.types import EnvSpec
 
 CPU = torch.device("cpu")
-SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3)}
+SPACES = {"box": Box(-1, 2, (2,)), "discrete": Discrete(3)}
 CASES = [
     ("maml-trpo", "box", {}),
     ("maml-trpo", "box", {"std": "state"}),
     ("maml-trpo", "box", {"activation": "tanh"}),
+    ("maml-trpo", "box", {"scale_to_box": True}),
     ("maml-trpo", "discrete", {}),
     ("meta-sgd-trpo", "box", {}),
     ("anil-trpo", "box", {}),
@@ -49,7 +50,7 @@ cases = pytest.mark.parametrize(("name", "space", "policy"), CASES)
 def built(name: str, space: str, policy: dict[str, Any], device=CPU) -> PolicyGradientAgent:
     config, spec = catalogue.default(name), EnvSpec("any", Box(-1, 1, (3,)), SPACES[space], 12)
     if isinstance(config.outer, catalogue.TrpoConfig):
-        outer = replace(config.outer, query_fraction=1.0, product_dtype="float32")
+        outer = replace(config.outer, query_fraction=1.0, product_dtype="float32", cg_iterations=3)
         config = replace(config, outer=outer)
     config = replace(config, policy=replace(config.policy, hidden=(8, 8), **policy))
     agent = catalogue.build(spec, config, np.random.default_rng(0), device)
@@ -73,8 +74,9 @@ def functions(agent: PolicyGradientAgent, seed: int) -> dict[str, tuple[Any, tup
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
-    """A recorder sees its own thread."""
+def _one_thread(monkeypatch):
+    """A recorder sees its own thread. One share of the tasks, as on a GPU, makes a short list."""
+    monkeypatch.setattr("metarl.agents.batch.PARTS", 1)
     with torch_threads(1):
         yield
 
