@@ -27,6 +27,7 @@ from metarl.agents.outer.trials import Steps, parts_of
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
+from metarl.graphs import graphed
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.parallel import in_parts, side_by_side
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
@@ -72,6 +73,7 @@ class Rl2(MetaParameters):
         self.normaliser = Normaliser.before_anything(
             spec, replace(config, normalisation=observations), device
         )
+        self.acted = graphed(self._acted)
         self.rewards = no_stats(device=device)
         """Statistics of single rewards, which scale the rewards in the inputs."""
 
@@ -83,6 +85,15 @@ class Rl2(MetaParameters):
     def begin(self) -> Trials:
         """Returns new trials with nothing remembered."""
         return Trials((), ())
+
+    def _acted(
+        self, params: Params, inputs: Tensor, memory: Memory, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution, Memory]:
+        """Returns actions at inputs [K, E, obs_dim + before_dim] of one step, their distribution,
+        and the memory [K E, size] after it."""
+        output, memory = self.policy.run(params, inputs.flatten(0, 1)[:, None], memory)
+        distribution = self.policy.head(params, output.view(*inputs.shape[:2], -1))
+        return distribution.sample(noise), distribution, memory
 
     def actor(self, state: Trials, episodes: slice) -> Actor:
         """Returns an actor that uses the memory of these trials."""
@@ -189,11 +200,9 @@ class Remembering:
         else:
             before = agent.before(self._action, rewards, ended=False)
         inputs = torch.cat([agent.normaliser.obs(obs), before], -1)
-        output, self._memory = agent.policy.run(
-            agent.meta, inputs.flatten(0, 1)[:, None], self._memory
+        self._action, distribution, self._memory = agent.acted(
+            agent.meta, inputs, self._memory, noise
         )
-        distribution = agent.policy.head(agent.meta, output.unflatten(0, shape)[:, :, 0])
-        self._action = distribution.sample(noise)
         return self._action, distribution
 
     def _past(self, num_tasks: int, episodes: int) -> Past:

@@ -1,4 +1,4 @@
-"""Minibatch steps of PPO as graphs: nothing in them depends on more than shapes.
+"""Minibatch steps of PPO and steps of a memory as graphs: only shapes decide what they do.
 
 On a processor the recorder is `make_fx`, as in test_graphed.py.
 """
@@ -100,10 +100,32 @@ def minibatch(name: str, agent: Any, seed: int, steps: int = 1) -> Function:
     return agent.inner.descend, (*at, samples, rows)
 
 
-@rules
-def test_another_minibatch_takes_the_same_operations(name: str):
+def step_of_memory(name: str, agent: Any, seed: int, steps: int = 1) -> Function:
+    """Returns the step of a recurrent policy and its arguments."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(agent.device)
+
+    like = agent.meta["value.bias"]
+    memory = agent.policy.empty_memory(TASKS * EPISODES, like=like)
+    memory = tuple(normal(*x.shape) for x in memory)
+    inputs = normal(TASKS, EPISODES, agent.spec.obs_dim + agent.policy.before_dim)
+    noise = normal(TASKS, EPISODES, agent.policy.head.noise_dim)
+    return agent.acted, (agent.meta, inputs, memory, noise)
+
+
+FUNCTIONS = [(minibatch, name) for name in RULES]
+FUNCTIONS += [(step_of_memory, "gru"), (step_of_memory, "lstm")]
+functions = pytest.mark.parametrize(
+    ("function_of", "name"), FUNCTIONS, ids=[f"{f.__name__} of {name}" for f, name in FUNCTIONS]
+)
+
+
+@functions
+def test_other_data_takes_the_same_operations(function_of: Any, name: str):
     agent = built(name)
-    (function, args), (_, others) = (minibatch(name, agent, seed) for seed in (0, 50))
+    (function, args), (_, others) = (function_of(name, agent, seed) for seed in (0, 50))
     flat, other = Flat.of(args), Flat.of(others)
     assert flat.key() == other.key()
 
@@ -138,12 +160,14 @@ def test_an_update_that_may_not_look_ends_alike(name: str):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@rules
-def test_a_graph_gives_what_a_call_gives(name: str, recwarn: pytest.WarningsRecorder):
+@functions
+def test_a_graph_gives_what_a_call_gives(
+    function_of: Any, name: str, recwarn: pytest.WarningsRecorder
+):
     """A call, a recording and its repetition, each on other data."""
     agent = built(name, torch_device("cuda"))
     for seed in (0, 50, 100):
-        function, args = minibatch(name, agent, seed, steps=2)
+        function, args = function_of(name, agent, seed, steps=2)
         found, expected = function(*args), function.__wrapped__(*args)
         for x, y in zip(Flat.of(found).tensors, Flat.of(expected).tensors, strict=True):
             torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-5)
@@ -152,9 +176,9 @@ def test_a_graph_gives_what_a_call_gives(name: str, recwarn: pytest.WarningsReco
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@rules
-def test_a_minibatch_does_not_wait_for_the_gpu(name: str):
-    function, args = minibatch(name, built(name, torch_device("cuda")), 0)
+@functions
+def test_nothing_waits_for_the_gpu(function_of: Any, name: str):
+    function, args = function_of(name, built(name, torch_device("cuda")), 0)
     torch.cuda.set_sync_debug_mode("error")
     try:
         function.__wrapped__(*args)
