@@ -1,0 +1,259 @@
+"""Measures how sampling and updates scale with the number of workers, and predicts many cores.
+
+A point is one case with N workers and N threads. It is a process of its own, limited to N cores,
+that runs the real parts of training. All points of a case are open at once and take their
+iterations by turns, after one to warm up, because single timings are noisy. The script prints
+
+* the sampling (env steps/s) and the time of an update: the median, the range in brackets, and how
+  many times as fast as with the fewest workers;
+* serial: the share of a round in which only the parent works, which is the time of the round minus
+  that of the slowest worker;
+* uneven: the time of the slowest worker over the mean of all workers;
+* what the model in scaling_model.py predicts.
+
+The results are written to scaling.json and scaling.png.
+
+    python scripts/bench_scaling.py --out scaling
+    python scripts/bench_scaling.py --only cartpole 50us --workers 1 2 4 --repeats 5 --out scaling
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from poles import burden_of
+from scaling_model import (
+    Measured,
+    SamplingModel,
+    UpdateModel,
+    sampling_model,
+    speedup,
+    update_model,
+)
+from training_parts import POLES, names
+
+from metarl.threads import cores
+
+CASES = ("halfcheetah-vel-maml2017", "ml10-maml-trpo", *POLES)
+HORIZONS = {"ml10-maml-trpo": 100}
+"""Shorter episodes than in the preset, so that a turn takes seconds."""
+MANY = (16, 64, 1_000, 10_000)
+"""Numbers of cores to predict."""
+ONE_MACHINE = 256
+"""Most cores for which an update is predicted, since it runs on one machine."""
+
+
+class Point:
+    """A process that takes an iteration when it is asked to."""
+
+    def __init__(self, case: str, workers: int, args: argparse.Namespace, burden: int):
+        sizes = {
+            "tasks": args.tasks,
+            "episodes": args.episodes,
+            "horizon": args.horizon or HORIZONS.get(case),
+        }
+        flags = [f"--{name}={n}" for name, n in sizes.items() if n is not None]
+        script = Path(__file__).with_name("scaling_point.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), case, f"--workers={workers}", f"--burden={burden}",
+             f"--device={args.device}", *flags],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.name = f"{case} with {workers} workers"
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(f"{self.name} ended with exit code {self.process.wait()}")
+        return line
+
+    def ready(self) -> None:
+        self._answer()
+
+    def turn(self) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        return json.loads(self._answer())
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(case: str, args: argparse.Namespace) -> list[Measured]:
+    """Takes turns until `repeats` or the limit is reached; a point for each number of workers."""
+    burden = burden_of(50.0) if case == "50us" else 0
+    points: dict[int, Point] = {}
+    turns: dict[int, list[dict[str, Any]]] = {count: [] for count in args.workers}
+    try:
+        for count in args.workers:
+            points[count] = Point(case, count, args, burden)
+        for point in points.values():
+            point.ready()
+        started = time.perf_counter()
+        for turn in range(-1, args.repeats):
+            for count, point in points.items():
+                found = point.turn()
+                if turn >= 0:
+                    turns[count].append(found)
+            if turn >= 0 and time.perf_counter() - started > args.limit_s:
+                break
+    finally:
+        for point in points.values():
+            point.close()
+    return [measured(count, found) for count, found in turns.items()]
+
+
+def measured(workers: int, turns: Sequence[dict[str, Any]]) -> Measured:
+    reported = [x for x in turns if x["round_s"] and x["busy_s"]]
+    return Measured(
+        workers,
+        turns[-1]["units"],
+        [x["env_steps"] for x in turns],
+        [x["sampling_s"] for x in turns],
+        [x["update_s"] for x in turns],
+        [x["round_s"] for x in reported],
+        [x["busy_s"] for x in reported],
+    )
+
+
+def show(case: str, points: Sequence[Measured]) -> None:
+    """Prints the measured points, and beside them what the model gives there."""
+    sampling, update, first = sampling_model(points), update_model(points), points[0]
+    print(f"\n{case}: {first.units} units, {len(first.update_s)} turns")
+    print(
+        f"{'workers':>7}{'1,000 env steps/s':>25}{'times':>7}{'model':>7}"
+        f"{'update (s)':>21}{'times':>7}{'model':>7}{'serial':>8}{'uneven':>8}"
+    )
+    for x in points:
+        rates = [1e-3 * n / s for n, s in zip(x.env_steps, x.sampling_s, strict=True)]
+        share = "-" if x.share is None else f"{x.share:.1%}"
+        uneven = "-" if x.imbalance is None else f"{x.imbalance:.2f}"
+        print(
+            f"{x.workers:>7}{_range(rates, ',.1f'):>25}"
+            f"{median(speedup(first.sampling_s, x.sampling_s)):>7.2f}"
+            f"{sampling.seconds(first.workers) / sampling.seconds(x.workers):>7.2f}"
+            f"{_range(x.update_s, '.2f'):>21}"
+            f"{median(speedup(first.update_s, x.update_s)):>7.2f}"
+            f"{update.seconds(first.workers) / update.seconds(x.workers):>7.2f}"
+            f"{share:>8}{uneven:>8}",
+            flush=True,
+        )
+
+
+def predict(points: Sequence[Measured]) -> None:
+    """Prints how many times as fast as with the most workers measured other numbers would be."""
+    sampling, update, last = sampling_model(points), update_model(points), points[-1]
+    how = "fitted" if last.share is None else "measured"
+    print(
+        f"model: serial {1e3 * sampling.serial_s:.1f} ms of sampling ({how}), "
+        f"held {1e3 * update.held_s:.0f} ms of an update; times as fast as {last.workers} workers:"
+    )
+    print(f"{'cores':>7}{'same batch: sampling':>22}{'update':>9}{'batch x':>10}{'sampling':>10}"
+          f"{'update':>9}")  # fmt: skip
+    for count in MANY:
+        larger = max(1.0, count / last.workers)
+        here = count <= ONE_MACHINE
+        alone = f"{gain(update, last.workers, count):.1f}" if here else "-"
+        more = gain(sampling, last.workers, count, larger)
+        grown = f"{gain(update, last.workers, count, larger):.1f}" if here else "-"
+        print(
+            f"{count:>7,}{gain(sampling, last.workers, count):>22.1f}"
+            f"{alone:>9}{larger:>10.1f}{more:>10.1f}{grown:>9}"
+        )
+
+
+def gain(
+    model: SamplingModel | UpdateModel, workers: int, count: int, batches: float = 1.0
+) -> float:
+    """Returns tasks per second of `count` workers over those of `workers`, whose batch is smaller
+    by the factor `batches`."""
+    return batches * model.seconds(workers) / model.seconds(count, batches)
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return f"{median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
+
+
+def machine() -> dict[str, Any]:
+    """Describes what decides the figures, without the machine's name."""
+    count, siblings = cores().count, set()
+    for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology/thread_siblings_list"):
+        siblings.add(path.read_text())
+    return {"cores": count, "physical": len(siblings) or None, "torch": torch.__version__}
+
+
+def run(args: argparse.Namespace) -> dict[str, list[Measured]]:
+    """Measures, prints and plots; returns the points of each case."""
+    about, found = machine(), {}
+    print(
+        f"{about['cores']} cores ({about['physical']} with hyperthreads counted once), "
+        f"torch {about['torch']}, at most {args.repeats} turns"
+    )
+    for case in args.only:
+        found[case] = measure(case, args)
+        show(case, found[case])
+        predict(found[case])
+        if args.out is not None:
+            write(args.out, about, found)
+    return found
+
+
+def write(folder: Path, about: dict[str, Any], found: dict[str, list[Measured]]) -> None:
+    """Writes all times and the picture of what was measured so far."""
+    from scaling_plot import scaling_figure  # imports matplotlib
+
+    from metarl.runs.plot_style import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = {case: [asdict(x) for x in points] for case, points in found.items()}
+    text = json.dumps({"machine": about, "cases": cases}, indent=1)
+    (folder / "scaling.json").write_text(text + "\n", encoding="utf-8")
+    save(folder / "scaling.png", scaling_figure(found, MANY))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    most = cores().count
+    powers = [2**n for n in range(most.bit_length()) if 2**n < most]
+    parser.add_argument(
+        "--only", nargs="+", default=CASES, choices=names(), metavar="CASE",
+        help=f"presets, cartpole or 50us (default: {' '.join(CASES)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", nargs="+", type=int, default=[*powers, most], help="(default: %(default)s)"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="turns (default: %(default)s)")
+    parser.add_argument(
+        "--limit-s", type=float, default=600.0,
+        help="no further turn of a case after this time (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, help="folder for scaling.json and scaling.png")
+    parser.add_argument("--tasks", type=int, help="K (default: that of the preset)")
+    parser.add_argument("--episodes", type=int, help="E (default: that of the preset)")
+    parser.add_argument(
+        "--horizon", type=int, help="steps of an episode (default: that of the preset; ml10: 100)"
+    )
+    parser.add_argument("--device", default="cpu", help="of updates (default: %(default)s)")
+    args = parser.parse_args(argv)
+    args.workers = sorted(args.workers)
+    if args.workers[0] < 1 or args.workers[-1] > most:
+        parser.error(f"--workers {args.workers}: this process may use 1 to {most} cores")
+    return args
+
+
+if __name__ == "__main__":
+    run(parse())
