@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.agents.normalisation import Normaliser
@@ -28,6 +29,7 @@ from metarl.config.settings import AgentConfig
 from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
+from metarl.networks.as_numpy import acting_recurrent
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
@@ -87,6 +89,19 @@ class Rl2(MetaParameters):
     def actor(self, state: Trials, episodes: slice) -> Actor:
         """Returns an actor that uses the memory of these trials."""
         return Remembering(self, state, episodes)
+
+    def acting(self, state: Trials) -> RecurrentActing:
+        """Returns the policy in numpy and what trials remember, for the workers that play."""
+        scale = None
+        if self.config.normalisation.rewards:
+            root = float(_root_mean_square(self.rewards))
+            scale = RewardScale(root, self.config.normalisation.clip)
+        past = state.pasts[-1] if state.pasts else None
+        return acting_recurrent(self.policy, self.meta, self.normaliser.numbers(), scale, past)
+
+    def behaviour(self, state: Trials, outputs: Tensor) -> ActionDistribution:
+        """Returns the distributions for the head's outputs, [K, T, E, output_dim]."""
+        return self.policy.head.distribution(self.meta, outputs)
 
     @torch_threads(1)
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
