@@ -16,6 +16,7 @@ import torch
 from poles import UnfallingPole
 
 from metarl import keys
+from metarl.acting.units import Units
 from metarl.agents import catalogue as agents
 from metarl.config.settings import Config
 from metarl.device import torch_device, use_threads
@@ -39,7 +40,7 @@ class Iteration:
     """Time of all rounds and of the adaptation between them, as `time/sampling_s` of a run."""
     update_s: float
     round_s: float | None
-    """Time of the last round, where the sampler reports it."""
+    """Time of the last round; None where the policy acts in the parent."""
     busy_s: Sequence[float] | None
     """Time that each worker worked in that round."""
     units: int
@@ -84,6 +85,7 @@ class Iterations:
         rng = keys.generator(config.seed, keys.Purpose.INIT)
         self.agent = agents.build(source.spec, config.agent, rng, source.device)
         self.config, self.source, self.number = config, source, 0
+        self.units = len(Units.all(config.sampling.tasks, config.sampling.episodes))
         source.open(stack, lambda line: None)
 
     def __call__(self) -> Iteration:
@@ -97,16 +99,14 @@ class Iterations:
         self._finish()
         updated = time.perf_counter()
         self.number += 1
-        env, sampling = source.env, self.config.sampling
-        busy = getattr(env, "busy_s", None)
-        units = getattr(env, "units", None)
+        shards = source.env.shards  # None where the policy acts in this process, step by step
         return Iteration(
             source.counters["env_steps"] - before,
             played - started,
             updated - played,
-            getattr(env, "round_s", None),
-            None if busy is None else [float(x) for x in busy],
-            sampling.tasks if units is None else len(units),
+            None if shards is None else shards.round_s,
+            None if shards is None else [float(x) for x in shards.busy_s],
+            self.units,
         )
 
     def _finish(self) -> None:

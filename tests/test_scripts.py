@@ -74,6 +74,23 @@ def test_scaling_is_measured_in_turns_and_predicted(script, tmp_path):
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
+def test_the_sections_for_a_gpu_run_on_the_cpu_too(script, tmp_path, capfd):
+    """A section that fails keeps what it measured, and the next one runs."""
+    argv = "--small --device cpu --only iterations update --presets point-goal nonsense"
+    with pytest.raises(SystemExit, match="1"):
+        script("bench_gpu.py", *argv.split(), "--out", str(tmp_path))
+    said = capfd.readouterr().out
+    assert "iterations ended with exit code 1" in said
+    assert "update ended after" in said
+    (row,) = json.loads((tmp_path / "iterations.json").read_text())
+    assert (row["preset"], row["iterations"]) == ("point-goal", 100)
+    assert row["turns"][0]["env_steps"] == 2 * 10 * 2 * 5  # rounds, tasks, episodes, steps
+    exact, *others = json.loads((tmp_path / "update.json").read_text())
+    assert (exact["precision"], exact["accepted"]) == ("float32", 1.0)
+    assert exact["cosine"] == pytest.approx(1.0)
+    assert all(x["cosine"] > 0.99 for x in others)
+
+
 def test_the_model_of_scaling_finds_the_times_that_it_was_made_of(scripts_on_path):
     """Ten units of 2 s on 1, 2 and 4 workers after 3 s alone; an update of 1 s + 8 s / N."""
     model = importlib.import_module("scaling_model")
