@@ -8,6 +8,7 @@ iterations by turns, after one to warm up, because single timings are noisy. The
   many times as fast as with the fewest workers;
 * serial: the share of a round in which only the parent works, which is the time of the round minus
   that of the slowest worker;
+* between: the share of sampling between rounds, above all the adaptation, which threads divide;
 * uneven: the time of the slowest worker over the mean of all workers;
 * what the model in scaling_model.py predicts.
 
@@ -107,16 +108,8 @@ def measure(case: str, args: argparse.Namespace) -> list[Measured]:
 
 
 def measured(workers: int, turns: Sequence[dict[str, Any]]) -> Measured:
-    reported = [x for x in turns if x["round_s"] and x["busy_s"]]
-    return Measured(
-        workers,
-        turns[-1]["units"],
-        [x["env_steps"] for x in turns],
-        [x["sampling_s"] for x in turns],
-        [x["update_s"] for x in turns],
-        [x["round_s"] for x in reported],
-        [x["busy_s"] for x in reported],
-    )
+    lists = ("env_steps", "sampling_s", "update_s", "rounds_s", "slowest_s", "mean_s")
+    return Measured(workers, turns[-1]["units"], *([x[name] for x in turns] for name in lists))
 
 
 def machine() -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A model of how sampling and update scale, in a few lines.
 
-* Sampling takes serial + ceil(U / N) * unit: N workers play U units of equal size, and the serial
-  part is the time in which only the parent works. It is measured, or else fitted.
+* Sampling takes serial + ceil(U / N) * unit: N workers play U units of equal size, and in the
+  serial part no worker plays. It is measured, or else fitted. It includes the adaptation between
+  rounds, although threads divide that too.
 * An update takes held + divided / N. `held` is the part that no second thread makes faster, such as
   Python code under the interpreter's lock. Both are fitted to the measured points.
 
@@ -29,25 +30,42 @@ class Measured:
     env_steps: Sequence[int]
     sampling_s: Sequence[float]
     update_s: Sequence[float]
-    round_s: Sequence[float]
-    """Empty where the sampler does not report it."""
-    busy_s: Sequence[Sequence[float]]
-    """Time that each worker worked, for each round of `round_s`."""
+    rounds_s: Sequence[float]
+    """Time of the rounds alone; zeros where it is not measured."""
+    slowest_s: Sequence[float]
+    """Time that the slowest worker of each round worked."""
+    mean_s: Sequence[float]
+    """Time that workers worked, on average."""
 
     @property
-    def share(self) -> float | None:
-        """Share of a round in which only the parent works; None if not measured."""
-        if not self.round_s:
-            return None
-        shares = [1 - max(b) / r for b, r in zip(self.busy_s, self.round_s, strict=True)]
-        return max(0.0, median(shares))
+    def known(self) -> bool:
+        """Whether the times of the rounds were measured."""
+        return min(self.rounds_s) > 0
 
     @property
-    def imbalance(self) -> float | None:
-        """Time of the slowest worker over the mean; None if not measured."""
-        if not self.round_s:
-            return None
-        return median(max(busy) * len(busy) / sum(busy) for busy in self.busy_s)
+    def serial(self) -> float:
+        """Share of the rounds in which no worker works."""
+        return _share(self.rounds_s, self.slowest_s)
+
+    @property
+    def between(self) -> float:
+        """Share of sampling between rounds, above all the adaptation."""
+        return _share(self.sampling_s, self.rounds_s)
+
+    @property
+    def alone(self) -> float:
+        """Share of sampling in which no worker works."""
+        return _share(self.sampling_s, self.slowest_s)
+
+    @property
+    def uneven(self) -> float:
+        """Time of the slowest workers over the mean of all."""
+        return median(a / b for a, b in zip(self.slowest_s, self.mean_s, strict=True))
+
+
+def _share(whole: Sequence[float], part: Sequence[float]) -> float:
+    """Returns the median share of `whole` that is not `part`."""
+    return max(0.0, median(1 - b / a for a, b in zip(whole, part, strict=True)))
 
 
 def speedup(first: Sequence[float], seconds: Sequence[float]) -> list[float]:
@@ -80,14 +98,13 @@ class UpdateModel:
 
 
 def sampling_model(points: Sequence[Measured]) -> SamplingModel:
-    """Returns the model by the serial share at the most workers, else by a fit of all points."""
+    """Returns the model by the share with the most workers, or else by a fit of all points."""
     last = points[-1]
-    whole, most = median(last.sampling_s), math.ceil(last.units / last.workers)
-    if last.share is None:
+    if not last.known:
         shares = [math.ceil(x.units / x.workers) for x in points]
-        serial, unit = _fit(shares, [median(x.sampling_s) for x in points])
-        return SamplingModel(serial, unit, last.units)
-    return SamplingModel(last.share * whole, (1 - last.share) * whole / most, last.units)
+        return SamplingModel(*_fit(shares, [median(x.sampling_s) for x in points]), last.units)
+    whole, most = median(last.sampling_s), math.ceil(last.units / last.workers)
+    return SamplingModel(last.alone * whole, (1 - last.alone) * whole / most, last.units)
 
 
 def update_model(points: Sequence[Measured]) -> UpdateModel:

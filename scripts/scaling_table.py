@@ -26,12 +26,12 @@ def show(case: str, points: Sequence[Measured]) -> None:
     print(f"\n{case}: {first.units} units, {len(first.update_s)} turns")
     print(
         f"{'workers':>7}{'1,000 env steps/s':>25}{'times':>7}{'model':>7}"
-        f"{'update (s)':>21}{'times':>7}{'model':>7}{'serial':>8}{'uneven':>8}"
+        f"{'update (s)':>21}{'times':>7}{'model':>7}{'serial':>8}{'between':>9}{'uneven':>8}"
     )
     for x in points:
         rates = [1e-3 * n / s for n, s in zip(x.env_steps, x.sampling_s, strict=True)]
-        share = "-" if x.share is None else f"{x.share:.1%}"
-        uneven = "-" if x.imbalance is None else f"{x.imbalance:.2f}"
+        serial, between = (f"{x.serial:.1%}", f"{x.between:.1%}") if x.known else ("-", "-")
+        uneven = f"{x.uneven:.2f}" if x.known else "-"
         print(
             f"{x.workers:>7}{_range(rates, ',.1f'):>25}"
             f"{median(speedup(first.sampling_s, x.sampling_s)):>7.2f}"
@@ -39,7 +39,7 @@ def show(case: str, points: Sequence[Measured]) -> None:
             f"{_range(x.update_s, '.2f'):>21}"
             f"{median(speedup(first.update_s, x.update_s)):>7.2f}"
             f"{update.seconds(first.workers) / update.seconds(x.workers):>7.2f}"
-            f"{share:>8}{uneven:>8}",
+            f"{serial:>8}{between:>9}{uneven:>8}",
             flush=True,
         )
 
@@ -47,7 +47,7 @@ def show(case: str, points: Sequence[Measured]) -> None:
 def predict(points: Sequence[Measured]) -> None:
     """Prints how many times as fast as with the most workers measured other numbers would be."""
     sampling, update, last = sampling_model(points), update_model(points), points[-1]
-    how = "fitted" if last.share is None else "measured"
+    how = "measured" if last.known else "fitted"
     print(
         f"model: serial {1e3 * sampling.serial_s:.1f} ms of sampling ({how}), "
         f"held {1e3 * update.held_s:.0f} ms of an update; times as fast as {last.workers} workers:"

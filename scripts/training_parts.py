@@ -6,7 +6,6 @@ import metarl  # noqa: F401  # isort: skip  before torch, as the doors do: how i
 
 import argparse
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +24,9 @@ from metarl.envs.gym.parameters import Uniform
 from metarl.envs.gym.tasks import gym_tasks
 from metarl.experiments.presets import PRESETS, preset
 from metarl.loop.training import source_of
+from metarl.sampling.sampler import Sampler
 from metarl.sources.episodes import EpisodeSource
+from metarl.types import Trajectories
 
 POLES = ("cartpole", "50us")
 """Cases that are no preset: CartPole, and an environment whose step takes about 50 us."""
@@ -39,10 +40,12 @@ class Iteration:
     sampling_s: float
     """Time of all rounds and of the adaptation between them, as `time/sampling_s` of a run."""
     update_s: float
-    round_s: float | None
-    """Time of the last round; None where the policy acts in the parent."""
-    busy_s: Sequence[float] | None
-    """Time that each worker worked in that round."""
+    rounds_s: float
+    """Time of the rounds alone; zero where the policy acts in the parent, step by step."""
+    slowest_s: float
+    """Time that the slowest worker of each round worked."""
+    mean_s: float
+    """Time that workers worked in the rounds, on average."""
     units: int
     """Shares of a round that cannot be divided further."""
 
@@ -86,28 +89,45 @@ class Iterations:
         self.agent = agents.build(source.spec, config.agent, rng, source.device)
         self.config, self.source, self.number = config, source, 0
         self.units = len(Units.all(config.sampling.tasks, config.sampling.episodes))
+        self.rounds: list[tuple[float, list[float]]] = []
+        """Time of each round of the iteration, and of each worker in it."""
         source.open(stack, lambda line: None)
+        self._note_rounds(source.env)
 
     def __call__(self) -> Iteration:
         source, before = self.source, self.source.counters["env_steps"]
         rng = keys.generator(self.config.seed, keys.Purpose.THINNING, self.number)
         started = time.perf_counter()
-        rounds = source.collect(self.agent, self.number, 0)
+        found = source.collect(self.agent, self.number, 0)
         self._finish()
         played = time.perf_counter()
-        self.agent.meta_update(rounds.state, rounds.query, rng)
+        self.agent.meta_update(found.state, found.query, rng)
         self._finish()
         updated = time.perf_counter()
         self.number += 1
-        shards = source.env.shards  # None where the policy acts in this process, step by step
+        rounds, self.rounds = self.rounds, []
         return Iteration(
             source.counters["env_steps"] - before,
             played - started,
             updated - played,
-            None if shards is None else shards.round_s,
-            None if shards is None else [float(x) for x in shards.busy_s],
+            sum(seconds for seconds, _ in rounds),
+            sum(max(busy) for _, busy in rounds),
+            sum(sum(busy) / len(busy) for _, busy in rounds),
             self.units,
         )
+
+    def _note_rounds(self, env: Sampler) -> None:
+        """Keeps the times of each round that `env` plays; it reports only the last one's."""
+        if (shards := env.shards) is None:
+            return
+        play = env.play
+
+        def noted(*args: Any, **named: Any) -> Trajectories:
+            found = play(*args, **named)
+            self.rounds.append((shards.round_s, list(shards.busy_s)))
+            return found
+
+        env.play = noted
 
     def _finish(self) -> None:
         """Waits for the GPU, so that its work counts where it was asked for."""

@@ -70,7 +70,10 @@ def test_scaling_is_measured_in_turns_and_predicted(script, tmp_path):
         "cartpole": counts,
         "50us": counts,
     }
-    assert found["cartpole"][0]["env_steps"] == [2 * 3 * 2 * 5]  # rounds, tasks, episodes, steps
+    point = found["cartpole"][0]
+    assert point["env_steps"] == [2 * 3 * 2 * 5]  # rounds, tasks, episodes, steps
+    worked, played, sampled = (point[x][0] for x in ("slowest_s", "rounds_s", "sampling_s"))
+    assert 0 < point["mean_s"][0] <= worked < played < sampled
     assert (tmp_path / "scaling.png").stat().st_size > 10_000
 
 
@@ -95,17 +98,19 @@ def test_the_model_of_scaling_finds_the_times_that_it_was_made_of(scripts_on_pat
     """Ten units of 2 s on 1, 2 and 4 workers after 3 s alone; an update of 1 s + 8 s / N."""
     model = importlib.import_module("scaling_model")
     times = {1: (23.0, 9.0), 2: (13.0, 5.0), 4: (9.0, 3.0)}
-    points = [model.Measured(n, 10, [1], [s], [u], [], []) for n, (s, u) in times.items()]
+    points = [
+        model.Measured(n, 10, [1], [s], [u], [0.0], [0.0], [0.0]) for n, (s, u) in times.items()
+    ]
     sampling, update = model.sampling_model(points), model.update_model(points)
     assert (sampling.serial_s, sampling.unit_s) == pytest.approx((3.0, 2.0))
     assert (update.held_s, update.divided_s) == pytest.approx((1.0, 8.0))
     assert sampling.seconds(100) == pytest.approx(5.0)  # one unit cannot be divided
     assert sampling.seconds(8, 2.0) == pytest.approx(2 * 3.0 + 3 * 2.0)  # 20 units on 8 workers
-    # Where a round is measured, the share in which no worker works is the serial part.
-    last = replace(points[-1], round_s=[4.0], busy_s=[[3.0, 1.0]])
-    assert (last.share, last.imbalance) == pytest.approx((0.25, 1.5))
+    # Where rounds are measured, the time in which no worker works is the serial part.
+    last = replace(points[-1], rounds_s=[8.0], slowest_s=[6.0], mean_s=[4.0])
+    assert (last.serial, last.between, last.uneven) == pytest.approx((0.25, 1 / 9, 1.5))
     measured = model.sampling_model([*points[:-1], last])
-    assert (measured.serial_s, measured.unit_s) == pytest.approx((0.25 * 9.0, 0.75 * 9.0 / 3))
+    assert (measured.serial_s, measured.unit_s) == pytest.approx((9.0 - 6.0, 6.0 / 3))
 
 
 @pytest.mark.parametrize(
