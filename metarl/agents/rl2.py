@@ -28,8 +28,8 @@ from metarl.agents.outer.trials import Steps, parts_of
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
-from metarl.networks.as_numpy import acting_recurrent
 from metarl.graphs import graphed
+from metarl.networks.as_numpy import acting_recurrent
 from metarl.networks.recurrent import Memory, RecurrentPolicy
 from metarl.parallel import in_parts, side_by_side
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
