@@ -1,13 +1,13 @@
 """A model of how sampling and update scale, in a few lines.
 
-* Sampling takes serial + ceil(U / N) * unit: N workers play U units of equal size, and in the
-  serial part no worker plays. It is measured, or else fitted. It includes the adaptation between
-  rounds, although threads divide that too.
-* An update takes held + divided / N. `held` is the part that no second thread makes faster, such as
-  Python code under the interpreter's lock. Both are fitted to the measured points.
+* A round takes serial + ceil(U / N) * unit: N workers play U units of equal size, and in the serial
+  part no worker plays. It is measured, or else fitted.
+* An update takes held + divided / N, and so does the adaptation between rounds. `held` is the part
+  that no second thread makes faster, such as Python code under the interpreter's lock. Both are
+  fitted to the measured points. They run on one machine, so N is at most ONE_MACHINE.
 
 A batch with b times as many tasks has b times as many units. The model also takes b times as long
-for the serial parts. That is the worst case, since a part of them does not depend on the batch.
+for all other parts. That is the worst case, since some of them do not depend on the batch.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ from statistics import median
 
 import numpy as np
 from scipy.optimize import nnls
+
+ONE_MACHINE = 64
+"""Most cores of the machine that learns; further cores play on other machines."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,6 @@ class Measured:
         return _share(self.sampling_s, self.rounds_s)
 
     @property
-    def alone(self) -> float:
-        """Share of sampling in which no worker works."""
-        return _share(self.sampling_s, self.slowest_s)
-
-    @property
     def uneven(self) -> float:
         """Time of the slowest workers over the mean of all."""
         return median(a / b for a, b in zip(self.slowest_s, self.mean_s, strict=True))
@@ -74,27 +72,29 @@ def speedup(first: Sequence[float], seconds: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
-class SamplingModel:
-    """Time of sampling: a serial part, and units that workers divide among them."""
-
-    serial_s: float
-    unit_s: float
-    units: int
-
-    def seconds(self, workers: int, batches: float = 1.0) -> float:
-        most = math.ceil(round(batches * self.units) / workers)
-        return batches * self.serial_s + most * self.unit_s
-
-
-@dataclass(frozen=True)
-class UpdateModel:
-    """Time of an update: a part that no second thread makes faster, and one that is divided."""
+class ThreadedModel:
+    """Time of a part that no second thread makes faster, and of one that threads divide."""
 
     held_s: float
     divided_s: float
 
     def seconds(self, workers: int, batches: float = 1.0) -> float:
-        return batches * (self.held_s + self.divided_s / workers)
+        return batches * (self.held_s + self.divided_s / min(workers, ONE_MACHINE))
+
+
+@dataclass(frozen=True)
+class SamplingModel:
+    """Time of the rounds, whose units workers divide among them, and of what is between rounds."""
+
+    serial_s: float
+    unit_s: float
+    units: int
+    between: ThreadedModel
+
+    def seconds(self, workers: int, batches: float = 1.0) -> float:
+        most = math.ceil(round(batches * self.units) / workers)
+        rounds = batches * self.serial_s + most * self.unit_s
+        return rounds + self.between.seconds(workers, batches)
 
 
 def sampling_model(points: Sequence[Measured]) -> SamplingModel:
@@ -102,15 +102,26 @@ def sampling_model(points: Sequence[Measured]) -> SamplingModel:
     last = points[-1]
     if not last.known:
         shares = [math.ceil(x.units / x.workers) for x in points]
-        return SamplingModel(*_fit(shares, [median(x.sampling_s) for x in points]), last.units)
-    whole, most = median(last.sampling_s), math.ceil(last.units / last.workers)
-    return SamplingModel(last.alone * whole, (1 - last.alone) * whole / most, last.units)
+        serial, unit = _fit(shares, [median(x.sampling_s) for x in points])
+        return SamplingModel(serial, unit, last.units, ThreadedModel(0.0, 0.0))
+    whole, most = median(last.rounds_s), math.ceil(last.units / last.workers)
+    between = [
+        (x.workers, median(a - b for a, b in zip(x.sampling_s, x.rounds_s, strict=True)))
+        for x in points
+    ]
+    return SamplingModel(
+        last.serial * whole, (1 - last.serial) * whole / most, last.units, _threaded(between)
+    )
 
 
-def update_model(points: Sequence[Measured]) -> UpdateModel:
+def update_model(points: Sequence[Measured]) -> ThreadedModel:
     """Returns the model that fits the measured updates best."""
-    shares = [1 / x.workers for x in points]
-    return UpdateModel(*_fit(shares, [median(x.update_s) for x in points]))
+    return _threaded([(x.workers, median(x.update_s)) for x in points])
+
+
+def _threaded(seconds: Sequence[tuple[int, float]]) -> ThreadedModel:
+    """Returns the model that fits these pairs of threads and seconds best."""
+    return ThreadedModel(*_fit([1 / n for n, _ in seconds], [s for _, s in seconds]))
 
 
 def _fit(shares: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:

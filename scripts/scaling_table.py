@@ -8,7 +8,7 @@ from statistics import median
 from scaling_model import (
     Measured,
     SamplingModel,
-    UpdateModel,
+    ThreadedModel,
     sampling_model,
     speedup,
     update_model,
@@ -16,8 +16,6 @@ from scaling_model import (
 
 MANY = (16, 64, 1_000, 10_000)
 """Numbers of cores to predict."""
-ONE_MACHINE = 256
-"""Most cores for which an update is predicted, since it runs on one machine."""
 
 
 def show(case: str, points: Sequence[Measured]) -> None:
@@ -49,25 +47,24 @@ def predict(points: Sequence[Measured]) -> None:
     sampling, update, last = sampling_model(points), update_model(points), points[-1]
     how = "measured" if last.known else "fitted"
     print(
-        f"model: serial {1e3 * sampling.serial_s:.1f} ms of sampling ({how}), "
-        f"held {1e3 * update.held_s:.0f} ms of an update; times as fast as {last.workers} workers:"
+        f"model: serial {1e3 * sampling.serial_s:.1f} ms of all rounds ({how}), held "
+        f"{1e3 * sampling.between.held_s:.0f} ms between rounds, held {1e3 * update.held_s:.0f} ms "
+        f"of an update\ntimes as fast as {last.workers} workers:"
     )
     print(f"{'cores':>7}{'same batch: sampling':>22}{'update':>9}{'batch x':>10}{'sampling':>10}"
           f"{'update':>9}")  # fmt: skip
     for count in MANY:
         larger = max(1.0, count / last.workers)
-        here = count <= ONE_MACHINE
-        alone = f"{gain(update, last.workers, count):.1f}" if here else "-"
-        more = gain(sampling, last.workers, count, larger)
-        grown = f"{gain(update, last.workers, count, larger):.1f}" if here else "-"
         print(
             f"{count:>7,}{gain(sampling, last.workers, count):>22.1f}"
-            f"{alone:>9}{larger:>10.1f}{more:>10.1f}{grown:>9}"
+            f"{gain(update, last.workers, count):>9.1f}{larger:>10.1f}"
+            f"{gain(sampling, last.workers, count, larger):>10.1f}"
+            f"{gain(update, last.workers, count, larger):>9.1f}"
         )
 
 
 def gain(
-    model: SamplingModel | UpdateModel, workers: int, count: int, batches: float = 1.0
+    model: SamplingModel | ThreadedModel, workers: int, count: int, batches: float = 1.0
 ) -> float:
     """Returns tasks per second of `count` workers over those of `workers`, whose batch is smaller
     by the factor `batches`."""

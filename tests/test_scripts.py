@@ -106,11 +106,18 @@ def test_the_model_of_scaling_finds_the_times_that_it_was_made_of(scripts_on_pat
     assert (update.held_s, update.divided_s) == pytest.approx((1.0, 8.0))
     assert sampling.seconds(100) == pytest.approx(5.0)  # one unit cannot be divided
     assert sampling.seconds(8, 2.0) == pytest.approx(2 * 3.0 + 3 * 2.0)  # 20 units on 8 workers
-    # Where rounds are measured, the time in which no worker works is the serial part.
-    last = replace(points[-1], rounds_s=[8.0], slowest_s=[6.0], mean_s=[4.0])
-    assert (last.serial, last.between, last.uneven) == pytest.approx((0.25, 1 / 9, 1.5))
-    measured = model.sampling_model([*points[:-1], last])
-    assert (measured.serial_s, measured.unit_s) == pytest.approx((9.0 - 6.0, 6.0 / 3))
+    # Where rounds are measured, the time in which no worker works is the serial part. Here
+    # 1 s + 4 s / N are between rounds, on one machine of at most 64 cores.
+    known = [
+        replace(x, sampling_s=[8.0 + 1.0 + 4.0 / x.workers], rounds_s=[8.0], slowest_s=[6.0])
+        for x in (replace(point, mean_s=[4.0]) for point in points)
+    ]
+    assert (known[-1].serial, known[-1].between, known[-1].uneven) == pytest.approx(
+        (0.25, 0.2, 1.5)
+    )
+    measured = model.sampling_model(known)
+    assert (measured.serial_s, measured.unit_s) == pytest.approx((2.0, 6.0 / 3))
+    assert measured.seconds(1000) == pytest.approx(2.0 + 2.0 + 1.0 + 4.0 / 64)
 
 
 @pytest.mark.parametrize(
