@@ -24,7 +24,12 @@ Record = TypeVar("Record")
 RENAMED = {"agent.inner.moved": "adapted"}
 """Keys as older files have them -> their present last word."""
 
-ADDED = {"threads": "auto", "agent.inner.dice_lambda": 1.0, "agent.outer.target_kl": 0.0}
+ADDED = {
+    "threads": "auto",
+    "task_batch": 0,
+    "agent.inner.dice_lambda": 1.0,
+    "agent.outer.target_kl": 0.0,
+}
 """Keys that older runs' files lack -> what those runs had, whatever the present default is."""
 
 WORDS = {
