@@ -17,6 +17,7 @@ from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import InnerRule, LinearisedRuleStep, RuleInput
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.trust_region import surrogate_gain
+from metarl.graphs import graphed
 from metarl.networks.linearised import LinearisedMlp, LossHessian
 from metarl.networks.mlp import added, is_adapted
 from metarl.types import Params
@@ -149,6 +150,7 @@ class LinearisedObjective:
         return added(self.division.each(of_share))
 
 
+@graphed
 def gain_and_kl(data: MetaBatch, meta: Params, old: Sequence[ActionDistribution]) -> Tensor:
     """Returns the gain and the mean KL(old || new) on all query data, at `meta`, [2] float64.
 
