@@ -17,8 +17,8 @@ from invented import played
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from metarl.agents import batch as batches
 from metarl.agents import catalogue, policy_gradient
-from metarl.agents.batch import learning_batch
 from metarl.agents.derivatives.by_hand import gain_and_kl
 from metarl.agents.outer.ppo import Ppo
 from metarl.agents.outer.trpo import Trpo
@@ -69,7 +69,9 @@ def functions(agent: PolicyGradientAgent, seed: int) -> dict[str, tuple[Any, tup
         found[f"adapted {index}"] = (policy_gradient.adapted, args)
         state = agent.adapt(state, data)
     query = played(agent, state, seed + 9)
-    found["learning_batch"] = (learning_batch, (query, AdvantageConfig()))
+    config, fits = AdvantageConfig(), batches._normal_equations(query, AdvantageConfig())
+    found["normal equations"] = (batches._normal_equations, (query, config))
+    found["batch"] = (batches._batch, (query, fits, [x.solved() for x in fits], config))
     objective = agent.objective(state, query)
     return found | outer_functions(agent, objective)
 
