@@ -25,8 +25,12 @@ class DivergedError(RuntimeError):
     Training discards the meta-iteration, counts it and draws a new one.
     """
 
-    def __init__(self, env: str, task: Mapping[str, Any], episode: int, step: int):
+    def __init__(
+        self, env: str, task: Mapping[str, Any], episode: int, step: int, index: int | None = None
+    ):
+        """`index` is that of the task among those that are played together, if known."""
         self.env, self.task, self.episode, self.step = env, dict(task), episode, step
+        self.index = index
         super().__init__(
             f"{env}: the simulation of task {self.task}, episode {episode} diverged at step "
             f"{step}; smaller actions keep it stable"
@@ -49,12 +53,13 @@ class EnvFaultError(UserError):
         field: str,
         what: str,
         trace: str = "",
+        index: int | None = None,
     ):
         """Names the place and the fault. `step` counts from 1; 0 is the reset or before. `field` is
         the wrong value (observation, reward, ...) or the call that raised (reset, step,
-        constructor). `trace` is the environment's own traceback."""
+        constructor). `trace` is the environment's own traceback, `index` as for a divergence."""
         self.env, self.task, self.episode, self.step = env, dict(task), episode, step
-        self.field, self.trace = field, trace
+        self.field, self.what, self.trace, self.index = field, what, trace, index
         super().__init__(f"{env}: {what}; task {self.task}, episode {episode}, step {step}")
 
 

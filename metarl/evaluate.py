@@ -77,7 +77,8 @@ def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFew
     common = {"run_dir": run_dir, **machine, **asdict(config.evaluation)}
     if isinstance(config, FewShotConfig):
         return EvaluateFewShotOptions(env=DataPlace(config.env.path), **common)
-    return EvaluateOptions(workers=config.workers, worker_timeout=config.worker_timeout, **common)
+    playing = {name: getattr(config, name) for name in ("workers", "worker_timeout", "act_on")}
+    return EvaluateOptions(**playing, **common)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,11 @@ def generator(seed: int, purpose: Purpose, *counters: int) -> np.random.Generato
     return np.random.Generator(np.random.PCG64(sequence(seed, purpose, *counters)))
 
 
+def seed(seed: int, purpose: Purpose, *counters: int) -> int:
+    """Returns a seed of 64 bits for one key."""
+    return int(sequence(seed, purpose, *counters).generate_state(1, np.uint64)[0])
+
+
 def seeds(num_tasks: int, episodes: int, seed: int, purpose: Purpose, *counters: int) -> np.ndarray:
     """Returns a seed for each episode, [K, E] uint64; each depends on its own key alone."""
     words = [

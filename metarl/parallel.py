@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -62,6 +63,12 @@ def side_by_side(
         if count <= 1:
             return [one(part) for part in parts]
         return list(_threads(count).map(one, parts))
+
+
+def even_slices(rows: int, parts: int) -> list[slice]:
+    """Returns neighbouring parts of so many rows, whose sizes differ by one at most."""
+    ends = [rows * part // parts for part in range(parts + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 @cache

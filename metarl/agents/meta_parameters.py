@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.acting.policy import MlpActing
 from metarl.agents.normalisation import Normaliser, normalised
 from metarl.agents.outer.rule import OuterRule
 from metarl.config.settings import AgentConfig, AnyAgentConfig
 from metarl.equations.distributions import ActionDistribution
+from metarl.networks.as_numpy import acting_mlp
 from metarl.networks.mlp import MlpPolicy
 from metarl.sampling.collect import memoryless
 from metarl.types import Actor, EnvSpec, Params
@@ -104,6 +106,14 @@ class MlpAgent(MetaParameters):
     def actor(self, state: Any, episodes: slice) -> Actor:
         """Returns an actor that acts by `act`, alike in all episodes."""
         return memoryless(partial(self.act, state))(episodes)
+
+    def acting(self, state: Any) -> MlpActing:
+        """Returns the policy in numpy, for the workers that play."""
+        return acting_mlp(self.policy, state.params, self.normaliser.numbers())
+
+    def behaviour(self, state: Any, outputs: Tensor) -> ActionDistribution:
+        """Returns the distributions for the network's outputs, [K, T, E, output_dim]."""
+        return self.policy.distribution(state.params, outputs)
 
     def other_state(self) -> Params:
         return self.normaliser.state_dict()

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metarl.acting.policy import Normal
 from metarl.config.settings import AgentConfig, NormalisationConfig
 from metarl.equations.returns import discounted_returns
 from metarl.equations.running_stats import RunningStats, deviation, merge, no_stats, stats_of
@@ -57,6 +58,13 @@ class Normaliser(NamedTuple):
         stats, clip = self.stats["obs"], self.config.clip
         normal = ((obs - stats.mean) / deviation(stats)).clamp(-clip, clip)
         return torch.where(stats.count > 0, normal, obs).to(obs.dtype)
+
+    def numbers(self) -> Normal | None:
+        """Returns the normalisation of observations in numpy; None if there is none so far."""
+        if not self.config.observations or not self.stats["obs"].count > 0:
+            return None
+        stats = self.stats["obs"]
+        return Normal(stats.mean.cpu().numpy(), deviation(stats).cpu().numpy(), self.config.clip)
 
     def trajectories(self, raw: Trajectories) -> Trajectories:
         """Returns the episodes with observations and rewards normalised."""

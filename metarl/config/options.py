@@ -8,6 +8,7 @@ from typing import Literal
 
 from metarl.config.ranges import Natural, Positive
 from metarl.config.settings import (
+    ActOn,
     Device,
     EvaluationConfig,
     FewShotEvaluationConfig,
@@ -48,7 +49,9 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     """Options of evaluating a run that learned from episodes."""
 
     workers: WorkerCount = "auto"
-    """Processes that step environments; 0 is this process alone, `auto` as many as `threads`."""
+    """Processes that play episodes; 0 is this process alone, `auto` as many as `threads`."""
+    act_on: ActOn = "auto"
+    """Place where policies act: in the workers, or on `device`; `auto` decides by their size."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
 

@@ -18,6 +18,7 @@ from metarl.errors import UserError
 Device = Literal["auto", "cpu", "cuda"]
 WorkerCount = Natural | Literal["auto"]
 ThreadCount = ThreadNumber | Literal["auto"]
+ActOn = Literal["auto", "workers", "device"]
 Source = Literal["episodes", "examples"]
 """Kind of data that a task is learned from: RL episodes or labelled examples."""
 
@@ -312,8 +313,11 @@ class Config(RunConfig):
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     iterations: Count = 475
     workers: WorkerCount = "auto"
-    """Processes that step environments, or threads of a simulator that has its own. 0 is this
-    process alone, `auto` as many as `threads`. Results do not depend on it."""
+    """Processes that play episodes; 0 is this process alone, `auto` as many as `threads`. Results
+    do not depend on it."""
+    act_on: ActOn = "auto"
+    """Place where the policy acts in episodes: in the workers, where whole rounds are played, or on
+    `device`, with a message to and from the workers at each step. `auto` decides by its size."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
     task_batch: Natural = 0

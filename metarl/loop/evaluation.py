@@ -34,6 +34,7 @@ from metarl.runs.errors_log import faults_logged
 from metarl.runs.plot_style import save
 from metarl.runs.report import write_report
 from metarl.sampling.main_script import end_if_importing
+from metarl.sampling.sampler import place_to_act
 from metarl.sources.episodes import HeldOutEpisodes
 from metarl.sources.examples import HeldOutExamples
 from metarl.sources.source import HeldOut
@@ -145,7 +146,8 @@ def held_out(
         return HeldOutExamples(tasks, config, options, device)
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
-    return HeldOutEpisodes.open(tasks, options, device, stack)
+    act_on = place_to_act(options.act_on, config.agent, tasks.spec, device)
+    return HeldOutEpisodes.open(tasks, options, device, stack, act_on)
 
 
 def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:

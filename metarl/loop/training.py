@@ -255,6 +255,8 @@ class Training:
         """Writes where the run runs; on resuming elsewhere, warns of what is different there."""
         torch, source = threads(self.config.threads)
         used = {"workers": self.source.workers, "torch": torch, "from": source}
+        if isinstance(self.source, EpisodeSource):
+            used["act_on"] = self.source.act_on
         now = environment.describe(str(self.source.device), used)
         if self.run.environment.exists():
             before = environment.read(self.run.environment)

@@ -12,6 +12,7 @@ from torch import Tensor
 from metarl import keys
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.errors import EnvFaultError
+from metarl.sampling.draws import BLOCK, KINDS, noise_block
 from metarl.types import Actor, BatchedEnv, EnvSpec, Part, StepResult, Task, Trajectories
 
 Act = Callable[[Tensor, Tensor], tuple[Tensor, ActionDistribution]]
@@ -24,10 +25,6 @@ ActorOf = Callable[[slice], Actor]
 def memoryless(act: Act) -> ActorOf:
     """Returns actors that read the current obs only, by `act`."""
     return lambda episodes: lambda obs, rewards, noise: act(obs, noise)
-
-
-BLOCK = 512
-"""Steps whose noise is drawn together; most episodes are shorter, whatever their horizon."""
 
 
 class Noise:
@@ -74,27 +71,21 @@ def draw(
     Each task has draws of its own, or the first one's if they are `alike`.
     """
     kind, width = noise
-    if kind not in ("normal", "gumbel", "zero"):
-        raise ValueError(f"{kind!r} is no kind of noise: normal, gumbel or zero")
+    if kind not in KINDS:
+        raise ValueError(f"{kind!r} is no kind of noise: {', '.join(KINDS)}")
     seed, *counters = key
     drawn = 1 if alike else num_tasks
     generators = [
-        [keys.generator(seed, keys.Purpose.NOISE, *counters, k, e) for e in range(episodes)]
+        keys.generator(seed, keys.Purpose.NOISE, *counters, k, e)
         for k in range(drawn)
+        for e in range(episodes)
     ]
 
     def more(steps: int) -> Tensor:
         if kind == "zero":
             return torch.zeros(steps, num_tasks, episodes, width)
-        values = np.empty((drawn, episodes, steps, width), np.float32)
-        for k, of_task in enumerate(generators):
-            for e, rng in enumerate(of_task):
-                if kind == "normal":
-                    rng.standard_normal(dtype=np.float32, out=values[k, e])
-                else:
-                    values[k, e] = rng.gumbel(size=values.shape[2:])
-        by_step = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1, 3)))
-        return by_step.expand(-1, num_tasks, -1, -1)
+        values = torch.from_numpy(noise_block(generators, (steps, width), kind))
+        return values.view(steps, drawn, episodes, width).expand(-1, num_tasks, -1, -1)
 
     seeds = keys.seeds(drawn, episodes, seed, keys.Purpose.RESET, *counters)
     seeds = seeds.repeat(num_tasks // drawn, 0)

@@ -89,12 +89,16 @@ class Pool:
 
     def fault(self, error: RowError) -> EnvFaultError | DivergedError:
         """Converts a row's error to one that names its task and episode."""
-        k, e = self.plan.place(error.row)
-        if error.field == DIVERGED:
-            return DivergedError(self.plan.spec.name, self.tasks[k], e, error.step)
-        return EnvFaultError(
-            self.plan.spec.name, self.tasks[k], e, error.step, error.field, error.what, error.trace
-        )
+        return fault_at(error, self.plan.spec.name, self.tasks, *self.plan.place(error.row))
+
+
+def fault_at(
+    error: RowError, name: str, tasks: Sequence[Task], k: int, e: int
+) -> EnvFaultError | DivergedError:
+    """Converts a row's error to one that names its task k and its episode e."""
+    if error.field == DIVERGED:
+        return DivergedError(name, tasks[k], e, error.step, k)
+    return EnvFaultError(name, tasks[k], e, error.step, error.field, error.what, error.trace, k)
 
 
 class PoolPart:

@@ -53,10 +53,7 @@ class Processes:
         self._factory = portable(factory)
         self._memory = shared_memory(Rows.bytes_for(plan, workers.count))
         self.rows = Rows.in_memory(plan, workers.count, self._memory)
-        self._shares = [
-            [_nth(part, index, workers.count) for part in plan.parts]
-            for index in range(workers.count)
-        ]
+        self._shares = self._first_shares(workers.count)
         self._tasks: Sequence[Task] = ()
         self._payloads: Sequence[Any] = ()
         self._history: list[list[np.ndarray] | None] = [None] * len(plan.parts)
@@ -81,6 +78,10 @@ class Processes:
             self.close()
             raise
 
+    def _first_shares(self, count: int) -> list[list[slice]]:
+        """Returns the rows of each part, for each worker."""
+        return [[_nth(part, index, count) for part in self._parts] for index in range(count)]
+
     def _new_worker(self, index: int) -> Worker:
         return Worker(
             self._factory, self._plan, self._memory, index, self._shares[index], self._settings
@@ -92,8 +93,7 @@ class Processes:
         self._history = [None] * len(self._history)
         self._drain()
         self._tasks, self._payloads = tasks, payloads
-        if self._own is not None:
-            self._shares = [[share] for share in self._balanced()]
+        self._divide_anew()
         self._beats = self.rows.pulse[:, 0].copy()
         for index, worker in enumerate(self._workers):
             worker.send(TASKS, "set_tasks", self._tasks_of(index))
@@ -103,19 +103,12 @@ class Processes:
             self._finish(index, TASKS)
         self._ready = True
 
-    def _balanced(self) -> list[slice]:
-        """Divides the single part into shares of equal time, by the last meta-batch's times."""
-        before = [share.start for (share,) in self._shares] + [self._plan.size]
-        busy = self.rows.pulse[:, BUSY].astype(np.float64)
-        if not busy.all():
-            return [share for (share,) in self._shares]
-        due = np.linspace(0.0, busy.sum(), len(busy) + 1)
-        edges = np.interp(due, np.concatenate([[0.0], busy.cumsum()]), before).round().astype(int)
-        # Each share keeps at least one row.
-        places = np.arange(len(edges))
-        edges = np.maximum.accumulate(edges - places) + places
-        edges = np.minimum(edges, self._plan.size - places[::-1])
-        return [slice(start, stop) for start, stop in pairwise(edges.tolist())]
+    def _divide_anew(self) -> None:
+        """Divides the rows for the next meta-batch, if they can be: by the last one's times."""
+        if self._own is not None:
+            before = [share.start for (share,) in self._shares] + [self._plan.size]
+            edges = balanced(before, self.rows.pulse[:, BUSY])
+            self._shares = [[slice(start, stop)] for start, stop in pairwise(edges)]
 
     def _drain(self) -> None:
         """Awaits the outstanding answers of abandoned episodes and ignores their errors.
@@ -263,6 +256,19 @@ class Processes:
         if self._own is not None:
             self._own.close()
             self._own = None
+
+
+def balanced(edges: Sequence[int], busy: np.ndarray) -> list[int]:
+    """Returns new edges of shares, so that all take equally long; `busy` [n] is how long the n
+    shares between the old `edges` took. Each share keeps at least one row or unit."""
+    if not busy.all():
+        return list(edges)
+    due = np.linspace(0.0, busy.sum(), len(busy) + 1)
+    ends = np.concatenate([[0.0], busy.cumsum(dtype=np.float64)])
+    found = np.interp(due, ends, edges).round().astype(int)
+    places = np.arange(len(found))
+    found = np.maximum.accumulate(found - places) + places
+    return np.minimum(found, edges[-1] - places[::-1]).tolist()
 
 
 def _nth(rows: slice, index: int, count: int) -> slice:

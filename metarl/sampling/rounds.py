@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from metarl.device import torch_sleeps, torch_threads
-from metarl.equations.distributions import ActionDistribution
-from metarl.errors import UnstableError
-from metarl.sampling.collect import Draws, collect, draw
-from metarl.types import Actor, Agent, BatchedEnv, EnvSpec, Task, Trajectories
+from metarl.sampling.draws import RoundDraws
+from metarl.sampling.sampler import Sampler, play_stepwise
+from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
 
 
 def adaptation_rounds(
     agent: Agent,
-    env: BatchedEnv,
+    env: BatchedEnv | Sampler,
     spec: EnvSpec,
     tasks: Sequence[Task],
     episodes: int,
@@ -42,15 +38,15 @@ def adaptation_rounds(
     for index in range(steps + 1):
         if rounds:
             state = agent.adapt(state, rounds[-1])
-        draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
+        draws = play.draws(episodes, agent.noise, key, index)
         rounds.append(play(env, state, index, draws))
     return state, rounds
 
 
 def greedy_rounds(
     agent: Agent,
-    env: BatchedEnv,
-    mode_env: BatchedEnv,
+    env: BatchedEnv | Sampler,
+    mode_env: BatchedEnv | Sampler,
     spec: EnvSpec,
     tasks: Sequence[Task],
     episodes: int,
@@ -71,50 +67,34 @@ def greedy_rounds(
     play = _Play(agent, spec, tasks, device)
     state, rounds, shown = agent.begin(), [], []
     for index in range(steps + 1):
-        draws = draw(spec, len(tasks), mode_episodes, ("zero", agent.noise[1]), *mode_key, index)
+        draws = play.draws(mode_episodes, ("zero", agent.noise[1]), mode_key, index)
         shown.append(play(mode_env, state, index, draws))
         if index < steps:
-            draws = draw(spec, len(tasks), episodes, agent.noise, *key, index)
+            draws = play.draws(episodes, agent.noise, key, index)
             rounds.append(play(env, state, index, draws))
             state = agent.adapt(state, rounds[-1])
     return rounds, shown
 
 
 class _Play(NamedTuple):
-    """Plays one round of episodes, from draws and the tasks' state after `index` steps."""
+    """Plays one round of episodes, from the tasks' state after `index` steps."""
 
     agent: Agent
     spec: EnvSpec
     tasks: Sequence[Task]
     device: torch.device
 
-    def __call__(self, env: BatchedEnv, state: Any, index: int, draws: Draws) -> Trajectories:
-        # While simulations run, more torch threads would spin on their cores.
-        idle = getattr(env, "idle_while_acting", False) and torch_sleeps()
-        with nullcontext() if idle else torch_threads(1):
-            return collect(
-                env,
-                lambda episodes: _FiniteActor(self.agent.actor(state, episodes), index),
-                draws,
-                self.spec,
-                self.device,
-                self.tasks,
-            )
-
-
-class _FiniteActor(NamedTuple):
-    """Actor that checks the outputs of a policy after `steps` adaptation steps."""
-
-    actor: Actor
-    steps: int
-
     def __call__(
-        self, obs: Tensor, rewards: Tensor | None, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        actions, distribution = self.actor(obs, rewards, noise)
-        if not all(bool(x.isfinite().all()) for x in (actions, *distribution)):
-            raise UnstableError(
-                f"the policy after {self.steps} adaptation steps gives numbers that are not "
-                f"finite; lower {'--agent.inner.lr' if self.steps else 'the outer step size'}"
-            )
-        return actions, distribution
+        self, env: BatchedEnv | Sampler, state: Any, index: int, draws: RoundDraws
+    ) -> Trajectories:
+        if isinstance(env, Sampler):
+            return env.play(self.agent, state, index, draws, self.device)
+        return play_stepwise(
+            env, self.agent, state, index, draws, self.spec, self.device, self.tasks
+        )
+
+    def draws(
+        self, episodes: int, noise: tuple[str, int], key: tuple[int, ...], index: int
+    ) -> RoundDraws:
+        shape = len(self.tasks), episodes
+        return RoundDraws(shape, *noise, (*key, index), self.spec.horizon)

@@ -7,7 +7,7 @@ module imports neither torch nor gymnasium, so that worker processes start fast.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +21,10 @@ BUSY = 2
 shares that step as arrays write it."""
 DIVERGED = "simulation"
 """`field` of a RowError for a simulation that became unstable, which is no fault of the code."""
+USER = "user"
+"""`field` of a RowError for an error that already is a user's, with its whole message."""
+ROUND = 3
+"""Index in a worker's pulse of the nanoseconds that its last round took."""
 
 
 class RowError(Exception):
@@ -209,6 +213,18 @@ class ShareFactory(Protocol):
     """Makes the shares of an environment; it is pickled to the worker processes."""
 
     def share(self, rows: Rows, parts: Sequence[slice], worker: int) -> Share: ...
+
+
+class Shares(NamedTuple):
+    """How a distribution's environments are played in shares, where it says so itself."""
+
+    factory: ShareFactory
+    payload_of: Callable[[Task], Any] | None = None
+    """Task -> what is sent to its player; None: the task itself."""
+    terms: tuple[str, ...] = ()
+    """Names of the numbers that shares write to `Rows.terms`."""
+    divisible: bool = False
+    """Whether a share's rows may be others in each meta-batch."""
 
 
 def placed(error: Exception, field: str, row: int, step: int) -> RowError:

@@ -19,14 +19,19 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, resource_tracker
+from multiprocessing.heap import Arena
 from typing import Any
 
+import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 
+from metarl.acting.units import Units
 from metarl.errors import UserError
 from metarl.sampling import main_script
-from metarl.sampling.rows import Plan, RowError, Rows, Share, ShareFactory, faults_of
-from metarl.types import Workers
+from metarl.sampling.play import Round, play
+from metarl.sampling.record import Record
+from metarl.sampling.rows import ROUND, Plan, RowError, Rows, Share, ShareFactory, faults_of
+from metarl.types import EnvSpec, Workers
 
 START = "start"
 INTERRUPTED = "was interrupted"
@@ -57,6 +62,18 @@ def shared_memory(size: int) -> Any:
     return _spawn.RawArray(ctypes.c_byte, size)
 
 
+class SharedRecord:
+    """A record in a file without a name, which takes memory as far as it is written to."""
+
+    def __init__(self, spec: EnvSpec, episodes: int, output_dim: int):
+        self._shape = spec, episodes, output_dim
+        self._arena = Arena(max(1, Record.bytes_for(*self._shape)))
+
+    def open(self) -> Record:
+        """Returns the arrays, in this process or one that got the record when it was spawned."""
+        return Record.in_memory(*self._shape, self._arena.buffer)
+
+
 def portable(factory: ShareFactory) -> CloudpickleWrapper:
     """Wraps the factory for pickling by value, with functions of a script or a notebook.
 
@@ -85,8 +102,10 @@ class Worker:
         index: int,
         share: Sequence[slice],
         workers: Workers,
+        record: SharedRecord | None = None,
     ):
-        """Starts worker `index`, which plays the rows `share` of each part in `memory`."""
+        """Starts worker `index`, which plays the rows `share` of each part in `memory`; whole
+        rounds are written to `record`."""
         main_script.end_if_importing()
         self._pulse = Rows.in_memory(plan, workers.count, memory).pulse[index]
         self._timeout_s = workers.timeout_s
@@ -95,7 +114,7 @@ class Worker:
         self._connection, theirs = _spawn.Pipe()
         self.process = _spawn.Process(
             target=_serve,
-            args=(theirs, plan, memory, workers.count, index, share),
+            args=(theirs, plan, memory, workers.count, index, share, record),
             daemon=True,
             name=f"{main_script.WORKER} {index}",
         )
@@ -264,6 +283,7 @@ def _serve(
     count: int,
     index: int,
     parts: Sequence[slice],
+    record: SharedRecord | None,
 ) -> None:
     """Runs in the worker process: answers commands until the connection ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -272,6 +292,7 @@ def _serve(
     multiprocessing.current_process()._config["daemon"] = False  # pyright: ignore
     threading.Thread(target=_die_with_parent, daemon=True).start()
     rows, bell = Rows.in_memory(plan, count, memory), parent.fileno()
+    written = None if record is None else record.open()
     share: Share | None = None
     failed: RowError | None = None
     """The error of the load; it then answers every command."""
@@ -289,6 +310,10 @@ def _serve(
                         raise failed
                     if command == "load":
                         share = arguments[0].fn.share(rows, parts, index)
+                    elif command == "play":
+                        assert share is not None, "a round before the load"
+                        assert written is not None, "a round without a record"
+                        _timed_play(share, written, *arguments, pulse=rows.pulse[index])
                     else:
                         getattr(share, command)(*arguments)
                 os.write(bell, b"\0")
@@ -298,6 +323,15 @@ def _serve(
                 parent.send(error)
     if share is not None:
         share.close()
+
+
+def _timed_play(
+    share: Share, record: Record, units: Units, asked: Round, pulse: np.ndarray
+) -> None:
+    """Plays a round of some units, and writes to the pulse how long it took."""
+    started = time.perf_counter_ns()
+    play(share, units, asked, record.of_width(asked.acting.output_dim).part(units.rows))
+    pulse[ROUND] = time.perf_counter_ns() - started
 
 
 def _die_with_parent() -> None:

@@ -16,20 +16,21 @@ from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.device import workers_of
 from metarl.envs.task_conditioned import TaskConditioned
-from metarl.equations.gaussian import Gaussian
 from metarl.errors import DivergedError, UnstableError, UserError
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.class_success import class_success, text_table, write_success
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import RETURN
 from metarl.runs.progress import short
-from metarl.sampling.collect import Draws, Noise, collect, memoryless, returns_of
+from metarl.sampling.collect import returns_of
+from metarl.sampling.draws import RoundDraws
+from metarl.sampling.idle import Idle
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
+from metarl.sampling.sampler import Place, Sampler, place_to_act
 from metarl.sources.source import Note, Rounds
 from metarl.threads import threads
 from metarl.types import (
     Agent,
-    BatchedEnv,
     Classes,
     EnvSpec,
     Metrics,
@@ -40,6 +41,7 @@ from metarl.types import (
 
 MAX_RESAMPLED = 10
 """Diverged draws of one meta-iteration after which the run gives up."""
+CPU = torch.device("cpu")
 TRIAL_STEPS = 20
 """Steps of the episodes that measure speed before training."""
 CLASS_TASKS_AT_ONCE = 20
@@ -56,6 +58,7 @@ class EpisodeSource:
         self.counters: dict[str, Any] = {"env_steps": 0, "resampled": 0}
         self.executor = workers_of(config)
         self.workers = self.executor.count
+        self.act_on: Place = place_to_act(config.act_on, config.agent, self.spec, device)
 
     @property
     def spec(self) -> EnvSpec:
@@ -66,13 +69,14 @@ class EpisodeSource:
         sampling, self.note = self.config.sampling, note
         for line in getattr(self.distribution, "notes", ()):
             note(line)
-        self.env = self.distribution.open(sampling.tasks, sampling.episodes, self.executor)
+        self.env = Sampler(
+            self.distribution, sampling.tasks, sampling.episodes, self.executor, self.act_on
+        )
         stack.callback(self.env.close)
         count = self.workers
-        plural = "s" if count > 1 else ""
-        who = f"{count} worker{plural} or thread{plural}" if count else "no workers"
+        who = f"{count} worker{'s' if count > 1 else ''}" if count else "no workers"
         return (
-            f"{who}, {threads(self.config.threads)} on {self.device}, "
+            f"{who}, {threads(self.config.threads)} on {self.device}, policy on the {self.act_on}, "
             f"{sampling.tasks * sampling.episodes} simulations at {short(self._trial())} steps/s"
         )
 
@@ -81,15 +85,12 @@ class EpisodeSource:
         spec, sampling = self.spec, self.config.sampling
         shape = (sampling.tasks, sampling.episodes)
         rng = keys.generator(self.config.seed, keys.Purpose.TRIAL)
-        tasks = self.distribution.sample(sampling.tasks, rng)
-        self.env.set_tasks(tasks)
-        seeds = keys.seeds(*shape, self.config.seed, keys.Purpose.RESET, keys.Phase.TRIAL)
-        actions = torch.from_numpy(np.zeros((*shape, spec.act_dim), spec.action_space.dtype))
-        act = memoryless(lambda obs, noise: (actions[:, : obs.shape[1]], Gaussian(noise, noise)))
+        self.env.set_tasks(self.distribution.sample(sampling.tasks, rng))
         steps = min(TRIAL_STEPS, spec.horizon)
-        draws = Draws(seeds, Noise(steps, lambda s: torch.zeros(s, *shape, 1)), steps)
+        key = self.config.seed, keys.Phase.TRIAL
+        draws = RoundDraws(shape, "zero", 1, key, steps)
         started = time.perf_counter()
-        played = collect(self.env, act, draws, spec, torch.device("cpu"), tasks)
+        played = self.env.play(Idle(spec), None, 0, draws, CPU)
         seconds = time.perf_counter() - started
         return int(played.mask.sum()) / seconds
 
@@ -132,6 +133,22 @@ class EpisodeSource:
         return outcomes[f"return/step{steps}"]
 
 
+def _opened(
+    distribution: TaskDistribution,
+    num_tasks: int,
+    options: EvaluateOptions,
+    act_on: Place,
+    stack: ExitStack,
+) -> tuple[Sampler, Sampler | None]:
+    """Opens environments to adapt in, and others where likeliest actions are reported."""
+    workers, found = workers_of(options), []
+    for episodes in (options.episodes, options.mode_episodes):
+        if episodes:
+            found.append(Sampler(distribution, num_tasks, episodes, workers, act_on))
+            stack.callback(found[-1].close)
+    return found[0], found[1] if len(found) > 1 else None
+
+
 class HeldOutEpisodes(NamedTuple):
     """Held-out tasks, and the environments that they are played in."""
 
@@ -139,11 +156,14 @@ class HeldOutEpisodes(NamedTuple):
     tasks: Sequence[Task]
     at_once: int
     """Tasks that are played together."""
-    env: BatchedEnv
-    greedy_env: BatchedEnv | None
+    env: Sampler
+    greedy_env: Sampler | None
     """For episodes of the policy's likeliest actions, where those are reported."""
     options: EvaluateOptions
     device: torch.device
+    act_on: Place
+    stack: ExitStack
+    """Closes the environments."""
     measure = RETURN
     used = ()
 
@@ -154,6 +174,7 @@ class HeldOutEpisodes(NamedTuple):
         options: EvaluateOptions,
         device: torch.device,
         stack: ExitStack,
+        act_on: Place = "workers",
     ) -> HeldOutEpisodes:
         """Opens environments, until `stack` closes, for tasks that depend on the seed and their
         number alone."""
@@ -166,13 +187,8 @@ class HeldOutEpisodes(NamedTuple):
             rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
             tasks = distribution.sample(options.tasks, rng, options.split)
             at_once = len(tasks)
-        workers = workers_of(options)
-        env, greedy_env = distribution.open(at_once, options.episodes, workers), None
-        stack.callback(env.close)
-        if options.mode_episodes:
-            greedy_env = distribution.open(at_once, options.mode_episodes, workers)
-            stack.callback(greedy_env.close)
-        return cls(distribution, tasks, at_once, env, greedy_env, options, device)
+        env, greedy_env = _opened(distribution, at_once, options, act_on, stack)
+        return cls(distribution, tasks, at_once, env, greedy_env, options, device, act_on, stack)
 
     @property
     def spec(self) -> EnvSpec:
@@ -186,11 +202,8 @@ class HeldOutEpisodes(NamedTuple):
         """Returns the same tasks, for an oracle with their numbers in the observations."""
         if not observes_task:
             return self
-        told, options = TaskConditioned(self.distribution), self.options
-        env = told.around(self.env, self.at_once, options.episodes)
-        greedy = self.greedy_env and told.around(
-            self.greedy_env, self.at_once, options.mode_episodes
-        )
+        told = TaskConditioned(self.distribution)
+        env, greedy = _opened(told, self.at_once, self.options, self.act_on, self.stack)
         return self._replace(distribution=told, env=env, greedy_env=greedy)
 
     def adapt(self, agent: Agent, name: str) -> Outcome:

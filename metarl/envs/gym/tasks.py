@@ -35,7 +35,7 @@ from metarl.envs.gym.rows import GymRows, Maker, close
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.pool import Pool
-from metarl.sampling.rows import RowError, faults_of
+from metarl.sampling.rows import RowError, Shares, faults_of
 from metarl.types import EnvSpec, Task, Workers
 
 
@@ -88,6 +88,11 @@ class GymTasks:
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> Pool:
         return Pool(self.rows, self.spec, num_tasks, episodes_per_task, workers)
+
+    @property
+    def shares(self) -> Shares:
+        """How workers play whole rounds: one environment for each episode."""
+        return Shares(self.rows)
 
     @cached_property
     def rows(self) -> GymRows:

@@ -20,6 +20,7 @@ from metarl.envs.metaworld.snapshots import Snapshot, model_path
 from metarl.envs.splits import check_draw, check_split
 from metarl.errors import UserError
 from metarl.sampling.pool import Pool
+from metarl.sampling.rows import Shares
 from metarl.types import BatchedEnv, EnvSpec, Task, Workers
 
 MAX_HORIZON = 500
@@ -115,17 +116,23 @@ class MetaWorld:
         ]
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> BatchedEnv:
+        factory, payload_of, terms, together = self.shares
+        return Pool(
+            factory, self.spec, num_tasks, episodes_per_task, workers, payload_of, terms, together
+        )
+
+    @property
+    def shares(self) -> Shares:
+        """How workers play whole rounds: simulations class by class, or metaworld's own."""
         if self.batched:
             classes = (name for split in self.splits for name in split.classes)
-            shares = ClassShares({name: model_path(name) for name in classes}, self.spec.horizon)
-            shape = num_tasks, episodes_per_task
-            return Pool(shares, self.spec, *shape, workers, self._payload, TERMS, together=True)
+            factory = ClassShares({name: model_path(name) for name in classes}, self.spec.horizon)
+            return Shares(factory, self._payload, TERMS, divisible=True)
         rand_vecs = {
             split: {name: goals.rand_vecs for name, goals in self._goals(split).items()}
             for split in Splits._fields
         }
-        rows = ReferenceRows(rand_vecs, self.config.rewards, self.spec.horizon)
-        return Pool(rows, self.spec, num_tasks, episodes_per_task, workers)
+        return Shares(ReferenceRows(rand_vecs, self.config.rewards, self.spec.horizon))
 
     def describe(self, task: Task) -> str:
         return f"{task['class']} #{task['goal']}"

@@ -113,7 +113,7 @@ class MujocoTasks(ABC):
         self._steps += 1
         if len(diverged):
             task, episode = divmod(int(diverged[0]), self.shape[1])
-            raise DivergedError(self.spec.name, self.tasks[task], episode, self._steps)
+            raise DivergedError(self.spec.name, self.tasks[task], episode, self._steps, task)
         obs, rewards = self._grid(self.observe()), self._grid(self.reward(control))
         terminated, truncated = self._endings()
         success = np.zeros(self.shape, dtype=bool)

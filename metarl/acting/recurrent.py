@@ -1,0 +1,135 @@
+"""A recurrent policy in numpy, as `metarl/networks/recurrent.py` has it in torch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from metarl.acting.families import Family
+from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation
+from metarl.acting.units import Units
+
+
+class RewardScale(NamedTuple):
+    """Division of the rewards in the inputs by their root mean square, then clipping."""
+
+    root_mean_square: float
+    clip: float
+
+    def __call__(self, rewards: np.ndarray) -> np.ndarray:
+        scaled = rewards / self.root_mean_square
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+
+class RecurrentActing(NamedTuple):
+    """Parameters of a recurrent policy, shared by all tasks, and what K x E trials remember."""
+
+    encoder: tuple[Layer, ...]
+    inputs: Layer
+    """Gates from the encoded inputs, [1, in, gates size]."""
+    hidden: Layer
+    """Gates from the hidden state, [1, size, gates size]."""
+    head: Layer
+    cell: str
+    """`gru` or `lstm`."""
+    activation: str
+    family: Family
+    normal: Normal | None
+    scale: RewardScale | None
+    memory: tuple[np.ndarray, ...] | None  # [K, e, size] each; None: trials begin
+    before: np.ndarray | None  # [K, e, before_dim]: last action, its reward, whether it ended
+    before_dim: int
+
+    @property
+    def output_dim(self) -> int:
+        return self.head.weight.shape[2]
+
+    def of(self, units: Units) -> RecurrentActing:
+        if self.memory is None or self.before is None:
+            return self
+        memory = tuple(_of_episodes(x, units) for x in self.memory)
+        return self._replace(memory=memory, before=_of_episodes(self.before, units))
+
+    def ready(self, units: Units) -> Ready:
+        return ReadyRecurrent(self, units)
+
+
+def _of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
+    """Returns what trials [K, e, n] carry into the units' episodes, [U, size, n].
+
+    With more episodes to play than unfinished trials, several continue the same trial.
+    """
+    slots = np.arange(units.episodes) % x.shape[1]
+    rows = x[units.tasks][:, slots].reshape(-1, units.size, x.shape[2])
+    first = units.start - units.tasks.start * units.of_task
+    return np.ascontiguousarray(rows[first : first + len(units)])
+
+
+class ReadyRecurrent:
+    """A recurrent policy at some units; its memory goes from step to step."""
+
+    def __init__(self, acting: RecurrentActing, units: Units):
+        self._acting = acting
+        self._encoder = [ReadyLayer(layer, units) for layer in acting.encoder]
+        self._inputs, self._hidden = (
+            ReadyLayer(acting.inputs, units),
+            ReadyLayer(acting.hidden, units),
+        )
+        self._head, self._std = ReadyLayer(acting.head, units), deviation(acting.family, units)
+        grid, size = (len(units), units.size), acting.hidden.weight.shape[1]
+        empty = (np.zeros((*grid, size), np.float32),) * (1 if acting.cell == "gru" else 2)
+        self._memory = empty if acting.memory is None else acting.memory
+        nothing = np.zeros((*grid, acting.before_dim), np.float32)
+        self._before = nothing if acting.before is None else acting.before
+        self._actions: np.ndarray | None = None
+
+    def __call__(
+        self, obs: np.ndarray, rewards: np.ndarray, noise: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        acting = self._acting
+        if self._actions is not None:
+            self._before = self._described(self._actions, rewards)
+        x = obs if acting.normal is None else acting.normal(obs)
+        x = np.concatenate([x, self._before], -1)
+        for layer in self._encoder:
+            x = activate(layer(x), acting.activation)
+        step = gru if acting.cell == "gru" else lstm
+        self._memory = step(self._inputs(x), self._hidden(self._memory[0]), self._memory)
+        output = self._head(self._memory[0])
+        self._actions = acting.family.sample(output, noise, self._std)
+        return self._actions, output
+
+    def _described(self, actions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
+        """Returns the inputs that describe the previous step, within an episode."""
+        scale = self._acting.scale
+        scaled = rewards if scale is None else scale(rewards)
+        parts = [self._acting.family.encoded(actions), scaled[..., None]]
+        return np.concatenate([*parts, np.zeros_like(parts[1])], -1, dtype=np.float32)
+
+
+def gru(
+    of_inputs: np.ndarray, of_hidden: np.ndarray, memory: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, ...]:
+    """Returns the next memory of a GRU (arXiv:1406.1078), gates in torch's order: r, z, n."""
+    (before,) = memory
+    size = before.shape[-1]
+    both = of_inputs[..., : 2 * size] + of_hidden[..., : 2 * size]
+    r, z = np.split(sigmoid(both), 2, axis=-1)
+    new = np.tanh(of_inputs[..., 2 * size :] + r * of_hidden[..., 2 * size :])
+    return (new + z * (before - new),)
+
+
+def lstm(
+    of_inputs: np.ndarray, of_hidden: np.ndarray, memory: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, ...]:
+    """Returns the next memory of an LSTM, gates in torch's order: i, f, g, o."""
+    _, cell = memory
+    i, f, g, o = np.split(of_inputs + of_hidden, 4, axis=-1)
+    cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(cell), cell
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Returns 1 / (1 + exp(-x)) as (1 + tanh(x / 2)) / 2, which never overflows."""
+    return np.float32(0.5) * (np.float32(1.0) + np.tanh(np.float32(0.5) * x))

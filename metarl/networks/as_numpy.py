@@ -1,0 +1,96 @@
+"""Policies with their parameters as numpy arrays, for worker processes (`metarl/acting`)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.policy import Layer, MlpActing, Normal
+from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.equations.box_gaussian import BoxGaussian
+from metarl.networks.mlp import Mlp, MlpPolicy
+from metarl.networks.recurrent import RecurrentPolicy
+from metarl.types import Params
+
+
+@torch.no_grad()
+def acting_mlp(policy: MlpPolicy, params: Params, normal: Normal | None) -> MlpActing:
+    """Returns an MLP policy at `params`, shared or [K, ...].
+
+    A task's context inputs are constants, so they are added to the first layer's bias.
+    """
+    layers = _layers(policy.network, params)
+    if width := policy.config.context:
+        weight, bias = params["layer0.weight"], params["layer0.bias"]
+        own = torch.matmul(weight[..., -width:], params["context"].unsqueeze(-1)).squeeze(-1)
+        kept = layers[0].weight[:, :-width]
+        layers = (Layer(np.ascontiguousarray(kept), _of_tasks(bias + own, 1)), *layers[1:])
+    if len(layers[0].bias) > len(layers[0].weight):  # the context differs by task, the layer not
+        tasks = len(layers[0].bias)
+        layers = (layers[0]._replace(weight=layers[0].weight.repeat(tasks, 0)), *layers[1:])
+    return MlpActing(layers, policy.config.activation, _family(policy, params), normal)
+
+
+@torch.no_grad()
+def acting_recurrent(
+    policy: RecurrentPolicy,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    past: Any,
+) -> RecurrentActing:
+    """Returns a recurrent policy; `past` is what trials remember, None at their begin."""
+    cell = {
+        name: Layer(*(_of_tasks(params[f"cell.{part}_{name}"], n) for part, n in PARTS))
+        for name in ("ih", "hh")
+    }
+    return RecurrentActing(
+        _layers(policy.encoder, params),
+        cell["ih"],
+        cell["hh"],
+        _layers(policy.head.network, params)[0],
+        policy.cell,
+        policy.config.activation,
+        _family(policy.head, params),
+        normal,
+        scale,
+        past and tuple(_array(x) for x in past.memory),
+        past and _array(past.before),
+        policy.before_dim,
+    )
+
+
+PARTS = (("weight", 2), ("bias", 1))
+"""Parameters of a layer, and their dimensions without tasks."""
+
+
+def _layers(network: Mlp, params: Params) -> tuple[Layer, ...]:
+    names = (f"{network.prefix}{i}" for i in range(network.layers))
+    return tuple(
+        Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS)) for name in names
+    )
+
+
+def _of_tasks(x: Tensor, dimensions: int) -> np.ndarray:
+    """Returns a parameter as [K or 1, ...]; weights as [K or 1, in, out]."""
+    own = x if x.dim() > dimensions else x[None]
+    return _array(own.mT if dimensions == 2 else own)
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().float().contiguous().cpu().numpy()
+
+
+def _family(policy: MlpPolicy, params: Params) -> Family:
+    if policy.options:
+        return ChosenActions(policy.options)
+    log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
+    floor, box = np.float32(math.log(policy.config.min_std)), (None, None)
+    if issubclass(policy.kind, BoxGaussian):
+        box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
+    return GaussianActions(log_std, floor, *box)

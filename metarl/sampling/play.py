@@ -1,0 +1,113 @@
+"""A share of the episodes of a round, played from begin to end where its environments are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from metarl.acting.policy import Acting
+from metarl.acting.units import Units
+from metarl.sampling.draws import RoundDraws
+from metarl.sampling.record import Record
+from metarl.sampling.rows import RowError, Share
+
+POLICY = "policy"
+"""`field` of a RowError for a policy whose numbers are not finite."""
+
+
+class Round(NamedTuple):
+    """What a share needs for a round beside its environments: parameters and keys."""
+
+    acting: Acting
+    """Of the share's tasks alone."""
+    draws: RoundDraws
+
+
+def play(share: Share, units: Units, asked: Round, record: Record) -> None:
+    """Plays one episode in each of the units' rows, and writes them to their `record`, which has
+    outputs of the policy's width.
+
+    Raises:
+        RowError: for a fault of an environment or of the policy.
+    """
+    Play(share, units, asked, record).to_the_end()
+
+
+class Play:
+    """The episodes of some units while they are played, in the only part of a share."""
+
+    def __init__(self, share: Share, units: Units, asked: Round, record: Record):
+        self._share, self._rows, self._where = share, share.rows, units.rows
+        self._record = record
+        places = units.places()
+        self._steps, self._noise = asked.draws.steps, asked.draws.noise(places)
+        self._policy = asked.acting.ready(units)
+        self._grid = (len(units), units.size)
+        self._rows.seeds[self._where] = asked.draws.seeds(places)
+        self._alive = np.ones(len(places), bool)
+        self._whole = True
+        """Whether no episode has ended so far."""
+
+    def to_the_end(self) -> None:
+        record, rows, where = self._record, self._rows, self._where
+        record.begin()
+        self._share.reset(0)
+        rewards, t = np.zeros(len(self._alive), np.float32), 0
+        while t < self._steps and self._alive.any():
+            self._act(t, rewards)
+            self._share.step(0)
+            rewards, t = self._receive(t), t + 1
+        record.clear_after(t)
+        going = self._alive
+        record.lengths[going] = t  # cut short: fewer steps were asked for than the horizon
+        record.final_obs[going] = rows.obs[where][going]
+
+    def _act(self, t: int, rewards: np.ndarray) -> None:
+        """Acts at the present observations, in units; the ended episodes see zeros."""
+        record, grid = self._record, self._grid
+        obs = record.obs[t]
+        obs[:] = self._rows.obs[self._where]
+        if not self._whole:
+            obs[~self._alive] = 0.0
+        actions, outputs = self._policy(
+            obs.reshape(*grid, -1), rewards.reshape(grid), self._noise.at(t).reshape(*grid, -1)
+        )
+        record.actions[t] = actions.reshape(len(obs), -1)
+        record.outputs[t] = outputs.reshape(len(obs), -1)
+        self._rows.actions[self._where] = record.actions[t]
+        self._check(t)
+
+    def _check(self, t: int) -> None:
+        record = self._record
+        if np.isfinite(record.outputs[t]).all() and np.isfinite(record.actions[t]).all():
+            return
+        finite = np.isfinite(record.outputs[t]).all(1) & np.isfinite(record.actions[t]).all(1)
+        row = self._where.start + int(finite.argmin())
+        raise RowError(POLICY, "the policy gives numbers that are not finite", "", row, t + 1)
+
+    def _receive(self, t: int) -> np.ndarray:
+        """Writes the step's results and returns its rewards, [N]; zero after an episode's end."""
+        record, rows, where, alive = self._record, self._rows, self._where, self._alive
+        rewards = record.rewards[t]
+        rewards[:] = rows.rewards[where]
+        if not self._whole:
+            for x in (record.actions[t], record.outputs[t], rewards):
+                x[~alive] = 0
+        solved = rows.success[where]
+        if solved.any():
+            record.solved_at[alive & solved & (record.solved_at == 0)] = t + 1
+        terminated = rows.terminated[where]
+        ends = (terminated | rows.truncated[where]) & alive
+        if ends.any():
+            record.final_obs[ends] = rows.obs[where][ends]
+            record.lengths[ends] = t + 1
+            record.terminated[ends], record.truncated[ends] = terminated[ends], ~terminated[ends]
+            self._alive, self._whole = alive & ~ends, False
+        return rewards
+
+
+def first_of(errors: Sequence[RowError]) -> RowError:
+    """Returns the error of the earliest step, of several shares."""
+    return min(errors, key=lambda error: (error.step, error.row))
