@@ -24,6 +24,7 @@ from invented import played
 
 from metarl import graphs
 from metarl.agents import catalogue
+from metarl.agents.derivatives import by_hand
 from metarl.device import torch_device
 from metarl.equations.trust_region import ravel
 from metarl.graphs import Flat
@@ -187,7 +188,7 @@ def parts(agent: Any, data: list[Any]) -> None:
     if hasattr(outer, "direction"):
         found = outer.direction(objective, agent.meta, None)
         show("direction", lambda: outer.direction(objective, agent.meta, None))
-        show("gain_and_kl", lambda: outer.gain_and_kl(objective, agent.meta, found.old))
+        show("gain_and_kl", lambda: by_hand.gain_and_kl(objective, agent.meta, found.old))
     elif hasattr(outer, "epoch"):
         lr = torch.full((), 0.001, dtype=torch.float64, device=agent.device)
         show("epoch", lambda: outer.epoch(objective, agent.meta, agent.outer_state, lr))
@@ -211,7 +212,7 @@ def dtypes(agent: Any, data: list[Any]) -> None:
     for dtype in ("float64", "float32", "tf32", "bfloat16"):
         if dtype == "float64" and max(agent.policy.sizes) > 200:
             continue
-        outer.config = replace(usual, product_dtype=dtype)
+        outer = type(outer)(replace(usual, product_dtype=dtype))
         work = lambda: eagerly(lambda: outer.direction(objective, agent.meta, None))  # noqa: E731
         found[dtype] = work()
         times = timed(work, 3)
@@ -222,7 +223,6 @@ def dtypes(agent: Any, data: list[Any]) -> None:
             f"    {dtype}: eager direction {times[1]:.1f} ms, cosine with float32 {float(cosine):.6f}, "
             f"numbers {[f'{x:.4g}' for x in found[dtype].numbers()]}"
         )
-    outer.config = usual
 
 
 def capturable() -> None:

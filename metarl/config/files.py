@@ -26,6 +26,7 @@ RENAMED = {"agent.inner.moved": "adapted"}
 
 ADDED = {
     "threads": "auto",
+    "task_batch": 0,
     "act_on": "auto",
     "agent.inner.dice_lambda": 1.0,
     "agent.outer.target_kl": 0.0,

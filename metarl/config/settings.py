@@ -320,6 +320,9 @@ class Config(RunConfig):
     `device`, with a message to and from the workers at each step. `auto` decides by its size."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
+    task_batch: Natural = 0
+    """Tasks of a meta-batch that an update computes with at a time, one group after the other. It
+    needs less memory and more time, and results are rounded differently. 0: all tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
