@@ -65,7 +65,7 @@ class TaskState:
 
         with in_parts():
             parts = self.agent.parts(*(x.inputs for x in self.supports[first:]))
-            return concat_tasks(side_by_side(one, parts))
+            return _joined(side_by_side(one, parts))
 
 
 class ExampleLoss:
@@ -210,7 +210,10 @@ class ExampleObjective:
         whole = len(self.supports) <= KEPT_STEPS
         one = partial(self._gradient if whole else self._gradient_step_by_step, meta)
         parts = self.agent.parts(*(x.inputs for x in (*self.supports, self.query)))
-        gradients, losses = zip(*side_by_side(one, parts), strict=True)
+        first, *others = found = side_by_side(one, parts)
+        if not others:
+            return first
+        gradients, losses = zip(*found, strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in meta}
         return total, torch.stack(losses).sum()
 
@@ -266,8 +269,13 @@ class ExampleObjective:
                 params = self.agent.step(params, _tasks(examples, rows), index, followed=False)
             return {name: params[name] for name in meta}
 
-        return concat_tasks(side_by_side(one, self.agent.parts(*(x.inputs for x in steps))))
+        parts = self.agent.parts(*(x.inputs for x in steps))
+        return _joined(side_by_side(one, parts))
 
 
 def _tasks(examples: Examples, rows: slice) -> Examples:
     return Examples(*(x[rows] for x in examples))
+
+
+def _joined(parts: list[Params]) -> Params:
+    return concat_tasks(parts) if len(parts) > 1 else parts[0]
