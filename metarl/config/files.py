@@ -27,6 +27,9 @@ RENAMED = {"agent.inner.moved": "adapted"}
 ADDED = {
     "threads": "auto",
     "act_on": "auto",
+    "sampler": "local",
+    "ray_address": "",
+    "actors": "auto",
     "agent.inner.dice_lambda": 1.0,
     "agent.outer.target_kl": 0.0,
 }

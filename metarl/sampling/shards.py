@@ -70,6 +70,11 @@ class Shards:
         """Time that each process took for its share of the last round, in seconds."""
         return self._player.busy_s
 
+    @property
+    def who(self) -> str:
+        """Who plays, if other machines may take part; else empty."""
+        return getattr(self._player, "who", "")
+
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Sets the tasks of the next rounds.
 
@@ -118,6 +123,10 @@ class Shards:
 
 def _player(shares: Shares, plan: Plan, units: Units, workers: Workers) -> RoundPlayer:
     outputs = most_outputs(plan.spec)
+    if workers.cluster is not None:
+        from metarl.sampling.ray_rounds import RayRounds
+
+        return RayRounds(shares.factory, plan, units, workers, outputs, shares.divisible)
     count = min(workers.count, len(units))
     if not count:
         return InThisProcess(shares.factory, plan, units, outputs)
