@@ -224,7 +224,7 @@ class RayRounds:
             raise WorkersFailedError(f"{what}\nno node with a CPU is left in Ray's cluster")
         slots = self._connection.slots()
         node = lost.node if alive else slots[index % len(slots)]
-        self._seats[index] = self._seat(lost.cpus if alive and lost.pulse else 0, node)
+        self._seats[index] = self._seat(lost.cpus if alive and lost.started else 0, node)
         self._seats[index].node, self._seats[index].host = node, host_of(nodes[node])
         if not alive:
             self._lost_nodes.add(lost.node)

@@ -50,10 +50,15 @@ class Seat:
                     self.pulse = found
                     self.start_watch()
             self._beat = None
-        limit = self._timeout_s if self.pulse else max(self._timeout_s, START_S)
+        limit = self._timeout_s if self.started else max(self._timeout_s, START_S)
         if time.monotonic() - self._since <= limit:
             return ""
-        return f"{'hung' if self.pulse else 'did not start'} for more than {limit:g} s"
+        return f"{'hung' if self.started else 'did not start'} for more than {limit:g} s"
+
+    @property
+    def started(self) -> bool:
+        """Whether the actor's process has begun to answer."""
+        return bool(self._ray.wait([self.place], timeout=0)[0])
 
     def where(self, plan: Plan, tasks: Any) -> str:
         """Returns the task, the episode and the step of the last pulse, if there was one."""
