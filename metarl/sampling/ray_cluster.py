@@ -7,6 +7,8 @@ address exposes is in docs/ray.md.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import logging
 import os
 import re
@@ -35,23 +37,18 @@ ONLY_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes Ray listen on loopback: it is the rule on Windows and macOS, and holds on Linux too."""
 
 
-def import_ray() -> Any:
-    """Returns the module.
-
-    Raises:
-        UserError: if it is not installed, or too old.
-    """
+def check_installed() -> None:
+    """Raises a UserError if Ray is not installed, or too old. Does not import it."""
     install = 'install it: pip install "metarl[ray]"'
     try:
-        import ray
-    except ImportError:
-        raise UserError(f"--sampler ray: Ray is not installed\n{install}") from None
-    if tuple(map(int, ray.__version__.split(".")[:2])) < OLDEST:
+        found = importlib.metadata.version("ray") if importlib.util.find_spec("ray") else None
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if found is None:
+        raise UserError(f"--sampler ray: Ray is not installed\n{install}")
+    if tuple(map(int, found.split(".")[:2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise UserError(
-            f"--sampler ray: this is Ray {ray.__version__}; it needs {oldest}\n{install}"
-        )
-    return ray
+        raise UserError(f"--sampler ray: this is Ray {found}; it needs {oldest}\n{install}")
 
 
 class Connection:
@@ -60,11 +57,12 @@ class Connection:
     current: Connection | None = None
 
     def __init__(self, asked: Cluster):
+        check_installed()
         self.asked, self.players = asked, 0
         self._folder = ""
         """Folder of the files of a cluster that was started here."""
         with _quiet(() if asked.address else ONLY_LOOPBACK):
-            self.ray = import_ray()
+            self.ray = importlib.import_module("ray")
             self.ours = not self.ray.is_initialized()
             if self.ours and asked.address:
                 self._join(asked.address)
@@ -139,6 +137,10 @@ class Connection:
             raise _no_node(address, error) from error
 
     def _init(self, **options: Any) -> None:
+        from ray._private import worker
+
+        # Its messages about lost nodes are dozens of lines long; ours are in their place.
+        worker.print_to_stdstream = lambda *_, **__: None
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         if threading.current_thread() is threading.main_thread():
@@ -162,7 +164,7 @@ class Connection:
                     f"{where} cannot tell its versions: {first_line(error)}\n"
                     "see its logs, or take it out of the cluster: `ray stop` on that machine"
                 ) from error
-            _compare(where, there, here)
+            compare(where, there, here)
 
     def _end(self) -> None:
         if self.ours:
@@ -180,7 +182,7 @@ def _cpus_of(node: Mapping[str, Any]) -> int:
     return int(node["Resources"].get("CPU", 0))
 
 
-def _compare(where: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+def compare(where: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
     """Raises a UserError for other versions; warns of processors that round otherwise."""
     other = [f"{x} {there[x]} (here {here[x]})" for x in here if there[x] != here[x]]
     processor = [text for text in other if text.startswith(ARCHITECTURE)]

@@ -26,6 +26,9 @@ from metarl.sampling.rows import Plan, ShareFactory
 from metarl.sampling.worker import WATCH_S, portable
 from metarl.types import Cluster, Task, Workers
 
+AGAIN_S = 0.2
+"""Wait before an actor that was out of reach is asked again."""
+
 
 class RayRounds:
     """Plays rounds by actors, each with neighbouring units of the episodes.
@@ -61,6 +64,8 @@ class RayRounds:
         """Reference to the parameters, and the keys, while a round is played."""
         self._lost_nodes: set[str] = set()
         self._seats: list[Seat] = []
+        self._ending: list[Any] = []
+        """References to the ends of actors that hung."""
         self._connection = Connection.to(workers.cluster)
         self._ray = self._connection.ray
         try:
@@ -108,11 +113,21 @@ class RayRounds:
         """Ends every actor, by force if it hangs, and Ray if it was started here."""
         closing = [seat.actor.close.remote() for seat in self._seats]
         with contextlib.suppress(Exception):
-            self._ray.wait(closing, num_returns=len(closing), timeout=PATIENCE_S)
-        for seat in self._seats:
-            seat.end(self._here())
+            ready, _ = self._ray.wait(closing, num_returns=len(closing), timeout=PATIENCE_S)
+            for seat, reference in zip(self._seats, closing, strict=True):
+                self._end(seat, reference not in ready)
+            self._ray.wait(self._ending, num_returns=len(self._ending), timeout=PATIENCE_S)
         self._seats = []
         self._connection.close()
+
+    def _end(self, seat: Seat, hangs: bool) -> None:
+        """Ends an actor; one that hangs by a task on its node, as it does not hear Ray."""
+        with contextlib.suppress(self._ray.exceptions.RayError):
+            if hangs and seat.started:
+                seat.placed()
+        seat.end(self._connection.on(seat.node, soft=False) if hangs and seat.node else None)
+        if seat.ending is not None:
+            self._ending.append(seat.ending)
 
     def _count(self, cluster: Cluster, most: int) -> int:
         cpus = len(self._connection.slots())
@@ -167,7 +182,6 @@ class RayRounds:
             answer = actor.set_tasks.remote(units, payloads)
         if self._round is not None:
             answer = actor.play.remote(*self._round, units)
-        self._seats[index].start_watch()
         return answer
 
     def _answers(self) -> list[Answer]:
@@ -178,6 +192,8 @@ class RayRounds:
         """
         found: dict[int, Answer] = {}
         waiting = {index: self._ask(index) for index in range(len(self._seats))}
+        for seat in self._seats:
+            seat.start_watch()
         watch_s = min(WATCH_S, self._timeout_s)
         watched = time.monotonic()
         while waiting:
@@ -188,13 +204,17 @@ class RayRounds:
                     found[index] = self._ray.get(reference, timeout=self._timeout_s)
                 except self._ray.exceptions.RayTaskError:
                     raise
+                except self._ray.exceptions.ActorUnavailableError:
+                    # Dead or only out of reach: asked again until Ray or the watch knows.
+                    time.sleep(AGAIN_S)
+                    waiting[index] = self._ask(index, new=True)
                 except self._ray.exceptions.RayError as error:
-                    waiting[index] = self._replace(index, _how(error))
+                    waiting[index] = self._replace(index, _how(error), False)
             if time.monotonic() - watched >= watch_s:
                 watched = time.monotonic()
                 for index in waiting:
                     if how := self._seats[index].hangs():
-                        waiting[index] = self._replace(index, how)
+                        waiting[index] = self._replace(index, how, True)
         self._raise_first(found)
         return [found[index] for index in range(len(self._seats))]
 
@@ -207,7 +227,7 @@ class RayRounds:
         if errors:
             raise first_of(errors)
 
-    def _replace(self, index: int, how: str) -> Any:
+    def _replace(self, index: int, how: str, hangs: bool) -> Any:
         """Replaces a lost actor; returns the reference of the answer that its share then gives.
 
         The new one takes the CPU of the old, or none where the node is lost: all others may be
@@ -216,7 +236,7 @@ class RayRounds:
         lost, nodes = self._seats[index], self._connection.nodes()
         where = lost.where(self._plan, self._tasks)
         what = f"{self._plan.spec.name}: actor {index} on {lost.host} {how}{where}"
-        lost.end(self._here())
+        self._end(lost, hangs)
         alive = lost.node in nodes
         if alive or lost.node not in self._lost_nodes:
             self._losses.count(what)
@@ -230,10 +250,6 @@ class RayRounds:
             self._lost_nodes.add(lost.node)
         warnings.warn(f"{what}; another plays its share", WorkerWarning, stacklevel=3)
         return self._ask(index, new=True)
-
-    def _here(self) -> str:
-        """Returns the id of the node of this process."""
-        return self._ray.get_runtime_context().get_node_id()
 
 
 def _write(part: Record, episodes: tuple[np.ndarray, ...]) -> None:

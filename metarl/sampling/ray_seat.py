@@ -22,17 +22,19 @@ class Seat:
         """CPUs that the actor keeps other programs of the cluster from using."""
         self.node = self.host = ""
         """Id of the node, and its name in messages; empty until the actor is placed."""
-        self._ray, self._timeout_s, self._pid = ray, timeout_s, 0
+        self._ray, self._timeout_s, self.pid = ray, timeout_s, 0
         self.place: Any = actor.place.remote()
         self._beat: Any = None
         """Reference to the pulse that was asked for, if it is not here yet."""
         self.pulse: tuple[int, int] | None = None
         """Last pulse and the step; None before the first."""
+        self.ending: Any = None
+        """Reference to the end of a process that hung."""
         self.start_watch()
 
     def placed(self) -> str:
         """Takes the answer to `place`, which has to be here; returns the id of the node."""
-        self.node, self._pid = self._ray.get(self.place)
+        self.node, self.pid = self._ray.get(self.place)
         return self.node
 
     def start_watch(self) -> None:
@@ -68,10 +70,16 @@ class Seat:
         row = beat % plan.size
         return f" in task {dict(tasks[row])}, episode {plan.place(row)[1]}, step {step}"
 
-    def end(self, here: str) -> None:
-        """Kills the actor; one on the node `here` even if it is stopped and answers nothing."""
+    def end(self, strategy: Any = None) -> None:
+        """Kills the actor; with the strategy that puts work on its node, also if it is stopped."""
         with contextlib.suppress(Exception):
             self._ray.kill(self.actor)
-        if self._pid and self.node == here:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(self._pid, signal.SIGKILL)
+        if strategy is not None and self.started:
+            ending = self._ray.remote(num_cpus=0, max_retries=0)(kill)
+            self.ending = ending.options(scheduling_strategy=strategy).remote(self.pid)
+
+
+def kill(pid: int) -> None:
+    """Kills a process, which may be stopped or busy."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

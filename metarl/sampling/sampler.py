@@ -46,8 +46,14 @@ def place_to_act(asked: ActOn, agent: Any, spec: EnvSpec, device: torch.device) 
 
 
 def check_place(act_on: Place, workers: Workers) -> None:
-    """Raises a UserError where a cluster should play, and the policy does not act there."""
-    if workers.cluster is not None and act_on == "device":
+    """Raises a UserError where a cluster should play, and cannot: without Ray, or where the policy
+    does not act there."""
+    if workers.cluster is None:
+        return
+    from metarl.sampling.ray_cluster import check_installed
+
+    check_installed()
+    if act_on == "device":
         raise UserError(
             "--sampler ray plays no episodes of this policy, which acts on the device\n"
             "give --act-on workers, which a wide policy and a GPU need, or --sampler local; "

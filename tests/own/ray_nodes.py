@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -32,8 +32,9 @@ def variables() -> dict[str, str]:
 
 
 @contextmanager
-def cluster_of(head_cpus: int, *cpus: int) -> Iterator[Any]:
-    """A cluster; `add_node` and `remove_node` change it. Its variables have to be set before."""
+def cluster_of(head_cpus: int, *cpus: int) -> Iterator[tuple[Any, str]]:
+    """A cluster with as many CPUs on each node, and the folder of its logs. `add_node` and
+    `remove_node` change it. Its variables have to be set before."""
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="ray-")  # a socket's path may have 107 characters
@@ -44,25 +45,29 @@ def cluster_of(head_cpus: int, *cpus: int) -> Iterator[Any]:
         try:
             for count in cpus:
                 cluster.add_node(num_cpus=count)
-            yield cluster
+            yield cluster, folder
         finally:
             cluster.shutdown()
+            left = processes(folder)
             shutil.rmtree(folder, ignore_errors=True)
+    assert not left, left
 
 
-def actors() -> list[psutil.Process]:
-    """The actors that are alive, oldest first."""
-    return [one for one in processes() if one.cmdline()[:1] and "RayActor" in one.cmdline()[0]]
-
-
-def processes() -> list[psutil.Process]:
-    """Every process of Ray that descends from this one or from its reaped children."""
+def processes(folder: str) -> list[psutil.Process]:
+    """Ray's processes whose logs are under `folder`, oldest first; not this process."""
     found = []
     for one in psutil.process_iter():
-        try:
-            text = " ".join(one.cmdline())
-            if any(word in text for word in ("ray::", "/ray/", "default_worker.py")):
+        with suppress(psutil.Error):
+            words, opened = " ".join(one.cmdline()), [x.path for x in one.open_files()]
+            if (
+                one.pid != os.getpid()
+                and "ray" in words
+                and any(x.startswith(folder) for x in opened)
+            ):
                 found.append(one)
-        except psutil.Error:
-            continue
     return sorted(found, key=lambda one: one.create_time())
+
+
+def actors(folder: str) -> list[psutil.Process]:
+    """The actors among them."""
+    return [one for one in processes(folder) if one.cmdline()[0].startswith("ray::RayActor")]

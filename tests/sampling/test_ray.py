@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ray_nodes import actors, cluster_of, processes, variables
+from ray_nodes import actors, cluster_of, variables
 
 from metarl import keys
 from metarl.agents import catalogue as agents
@@ -45,13 +43,13 @@ def variables_set() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def two_nodes(variables_set: None) -> Iterator[str]:
-    """Address of a cluster that this process is connected to."""
-    with cluster_of(1, 2) as cluster:
+def two_nodes(variables_set: None) -> Iterator[tuple[str, str]]:
+    """Address and folder of a cluster that this process is connected to."""
+    with cluster_of(1, 2) as (cluster, folder):
         connection = Connection.to(Cluster(cluster.address))
         connection.players = 0  # it stays, and the next player is the first
         try:
-            yield cluster.address
+            yield cluster.address, folder
         finally:
             connection.players = 1
             connection.close()
@@ -98,10 +96,10 @@ def tasks_named(name: str, horizon: int) -> TaskDistribution:
     ("agent", "tasks", "horizon"),
     [
         ("maml-trpo", "half-cheetah-vel:maml2017", 20),
-        ("maml-trpo", "walk", 12),
-        ("maml-trpo", "ml1:reach-v3", 20),
-        ("rl2", "walk", 12),
-        ("rl2", "point-goal", 30),
+        pytest.param("maml-trpo", "walk", 12, marks=pytest.mark.slow),
+        pytest.param("maml-trpo", "ml1:reach-v3", 20, marks=pytest.mark.slow),
+        pytest.param("rl2", "walk", 12, marks=pytest.mark.slow),
+        pytest.param("rl2", "point-goal", 30, marks=pytest.mark.slow),
     ],
 )
 def test_the_number_of_actors_changes_no_byte(agent, tasks, horizon, two_nodes):
@@ -111,9 +109,9 @@ def test_the_number_of_actors_changes_no_byte(agent, tasks, horizon, two_nodes):
     if tasks == "walk":
         assert expected[0].mask.sum() < expected[0].mask.numel(), "some episodes end early"
     for count in (1, 3):
-        workers = Workers(cluster=Cluster(two_nodes, count))
+        workers = Workers(cluster=Cluster(two_nodes[0], count))
         assert content(played(made, distribution, workers)) == content(expected), count
-        assert not actors(), "they end with the sampler"
+        assert not actors(two_nodes[1]), "they end with the sampler"
 
 
 @contextmanager
@@ -126,18 +124,19 @@ def warned() -> Iterator[list[str]]:
     messages += [str(one.message) for one in caught if one.category is WorkerWarning]
 
 
+@pytest.mark.slow
 def test_two_samplers_share_the_cpus_and_actors_need_no_torch(two_nodes, strange_envs):
     """An evaluation with `--mode-episodes` has two."""
     made = agent_of("maml-trpo", strange_envs.walk)
     expected = content(played(made, strange_envs.walk, Workers(0)))
-    workers = Workers(cluster=Cluster(two_nodes))
+    workers = Workers(cluster=Cluster(two_nodes[0]))
     first = Sampler(strange_envs.walk, K, E, workers)
     try:
         assert first.shards is not None
         assert first.shards.who == "3 Ray actors on 2 nodes"
         assert content(played(made, strange_envs.walk, workers)) == expected
-        assert len(actors()) == 3
-        for actor in actors():
+        assert len(actors(two_nodes[1])) == 3
+        for actor in actors(two_nodes[1]):
             loaded = {os.path.basename(x.path) for x in actor.memory_maps()}
             assert any("multiarray" in name for name in loaded)
             assert not any("torch" in name for name in loaded)
@@ -146,16 +145,20 @@ def test_two_samplers_share_the_cpus_and_actors_need_no_torch(two_nodes, strange
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(signal.SIGKILL, "died"), (signal.SIGSTOP, "hung for more than 2 s")]
+    ("number", "said"),
+    [
+        (signal.SIGKILL, "died"),
+        pytest.param(signal.SIGSTOP, "hung for more than 2 s", marks=pytest.mark.slow),
+    ],
 )
 def test_a_lost_actors_share_is_played_again(number, said, two_nodes):
     distribution = catalogue.make("half-cheetah-vel:maml2017", 200)
     made = agent_of("maml-trpo", distribution)
     expected = played(made, distribution, Workers(0))
-    env = Sampler(distribution, K, E, Workers(timeout_s=2.0, cluster=Cluster(two_nodes, 2)))
+    env = Sampler(distribution, K, E, Workers(timeout_s=2.0, cluster=Cluster(two_nodes[0], 2)))
     try:
         found = play(made, distribution, env, 0)
-        killer = threading.Timer(0.05, actors()[0].send_signal, [number])
+        killer = threading.Timer(0.05, actors(two_nodes[1])[0].send_signal, [number])
         killer.start()
         with warned() as messages:
             found += play(made, distribution, env, 1)
@@ -165,14 +168,15 @@ def test_a_lost_actors_share_is_played_again(number, said, two_nodes):
         assert said in messages[0]
     finally:
         env.close()
-    assert not actors()
+    assert not actors(two_nodes[1])
 
 
+@pytest.mark.slow
 def test_a_lost_node_is_one_loss_and_others_play_its_share(variables_set, strange_envs):
     """Three actors are lost with it, and a single loss is allowed."""
-    made, before = agent_of("maml-trpo", strange_envs.walk), processes()
+    made = agent_of("maml-trpo", strange_envs.walk)
     expected = played(made, strange_envs.walk, Workers(0))
-    with cluster_of(1, 3) as cluster:
+    with cluster_of(1, 3) as (cluster, _):
         workers = Workers(max_failures=1, cluster=Cluster(cluster.address))
         env = Sampler(strange_envs.walk, K, E, workers)
         try:
@@ -188,15 +192,59 @@ def test_a_lost_node_is_one_loss_and_others_play_its_share(variables_set, strang
             assert env.shards.who == "4 Ray actors on 1 node"
         finally:
             env.close()
-    assert processes() == before
 
 
+@pytest.mark.slow
 def test_more_losses_than_allowed_end_the_run(two_nodes, strange_envs):
     dying = strange_envs.faulty("exits")
     made = agent_of("maml-trpo", dying)
-    env = Sampler(dying, K, E, Workers(cluster=Cluster(two_nodes, 1)))
+    env = Sampler(dying, K, E, Workers(cluster=Cluster(two_nodes[0], 1)))
     try:
         with warned(), pytest.raises(WorkersFailedError, match=r"died\n4 workers lost"):
             play(made, dying, env, 0)
     finally:
         env.close()
+
+
+@pytest.mark.slow
+def test_faults_of_an_environment_are_told_as_by_workers(two_nodes, strange_envs):
+    distribution = strange_envs.faulty("nan observation")
+    made, said = agent_of("maml-trpo", distribution), []
+    for workers in (Workers(0), Workers(cluster=Cluster(two_nodes[0]))):
+        with pytest.raises(EnvFaultError) as caught:
+            played(made, distribution, workers)
+        said.append((str(caught.value), caught.value.field, caught.value.index))
+    assert said[0] == said[1]
+    assert "the observation is nan" in said[0][0]
+
+
+MODULE = """
+from metarl import gym_tasks
+import strange_envs
+
+class Walk(strange_envs.Walk):
+    pass
+
+walk = gym_tasks(Walk, strange_envs.SLOPE, horizon=5)
+"""
+
+
+def test_a_module_that_nodes_lack_is_told_in_two_lines(two_nodes, tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here  # pyright: ignore[reportMissingImports]
+
+    made = agent_of("maml-trpo", only_here.walk)
+    with pytest.raises(UserError) as caught:
+        played(made, only_here.walk, Workers(cluster=Cluster(two_nodes[0], 1)))
+    first, second = str(caught.value).splitlines()
+    assert "node 127.0.0.1 cannot load this environment" in first
+    assert "No module named 'only_here'" in first
+    assert "install its modules on every node" in second
+
+
+def test_more_actors_than_cpus_are_refused(two_nodes, strange_envs):
+    with pytest.raises(UserError, match=r"--actors is 4, and Ray's nodes have 3 CPUs in all\n"):
+        Sampler(strange_envs.walk, K, E, Workers(cluster=Cluster(two_nodes[0], 4)))
+    assert Connection.current is not None
+    assert Connection.current.players == 0, "it does not count as a player"
