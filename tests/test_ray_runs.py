@@ -20,11 +20,11 @@ import pytest
 from ray_nodes import actors, cluster_of, processes, variables
 from whole_runs import door, rows, wait_for, weights
 
+from metarl.agents.catalogue import default
 from metarl.config.options import EvaluateOptions
-from metarl.config.settings import EnvConfig, SamplingConfig
+from metarl.config.settings import Config, EnvConfig, SamplingConfig
 from metarl.device import workers_of
 from metarl.errors import UserError
-from metarl.experiments.presets import blank
 from metarl.loop.training import train
 from metarl.sampling import ray_cluster
 from metarl.sampling.ray_cluster import Connection
@@ -37,8 +37,8 @@ from metarl.types import Cluster, Workers
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
 ITERATIONS = 10
-SMALL = replace(
-    blank("maml-trpo", "half-cheetah-vel"),
+SMALL = Config(
+    agent=default("maml-trpo"),
     env=EnvConfig("half-cheetah-vel:maml2017", 100),
     sampling=SamplingConfig(4, 5),
     iterations=ITERATIONS,

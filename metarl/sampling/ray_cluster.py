@@ -61,7 +61,7 @@ class Connection:
         self.asked, self.players = asked, 0
         self._folder = ""
         """Folder of the files of a cluster that was started here."""
-        with _quiet(() if asked.address else ONLY_LOOPBACK):
+        with _quiet({} if asked.address else ONLY_LOOPBACK):
             self.ray = importlib.import_module("ray")
             self.ours = not self.ray.is_initialized()
             if self.ours and asked.address:
@@ -235,12 +235,12 @@ def first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet(more: Any) -> Iterator[None]:
+def _quiet(more: Mapping[str, str]) -> Iterator[None]:
     """Sets variables that Ray reads when it is imported and when it starts."""
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its warning is printed otherwise
-        **dict(more),
+        **more,
     }
     before = {name: os.environ[name] for name in wanted if name in os.environ}
     os.environ.update(wanted)
