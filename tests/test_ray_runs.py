@@ -27,8 +27,9 @@ from metarl.device import workers_of
 from metarl.errors import UserError
 from metarl.loop.training import train
 from metarl.sampling import ray_cluster
+from metarl.sampling.losses import WorkerWarning
 from metarl.sampling.ray_cluster import Connection
-from metarl.sampling.ray_facts import facts_function
+from metarl.sampling.ray_facts import compare, facts_function
 from metarl.sampling.ray_rounds import RayRounds
 from metarl.sampling.sampler import check_place
 from metarl.sources import episodes
@@ -84,7 +85,7 @@ def test_ten_losses_change_no_byte_of_a_run(variables_set, tmp_path, monkeypatch
 
         monkeypatch.setattr(RayRounds, "play", play)
         asked = {"sampler": "ray", "ray_address": cluster.address, "worker_timeout": 3.0}
-        with pytest.warns(ray_cluster.WorkerWarning) as caught:
+        with pytest.warns(WorkerWarning) as caught:
             train(replace(SMALL, run_dir=disturbed, **asked), "small")
     assert len(timers) == 10
     losses = [str(one.message) for one in caught if "another plays its share" in str(one.message)]
@@ -164,18 +165,14 @@ def test_an_address_without_a_cluster_is_told_in_two_lines(address, said, monkey
 def test_other_versions_on_a_node_are_told_and_other_processors_warned_of():
     here = facts_function()()
     assert {"Python", "ray", "numpy", "metarl"} < here.keys()
-    ray_cluster.compare("node a", here, here)
+    compare("node a", here, here)
     with pytest.raises(UserError) as caught:
-        ray_cluster.compare(
-            "node a", {**here, "numpy": "2.0.0", "metarl": "is not installed"}, here
-        )
+        compare("node a", {**here, "numpy": "2.0.0", "metarl": "is not installed"}, here)
     first, second = str(caught.value).splitlines()
     assert first.startswith(f"node a has numpy 2.0.0 (here {here['numpy']}), metarl is not inst")
     assert second == "install the same on every machine"
-    with pytest.warns(ray_cluster.WorkerWarning, match="processor Haswell"):
-        ray_cluster.compare(
-            "node a", {**here, "processor": "Haswell"}, {**here, "processor": "Zen"}
-        )
+    with pytest.warns(WorkerWarning, match="processor Haswell"):
+        compare("node a", {**here, "processor": "Haswell"}, {**here, "processor": "Zen"})
 
 
 @pytest.mark.parametrize(

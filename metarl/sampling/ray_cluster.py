@@ -18,13 +18,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from metarl.errors import UserError
-from metarl.sampling.losses import WorkerWarning
-from metarl.sampling.ray_facts import ARCHITECTURE, facts_function
+from metarl.sampling.ray_facts import compare, facts_function, first_line, host_of
 from metarl.threads import cores
 from metarl.types import Cluster
 
@@ -68,6 +66,8 @@ class Connection:
                 self._join(asked.address)
             elif self.ours:
                 self._start(asked.actors or cores().count)
+            else:
+                self._check_same(asked.address)
         try:
             self._check_nodes()
         except BaseException:
@@ -136,6 +136,15 @@ class Connection:
         except Exception as error:
             raise _no_node(address, error) from error
 
+    def _check_same(self, address: str) -> None:
+        """Raises a UserError if this process has joined another cluster than the one asked for."""
+        found = self.ray.get_runtime_context().gcs_address
+        if address and address != found:
+            raise UserError(
+                f"--ray-address {address}: this process is already connected to Ray at {found}\n"
+                "call ray.shutdown() first, or give no address to use what is connected"
+            )
+
     def _init(self, **options: Any) -> None:
         from ray._private import worker
 
@@ -173,30 +182,8 @@ class Connection:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def host_of(node: Mapping[str, Any]) -> str:
-    """Returns how a node is called in messages."""
-    return node.get("NodeManagerAddress", "(lost)")
-
-
 def _cpus_of(node: Mapping[str, Any]) -> int:
     return int(node["Resources"].get("CPU", 0))
-
-
-def compare(where: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Raises a UserError for other versions; warns of processors that round otherwise."""
-    other = [f"{x} {there[x]} (here {here[x]})" for x in here if there[x] != here[x]]
-    processor = [text for text in other if text.startswith(ARCHITECTURE)]
-    if len(other) > len(processor):
-        raise UserError(
-            f"{where} has {', '.join(text for text in other if text not in processor)}\n"
-            "install the same on every machine"
-        )
-    if processor:
-        warnings.warn(
-            f"{where} has a {processor[0]}: results may depend on which node plays what",
-            WorkerWarning,
-            stacklevel=2,
-        )
 
 
 def _check_answers(address: str) -> None:
@@ -226,12 +213,6 @@ def _no_node(address: str, error: Exception) -> UserError:
         f"--ray-address {address}: this machine cannot take part: {first_line(error)}\n"
         f"make it a node of the cluster first: ray start --address={address}"
     )
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the last line of a message that says something, in at most 200 characters."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1].strip():.200}" if lines else type(error).__name__
 
 
 @contextlib.contextmanager

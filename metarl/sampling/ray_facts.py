@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from metarl.errors import UserError
+from metarl.sampling.losses import WorkerWarning
 
 ARCHITECTURE = "processor"
 """Key of the kind of processor that products of matrices are computed for."""
@@ -46,3 +51,31 @@ def facts_function() -> Callable[[], dict[str, str]]:
         return found
 
     return facts
+
+
+def compare(where: str, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Raises a UserError for other versions; warns of processors that round otherwise."""
+    other = [f"{x} {there[x]} (here {here[x]})" for x in here if there[x] != here[x]]
+    processor = [text for text in other if text.startswith(ARCHITECTURE)]
+    if len(other) > len(processor):
+        raise UserError(
+            f"{where} has {', '.join(text for text in other if text not in processor)}\n"
+            "install the same on every machine"
+        )
+    if processor:
+        warnings.warn(
+            f"{where} has a {processor[0]}: results may depend on which node plays what",
+            WorkerWarning,
+            stacklevel=2,
+        )
+
+
+def host_of(node: Mapping[str, Any]) -> str:
+    """Returns how a node is called in messages."""
+    return node.get("NodeManagerAddress", "(lost)")
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the last line of a message that says something, in at most 200 characters."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip():.200}" if lines else type(error).__name__

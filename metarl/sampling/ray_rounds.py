@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,18 +11,15 @@ import numpy as np
 
 from metarl.acting.policy import Acting
 from metarl.acting.units import Units
-from metarl.errors import UserError, WorkersFailedError
 from metarl.sampling.draws import RoundDraws
-from metarl.sampling.losses import Losses, WorkerWarning
 from metarl.sampling.play import first_of
-from metarl.sampling.processes import PATIENCE_S, balanced
-from metarl.sampling.ray_actor import Answer, RayActor, for_user
-from metarl.sampling.ray_cluster import Connection, first_line, host_of
-from metarl.sampling.ray_seat import START_S, Seat
+from metarl.sampling.processes import balanced
+from metarl.sampling.ray_actor import Answer, for_user
+from metarl.sampling.ray_team import Team
 from metarl.sampling.record import Record
 from metarl.sampling.rows import Plan, ShareFactory
 from metarl.sampling.worker import WATCH_S, portable
-from metarl.types import Cluster, Task, Workers
+from metarl.types import Task, Workers
 
 AGAIN_S = 0.2
 """Wait before an actor that was out of reach is asked again."""
@@ -51,10 +46,7 @@ class RayRounds:
         Raises:
             UserError: where the cluster or its nodes cannot play these environments.
         """
-        assert workers.cluster is not None, "actors without a cluster"
-        self._plan, self._divisible = plan, divisible
-        self._timeout_s, self._losses = workers.timeout_s, Losses(workers.max_failures)
-        self._made_from = plan, output_dim, portable(factory).__getstate__()
+        self._plan, self._divisible, self._timeout_s = plan, divisible, workers.timeout_s
         size = max(1, Record.bytes_for(plan.spec, plan.size, output_dim))
         # Pages of an empty array take no memory until they are written to.
         self.record = Record.in_memory(plan.spec, plan.size, output_dim, np.zeros(size, np.uint8))
@@ -62,29 +54,21 @@ class RayRounds:
         self._payloads: Sequence[Any] = ()
         self._round: tuple[Any, RoundDraws] | None = None
         """Reference to the parameters, and the keys, while a round is played."""
-        self._lost_nodes: set[str] = set()
-        self._seats: list[Seat] = []
-        self._ending: list[Any] = []
-        """References to the ends of actors that hung."""
-        self._connection = Connection.to(workers.cluster)
-        self._ray = self._connection.ray
-        try:
-            self._units = units.divided(self._count(workers.cluster, len(units)))
-            self.busy_s: Sequence[float] = [0.0] * len(self._units)
-            self._spent = np.zeros(len(self._units))
-            self._open()
-        except BaseException:
-            self.close()
-            raise
+        pickled = portable(factory).__getstate__()
+        self._team = Team(plan, output_dim, pickled, workers, len(units))
+        self._ray = self._team.ray
+        self._units = units.divided(len(self._team.seats))
+        self._spent = np.zeros(len(self._units))
+        """Time that each actor took for the rounds of this meta-batch, s."""
+        self.busy_s: Sequence[float] = [0.0] * len(self._units)
 
     @property
     def who(self) -> str:
         """Who plays, in a few words."""
-        count, nodes = len(self._seats), len({seat.node for seat in self._seats})
-        return f"{count} Ray actor{'s' * (count > 1)} on {nodes} node{'s' * (nodes > 1)}"
+        return self._team.who
 
     def set_tasks(self, tasks: Sequence[Task], payloads: Sequence[Any]) -> None:
-        self._losses.next_meta_batch()
+        self._team.next_meta_batch()
         self._tasks, self._payloads, self._round = tasks, payloads, None
         if self._divisible:
             before = [units.start for units in self._units] + [self._units[-1].stop]
@@ -111,71 +95,12 @@ class RayRounds:
 
     def close(self) -> None:
         """Ends every actor, by force if it hangs, and Ray if it was started here."""
-        closing = [seat.actor.close.remote() for seat in self._seats]
-        with contextlib.suppress(Exception):
-            ready, _ = self._ray.wait(closing, num_returns=len(closing), timeout=PATIENCE_S)
-            for seat, reference in zip(self._seats, closing, strict=True):
-                self._end(seat, reference not in ready)
-            self._ray.wait(self._ending, num_returns=len(self._ending), timeout=PATIENCE_S)
-        self._seats = []
-        self._connection.close()
-
-    def _end(self, seat: Seat, hangs: bool) -> None:
-        """Ends an actor; one that hangs by a task on its node, as it does not hear Ray."""
-        with contextlib.suppress(self._ray.exceptions.RayError):
-            if hangs and seat.started:
-                seat.placed()
-        seat.end(self._connection.on(seat.node, soft=False) if hangs and seat.node else None)
-        if seat.ending is not None:
-            self._ending.append(seat.ending)
-
-    def _count(self, cluster: Cluster, most: int) -> int:
-        cpus = len(self._connection.slots())
-        if cluster.actors > cpus or not cpus:
-            raise UserError(
-                f"--actors is {cluster.actors or 'auto'}, and Ray's nodes have {cpus} CPUs in all\n"
-                "give fewer, or add nodes: ray start --address=HOST:PORT"
-            )
-        return min(cluster.actors or cpus, most)
-
-    def _open(self) -> None:
-        """Starts the actors. Those of the first player take a CPU each; others are used by turns
-        with it, and take the same CPUs."""
-        count, alone = len(self._units), self._connection.players == 1
-        slots = self._connection.slots()
-        for index in range(count):
-            node = None if alone else slots[index * len(slots) // count]
-            self._seats.append(self._seat(int(alone), node))
-        places = [seat.place for seat in self._seats]
-        try:
-            here, late = self._ray.wait(places, num_returns=count, timeout=START_S)
-            if late:
-                raise UserError(
-                    f"{len(late)} of {count} Ray actors found no free CPU in {START_S:g} s\n"
-                    f"give fewer than the cluster has CPUs: --actors {max(1, len(here))}"
-                )
-            self._find_hosts()
-        except self._ray.exceptions.RayError as error:
-            raise UserError(f"a Ray actor does not start: {first_line(error)}") from error
-
-    def _find_hosts(self) -> None:
-        """Notes where the actors are."""
-        nodes = self._connection.nodes()
-        for seat in self._seats:
-            seat.host = host_of(nodes.get(seat.placed(), {}))
-
-    def _seat(self, cpus: int, node: str | None) -> Seat:
-        """Starts an actor, if possible on a node."""
-        options: dict[str, Any] = {"num_cpus": cpus, "concurrency_groups": {"watch": 1}}
-        if node is not None:
-            options["scheduling_strategy"] = self._connection.on(node, soft=True)
-        actor = self._ray.remote(**options)(RayActor).remote(*self._made_from)
-        return Seat(self._ray, actor, cpus, self._timeout_s)
+        self._team.close()
 
     def _ask(self, index: int, new: bool = False) -> Any:
         """Gives an actor the round, or its tasks, or both if it is new; returns the reference of
         the last answer."""
-        actor, units, answer = self._seats[index].actor, self._units[index], None
+        actor, units, answer = self._team.seats[index].actor, self._units[index], None
         if new or self._round is None:
             rows = range(units.rows.start, units.rows.stop)
             payloads = {row: self._payloads[row] for row in rows} if self._payloads else {}
@@ -191,8 +116,8 @@ class RayRounds:
             RowError: for the earliest fault.
         """
         found: dict[int, Answer] = {}
-        waiting = {index: self._ask(index) for index in range(len(self._seats))}
-        for seat in self._seats:
+        waiting = {index: self._ask(index) for index in range(len(self._team.seats))}
+        for seat in self._team.seats:
             seat.start_watch()
         watch_s = min(WATCH_S, self._timeout_s)
         watched = time.monotonic()
@@ -213,14 +138,14 @@ class RayRounds:
             if time.monotonic() - watched >= watch_s:
                 watched = time.monotonic()
                 for index in waiting:
-                    if how := self._seats[index].hangs():
+                    if how := self._team.seats[index].hangs():
                         waiting[index] = self._replace(index, how, True)
         self._raise_first(found)
-        return [found[index] for index in range(len(self._seats))]
+        return [found[index] for index in range(len(self._team.seats))]
 
     def _raise_first(self, found: dict[int, Answer]) -> None:
         errors = [
-            for_user(answer.error, self._seats[index].host)
+            for_user(answer.error, self._team.seats[index].host)
             for index, answer in found.items()
             if answer.error is not None
         ]
@@ -228,27 +153,8 @@ class RayRounds:
             raise first_of(errors)
 
     def _replace(self, index: int, how: str, hangs: bool) -> Any:
-        """Replaces a lost actor; returns the reference of the answer that its share then gives.
-
-        The new one takes the CPU of the old, or none where the node is lost: all others may be
-        taken. All actors of a lost node are one loss.
-        """
-        lost, nodes = self._seats[index], self._connection.nodes()
-        where = lost.where(self._plan, self._tasks)
-        what = f"{self._plan.spec.name}: actor {index} on {lost.host} {how}{where}"
-        self._end(lost, hangs)
-        alive = lost.node in nodes
-        if alive or lost.node not in self._lost_nodes:
-            self._losses.count(what)
-        if not nodes:
-            raise WorkersFailedError(f"{what}\nno node with a CPU is left in Ray's cluster")
-        slots = self._connection.slots()
-        node = lost.node if alive else slots[index % len(slots)]
-        self._seats[index] = self._seat(lost.cpus if alive and lost.started else 0, node)
-        self._seats[index].node, self._seats[index].host = node, host_of(nodes[node])
-        if not alive:
-            self._lost_nodes.add(lost.node)
-        warnings.warn(f"{what}; another plays its share", WorkerWarning, stacklevel=3)
+        """Replaces a lost actor; returns the reference of the answer that its share then gives."""
+        self._team.replace(index, how, hangs, self._tasks)
         return self._ask(index, new=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -70,4 +71,19 @@ def processes(folder: str) -> list[psutil.Process]:
 
 def actors(folder: str) -> list[psutil.Process]:
     """The actors among them."""
-    return [one for one in processes(folder) if one.cmdline()[0].startswith("ray::RayActor")]
+    found = []
+    for one in processes(folder):
+        with suppress(psutil.Error):
+            if one.cmdline()[0].startswith("ray::RayActor"):
+                found.append(one)
+    return found
+
+
+def ended(folder: str) -> bool:
+    """Whether no actor is left, after at most ten seconds: Ray ends them in the background."""
+    deadline = time.monotonic() + 10
+    while actors(folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
