@@ -69,6 +69,17 @@ def use_threads(asked: int | Literal["auto"]) -> Threads:
     return found
 
 
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Lets a GPU multiply float32 matrices in the block with factors of 10 bits, if `allowed`."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.allow_tf32 = matmul.allow_tf32, allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before
+
+
 def torch_sleeps() -> bool:
     """Whether torch's idle threads soon stop spinning and free their cores. `import metarl` sets
     this, unless torch was imported before."""

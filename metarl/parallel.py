@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -38,13 +39,17 @@ def in_parts() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Returns `work(part)` of every part, in order, computed on several threads.
+def side_by_side(
+    work: Callable[[Part], Result], parts: Sequence[Part], most: int | None = None
+) -> list[Result]:
+    """Returns `work(part)` of every part, in order, computed on several threads, `most` at most.
 
     Each part has torch on one thread, and the caller's setting of autograd. A part must not call
     `side_by_side` or `in_parts` itself.
     """
-    count = min(_granted[-1] if _granted else torch.get_num_threads(), len(parts))
+    count = min(
+        _granted[-1] if _granted else torch.get_num_threads(), len(parts), most or len(parts)
+    )
     grad = torch.is_grad_enabled()
 
     def one(part: Part) -> Result:
@@ -55,6 +60,12 @@ def side_by_side(work: Callable[[Part], Result], parts: Sequence[Part]) -> list[
         if count <= 1:
             return [one(part) for part in parts]
         return list(_threads(count).map(one, parts))
+
+
+def even_slices(rows: int, parts: int) -> list[slice]:
+    """Returns neighbouring parts of so many rows, whose sizes differ by one at most."""
+    ends = [rows * part // parts for part in range(parts + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 @cache

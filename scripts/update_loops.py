@@ -29,7 +29,7 @@ from metarl.agents.derivatives.autograd import Autograd
 from metarl.agents.inner.sgd import Sgd
 from metarl.agents.outer.ppo import Ppo
 from metarl.agents.outer.rule import halved
-from metarl.agents.outer.trial_ppo import Steps
+from metarl.agents.outer.trials import Steps
 from metarl.agents.outer.trpo import Trpo
 from metarl.agents.policy_gradient import PolicyGradientAgent
 from metarl.agents.reptile import Adapted, ReptilePpo
@@ -213,7 +213,7 @@ def rl2(agent: Rl2, rounds: Sequence[Trajectories]) -> Params:
     params, moments, rng = agent.meta, before.adam, WholeTasks(len(played[0].mask))
     parts = min(config.minibatches, len(task_of))
     updates = float(before.adam.count) / (config.epochs * parts)
-    entropy = halved(config.entropy, config.entropy_half_life, updates)
+    entropy = torch.tensor(halved(config.entropy, config.entropy_half_life, updates))
     for _ in range(config.epochs):
         for part in np.array_split(rng.permutation(len(task_of)), config.minibatches):
             rows = torch.from_numpy(part)

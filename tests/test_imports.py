@@ -16,13 +16,14 @@ from metarl.device import torch_sleeps
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "metarl").rglob("*.py"))
 
-GROUND = {"errors", "config", "keys", "device", "lazy", "threads"}
-LOWER = GROUND | {"equations", "types", "networks", "sampling", "runs"}
+GROUND = {"errors", "config", "keys", "device", "lazy", "threads", "parallel", "graphs"}
+LOWER = GROUND | {"acting", "equations", "types", "networks", "sampling", "runs"}
 MAY_IMPORT = {
     "equations": {"equations"},
     "types": {"equations", "errors"},
-    "networks": GROUND | {"equations", "types", "networks"},
-    "sampling": GROUND | {"equations", "types", "networks", "sampling"},
+    "acting": {"acting"},
+    "networks": GROUND | {"acting", "equations", "types", "networks"},
+    "sampling": GROUND | {"acting", "equations", "types", "networks", "sampling"},
     "runs": GROUND | {"equations", "types", "runs"},
     "agents": LOWER | {"agents"},
     "envs": LOWER | {"envs"},
@@ -113,6 +114,13 @@ def test_equations_are_pure_torch():
     for source in (ROOT / "metarl" / "equations").rglob("*.py"):
         outside = {name.split(".")[0] for name in imported(source)} - set(sys.stdlib_module_names)
         assert outside <= {"torch", "metarl"}, source
+
+
+def test_acting_is_pure_numpy():
+    """Worker processes import it, and torch would take them seconds and hundreds of megabytes."""
+    for source in (ROOT / "metarl" / "acting").rglob("*.py"):
+        outside = {name.split(".")[0] for name in imported(source)} - set(sys.stdlib_module_names)
+        assert outside <= {"numpy", "metarl"}, source
 
 
 def test_nobody_imports_the_links_the_scripts_or_the_tests():

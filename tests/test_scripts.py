@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import re
 import runpy
 import shutil
@@ -15,13 +17,19 @@ from metarl import train
 from metarl.config.checks import differences
 from metarl.envs.metaworld import distribution, goals
 from metarl.experiments.assembly import run_config
+from metarl.threads import cores
 
 ROOT = Path(__file__).resolve().parents[1]
 UPDATE = "--tasks 2 --episodes 2 --steps 5 --repeats 1"
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path, capfd):
+def scripts_on_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+
+
+@pytest.fixture
+def script(scripts_on_path, monkeypatch, tmp_path, capfd):
     """Runs a script with arguments, as its command does; returns what it printed."""
     for module in (goals, distribution):  # drawing all of Meta-World's takes most of the time
         monkeypatch.setattr(module, "GOALS", 2)
@@ -29,7 +37,6 @@ def script(monkeypatch, tmp_path, capfd):
 
     def run(name: str, *argv: str) -> str:
         path = ROOT / "scripts" / name
-        monkeypatch.syspath_prepend(str(path.parent))
         monkeypatch.setattr(sys, "argv", [str(path), *argv])
         runpy.run_path(str(path), run_name="__main__")
         return capfd.readouterr().out
@@ -49,6 +56,68 @@ def script(monkeypatch, tmp_path, capfd):
 )
 def test_a_benchmark_prints_figures(script, name, sizes):
     assert re.search(r"\d", script(name, *sizes.split()))
+
+
+def test_scaling_is_measured_in_turns_and_predicted(script, tmp_path):
+    """Each number of workers takes a turn of each case."""
+    counts = [1, 2][: cores().count]
+    sizes = "--tasks 3 --episodes 2 --horizon 5 --repeats 1 --workers " + " ".join(map(str, counts))
+    said = script("bench_scaling.py", *f"--only cartpole 50us {sizes} --out {tmp_path}".split())
+    assert len(re.findall(r"^ +[12] +\d.*$", said, re.M)) == 2 * len(counts)
+    assert len(re.findall(r"^ 10,000 .*$", said, re.M)) == 2
+    found = json.loads((tmp_path / "scaling.json").read_text())["cases"]
+    assert {name: [x["workers"] for x in points] for name, points in found.items()} == {
+        "cartpole": counts,
+        "50us": counts,
+    }
+    point = found["cartpole"][0]
+    assert point["env_steps"] == [2 * 3 * 2 * 5]  # rounds, tasks, episodes, steps
+    worked, played, sampled = (point[x][0] for x in ("slowest_s", "rounds_s", "sampling_s"))
+    assert 0 < point["mean_s"][0] <= worked < played < sampled
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+def test_the_sections_for_a_gpu_run_on_the_cpu_too(script, tmp_path, capfd):
+    """A section that fails keeps what it measured, and the next one runs."""
+    argv = "--small --device cpu --only iterations update --presets point-goal nonsense"
+    with pytest.raises(SystemExit, match="1"):
+        script("bench_gpu.py", *argv.split(), "--out", str(tmp_path))
+    said = capfd.readouterr().out
+    assert "iterations ended with exit code 1" in said
+    assert "update ended after" in said
+    (row,) = json.loads((tmp_path / "iterations.json").read_text())
+    assert (row["preset"], row["iterations"]) == ("point-goal", 100)
+    assert row["turns"][0]["env_steps"] == 2 * 10 * 2 * 5  # rounds, tasks, episodes, steps
+    exact, *others = json.loads((tmp_path / "update.json").read_text())
+    assert (exact["precision"], exact["accepted"]) == ("float32", 1.0)
+    assert exact["cosine"] == pytest.approx(1.0)
+    assert all(x["cosine"] > 0.99 for x in others)
+
+
+def test_the_model_of_scaling_finds_the_times_that_it_was_made_of(scripts_on_path):
+    """Ten units of 2 s on 1, 2 and 4 workers after 3 s alone; an update of 1 s + 8 s / N."""
+    model = importlib.import_module("scaling_model")
+    times = {1: (23.0, 9.0), 2: (13.0, 5.0), 4: (9.0, 3.0)}
+    points = [
+        model.Measured(n, 10, [1], [s], [u], [0.0], [0.0], [0.0]) for n, (s, u) in times.items()
+    ]
+    sampling, update = model.sampling_model(points), model.update_model(points)
+    assert (sampling.serial_s, sampling.unit_s) == pytest.approx((3.0, 2.0))
+    assert (update.held_s, update.divided_s) == pytest.approx((1.0, 8.0))
+    assert sampling.seconds(100) == pytest.approx(5.0)  # one unit cannot be divided
+    assert sampling.seconds(8, 2.0) == pytest.approx(2 * 3.0 + 3 * 2.0)  # 20 units on 8 workers
+    # Where rounds are measured, the time in which no worker works is the serial part. Here
+    # 1 s + 4 s / N are between rounds, on one machine of at most 64 cores.
+    known = [
+        replace(x, sampling_s=[8.0 + 1.0 + 4.0 / x.workers], rounds_s=[8.0], slowest_s=[6.0])
+        for x in (replace(point, mean_s=[4.0]) for point in points)
+    ]
+    assert (known[-1].serial, known[-1].between, known[-1].uneven) == pytest.approx(
+        (0.25, 0.2, 1.5)
+    )
+    measured = model.sampling_model(known)
+    assert (measured.serial_s, measured.unit_s) == pytest.approx((2.0, 6.0 / 3))
+    assert measured.seconds(1000) == pytest.approx(2.0 + 2.0 + 1.0 + 4.0 / 64)
 
 
 @pytest.mark.parametrize(

@@ -166,17 +166,12 @@ def trained(folder: Path, name: str, *flags: str) -> tuple[list[dict], dict]:
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_what_the_numbers_of_threads_and_workers_change(name: str, tmp_path: Path):
-    """Equal threads: nothing, whatever the workers. Other threads: what rounding changes."""
+def test_the_numbers_of_threads_and_workers_change_nothing(name: str, tmp_path: Path):
     few_shot = name in ("protonet", "maml")
     found = [
         trained(tmp_path / str(workers), name, "--threads", "2", *more)
         for workers in (0, 1, 2)
         for more in [() if few_shot else ("--workers", str(workers))]
     ]
-    assert found[0] == found[1] == found[2]
-    (one,), _ = trained(tmp_path / "one", name, "--threads", "1")
-    (two,), _ = found[0]
-    assert one.keys() == two.keys()
-    for key, value in two.items():
-        assert one[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+    found += [trained(tmp_path / f"by {n}", name, "--threads", str(n)) for n in (1, 3)]
+    assert found[1:] == found[:-1]

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from metarl.config.settings import AdvantageConfig
 from metarl.equations.distributions import ActionDistribution, each
 from metarl.equations.returns import discounted_returns, fitted_values, gae, standardize
+from metarl.graphs import graphed
 from metarl.networks.mlp import MlpPolicy
+from metarl.parallel import in_parts, side_by_side
 from metarl.types import Trajectories
 
+Result = TypeVar("Result")
+
 CACHE_BYTES = 6 << 20
-"""Size of one layer's activations that is worked on at a time. Larger ones leave the processor's
-cache, and an elementwise pass then costs as much as the matrix product before it."""
+"""Size of one layer's activations that a thread works on at a time. Larger ones leave the cache,
+and an elementwise pass then costs as much as the matrix product before it."""
+PARTS = 16
+"""Parts that a meta-batch has at least, if it has as many tasks: so many threads can share it."""
 
 
 class Batch(NamedTuple):
@@ -77,38 +82,79 @@ class CollectedBatch(NamedTuple):
         return CollectedBatch(self.batch.tasks(rows), behaviour, self.num_steps)
 
 
-def chunks(batches: Sequence[Batch], policy: MlpPolicy) -> Iterator[slice]:
-    """Yields neighbouring tasks of batches [K, ...] to work on together; all of them on a GPU."""
-    num_tasks, samples = batches[0].obs.shape[0], max(x.obs.shape[1] for x in batches)
-    row_bytes = samples * max(policy.sizes) * batches[0].obs.element_size()
-    on_cpu = batches[0].obs.device.type == "cpu"
-    size = max(1, round(CACHE_BYTES / row_bytes)) if on_cpu else num_tasks
-    for start in range(0, num_tasks, size):
-        yield slice(start, min(start + size, num_tasks))
+class Share(NamedTuple):
+    """Neighbouring tasks that one thread works on."""
+
+    index: int
+    """Place among all shares."""
+    rows: slice
 
 
+class Division(NamedTuple):
+    """The tasks of a meta-batch, divided by their number and size alone."""
+
+    groups: list[list[Share]]
+    """Worked on one after the other. The shares of a group go side by side."""
+    threads: int | None
+    """Most threads at a time; None: as many as torch has."""
+
+    @classmethod
+    def of(cls, tasks: int, task_bytes: int, device: torch.device, task_batch: int = 0) -> Division:
+        """Divides tasks with activations of `task_bytes` in a layer into groups of `task_batch`
+        (0: one group), and on a processor these into shares."""
+        on_cpu, group = device.type == "cpu", task_batch or tasks
+        fitting = max(1, min(round(CACHE_BYTES / task_bytes), math.ceil(tasks / PARTS)))
+        size, starts = fitting if on_cpu else tasks, range(0, tasks, group)
+        ends = [range(start, min(start + group, tasks)) for start in starts]
+        rows = [[slice(k, min(k + size, x.stop)) for k in x[::size]] for x in ends]
+        counted = iter(range(tasks))
+        return cls([[Share(next(counted), x) for x in y] for y in rows], None if on_cpu else 1)
+
+    @classmethod
+    def of_batches(
+        cls, batches: Sequence[Batch], policy: MlpPolicy, task_batch: int = 0
+    ) -> Division:
+        """Divides the tasks of batches [K, ...] that a policy is evaluated on."""
+        obs, samples = batches[0].obs, max(x.obs.shape[1] for x in batches)
+        task_bytes = samples * max(policy.sizes) * obs.element_size()
+        return cls.of(len(obs), task_bytes, obs.device, task_batch)
+
+    @property
+    def grouped(self) -> bool:
+        return len(self.groups) > 1
+
+    def each(self, work: Callable[[Share], Result]) -> list[Result]:
+        """Returns `work(share)` of every share, in order."""
+        return [x for group in self.groups for x in side_by_side(work, group, self.threads)]
+
+
+@graphed
+@in_parts()
 def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:
     """Returns samples with advantages by the linear baseline, fit to each task's episodes.
 
     The baseline knows the time, and its targets are the returns up to the horizon, so the value
     beyond the last step is zero at either ending: the published, finite-horizon objective.
     """
-    ended = trajectories.terminated | trajectories.truncated
-    rewards = trajectories.rewards * trajectories.mask
-    returns = discounted_returns(rewards, ended, config.discount)
-    # A few tasks at a time: the baseline's float64 features would not fit the cache.
-    fit = vmap(partial(fitted_values, ridge=config.baseline_ridge), chunk_size=4)
-    values = fit(trajectories.obs, returns, trajectories.mask)
-    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
-    advantages = gae(
-        rewards, values, next_values, ended, ended, config.discount, config.gae_lambda
-    ).flatten(1)
-    weights = trajectories.mask.flatten(1).to(advantages.dtype)
+    obs, rewards = trajectories.obs, trajectories.rewards * trajectories.mask
+    weights = trajectories.mask.flatten(1).to(rewards.dtype)
     weights = weights / weights.sum(1, keepdim=True)
+    ended = trajectories.terminated | trajectories.truncated
+
+    def advantages(share: Share) -> Tensor:
+        own, rows = (rewards[share.rows], ended[share.rows]), share.rows
+        returns = discounted_returns(*own, config.discount)
+        values = fitted_values(obs[rows], returns, trajectories.mask[rows], config.baseline_ridge)
+        next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+        found = gae(own[0], values, next_values, own[1], own[1], config.discount, config.gae_lambda)
+        return standardize(found.flatten(1), weights[rows])
+
+    task_bytes = 16 * obs[0].numel()  # of the baseline's features
+    division = Division.of(len(obs), task_bytes, obs.device)
     return Batch(
-        trajectories.obs.flatten(1, 2),
+        obs.flatten(1, 2),
         trajectories.actions.flatten(1, 2),
-        standardize(advantages, weights),
+        torch.cat(division.each(advantages)),
         weights,
         rewards.flatten(1),
     )

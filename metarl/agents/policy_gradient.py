@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.batch import CollectedBatch, chunks, learning_batch
+from metarl.agents.batch import Batch, CollectedBatch, Division, Share, learning_batch
 from metarl.agents.derivatives.autograd import Autograd, SurrogateObjective, SurrogateParts
-from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective, product_dtype
+from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import NetworkShape, RuleSettings
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
-from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.settings import AgentConfig
+from metarl.graphs import graphed
 from metarl.networks.mlp import MlpPolicy, concat_tasks, select_tasks
+from metarl.parallel import in_parts
 from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
 
@@ -48,23 +49,33 @@ class MetaBatch(NamedTuple):
     query: Any
     fixed: Params
     """Parameters that tasks start from besides the meta-parameters."""
+    task_batch: int = 0
+    """Tasks whose activations are in memory at a time; 0: all."""
 
     def begin(self, meta: Params) -> Params:
         """Returns the parameters that every task starts from."""
         return self.policy.begin({**self.fixed, **meta})
 
+    def division(self) -> Division:
+        """Returns the groups and shares of tasks that the objective is computed in."""
+        batches = [getattr(x, "batch", x) for x in (*self.supports, self.query)]
+        return Division.of_batches(batches, self.policy, self.task_batch)
+
+    def thinned(self, fraction: float, rng: np.random.Generator) -> Batch | None:
+        """Returns a random part of each task's query, None for all of it."""
+        return self.query.thinned(fraction, rng) if fraction < 1.0 else None
+
     def linearised(
-        self, meta: Params, config: TrpoConfig, rng: np.random.Generator
+        self, meta: Params, thinned: Batch | None, dtype: torch.dtype
     ) -> LinearisedObjective:
-        """Returns the objective with kept derivatives at `meta`; `rng` thins the query."""
-        thinned = self.query.thinned(config.query_fraction, rng)
-        dtype = product_dtype(config.product_dtype, thinned.obs.device)
-        return LinearisedObjective(self, meta, thinned, dtype)
+        """Returns the objective with kept derivatives at `meta`."""
+        return LinearisedObjective(self, meta, thinned or self.query, dtype)
 
     def surrogate(self, clip: float) -> SurrogateObjective:
         """Returns the objective as a function that autograd differentiates."""
         return SurrogateObjective(self, clip)
 
+    @graphed
     def gradient(self, meta: Params, entropy: float = 0.0) -> tuple[Params, Tensor]:
         """Returns the policy gradient through the adaptation, downhill, and the loss, from which
         the query's entropy is taken with that weight."""
@@ -74,6 +85,19 @@ class MetaBatch(NamedTuple):
 
         gradient, parts = self.surrogate(float("inf")).gradient(meta, loss)
         return gradient, loss(parts)
+
+
+@graphed
+def adapted(
+    policy: MlpPolicy, inner: ByHand | Autograd, params: Params, batch: Any, index: int, group: int
+) -> Params:
+    """Returns the parameters of K tasks after a step on their own batch, `group` at a time."""
+    division = Division.of_batches([getattr(batch, "batch", batch)], policy, group)
+
+    def of_share(share: Share) -> Params:
+        return inner.step(select_tasks(params, share.rows), batch.tasks(share.rows), index)
+
+    return concat_tasks(division.each(of_share))
 
 
 class PolicyGradientAgent(MlpAgent):
@@ -101,6 +125,7 @@ class PolicyGradientAgent(MlpAgent):
         meta, fixed = ({**start, **own}, {}) if self.rule.learns_start else (own, start)
         super().__init__(meta, config.outer.build(), device, fixed)
         self.normaliser = Normaliser.before_anything(spec, config, device)
+        self.task_batch = 0
 
     @property
     def steps(self) -> int:
@@ -114,12 +139,9 @@ class PolicyGradientAgent(MlpAgent):
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """Takes one inner step of every task on its own episodes. Changes nothing here."""
         batch, index = self.batch(support), len(state.supports)
-        parts = [
-            self.inner.step(select_tasks(state.params, rows), batch.tasks(rows), index)
-            for rows in chunks([batch], self.policy)
-        ]
+        params = adapted(self.policy, self.inner, state.params, batch, index, self.task_batch)
         stats = (*state.stats, self.normaliser.statistics(support))
-        return TaskState(concat_tasks(parts), (*state.supports, batch), stats)
+        return TaskState(params, (*state.supports, batch), stats)
 
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
@@ -129,12 +151,14 @@ class PolicyGradientAgent(MlpAgent):
         Only after it do the statistics change that observations and rewards are normalised by.
         """
         stats = (*state.stats, self.normaliser.statistics(query))
-        self.meta, self.outer_state, metrics = self.outer.step(
-            self.meta, self.outer_state, self.objective(state, query), rng
-        )
+        with in_parts():
+            self.meta, self.outer_state, metrics = self.outer.step(
+                self.meta, self.outer_state, self.objective(state, query), rng
+            )
         self.normaliser = self.normaliser.after(*stats)
         return metrics
 
+    @in_parts()
     def batch(self, trajectories: Trajectories) -> Any:
         """Returns the samples that a step learns from these episodes, as `inner` reads them."""
         normal = self.normaliser.trajectories(trajectories)
@@ -143,4 +167,5 @@ class PolicyGradientAgent(MlpAgent):
 
     def objective(self, state: TaskState, query: Trajectories) -> MetaBatch:
         """Returns the data that `meta_update` learns from."""
-        return MetaBatch(self.policy, self.inner, state.supports, self.batch(query), self.fixed)
+        query_batch, group = self.batch(query), self.task_batch
+        return MetaBatch(self.policy, self.inner, state.supports, query_batch, self.fixed, group)

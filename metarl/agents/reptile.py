@@ -18,10 +18,18 @@ from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.outer.reptile import difference, mean_of
 from metarl.config.settings import AgentConfig
+from metarl.equations.distributions import each
 from metarl.equations.ppo import explained_variance
 from metarl.networks.mlp import MlpPolicy
 from metarl.networks.value import MlpValue
+from metarl.parallel import even_slices, in_parts, side_by_side
 from metarl.types import EnvSpec, Metrics, Params, Trajectories
+
+PART = 1000
+"""Samples of a minibatch that a thread works on at a time, at least, over some tasks: with fewer
+the start of an operation takes longer than its arithmetic."""
+PARTS = 16
+"""Largest number of parts of the tasks."""
 
 
 class TaskState(NamedTuple):
@@ -61,18 +69,39 @@ class ReptilePpo(MlpAgent):
             (),
         )
 
+    @in_parts()
     def adapt(self, state: TaskState, support: Trajectories) -> TaskState:
         """Adapts every task by PPO on its own episodes. Leaves the agent unchanged."""
         return self.learn(state, support)[0]
 
     def learn(self, state: TaskState, support: Trajectories) -> tuple[TaskState, Samples, Course]:
-        """Adapts the tasks; returns also the samples learned from and metrics."""
-        found = self.normaliser.statistics(support)
-        stats = (*state.stats, found)
-        normal = self.unit(stats[0]).trajectories(support)
-        samples = self.inner.samples(state.params, normal)
-        ppo, course, finite = self.inner.step(state.ppo, samples)
-        return TaskState(ppo, state.finite & finite, stats), samples, course
+        """Adapts the tasks; returns also the samples learned from and metrics.
+
+        Parts of the tasks run through all of their epochs side by side.
+        """
+        stats = (*state.stats, self.normaliser.statistics(support))
+        unit = self.unit(stats[0])
+
+        def one(rows: slice) -> tuple[TaskPpo, Samples, Course, Tensor]:
+            own = state.ppo.tasks(rows)
+            samples = self.inner.samples(own.params, unit.trajectories(_tasks(support, rows)))
+            after, course, finite = self.inner.step(own, samples)
+            return after, samples, course, finite
+
+        states, *rest, finite = zip(*side_by_side(one, self.parts(support)), strict=True)
+        samples, course = (
+            type(parts[0])(*map(torch.cat, zip(*parts, strict=True))) for parts in rest
+        )
+        after = TaskState(TaskPpo.joined(states), state.finite & torch.cat(finite), stats)
+        return after, samples, course
+
+    def parts(self, episodes: Trajectories) -> list[slice]:
+        """Returns the parts of the tasks, by the episodes' shape alone; one on a GPU."""
+        tasks, samples = len(episodes.obs), episodes.mask[0].numel()
+        if episodes.obs.device.type != "cpu":
+            return even_slices(tasks, 1)
+        minibatch = samples // self.inner.config.minibatches
+        return even_slices(tasks, min(PARTS, tasks, max(1, tasks * minibatch // PART)))
 
     def unit(self, first: Statistics) -> Normaliser:
         """Returns the normaliser of these episodes. Without statistics, rewards are scaled by
@@ -83,6 +112,7 @@ class ReptilePpo(MlpAgent):
             return self.normaliser
         return self.normaliser._replace(stats={**stats, "returns": first["returns"]})
 
+    @in_parts()
     def meta_update(
         self, state: TaskState, query: Trajectories, rng: np.random.Generator
     ) -> Metrics:
@@ -115,12 +145,24 @@ class ReptilePpo(MlpAgent):
         metrics["reptile/distance"] = float(sum(x.square().sum() for x in distance.values())) ** 0.5
         return {**metrics, **{name: float(x[kept].mean()) for name, x in means.items()}}
 
-    @torch.no_grad()
     def divergence(self, state: TaskState, episodes: Trajectories) -> Tensor:
         """Returns the mean KL(collecting || adapted policy) on each task's episodes, [K]."""
-        new = self.policy(state.params, self.normaliser.obs(episodes.obs))
-        kl = torch.where(episodes.mask, episodes.behaviour.kl(new), 0.0)
-        return kl.sum((1, 2)) / episodes.mask.sum((1, 2))
+
+        def one(rows: slice) -> Tensor:
+            own = _tasks(episodes, rows)
+            new = self.policy(state.ppo.tasks(rows).params, self.normaliser.obs(own.obs))
+            kl = torch.where(own.mask, own.behaviour.kl(new), 0.0)
+            return kl.sum((1, 2)) / own.mask.sum((1, 2))
+
+        with torch.no_grad():
+            return torch.cat(side_by_side(one, self.parts(episodes)))
+
+
+def _tasks(episodes: Trajectories, rows: slice) -> Trajectories:
+    shape = episodes.mask.shape
+    own = each(lambda x: x.expand(*shape, x.shape[-1])[rows], episodes.behaviour)
+    others = {n: x[rows] for n, x in episodes._asdict().items() if n != "behaviour"}
+    return Trajectories(behaviour=own, **others)
 
 
 class Adapted(NamedTuple):

@@ -7,8 +7,7 @@ from episode to episode. The policy maximises the return of whole trials (`outer
 * With `normalisation.rewards` on, rewards in the network's inputs are divided by their root mean
   square over all of training, and clipped. The loss does not depend on the scale of rewards.
 * The policy and the value function share one network and its memory.
-* On a CPU torch uses one thread here: a recurrence is thousands of small products in sequence, and
-  two threads would only wait for each other.
+* On a CPU parts of the trials are computed side by side, each on one thread.
 """
 
 from __future__ import annotations
@@ -24,13 +23,15 @@ from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.agents.normalisation import Normaliser
-from metarl.agents.outer.trial_ppo import Steps, TrialPpo, TrialPpoConfig
+from metarl.agents.outer.trial_ppo import TrialPpo, TrialPpoConfig
+from metarl.agents.outer.trials import Steps, parts_of
 from metarl.config.settings import AgentConfig
-from metarl.device import torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
+from metarl.graphs import graphed
 from metarl.networks.as_numpy import acting_recurrent
 from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.parallel import in_parts, side_by_side
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
 REWARDS = "rewards."
@@ -74,6 +75,7 @@ class Rl2(MetaParameters):
         self.normaliser = Normaliser.before_anything(
             spec, replace(config, normalisation=observations), device
         )
+        self.acted = graphed(self._acted)
         self.rewards = no_stats(device=device)
         """Statistics of single rewards, which scale the rewards in the inputs."""
 
@@ -85,6 +87,15 @@ class Rl2(MetaParameters):
     def begin(self) -> Trials:
         """Returns new trials with nothing remembered."""
         return Trials((), ())
+
+    def _acted(
+        self, params: Params, inputs: Tensor, memory: Memory, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution, Memory]:
+        """Returns actions at inputs [K, E, obs_dim + before_dim] of one step, their distribution,
+        and the memory [K E, size] after it."""
+        output, memory = self.policy.run(params, inputs.flatten(0, 1)[:, None], memory)
+        distribution = self.policy.head(params, output.view(*inputs.shape[:2], -1))
+        return distribution.sample(noise), distribution, memory
 
     def actor(self, state: Trials, episodes: slice) -> Actor:
         """Returns an actor that uses the memory of these trials."""
@@ -103,19 +114,22 @@ class Rl2(MetaParameters):
         """Returns the distributions for the head's outputs, [K, T, E, output_dim]."""
         return self.policy.head.distribution(self.meta, outputs)
 
-    @torch_threads(1)
+    @in_parts()
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
         """Returns the trials with one more episode remembered. Leaves the agent unchanged."""
         shape = support.final_obs.shape[:2]
         past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
+        inputs = _by_trial(self.inputs(support, past))
         lengths = support.mask.sum(1)  # [K, E]
+        before = [x.flatten(0, 1) for x in past.memory]
+
+        def after(rows: slice) -> Memory:
+            own = tuple(x[rows] for x in before)
+            return self.policy.after(self.meta, inputs[rows], lengths.flatten()[rows], own)
+
         with torch.no_grad():
-            memory = self.policy.after(
-                self.meta,
-                _by_trial(self.inputs(support, past)),
-                lengths.flatten(),
-                tuple(x.flatten(0, 1) for x in past.memory),
-            )
+            found = side_by_side(after, parts_of(len(inputs), inputs.device))
+        memory = (torch.cat(parts) for parts in zip(*found, strict=True))
         last = lengths[:, None] - 1  # [K, 1, E]
         action = support.actions.take_along_dim(last[..., None], 1)[:, 0]
         reward = support.rewards.take_along_dim(last, 1)[:, 0]
@@ -124,7 +138,7 @@ class Rl2(MetaParameters):
         )
         return Trials((*state.rounds, support), (*state.pasts, now))
 
-    @torch_threads(1)
+    @in_parts()
     def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
         """Updates the policy by PPO on whole trials; `query` is their last round.
 
@@ -201,11 +215,9 @@ class Remembering:
         else:
             before = agent.before(self._action, rewards, ended=False)
         inputs = torch.cat([agent.normaliser.obs(obs), before], -1)
-        output, self._memory = agent.policy.run(
-            agent.meta, inputs.flatten(0, 1)[:, None], self._memory
+        self._action, distribution, self._memory = agent.acted(
+            agent.meta, inputs, self._memory, noise
         )
-        distribution = agent.policy.head(agent.meta, output.unflatten(0, shape)[:, :, 0])
-        self._action = distribution.sample(noise)
         return self._action, distribution
 
     def _past(self, num_tasks: int, episodes: int) -> Past:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -16,8 +16,9 @@ from metarl.agents.inner.rule import NetworkShape, RuleSettings
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.config.settings import FewShotAgentConfig
 from metarl.equations.few_shot import cross_entropy, mean_squared_error
-from metarl.networks.mlp import expand_to_tasks
+from metarl.networks.mlp import concat_tasks, expand_to_tasks, select_tasks
 from metarl.networks.supervised import Network, network
+from metarl.parallel import even_slices, in_parts, side_by_side
 from metarl.types import Examples, FewShotSpec, Metrics, Params
 
 KEPT_STEPS = 5
@@ -25,6 +26,11 @@ KEPT_STEPS = 5
 steps are computed again, one step at a time."""
 UPDATES = "updates"
 """Name of the count of meta-updates in saved weights."""
+PART = 30_000_000
+"""Multiplications of one evaluation of the network that a thread works on at a time, at least: with
+fewer the start of an operation takes longer than its arithmetic."""
+PARTS = 16
+"""Largest number of parts of the tasks."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,15 +50,22 @@ class TaskState:
     @cached_property
     def params(self) -> Params:
         """Shared by all tasks, but [K, ...] where a step adapted them."""
-        waiting, at = [], self
+        first, at = len(self.supports), self
         while at.before is not None and "params" not in vars(at):
-            waiting.append(at)
-            at = at.before
-        params = vars(at).get("params", at.start)
-        for state in reversed(waiting):
-            index = len(state.supports) - 1
-            params = self.agent.step(params, state.supports[index], index, followed=False)
-        return params
+            first, at = first - 1, at.before
+        if at is self:
+            return self.start
+        start = vars(at).get("params", at.start)
+
+        def one(rows: slice) -> Params:
+            params = select_tasks(start, rows)
+            for index, support in enumerate(self.supports[first:], first):
+                params = self.agent.step(params, _tasks(support, rows), index, followed=False)
+            return params
+
+        with in_parts():
+            parts = self.agent.parts(*(x.inputs for x in self.supports[first:]))
+            return concat_tasks(side_by_side(one, parts))
 
 
 class ExampleLoss:
@@ -132,14 +145,28 @@ class SupervisedAgent(MetaParameters):
         return TaskState(self, {**self.fixed, **self.meta})
 
     @torch.no_grad()
+    @in_parts()
     def predict(self, state: TaskState, inputs: Tensor) -> Tensor:
         """Returns predictions [K, N, outputs] at inputs [K, N, *input_shape]."""
-        return self.rule.predict(self.network, state.params, inputs)
+        params = state.params
+
+        def one(rows: slice) -> Tensor:
+            return self.rule.predict(self.network, select_tasks(params, rows), inputs[rows])
+
+        return torch.cat(side_by_side(one, self.parts(inputs)))
+
+    def parts(self, *inputs: Tensor) -> list[slice]:
+        """Returns the parts of the tasks, by the shapes of their inputs alone; one on a GPU."""
+        tasks, most = len(inputs[0]), max(x.shape[1] for x in inputs)
+        number = tasks * most * self.network.multiplications // PART
+        on_cpu = inputs[0].device.type == "cpu"
+        return even_slices(tasks, min(PARTS, tasks, max(1, number)) if on_cpu else 1)
 
     def adapt(self, state: TaskState, support: Examples) -> TaskState:
         """Takes one inner step of every task on its own examples. Changes nothing here."""
         return TaskState(self, state.start, (*state.supports, support), state)
 
+    @in_parts()
     def meta_update(self, state: TaskState, query: Examples, rng: np.random.Generator) -> Metrics:
         """Takes one outer step, from tasks that adapted to their supports; see `state.supports`."""
         objective = ExampleObjective(self, state.supports, query)
@@ -180,37 +207,46 @@ class ExampleObjective:
 
     def gradient(self, meta: Params) -> tuple[Params, Tensor]:
         """Returns the meta-gradient through the adaptation, and the loss []."""
-        if len(self.supports) > KEPT_STEPS:
-            return self._gradient_step_by_step(meta)
+        whole = len(self.supports) <= KEPT_STEPS
+        one = partial(self._gradient if whole else self._gradient_step_by_step, meta)
+        parts = self.agent.parts(*(x.inputs for x in (*self.supports, self.query)))
+        gradients, losses = zip(*side_by_side(one, parts), strict=True)
+        total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in meta}
+        return total, torch.stack(losses).sum()
+
+    def _gradient(self, meta: Params, rows: slice) -> tuple[Params, Tensor]:
+        """Returns the share of some tasks in both."""
         leaves = {name: x.detach().requires_grad_() for name, x in meta.items()}
         params, losses = {**self.agent.fixed, **leaves}, []
         for index, (support, weight) in enumerate(zip(self.supports, self.weights, strict=True)):
-            params = self.agent.step(params, support, index, followed=True)
+            params = self.agent.step(params, _tasks(support, rows), index, followed=True)
             if weight:
-                losses.append(weight * self._loss(params))
-        loss = torch.stack(losses or [self._loss(params)]).sum()
+                losses.append(weight * self._loss(params, rows))
+        loss = torch.stack(losses or [self._loss(params, rows)]).sum()
         return gradient_of(loss, leaves), loss.detach()
 
-    def _loss(self, params: Params) -> Tensor:
-        """Returns the loss of the query at tasks' parameters, a mean over tasks, []."""
-        agent = self.agent
-        predictions = agent.rule.predict(agent.network, params, self.query.inputs)
-        return agent.loss.of(predictions, self.query.targets).mean()
+    def _loss(self, params: Params, rows: slice) -> Tensor:
+        """Returns the share of some tasks in the mean loss of the queries, [], at their own
+        parameters."""
+        agent, (inputs, targets) = self.agent, _tasks(self.query, rows)
+        predictions = agent.rule.predict(agent.network, params, inputs)
+        return agent.loss.of(predictions, targets).sum() / self.num_tasks
 
-    def _gradient_step_by_step(self, meta: Params) -> tuple[Params, Tensor]:
-        """Returns the same by the chain rule, last step first, in the memory of one step.
+    def _gradient_step_by_step(self, meta: Params, rows: slice) -> tuple[Params, Tensor]:
+        """Returns the same as `_gradient` by the chain rule, last step first, in the memory of one
+        step.
 
         Each step is taken again, from the parameters that were kept before it.
         """
-        at = [{**self.agent.fixed, **meta}]
-        for index, support in enumerate(self.supports):
+        at, supports = [{**self.agent.fixed, **meta}], [_tasks(x, rows) for x in self.supports]
+        for index, support in enumerate(supports):
             at.append(self.agent.step(at[-1], support, index, followed=False))
         slope = {name: torch.zeros_like(x) for name, x in at[-1].items()}
         total = torch.zeros(())
-        for index, support in reversed(list(enumerate(self.supports))):
+        for index, support in reversed(list(enumerate(supports))):
             if weight := self.weights[index]:
                 leaves = {name: x.detach().requires_grad_() for name, x in at[index + 1].items()}
-                loss = weight * self._loss(leaves)
+                loss = weight * self._loss(leaves, rows)
                 slope = {n: slope[n] + x for n, x in gradient_of(loss, leaves).items()}
                 total = total.to(loss) + loss.detach()
             leaves = {name: x.detach().requires_grad_() for name, x in at[index].items()}
@@ -222,9 +258,16 @@ class ExampleObjective:
     def adapted(self, meta: Params, tasks: slice) -> Params:
         """Returns phi_i of those tasks, [k, ...], from `meta` by steps on the supports and as many
         on the query."""
-        params = {**self.agent.fixed, **meta}
-        steps = (*self.supports, *[self.query] * len(self.supports))
-        for index, examples in enumerate(steps):
-            own = Examples(*(x[tasks] for x in examples))
-            params = self.agent.step(params, own, index, followed=False)
-        return {name: params[name] for name in meta}
+        steps = [_tasks(x, tasks) for x in (*self.supports, *[self.query] * len(self.supports))]
+
+        def one(rows: slice) -> Params:
+            params = {**self.agent.fixed, **meta}
+            for index, examples in enumerate(steps):
+                params = self.agent.step(params, _tasks(examples, rows), index, followed=False)
+            return {name: params[name] for name in meta}
+
+        return concat_tasks(side_by_side(one, self.agent.parts(*(x.inputs for x in steps))))
+
+
+def _tasks(examples: Examples, rows: slice) -> Examples:
+    return Examples(*(x[rows] for x in examples))

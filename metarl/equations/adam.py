@@ -27,7 +27,7 @@ def adam_step(
     params: dict[str, Tensor],
     gradient: dict[str, Tensor],
     adam_state: AdamState,
-    lr: float,
+    lr: float | Tensor,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> tuple[dict[str, Tensor], AdamState]:

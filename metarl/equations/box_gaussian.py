@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from metarl.equations.gaussian import Gaussian, GaussianCurvature
@@ -31,12 +32,12 @@ class BoxGaussian(Gaussian):
     @classmethod
     def in_box(cls, units: Tensor) -> Tensor:
         """Returns middle + half u, for u [..., act_dim]."""
-        return units.new_tensor(cls.middle) + units.new_tensor(cls.half) * units
+        return _constant(cls.middle, units) + _constant(cls.half, units) * units
 
     @classmethod
     def in_units(cls, actions: Tensor) -> Tensor:
         """Returns u = (action - middle) / half, for actions [..., act_dim]."""
-        return (actions - actions.new_tensor(cls.middle)) / actions.new_tensor(cls.half)
+        return (actions - _constant(cls.middle, actions)) / _constant(cls.half, actions)
 
     def sample(self, noise: Tensor) -> Tensor:
         """Returns actions [..., act_dim] from standard normal `noise` of that shape."""
@@ -53,6 +54,15 @@ class BoxGaussian(Gaussian):
     def score_curvature(self, actions: Tensor, factor: Tensor) -> GaussianCurvature:
         """Hessian of factor log p(u) in (mean, log_std); `factor` is [...]."""
         return super().score_curvature(self.in_units(actions), factor)
+
+
+def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return _tensor(values, like.dtype, like.device)
+
+
+@cache  # a copy to a GPU waits for it
+def _tensor(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def box_gaussian(low: Sequence[float], high: Sequence[float]) -> type[BoxGaussian]:

@@ -7,11 +7,16 @@ from torch import Tensor
 
 
 def _summed_back(terms: Tensor, keep: Tensor) -> Tensor:
-    """Returns x_t = terms_t + keep_t x_(t+1), from the last step back, [..., T, E]."""
-    total, sums = torch.zeros_like(terms[..., 0, :]), torch.empty_like(terms)
-    for t in reversed(range(terms.shape[-2])):
-        total = terms[..., t, :] + keep[..., t, :] * total
-        sums[..., t, :] = total
+    """Returns x_t = terms_t + keep_t x_(t+1), from the last step back, [..., T, E].
+
+    In log2 T passes in place of T steps: before each, `sums` has the terms of `span` steps, and
+    `keep` their product of that many factors (Hillis and Steele 1986).
+    """
+    sums, keep, span = terms.clone(), keep.to(terms.dtype, copy=True), 1
+    while span < terms.shape[-2]:
+        sums[..., :-span, :] += keep[..., :-span, :] * sums[..., span:, :]
+        keep[..., :-span, :] *= keep[..., span:, :].clone()
+        span *= 2
     return sums
 
 
@@ -24,27 +29,29 @@ def discounted_returns(rewards: Tensor, ended: Tensor, discount: float) -> Tenso
 
 
 def baseline_features(obs: Tensor) -> Tensor:
-    """Features obs, obs^2, t/100, its square and cube, 1: [T, E, obs_dim] -> [T, E, 2 obs_dim + 4].
+    """Features obs, obs^2, t/100, its square and cube, 1: [..., T, E, obs_dim] -> [..., T, E,
+    2 obs_dim + 4].
 
     This is the linear feature baseline of arXiv:1604.06778, section 5, in float64. Observations
     are clipped to [-10, 10] as in the published code.
     """
-    x = obs.double().clamp(-10.0, 10.0)
-    t = (torch.arange(len(obs), device=obs.device, dtype=torch.float64) / 100.0)[:, None, None]
-    t = t.expand(*obs.shape[:2], 1)
-    return torch.cat([x, x.square(), t, t**2, t**3, torch.ones_like(t)], dim=-1)
+    x, steps = obs.double().clamp(-10.0, 10.0), obs.shape[-3]
+    t = (torch.arange(steps, device=obs.device, dtype=torch.float64) / 100.0)[:, None, None]
+    powers = torch.cat([t, t**2, t**3, torch.ones_like(t)], dim=-1)
+    return torch.cat([x, x.square(), powers.expand(*obs.shape[:-1], 4)], dim=-1)
 
 
 def fitted_values(obs: Tensor, returns: Tensor, mask: Tensor, ridge: float) -> Tensor:
-    """Fits the linear baseline to one task's returns; its values at the same states, [T, E].
+    """Fits the linear baseline to the returns of each task; its values there, [..., T, E].
 
     Solves (F^T F + ridge I) w = F^T returns over the steps where `mask` holds.
     """
     features = baseline_features(obs) * mask[..., None]
-    flat = features.flatten(0, 1)
-    gram = flat.mT @ flat + ridge * torch.eye(flat.shape[1], device=flat.device, dtype=flat.dtype)
-    weights = torch.linalg.solve(gram, flat.mT @ returns.double().flatten())
-    return (features @ weights).to(returns.dtype)
+    flat = features.flatten(-3, -2)
+    gram = flat.mT @ flat + ridge * torch.eye(flat.shape[-1], device=flat.device, dtype=flat.dtype)
+    targets = flat.mT @ returns.double().flatten(-2)[..., None]
+    weights, _ = torch.linalg.solve_ex(gram, targets)  # unlike `solve` it does not await a GPU
+    return (flat @ weights).view_as(returns).to(returns.dtype)
 
 
 def gae(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -42,35 +41,43 @@ TOLERANCE = 1e-10
 class Solution(NamedTuple):
     x: Tensor
     residual: Tensor  # b - A x, where A = P + damping I
-    products: int  # products with P that were computed
+    products: Tensor  # []: products with P that the solution is made of
 
 
 def conjugate_gradient(
-    product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, damping: float = 0.0
+    product: Callable[[Tensor], Tensor],
+    b: Tensor,
+    iterations: int,
+    damping: float = 0.0,
+    seen: Callable[[Tensor], bool] = bool,
 ) -> Solution:
     """Solves (P + damping I) x = b approximately for a symmetric positive P, given as v -> P v.
 
     Stops after `iterations`, once |residual|^2 < TOLERANCE, or at a direction of no positive
-    curvature, which rounding or a thinned batch can cause.
+    curvature, which rounding or a thinned batch can cause. Where `seen` does not look at the flag
+    that says so, as on a GPU, further iterations are computed and change nothing.
     """
-    x, residual, direction = torch.zeros_like(b), b, b
-    squared, products = b.dot(b), 0
-    while products < iterations and not squared < TOLERANCE:
-        a_direction = product(direction) + damping * direction
-        products += 1
-        curvature = direction.dot(a_direction)
-        if not curvature > 0:
+    x, residual, direction, squared = torch.zeros_like(b), b, b, b.dot(b)
+    goes_on = torch.ones((), dtype=torch.bool, device=b.device)
+    products = torch.zeros((), dtype=torch.int64, device=b.device)
+    for _ in range(iterations):
+        goes_on = goes_on & ~(squared < TOLERANCE)
+        if seen(~goes_on):
             break
+        a_direction = product(direction) + damping * direction
+        products = products + goes_on
+        curvature = direction.dot(a_direction)
+        goes_on = goes_on & (curvature > 0)
         step = squared / curvature
-        x = x + step * direction
-        residual = residual - step * a_direction
+        x = torch.where(goes_on, x + step * direction, x)
+        residual = torch.where(goes_on, residual - step * a_direction, residual)
         before, squared = squared, residual.dot(residual)
         direction = residual + (squared / before) * direction
     return Solution(x, residual, products)
 
 
-def trust_region_scale(solution: Solution, b: Tensor, max_kl: float) -> float:
+def trust_region_scale(solution: Solution, b: Tensor, max_kl: float) -> Tensor:
     """Returns s = sqrt(2 max_kl / x^T A x), or 0 if x^T A x is not positive: the quadratic model of
     the KL at the step s x is max_kl (arXiv:1502.05477, App. C). x^T A x is x^T (b - residual)."""
-    curvature = float(solution.x.dot(b - solution.residual))
-    return math.sqrt(2.0 * max_kl / curvature) if curvature > 0 else 0.0
+    curvature = solution.x.dot(b - solution.residual)
+    return torch.where(curvature > 0, (2.0 * max_kl / curvature).sqrt(), 0.0)

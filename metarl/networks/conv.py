@@ -8,6 +8,7 @@ a convolution's is `[channels, 9 * channels before]`, one filter a row.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -48,6 +49,13 @@ class Conv:
             height, width = self.sides[-1]
             halve = 1 if min(height, width) == 1 else 2
             self.sides.append((height // halve, width // halve))
+
+    @property
+    def multiplications(self) -> int:
+        """Returns how many there are in the prediction of one example."""
+        blocks = zip(pairwise(self.channels), self.sides[:-1], strict=True)
+        filters = sum(SIDE**2 * math.prod((*channels, *side)) for channels, side in blocks)
+        return filters + self.outputs * self.channels[-1] * math.prod(self.sides[-1])
 
     def init(self, rng: np.random.Generator) -> Params:
         """Returns initial parameters without a task axis: weights by `config.init` (a filter's

@@ -31,5 +31,5 @@ class Coordinates:
 
     def each(self, values: Tensor) -> Tensor:
         """Repeats one value for each name, [names], at each of its coordinates, [P]."""
-        counts = torch.tensor(self.counts, device=values.device)
-        return values.repeat_interleave(counts, output_size=sum(self.counts))
+        pairs = zip(values.unbind(), self.counts, strict=True)
+        return torch.cat([value.expand(count) for value, count in pairs])

@@ -156,6 +156,18 @@ class LossHessian(NamedTuple):
     """Derivatives of the loss by each layer's z, which `LinearisedMlp.vjp` returns."""
     curvature: Curvature
     """Second derivative of each sample's loss by the parameters of its distribution."""
+    bends: list[Tensor]
+    """Factors of the hidden layers' derivatives in those of `deltas`; none for relu."""
+
+    @classmethod
+    def of(cls, here: LinearisedMlp, deltas: list[Tensor], curvature: Curvature) -> LossHessian:
+        """Keeps what is alike in all products."""
+        if here.relu:
+            return cls(here, deltas, curvature, [])
+        # tanh'' z_dot = -2 h h_dot. Deltas hold tanh', hence the division; saturated, both are zero
+        layers = zip(deltas, here.inputs[1:], here.slopes, strict=False)
+        bends = [-2.0 * h / slope.clamp(min=1e-12) * delta for delta, h, slope in layers]
+        return cls(here, deltas, curvature, bends)
 
     def __call__(self, tangent: Params) -> Params:
         """Returns H_i tangent for each task, [K, ...]: the derivative of its gradient along
@@ -169,10 +181,8 @@ class LossHessian(NamedTuple):
             delta_dot = torch.matmul(deltas_dot[-1], here.weights[i])
             delta_dot = _add_product(delta_dot, deltas[i], v[f"layer{i}.weight"])
             delta_dot.mul_(here.slopes[i - 1])
-            if not here.relu:  # tanh'' z_dot = -2 h h_dot; deltas hold tanh', hence the division
-                slope = here.slopes[i - 1].clamp(min=1e-12)  # saturated: both factors are zero
-                bend = -2.0 * here.inputs[i] * hidden_dot[i - 1] / slope
-                delta_dot.addcmul_(deltas[i - 1], bend)
+            if self.bends:
+                delta_dot.addcmul_(self.bends[i - 1], hidden_dot[i - 1])
             deltas_dot.append(delta_dot)
         deltas_dot.reverse()
         product = {**here.gradients(deltas_dot), **of_std}

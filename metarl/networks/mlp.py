@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -166,6 +168,11 @@ def concat_tasks(parts: Sequence[Params]) -> Params:
         name: torch.cat([part[name] for part in parts]) if is_adapted(name, x) else x
         for name, x in parts[0].items()
     }
+
+
+def added(parts: Sequence[Params]) -> Params:
+    """Returns the sums of the parts' tensors, in order."""
+    return {name: reduce(add, [part[name] for part in parts]) for name in parts[0]}
 
 
 def expand_to_tasks(params: Params, names: Sequence[str], num_tasks: int) -> Params:

@@ -2,7 +2,8 @@
 
     inputs of a step -> encoder (an MLP) -> GRU or LSTM -> action distribution, value
 
-Sequences are [N, T, ...], one row for each trial. torch's fused cells run over all T steps.
+Sequences are [N, T, ...], one row for each trial. Fused cells run over all T steps: torch's, and on
+a processor our own GRU.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from metarl.config.settings import PolicyConfig
+from metarl.networks.gru import Gru
 from metarl.networks.mlp import Mlp, MlpPolicy, activated, initial_weight
 from metarl.types import EnvSpec, Params
 
@@ -80,6 +82,9 @@ class RecurrentPolicy:
         """
         hidden = [x[None] for x in memory]
         weights, x = _cell(params), self._encoded(params, inputs)
+        if self.cell == "gru" and not x.is_cuda and x.shape[1] > 1:
+            outputs = Gru.apply(x.transpose(0, 1), *weights, *memory)
+            return outputs.transpose(0, 1), (outputs[-1],)
         if self.cell == "gru":
             outputs, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, True, False, True)
             return outputs, (last[0],)

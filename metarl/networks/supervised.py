@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from metarl.networks.conv import Conv
 
 
-Network: TypeAlias = "Mlp | Conv"
+Network: TypeAlias = "FlatMlp | Conv"
 """Maps inputs [K, N, *input_shape] to [K, N, outputs]; parameters are shared or [K, ...]."""
 
 
 class FlatMlp(Mlp):
     """An MLP that flattens each input to a vector."""
+
+    @property
+    def multiplications(self) -> int:
+        """Returns how many there are in the prediction of one example."""
+        return sum(before * after for before, after in pairwise(self.sizes))
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         return super().__call__(params, x.flatten(2))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from metarl.errors import DivergedError, EnvFaultError, UserError
-from metarl.sampling.rows import DIVERGED, USER, RowError, Rows, Share
+from metarl.sampling.rows import DIVERGED, USER, RowError, Rows, Share, placed
 from metarl.types import BatchedEnv, StepResult, Task, TaskDistribution, Workers
 
 ALONE = Workers(0)
@@ -85,17 +85,19 @@ class EnvShare(Share):
     def _place(self, step: int) -> Iterator[None]:
         """Shows the step in the pulse, and turns errors into one that names the row."""
         first, size = self.parts[0].start, self._factory.size
-        with self._at(first, step):
-            try:
-                yield
-            except (DivergedError, EnvFaultError) as error:
-                row = first + self._unit_of(error) * size + error.episode
-                if isinstance(error, DivergedError):
-                    raise RowError(DIVERGED, str(error), "", row, error.step) from None
-                fault = error.field, error.what, error.trace, row, error.step
-                raise RowError(*fault) from None
-            except UserError as error:
-                raise RowError(USER, str(error), "", first, step) from None
+        self._pulse[0], self._pulse[1] = self._next_beat() + first, step
+        try:
+            yield
+        except (DivergedError, EnvFaultError) as error:
+            row = first + self._unit_of(error) * size + error.episode
+            if isinstance(error, DivergedError):
+                raise RowError(DIVERGED, str(error), "", row, error.step) from None
+            fault = error.field, error.what, error.trace, row, error.step
+            raise RowError(*fault) from None
+        except UserError as error:
+            raise RowError(USER, str(error), "", first, step) from None
+        except Exception as error:
+            raise placed(error, "environment", first, step) from None
 
     def _unit_of(self, error: DivergedError | EnvFaultError) -> int:
         if error.index is not None:

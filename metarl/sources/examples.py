@@ -16,6 +16,7 @@ from metarl.config.options import EvaluateFewShotOptions
 from metarl.config.settings import FewShotConfig
 from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_error
 from metarl.errors import UserError
+from metarl.parallel import in_parts
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
@@ -76,6 +77,7 @@ class ExampleSource:
             curve = measure(agent, self.spec, states, query)
         return Rounds(states[-1], query, curve)
 
+    @in_parts()
     def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns mean losses, and accuracies where there are classes."""
         curve = torch.cat([x.curve for x in rounds], -1).mean(-1)
@@ -132,6 +134,7 @@ def adapted(agent: SupervisedAgent, support: Examples, steps: int) -> list[Any]:
 
 
 @torch.no_grad()
+@in_parts()
 def measure(
     agent: SupervisedAgent, spec: FewShotSpec, states: Sequence[Any], query: Examples
 ) -> Tensor:

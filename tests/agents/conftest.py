@@ -13,7 +13,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.agents import reference
 from metarl.agents.batch import Batch
-from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective
+from metarl.agents.derivatives.by_hand import ByHand, LinearisedObjective, gain_and_kl
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import InnerRule, NetworkShape, RuleSettings
 from metarl.agents.inner.sgd import SgdConfig
@@ -42,6 +42,14 @@ GAUSSIANS: dict[str, dict[str, Any]] = {
     "scaled": {"init_std": 1.6, "std": "state", "scale_to_box": True, "min_std": 1.5},
 }
 """Settings of policies over a Box."""
+
+
+class Objective(LinearisedObjective):
+    """The meta-objective, with the values that a line search asks for."""
+
+    def evaluate(self, meta: Params) -> tuple[float, float]:
+        gain, kl = gain_and_kl(self.data, meta, self.old).tolist()
+        return gain, kl
 
 
 class Problem:
@@ -96,18 +104,16 @@ class Problem:
         """Steps with kept derivatives."""
         return ByHand(self.rule(config), self.loss())
 
-    def objective(
-        self, config: RuleSettings, supports: list[Batch], query: Batch
-    ) -> LinearisedObjective:
+    def objective(self, config: RuleSettings, supports: list[Batch], query: Batch) -> Objective:
         return self.linearised(self.by_hand(config), supports, query, self.params)
 
     def linearised(
         self, inner: ByHand, supports: list[Batch], query: Batch, meta: Params, fixed: Any = None
-    ) -> LinearisedObjective:
+    ) -> Objective:
         """The meta-objective at `meta`, on the whole query and in the parameters' own precision."""
         data = MetaBatch(self.policy, inner, supports, query, fixed or {})
         dtype = next(iter(meta.values())).dtype
-        return LinearisedObjective(data, meta, query, dtype)
+        return Objective(data, meta, query, dtype)
 
     def tangent(self) -> Params:
         return {name: self.normal(*x.shape) for name, x in self.params.items()}

@@ -267,7 +267,8 @@ def test_with_ppo_outside_the_meta_gradient_is_the_same(make_problem, config, ra
     adapted = learned.after([support])
 
     def collected(batch, by):
-        behaviour = each(torch.Tensor.detach, problem.policy(by, batch.obs))
+        shape, policy = batch.weights.shape, problem.policy(by, batch.obs)
+        behaviour = each(lambda x: x.detach().expand(*shape, x.shape[-1]), policy)
         return CollectedBatch(batch, behaviour, 1)
 
     steps = Autograd(problem.rule(config), problem.loss(ratio=ratio))

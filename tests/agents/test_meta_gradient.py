@@ -51,7 +51,7 @@ def test_batched_equals_a_loop_over_tasks_by_autograd(problem, textbook, steps):
     objective, *learned_from = build(problem, steps)
     loop = textbook(problem, *learned_from)
     gain, _ = loop.evaluate(problem.params)
-    assert objective.gain == pytest.approx(gain, rel=1e-10, abs=1e-12)
+    assert float(objective.gain) == pytest.approx(gain, rel=1e-10, abs=1e-12)
     tangent = problem.tangent()
     gradient, product = loop.derivatives(problem.params, tangent)
     torch.testing.assert_close(objective.gradient, gradient)

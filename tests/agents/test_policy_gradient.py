@@ -16,7 +16,7 @@ from metarl.agents import catalogue
 from metarl.agents.batch import learning_batch
 from metarl.agents.derivatives.by_hand import LinearisedObjective
 from metarl.agents.inner.sgd import SgdConfig
-from metarl.agents.outer.trpo import Trpo, TrpoConfig
+from metarl.agents.outer.trpo import Direction, Trpo, TrpoConfig
 from metarl.agents.policy_gradient import PolicyGradientAgent
 from metarl.config.settings import AdvantageConfig, NormalisationConfig
 from metarl.equations.distributions import each
@@ -87,9 +87,15 @@ def trpo_of(agent: PolicyGradientAgent) -> Trpo:
 
 
 def linearised(agent: PolicyGradientAgent, state, query: Trajectories) -> LinearisedObjective:
-    """Returns the objective that the agent's own trust-region step begins with."""
-    data, rng = agent.objective(state, query), np.random.default_rng(0)
-    return data.linearised(agent.meta, trpo_of(agent).config, rng)
+    """Returns the objective of a trust-region step, on the whole query in float32."""
+    return agent.objective(state, query).linearised(agent.meta, None, torch.float32)
+
+
+def direction(agent: PolicyGradientAgent, state, query: Trajectories) -> Direction:
+    """Returns the step of the agent's own outer rule."""
+    data, outer = agent.objective(state, query), trpo_of(agent)
+    thinned = data.thinned(outer.config.query_fraction, np.random.default_rng(0))
+    return outer.direction(data, agent.meta, thinned)
 
 
 def update(agent: PolicyGradientAgent, seed: int = 0):
@@ -177,14 +183,15 @@ def test_tasks_adapt_alike_in_one_group_or_each_alone(name, monkeypatch):
             torch.testing.assert_close(a.expand_as(together[0])[k], b.expand_as(alone[0]))
 
 
-def test_joint_training_takes_no_inner_step_and_adapts_at_evaluation():
+def test_joint_training_takes_no_inner_step_and_adapts_at_evaluation(monkeypatch):
     """Its objective is the policy's own, all tasks together; its first step is then a whole one."""
+    monkeypatch.setattr(batches, "PARTS", 1)
     joint, maml = agent_on("box", name="joint-trpo"), agent_on("box")
     assert joint.steps == 0
     query = played(joint, joint.begin(), 1)
     objective = linearised(joint, joint.begin(), query)
-    (part,) = objective.parts
-    torch.testing.assert_close(part.old[0], query.behaviour[0])
+    (old,) = objective.old
+    torch.testing.assert_close(old[0], query.behaviour[0])
     adapted = [agent.adapt(agent.begin(), query).params for agent in (joint, maml)]
     torch.testing.assert_close(adapted[0], adapted[1])
 
@@ -231,9 +238,9 @@ def test_a_failed_line_search_keeps_the_old_parameters():
     agent = agent_on("box", backtracks=4)
 
     class Downhill(Trpo):
-        def direction(self, objective):
-            direction, metrics = super().direction(objective)
-            return -100.0 * direction, metrics
+        def direction(self, objective, meta, thinned):
+            found = super().direction(objective, meta, thinned)
+            return found._replace(step=-100.0 * found.step)
 
     agent.outer = Downhill(trpo_of(agent).config)
     before = copied(agent)
@@ -252,12 +259,12 @@ def test_what_is_not_finite_skips_the_update(what):
     agent = agent_on("box", backtracks=3)
 
     class Broken(Trpo):
-        def direction(self, objective):
+        def direction(self, objective, meta, thinned):
             if what == "gradient":
-                objective.gradient["layer0.bias"][0] = float("inf")
-            direction, metrics = super().direction(objective)
+                objective.query.advantages[0, 0] = float("inf")
+            found = super().direction(objective, meta, thinned)
             factor = {"gradient": 1.0, "direction": float("nan"), "KL": 1e30}[what]
-            return direction * factor, metrics
+            return found._replace(step=found.step * factor)
 
     agent.outer = Broken(trpo_of(agent).config)
     before = copied(agent)
@@ -271,9 +278,9 @@ def test_a_step_that_is_not_finite_is_no_matter_where_a_shorter_one_gains():
     agent = agent_on("box", backtracks=15, backtrack_ratio=1e-5)
 
     class Far(Trpo):
-        def direction(self, objective):
-            direction, metrics = super().direction(objective)
-            return 1e30 * direction, metrics
+        def direction(self, objective, meta, thinned):
+            found = super().direction(objective, meta, thinned)
+            return found._replace(step=1e30 * found.step)
 
     agent.outer = Far(trpo_of(agent).config)
     metrics = update(agent)
@@ -322,10 +329,7 @@ def test_thinned_query_points_the_same_way():
     state = exact.begin()
     state = exact.adapt(state, played(exact, state, 0))
     query = played(exact, state, 1)
-    found = []
-    for agent in (exact, thin):
-        objective = linearised(agent, state, query)
-        found.append(trpo_of(agent).direction(objective)[0])
+    found = [direction(agent, state, query).step for agent in (exact, thin)]
     assert float(torch.cosine_similarity(*found, dim=0)) > 0.8
 
 
@@ -334,9 +338,10 @@ def test_damping_holds_the_direction_to_the_gradient():
     agent = agent_on("box", damping=1e6)
     state = agent.begin()
     state = agent.adapt(state, played(agent, state, 0))
-    objective = linearised(agent, state, played(agent, state, 1))
-    direction, gradient = trpo_of(agent).direction(objective)[0], ravel(objective.gradient)
-    assert float(torch.cosine_similarity(direction, gradient, dim=0)) > 0.9999
+    query = played(agent, state, 1)
+    gradient = ravel(linearised(agent, state, query).gradient)
+    found = direction(agent, state, query).step
+    assert float(torch.cosine_similarity(found, gradient, dim=0)) > 0.9999
 
 
 def test_a_thinned_batch_is_a_batch():

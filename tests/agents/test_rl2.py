@@ -12,7 +12,8 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
 from metarl.agents.inner.trial import TrialConfig
-from metarl.agents.outer.trial_ppo import Lessons, Steps, TrialPpoConfig
+from metarl.agents.outer.trial_ppo import TrialPpoConfig
+from metarl.agents.outer.trials import Lessons, Steps
 from metarl.agents.rl2 import Rl2, Trials
 from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationConfig, PolicyConfig
 from metarl.envs.arrays.bandit import Bandit
@@ -23,6 +24,8 @@ from metarl.types import EnvSpec, StepResult, Trajectories, Workers
 
 TASKS, STEPS, EPISODES, OBS = 3, 6, 5, 2
 CPU = torch.device("cpu")
+WEIGHT = torch.tensor(0.1, dtype=torch.float64)
+"""Of the entropy."""
 SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
 
 cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -196,7 +199,7 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
     """The loss written out over single steps, the memory detached where a chunk begins."""
     agent = agent_on("discrete", cell, chunk=chunk, entropy=0.1)
     params, lessons = double(agent)
-    found, _ = agent.outer.gradient(params, lessons, 0.1)
+    found, _ = agent.outer.gradient(params, lessons, WEIGHT)
 
     def expected(cut: int) -> dict[str, Tensor]:
         leaves = {name: x.requires_grad_() for name, x in params.items()}
@@ -229,13 +232,13 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
 def test_the_gradient_of_whole_trials_against_finite_differences(cell, space):
     agent = agent_on(space, cell, entropy=0.1)
     params, lessons = double(agent)
-    found, _ = agent.outer.gradient(params, lessons, 0.1)
+    found, _ = agent.outer.gradient(params, lessons, WEIGHT)
     g = torch.Generator().manual_seed(1)
     way = {n: torch.randn(x.shape, generator=g, dtype=torch.float64) for n, x in params.items()}
 
     def loss(step: float) -> float:
         moved = {name: x + step * way[name] for name, x in params.items()}
-        return float(agent.outer.loss(agent.outer.gradient(moved, lessons, 0.1)[1], 0.1))
+        return float(agent.outer.loss(agent.outer.gradient(moved, lessons, WEIGHT)[1], WEIGHT))
 
     slope = (loss(1e-6) - loss(-1e-6)) / 2e-6
     assert float(sum((found[n] * way[n]).sum() for n in way)) == pytest.approx(slope, rel=1e-5)
@@ -247,7 +250,7 @@ def test_the_entropys_weight_halves():
     weighed, gradient = [], agent.outer.gradient
 
     def noted(params, lessons, entropy):
-        weighed.append(entropy)
+        weighed.append(float(entropy))
         return gradient(params, lessons, entropy)
 
     agent.outer.gradient = noted

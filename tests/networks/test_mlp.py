@@ -123,7 +123,7 @@ def test_the_hessian_of_a_loss_equals_double_backward(kind, activation):
     actions = here.distribution.sample(noise)
     gradient, deltas = here.vjp(here.distribution.score(actions, factor))
     curvature = here.distribution.score_curvature(actions, factor)
-    found = LossHessian(here, deltas, curvature)(tangent)
+    found = LossHessian.of(here, deltas, curvature)(tangent)
 
     leaves = {name: x.clone().requires_grad_() for name, x in params.items()}
     loss = (factor * policy(leaves, obs).log_probs(actions)).sum()
@@ -247,7 +247,7 @@ def test_saturated_tanh_gives_finite_derivatives():
     here = LinearisedMlp.at(policy, params, obs)
     ones = Gaussian(torch.ones(TASKS, SAMPLES, 2), torch.ones(TASKS, SAMPLES, 2))
     _, deltas = here.vjp(ones)
-    found = LossHessian(here, deltas, GaussianCurvature(*ones, ones.mean))(params)
+    found = LossHessian.of(here, deltas, GaussianCurvature(*ones, ones.mean))(params)
     assert all(torch.isfinite(x).all() for x in found.values())
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from metarl.agents.batch import Batch, CollectedBatch, chunks
+from metarl.agents.batch import Batch, CollectedBatch, Share
 from metarl.agents.inner.rule import InnerRule, RuleInput
 from metarl.equations.losses import clipped_gain
 from metarl.equations.returns import standardize
-from metarl.networks.mlp import expand_to_tasks
+from metarl.networks.mlp import added, expand_to_tasks
 from metarl.types import Params
 
 if TYPE_CHECKING:
@@ -117,22 +117,21 @@ class SurrogateObjective:
     ) -> tuple[Params, SurrogateParts]:
         """Returns the gradient of that loss of the parts, and the parts."""
         leaves = {name: x.detach().requires_grad_() for name, x in meta.items()}
-        total = {name: torch.zeros_like(x) for name, x in meta.items()}
-        found: list[SurrogateParts] = []
-        for rows in self._chunks():
-            parts = self._parts(leaves, rows, followed=True)
-            for name, x in gradient_of(loss(parts), leaves).items():
-                total[name] += x
-            found.append(SurrogateParts(*(x.detach() for x in parts)))
-        return total, _sum(found)
+
+        def of_share(share: Share) -> tuple[Params, SurrogateParts]:
+            parts = self._parts(leaves, share.rows, followed=True)
+            slope = gradient_of(loss(parts), leaves)
+            return slope, SurrogateParts(*(x.detach() for x in parts))
+
+        found = self.data.division().each(of_share)
+        return added([slope for slope, _ in found]), _sum([parts for _, parts in found])
 
     @torch.no_grad()
     def evaluate(self, meta: Params) -> SurrogateParts:
-        return _sum([self._parts(meta, rows, followed=False) for rows in self._chunks()])
+        def of_share(share: Share) -> SurrogateParts:
+            return self._parts(meta, share.rows, followed=False)
 
-    def _chunks(self) -> Iterator[slice]:
-        batches = [x.batch for x in (*self.data.supports, self.data.query)]
-        return chunks(batches, self.data.policy)
+        return _sum(self.data.division().each(of_share))
 
     def _parts(self, meta: Params, rows: slice, followed: bool) -> SurrogateParts:
         """Returns the share of some tasks in the means over all."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from metarl.agents.batch import Batch, chunks
+from metarl.agents.batch import Batch, Share
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import InnerRule, LinearisedRuleStep, RuleInput
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.trust_region import surrogate_gain
 from metarl.networks.linearised import LinearisedMlp, LossHessian
-from metarl.networks.mlp import is_adapted
+from metarl.networks.mlp import added, is_adapted
 from metarl.types import Params
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ByHand:
         gradient, deltas = here.vjp(here.distribution.score(batch.actions, factor))
         if second_order:
             curvature = here.distribution.score_curvature(batch.actions, factor)
-            hessian = LossHessian(here, deltas, curvature)
+            hessian = LossHessian.of(here, deltas, curvature)
         if "loss" in rule.reads:
             read["loss"] = (factor * here.distribution.log_probs(batch.actions)).sum(-1)
         return RuleInput(own, gradient, **read), hessian
@@ -68,10 +68,7 @@ class ByHand:
 class Part(NamedTuple):
     """Some of the tasks, linearised at the old meta-parameters."""
 
-    rows: slice
     steps: Sequence[LinearisedRuleStep]
-    old: ActionDistribution
-    """The adapted policies on all of the query."""
     query: LinearisedMlp
     """The adapted policies on the thinned query."""
     weights: Tensor
@@ -82,35 +79,54 @@ class LinearisedObjective:
     """mean_i E[ratio A] on the query of task i, at theta_i' = adapt(theta, support_i).
 
     Built at the meta-parameters that collected the data. It gives what a trust-region step
-    needs: `gain`, `gradient`, Gauss-Newton products of the mean KL, and new values of both.
+    needs: `gain`, `gradient`, and Gauss-Newton products of the mean KL.
     """
 
     def __init__(self, data: MetaBatch, meta: Params, thinned: Batch, dtype: torch.dtype):
         """`dtype` is the precision of the support's Hessians in the products."""
-        self.data, self.meta = data, meta
-        self.num_tasks = len(data.query.obs)
-        self.gradient = {name: torch.zeros_like(x) for name, x in meta.items()}
+        self.data, self.meta, self.thinned, self.dtype = data, meta, thinned, dtype
+        query, self.division = data.query, data.division()
+        self.num_tasks = len(query.obs)
+        self.gain = (query.weights * query.advantages).sum() / self.num_tasks
+        found = self.division.each(self._begun)
+        self.parts = [part for part, _, _ in found]
+        """Kept for all products, unless tasks go in groups: then made again for each."""
+        self.old = [old for _, old, _ in found]
+        """The adapted policies on all of the query, for each share of the tasks."""
+        self.gradient = added([gradient for _, _, gradient in found])
         """Gradient of the surrogate gain; a step along it increases the gain."""
-        self.parts = [
-            self._linearise(rows, thinned.tasks(rows), dtype)
-            for rows in chunks((*data.supports, data.query), data.policy)
-        ]
-        self.gain = float((data.query.weights * data.query.advantages).sum() / self.num_tasks)
 
-    def _linearise(self, rows: slice, thinned: Batch, dtype: torch.dtype) -> Part:
-        data, params, steps = self.data, self.data.begin(self.meta), []
-        for index, support in enumerate(data.supports):
-            steps.append(data.inner.linearise(params, support.tasks(rows), index))
-            params = steps[-1].params
-        query = data.query.tasks(rows)
-        here = LinearisedMlp.at(data.policy, params, query.obs)
+    def _begun(self, share: Share) -> tuple[Part | None, ActionDistribution, Params]:
+        """Returns a share of the tasks, their old policies, and their part of the gradient."""
+        steps = self._steps(share)
+        query = self.data.query.tasks(share.rows)
+        here = LinearisedMlp.at(self.data.policy, self._after(steps), query.obs)
         # At the old parameters the ratio is one, and its derivative is the score.
         factor = query.weights * query.advantages / self.num_tasks
         gradient, _ = here.vjp(here.distribution.score(query.actions, factor))
-        self.gradient = pulled_back(gradient, steps, self.gradient)
-        kept = LinearisedMlp.at(data.policy, params, thinned.obs)
-        steps = [step.to(dtype) for step in steps]
-        return Part(rows, steps, here.distribution, kept, thinned.weights / self.num_tasks)
+        pulled = pulled_back(gradient, steps, self.meta)
+        whole = here if self.thinned is self.data.query else None
+        kept = None if self.division.grouped else self._part(share, steps, whole)
+        return kept, here.distribution, pulled
+
+    def _steps(self, share: Share) -> list[LinearisedRuleStep]:
+        """Returns the inner steps of some tasks with their derivatives."""
+        steps: list[LinearisedRuleStep] = []
+        for index, support in enumerate(self.data.supports):
+            own = support.tasks(share.rows)
+            steps.append(self.data.inner.linearise(self._after(steps), own, index))
+        return steps
+
+    def _after(self, steps: Sequence[LinearisedRuleStep]) -> Params:
+        return steps[-1].params if steps else self.data.begin(self.meta)
+
+    def _part(
+        self, share: Share, steps: list[LinearisedRuleStep], query: LinearisedMlp | None = None
+    ) -> Part:
+        """Returns what products need; `query` is the whole one, where it is not thinned."""
+        thinned = self.thinned.tasks(share.rows)
+        query = query or LinearisedMlp.at(self.data.policy, self._after(steps), thinned.obs)
+        return Part([x.to(self.dtype) for x in steps], query, thinned.weights / self.num_tasks)
 
     def product(self, tangent: Params) -> Params:
         """Returns G tangent, where G is the Hessian of the mean KL at the old parameters.
@@ -118,43 +134,53 @@ class LinearisedObjective:
         There the KL's gradient is zero, so its Hessian is exactly the Gauss-Newton matrix
         J^T F J, with J the derivative of the query's distributions through the adaptation.
         """
-        total = {name: torch.zeros_like(x) for name, x in self.meta.items()}
         still = {name: torch.zeros_like(x) for name, x in self.data.fixed.items()}
-        for part in self.parts:
-            moved = self.data.policy.begin({**still, **tangent})
+        begun = self.data.policy.begin({**still, **tangent})
+
+        def of_share(share: Share) -> Params:
+            part = self.parts[share.index] or self._part(share, self._steps(share))
+            moved = begun
             for step in part.steps:
                 moved = step.forward(moved)
             distribution_dot, _ = part.query.jvp(moved)
             curved = part.query.distribution.fisher(distribution_dot, part.weights)
-            total = pulled_back(part.query.vjp(curved)[0], part.steps, total)
-        return total
+            return pulled_back(part.query.vjp(curved)[0], part.steps, self.meta)
 
-    def evaluate(self, meta: Params) -> tuple[float, float]:
-        """Returns the gain and the mean KL(old || new) on all query data, at `meta`."""
-        gain = kl = 0.0
-        for part in self.parts:
-            params = self.data.begin(meta)
-            for index, support in enumerate(self.data.supports):
-                params = self.data.inner.step(params, support.tasks(part.rows), index)
-            obs, actions, advantages, weights, _ = self.data.query.tasks(part.rows)
-            new = self.data.policy(params, obs)
-            gain += float(surrogate_gain(new, part.old, actions, advantages, weights).sum())
-            kl += float((weights * part.old.kl(new)).sum())
-        return gain / self.num_tasks, kl / self.num_tasks
+        return added(self.division.each(of_share))
 
 
-def pulled_back(gradient: Params, steps: Sequence[LinearisedRuleStep], total: Params) -> Params:
-    """Returns `total` and the tasks' gradients before the inner steps, by the chain rule."""
+def gain_and_kl(data: MetaBatch, meta: Params, old: Sequence[ActionDistribution]) -> Tensor:
+    """Returns the gain and the mean KL(old || new) on all query data, at `meta`, [2] float64.
+
+    `old` are the policies that collected the query, for each share of the tasks.
+    """
+
+    def of_share(share: Share) -> Tensor:
+        params, before = data.begin(meta), old[share.index]
+        for index, support in enumerate(data.supports):
+            params = data.inner.step(params, support.tasks(share.rows), index)
+        obs, actions, advantages, weights, _ = data.query.tasks(share.rows)
+        new = data.policy(params, obs)
+        gain = surrogate_gain(new, before, actions, advantages, weights).sum()
+        return torch.stack([gain, (weights * before.kl(new)).sum()]).double()
+
+    return torch.stack(data.division().each(of_share)).sum(0) / len(data.query.obs)
+
+
+def pulled_back(gradient: Params, steps: Sequence[LinearisedRuleStep], meta: Params) -> Params:
+    """Returns the tasks' gradients before the inner steps, by the chain rule, added up."""
     for step in reversed(steps):
         gradient = step.transposed(gradient)
-    return {name: x + gradient[name].sum(0) for name, x in total.items()}
+    return {name: gradient[name].sum(0) for name in meta}
 
 
-def product_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Returns the dtype called `name`; `auto` is bfloat16 on a CPU that multiplies it fast, else
-    float32: on other CPUs bfloat16 is slow, and on a GPU it gains nothing."""
-    if name != "auto":
-        return getattr(torch, name)
-    found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
-    fast = found.get("avx512_bf16", False) or found.get("amx_bf16", False)
-    return torch.bfloat16 if fast else torch.float32
+def product_dtype(name: str, device: torch.device) -> tuple[torch.dtype, bool]:
+    """Returns the dtype called `name`, and whether float32 may be multiplied as TF32.
+
+    `auto` is bfloat16 on a CPU that multiplies it fast, and TF32 on a GPU.
+    """
+    if name == "auto":
+        found = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        fast = found.get("avx512_bf16", False) or found.get("amx_bf16", False)
+        name = "bfloat16" if fast else "tf32"
+    return (torch.float32, True) if name == "tf32" else (getattr(torch, name), False)

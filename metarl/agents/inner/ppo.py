@@ -11,7 +11,7 @@ Stable-Baselines3's `PPO.train`, with these differences:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from metarl import keys
+    from metarl import graphs, keys
     from metarl.config.settings import AdvantageConfig
     from metarl.equations import adam, losses, ppo, returns
     from metarl.equations.adam import AdamState
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from metarl.types import Params, Trajectories
 else:
     np, torch, keys = lazy("numpy"), lazy("torch"), lazy("metarl.keys")
+    graphs = lazy("metarl.graphs")
     adam = lazy("metarl.equations.adam")
     losses, ppo = lazy("metarl.equations.losses"), lazy("metarl.equations.ppo")
     returns = lazy("metarl.equations.returns")
@@ -90,6 +91,27 @@ class TaskPpo(NamedTuple):
         count = count.expand(number) if apart else count
         return TaskPpo(each(self.params), adam.AdamState(count, each(mean), each(square)), 0)
 
+    def tasks(self, rows: slice) -> TaskPpo:
+        """Returns the state of some of the tasks."""
+        if not self.rounds:
+            return self
+        count, *moments = self.moments
+        parts = [{n: x[rows] for n, x in part.items()} for part in (self.params, *moments)]
+        count = count[rows] if count.dim() else count
+        return TaskPpo(parts[0], adam.AdamState(count, *parts[1:]), self.rounds)
+
+    @classmethod
+    def joined(cls, parts: Sequence[TaskPpo]) -> TaskPpo:
+        """Inverts `tasks`, for consecutive tasks' states after a round."""
+
+        def whole(some: Sequence[Params]) -> Params:
+            return {name: torch.cat([x[name] for x in some]) for name in some[0]}
+
+        counts, means, squares = zip(*(x.moments for x in parts), strict=True)
+        count = torch.cat(counts) if counts[0].dim() else counts[0]
+        moments = adam.AdamState(count, whole(means), whole(squares))
+        return cls(whole([x.params for x in parts]), moments, parts[0].rounds)
+
     def where(self, chosen: Tensor, other: TaskPpo) -> TaskPpo:
         """Takes these tasks if `chosen` [K] is true, and those of `other` if not."""
 
@@ -116,14 +138,14 @@ class Samples(NamedTuple):
     targets: Tensor  # [K, N], targets of the value function
     weights: Tensor  # [K, N], summing to one for each task
 
-    def minibatch(self, rows: Tensor, share: float) -> Samples:
-        """Selects some samples of every task, a `share` of all."""
-        part = Samples(*(x[:, rows] for x in self))
+    def minibatch(self, rows: Tensor) -> Samples:
+        """Selects some samples of every task."""
+        part, share = Samples(*(x[:, rows] for x in self)), len(rows) / self.weights.shape[1]
         return part._replace(weights=part.weights / share)
 
 
 class Course(NamedTuple):
-    """Metrics of one gradient step, or their means over a round, [K] each."""
+    """Metrics of one gradient step, or their means over those of a round, [K] each."""
 
     value_loss: Tensor
     clip_fraction: Tensor
@@ -132,16 +154,31 @@ class Course(NamedTuple):
     kl: Tensor
     """KL(collecting || policy) before the step: E[r - 1 - log r], as in `trial_ppo`."""
     steps: Tensor
-    """Number of steps: 1, or 0 where the task had stopped; over a round their sum."""
+    """Number of steps: 1, or 0 where the task stopped instead; over a round their sum."""
+    read: Tensor
+    """1, or 0 where the task had stopped before and this minibatch is none of its own."""
+
+    @classmethod
+    def of_round(cls, steps: Sequence[Course]) -> Course:
+        """Returns the means of each task's own minibatches, and its number of steps."""
+        parts = cls(*(torch.stack(x) for x in zip(*steps, strict=True)))
+        own = parts.read > 0
+        means = [torch.where(own, x, 0.0).sum(0) / parts.read.sum(0) for x in parts]
+        return cls(*means)._replace(steps=parts.steps.sum(0))
 
 
-class PpoSteps(NamedTuple):
+class PpoSteps:
     """Updates K tasks by PPO on one round of episodes."""
 
-    policy: MlpPolicy
-    value: MlpValue
-    config: PpoStepsConfig
-    advantages: AdvantageConfig
+    def __init__(
+        self,
+        policy: MlpPolicy,
+        value: MlpValue,
+        config: PpoStepsConfig,
+        advantages: AdvantageConfig,
+    ):
+        self.policy, self.value, self.config, self.advantages = policy, value, config, advantages
+        self.descend = graphs.graphed(self._descend)
 
     def start(self, params: Params) -> TaskPpo:
         """Returns the tasks' state before the first round, at shared parameters."""
@@ -182,34 +219,31 @@ class PpoSteps(NamedTuple):
         """Learns from one more round. Returns the state [K, ...], metrics, and whether all numbers
         were finite, [K]; a task with others keeps its old parameters."""
         tasks, target = len(samples.weights), self.config.target_kl
-        before = after = learners.of_tasks(tasks, apart=target > 0.0)
+        before = learners.of_tasks(tasks, apart=target > 0.0)
+        params, moments = before.params, before.moments
         going = torch.ones(tasks, dtype=torch.bool, device=samples.weights.device)
-        found = []
-        for minibatch in self._minibatches(samples, learners.rounds):
-            moved, measured = self._descend(after, minibatch)
-            if target:
-                going = going & ~(measured.kl > target)
-                moved = moved.where(going, after)
-                measured = measured._replace(steps=measured.steps * going)
-            after = moved
-            found.append(measured)
-            if target and not going.any():
+        found: list[Course] = []
+        for epoch in self._epochs(samples, learners.rounds):
+            for rows in epoch:
+                params, moments, going, course = self.descend(params, moments, going, samples, rows)
+                found.append(course)
+                if target and graphs.seen(~going.any()):
+                    break
+            if target and not going.any():  # a GPU is waited for here
                 break
-        parts = [torch.stack(x) for x in zip(*found, strict=True)]
-        course = Course(*(x.mean(0) for x in parts))._replace(steps=parts[-1].sum(0))
-        numbers = [x.reshape(tasks, -1) for x in (*course[:3], *after.params.values())]
+        course = Course.of_round(found)
+        numbers = [x.reshape(tasks, -1) for x in (*course[:3], *params.values())]
         finite = torch.cat(numbers, 1).isfinite().all(1)
-        after = after.where(finite, before)._replace(rounds=learners.rounds + 1)
-        return after, course, finite
+        after = TaskPpo(params, moments, before.rounds).where(finite, before)
+        return after._replace(rounds=learners.rounds + 1), course, finite
 
-    def _minibatches(self, samples: Samples, round: int) -> Iterator[Samples]:
-        """Yields the minibatches of a round, epoch after epoch."""
+    def _epochs(self, samples: Samples, round: int) -> Iterator[Sequence[Tensor]]:
+        """Yields the minibatches' indices, an epoch at a time."""
         size = samples.weights.shape[1]
         for epoch in range(self.config.epochs):
             order = keys.generator(0, keys.Purpose.MINIBATCHES, round, epoch).permutation(size)
-            for part in np.array_split(order, min(self.config.minibatches, size)):
-                rows = torch.from_numpy(part).to(samples.weights.device)
-                yield samples.minibatch(rows, len(part) / size)
+            rows = torch.from_numpy(order).to(samples.weights.device)
+            yield rows.tensor_split(min(self.config.minibatches, size))
 
     def loss(self, params: Params, samples: Samples) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns the loss that PPO minimises, that of the value function, the share of clipped
@@ -228,18 +262,28 @@ class PpoSteps(NamedTuple):
         log_ratio = (log_probs - samples.log_probs).detach()
         return total, value, clipped, (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum(-1)
 
-    def _descend(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course]:
-        """Takes one gradient step."""
-        (params, moments, _), config = learners, self.config
+    def _descend(
+        self, params: Params, moments: AdamState, going: Tensor, samples: Samples, rows: Tensor
+    ) -> tuple[Params, AdamState, Tensor, Course]:
+        """Takes a gradient step of every task that is `going` [K] on these of its samples.
+
+        Returns the parameters, Adam's state, and whether each task goes on, with metrics.
+        """
+        config, chosen = self.config, samples.minibatch(rows)
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
-        loss, value_loss, clipped, kl = self.loss(leaves, samples)
+        loss, value_loss, clipped, kl = self.loss(leaves, chosen)
         gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
         gradient = dict(zip(params, gradients, strict=True))
         gradient, norm = adam.clip_norm(gradient, config.max_grad_norm, tasks=True)
+        before, after = TaskPpo(params, moments, 0), {}
         if config.optimizer == "adam":
-            params, moments = adam.adam_step(params, gradient, moments, config.lr, eps=ADAM_EPSILON)
+            after, moments = adam.adam_step(params, gradient, moments, config.lr, eps=ADAM_EPSILON)
         else:
-            params = {name: x - config.lr * gradient[name] for name, x in params.items()}
-        learners = learners._replace(params=params, moments=moments)
-        course = Course(value_loss.detach(), clipped, norm, kl, torch.ones_like(norm))
-        return learners, course
+            after = {name: x - config.lr * gradient[name] for name, x in params.items()}
+        moved, read = TaskPpo(after, moments, 0), going
+        if config.target_kl:
+            going = going & ~(kl > config.target_kl)
+            moved = moved.where(going, before)
+        counts = going.to(kl), read.to(kl)
+        course = Course(value_loss.detach(), clipped, norm, kl, *counts)
+        return moved.params, moved.moments, going, course

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from metarl.agents.outer.rule import KeepsAdam, halved
 from metarl.config.ranges import Count, NonNegative, Positive
 from metarl.config.settings import AnyAgentConfig, OuterSettings
+from metarl.graphs import graphed
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -70,6 +71,15 @@ class PpoConfig(OuterSettings):
         return {key: "it does not adapt in training" for key, asked in ways.items() if asked}
 
 
+class Epoch(NamedTuple):
+    """Parameters after an epoch, and the objective and the gradient's norm before it."""
+
+    params: Params
+    adam_state: adam.AdamState
+    parts: SurrogateParts
+    norm: Tensor
+
+
 class Ppo(KeepsAdam):
     """Minimises the clipped surrogate's loss by `epochs` steps of Adam, each on all of the data.
 
@@ -86,22 +96,37 @@ class Ppo(KeepsAdam):
     ) -> tuple[Params, adam.AdamState, Metrics]:
         config, params, adam_state = self.config, meta, state
         found: list[tuple[SurrogateParts, Tensor]] = []
-        surrogate = objective.surrogate(config.clip)
-        lr = halved(config.lr, config.lr_half_life, float(state.count) / config.epochs)
+        updates = float(state.count) / config.epochs if config.lr_half_life else 0.0
+        lr = state.count.new_full((), halved(config.lr, config.lr_half_life, updates))
         for _ in range(config.epochs):
-            gradient, parts = surrogate.gradient(params, self.loss)
+            epoch = self.epoch(objective, params, adam_state, lr)
+            parts, norm = _looked_at(epoch.parts, epoch.norm)
             if found and self.too_far(parts):
                 break
-            gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
             found.append((parts, norm))
             if not _finite(*parts, norm):
                 return meta, state, _metrics(found[0], None)
-            params, adam_state = adam.adam_step(params, gradient, adam_state, lr)
-        after = surrogate.evaluate(params)
+            params, adam_state = epoch.params, epoch.adam_state
+        after, _ = _looked_at(self.evaluate(objective, params), lr)
         if not _finite(*after):
             return meta, state, _metrics(found[0], None)
         epochs = {"epochs": float(len(found))} if config.target_kl else {}
         return params, adam_state, {**_metrics(found[0], after), **epochs}
+
+    @graphed
+    def epoch(
+        self, objective: MetaBatch, params: Params, adam_state: adam.AdamState, lr: Tensor
+    ) -> Epoch:
+        """Returns a step of Adam on all of the data, and the objective before it."""
+        surrogate = objective.surrogate(self.config.clip)
+        gradient, parts = surrogate.gradient(params, self.loss)
+        gradient, norm = adam.clip_norm(gradient, self.config.max_grad_norm)
+        return Epoch(*adam.adam_step(params, gradient, adam_state, lr), parts, norm)
+
+    @graphed
+    def evaluate(self, objective: MetaBatch, params: Params) -> SurrogateParts:
+        """Returns the parts of the objective at `params`."""
+        return objective.surrogate(self.config.clip).evaluate(params)
 
     def too_far(self, parts: SurrogateParts) -> bool:
         """Returns whether a policy has moved beyond `target_kl`."""
@@ -118,6 +143,12 @@ class Ppo(KeepsAdam):
         if config.inner_kl:
             loss = loss + config.inner_kl * parts.inner_kl
         return loss
+
+
+def _looked_at(parts: SurrogateParts, norm: Tensor) -> tuple[SurrogateParts, Tensor]:
+    """Returns copies on the processor, for which a GPU is awaited once."""
+    *copies, last = torch.stack([x.double() for x in (*parts, norm)]).cpu()
+    return type(parts)(*copies), last
 
 
 def _finite(*values: Tensor) -> bool:

@@ -11,11 +11,9 @@ It runs epochs over minibatches of whole trials on the clipped surrogate of arXi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from metarl.agents.outer.rule import halved
 from metarl.config.ranges import Count, NonNegative, Positive
@@ -27,7 +25,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from metarl import device as threads
+    from metarl import graphs, parallel
+    from metarl.agents.outer import trials
+    from metarl.agents.outer.trials import Descent, Lessons, Reading, Steps, Weighing
     from metarl.config.settings import AdvantageConfig
     from metarl.equations import adam, losses, ppo, returns, running_stats
     from metarl.equations.adam import AdamState
@@ -35,10 +35,14 @@ if TYPE_CHECKING:
     from metarl.networks.recurrent import RecurrentPolicy
     from metarl.types import Metrics, Params
 else:
-    np, torch, threads = lazy("numpy"), lazy("torch"), lazy("metarl.device")
+    np, torch = lazy("numpy"), lazy("torch")
+    graphs, parallel = lazy("metarl.graphs"), lazy("metarl.parallel")
+    trials = lazy("metarl.agents.outer.trials")
     adam, losses = lazy("metarl.equations.adam"), lazy("metarl.equations.losses")
     ppo, returns = lazy("metarl.equations.ppo"), lazy("metarl.equations.returns")
     running_stats = lazy("metarl.equations.running_stats")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -67,60 +71,6 @@ class TrialPpoConfig(OuterSettings):
     `target_kl` ended early counts in part, here and for the entropy."""
 
 
-class Steps(NamedTuple):
-    """Played steps of N trials."""
-
-    inputs: Tensor  # [N, L, obs_dim + before_dim], the network's inputs
-    actions: Tensor  # [N, L, act_dim]
-    log_probs: Tensor  # [N, L], under the policy that acted
-    rewards: Tensor  # [N, L]
-    mask: Tensor  # [N, L] bool
-
-    def compact(self) -> Steps:
-        """Returns the steps with all padding moved to the end and cut to the longest trial."""
-        longest = int(self.mask.sum(1).max())
-        order = (~self.mask).byte().argsort(dim=1, stable=True)[:, :longest]
-        rows = torch.arange(len(order), device=order.device)[:, None]
-        return Steps(*(x[rows, order] for x in self))
-
-    @property
-    def ended(self) -> Tensor:
-        """Mask of the last step of each trial, [N, L] bool."""
-        return self.mask & ~torch.cat([self.mask[:, 1:], torch.zeros_like(self.mask[:, :1])], 1)
-
-
-class Lessons(NamedTuple):
-    """Inputs of a gradient step, for some trials."""
-
-    inputs: Tensor
-    actions: Tensor
-    log_probs: Tensor
-    advantages: Tensor  # [N, L], standardised over all trials
-    targets: Tensor  # [N, L], for the value function, standardised
-    weights: Tensor  # [N, L], zero on padding, their sum is one
-
-    def trials(self, rows: Tensor) -> Lessons:
-        """Selects some trials and rescales their weights to sum to one."""
-        found = self.rows(rows)
-        return found._replace(weights=found.weights / found.weights.sum())
-
-    def rows(self, rows: Tensor) -> Lessons:
-        return Lessons(*(x[rows] for x in self))
-
-    def span(self, steps: slice) -> Lessons:
-        return Lessons(*(x[:, steps] for x in self))
-
-
-class Reading(NamedTuple):
-    """Weighted sums of the parts of the loss over some steps, [] each."""
-
-    gain: Tensor
-    value_loss: Tensor
-    entropy: Tensor
-    kl: Tensor
-    clipped: Tensor
-
-
 class TrialState(NamedTuple):
     """State of the rule between meta-batches."""
 
@@ -142,7 +92,7 @@ class TrialPpo:
         self, policy: RecurrentPolicy, config: TrialPpoConfig, advantages: AdvantageConfig
     ):
         self.policy, self.config, self.advantages = policy, config, advantages
-        self.threads = torch.get_num_threads()
+        self.descend = graphs.graphed(self._descend)
 
     def init(self, meta: Params) -> TrialState:
         stats = running_stats.no_stats(device=next(iter(meta.values())).device)
@@ -152,37 +102,65 @@ class TrialPpo:
         self, meta: Params, state: TrialState, objective: Steps, rng: np.random.Generator
     ) -> tuple[Params, TrialState, Metrics]:
         """Runs all epochs on the steps of a batch of trials; `rng` draws the minibatches."""
-        config, rows = self.config, len(objective.mask)
-        params, adam_state = meta, state.adam
         stats = self.returns_stats(objective, state.returns)
         lessons, explained = self.lessons(meta, objective, stats)
-        norms: list[float] = []
-        parts = min(config.minibatches, rows)
-        updates = float(adam_state.count) / (config.epochs * parts)
-        entropy = halved(config.entropy, config.entropy_half_life, updates)
-        lr = halved(config.lr, config.lr_half_life, updates)
-        for part in self.minibatches(rows, rng):
-            chosen = lessons.trials(torch.from_numpy(part).to(objective.mask.device))
-            gradient, reading = self.gradient(params, chosen, entropy)
-            if norms and config.target_kl and reading.kl > config.target_kl:
+        at, number = (
+            trials.Descent.start(meta, state.adam),
+            min(self.config.minibatches, len(lessons[0])),
+        )
+        weighing = self.weighing(state.adam, number)
+        for _ in range(self.config.epochs):
+            order = torch.from_numpy(rng.permutation(len(lessons[0]))).to(lessons.inputs.device)
+            for chosen in order.tensor_split(number):
+                at = self.descend(at, lessons, chosen, weighing)
+                if graphs.seen(~at.going):
+                    break
+            if not at.going:  # a GPU is waited for here
                 break
-            gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
-            norms.append(float(norm))
-            if not np.isfinite([*map(float, reading), norms[-1]]).all():
-                found = {**_metrics(reading), "gradient_norm": norms[-1]}
-                return meta, state, {**found, "skipped": 1.0, **explained}
-            params, adam_state = adam.adam_step(params, gradient, adam_state, lr)
-        found = {**_metrics(self.evaluate(params, lessons)), "gradient_norm": float(np.mean(norms))}
-        if config.target_kl:
-            found["epochs"] = len(norms) / parts
+        steps, norms = float(at.steps), float(at.norms)
+        *read, norm = at.last.unbind()
+        if at.finite:
+            read, norm = self.evaluate(at.params, lessons), norms / steps
+        found = {**trials.Reading(*read).metrics(), "gradient_norm": float(norm)}
         if not np.isfinite(list(found.values())).all():
             return meta, state, {**found, "skipped": 1.0, **explained}
-        return params, TrialState(adam_state, stats), {**found, "skipped": 0.0, **explained}
+        if self.config.target_kl:
+            found["epochs"] = steps / number
+        return at.params, TrialState(at.adam, stats), {**found, "skipped": 0.0, **explained}
 
-    def minibatches(self, rows: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-        """Yields the indices of the trials of each minibatch, epoch after epoch."""
-        for _ in range(self.config.epochs):
-            yield from np.array_split(rng.permutation(rows), min(self.config.minibatches, rows))
+    def weighing(self, state: AdamState, minibatches: int) -> Weighing:
+        """Returns the weights after as many updates as the optimizer has counted."""
+        config, updates = self.config, float(state.count) / (self.config.epochs * minibatches)
+        like = next(iter(state.mean.values()))
+        return trials.Weighing(
+            like.new_tensor(halved(config.entropy, config.entropy_half_life, updates)),
+            state.count.new_tensor(halved(config.lr, config.lr_half_life, updates)),
+        )
+
+    def _descend(
+        self, at: Descent, lessons: Lessons, chosen: Tensor, weighing: Weighing
+    ) -> Descent:
+        """Takes a step on the `chosen` trials, unless the update has ended or ends with them."""
+        config, chosen_lessons = self.config, lessons.trials(chosen)
+        gradient, reading = self.gradient(at.params, chosen_lessons, weighing.entropy)
+        gradient, norm = adam.clip_norm(gradient, config.max_grad_norm)
+        read = torch.stack([*reading, norm])
+        going, finite = at.going, read.isfinite().all()
+        if config.target_kl:
+            going = going & ~((at.steps > 0) & (reading.kl > config.target_kl))
+        finite, going = at.finite & (finite | ~going), going & finite
+        params, state = adam.adam_step(at.params, gradient, at.adam, weighing.lr)
+        count, mean, square = state
+        moments = (_where(going, x, y) for x, y in zip((mean, square), at.adam[1:], strict=True))
+        return trials.Descent(
+            _where(going, params, at.params),
+            adam.AdamState(torch.where(going, count, at.adam.count), *moments),
+            going,
+            finite,
+            at.steps + going,
+            at.norms + torch.where(going, norm, 0.0),
+            torch.where(at.going, read, at.last),
+        )
 
     def state_dict(self, state: TrialState) -> Params:
         stats = {f"{RETURNS}{part}": x for part, x in state.returns._asdict().items()}
@@ -204,10 +182,13 @@ class TrialPpo:
     def lessons(self, meta: Params, steps: Steps, stats: RunningStats) -> tuple[Lessons, Metrics]:
         """Returns GAE advantages over whole trials with standardised targets, and metrics."""
         mean, unit = stats.mean.to(steps.rewards), running_stats.deviation(stats).to(steps.rewards)
+
+        def valued(rows: slice) -> Tensor:
+            passes = self.passes(meta, steps.inputs[rows])
+            return torch.cat([self.policy.value(meta, output) for _, output in passes], 1)
+
         with torch.no_grad():
-            passes = self.passes(meta, steps.inputs)
-            normal = [self.policy.value(meta, output) for _, output in passes]
-        values = mean + unit * torch.cat(normal, 1)
+            values = mean + unit * torch.cat(self._each(valued, steps.inputs))
         beyond = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
         ended, config = steps.ended.mT, self.advantages
         advantages = returns.gae(
@@ -218,7 +199,7 @@ class TrialPpo:
         weights = steps.mask.to(values) / steps.mask.sum()
         flat = [x.flatten() for x in (values, targets, weights)]
         standard = returns.standardize(advantages.flatten(), flat[-1]).view_as(advantages)
-        lessons = Lessons(
+        lessons = trials.Lessons(
             steps.inputs, steps.actions, steps.log_probs, standard, (targets - mean) / unit, weights
         )
         return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
@@ -232,32 +213,36 @@ class TrialPpo:
             memory = tuple(x.detach() for x in memory)
             yield span, output
 
-    def gradient(self, params: Params, lessons: Lessons, entropy: float) -> tuple[Params, Reading]:
-        """Returns the gradient of the loss and the parts of the loss; `entropy` is a weight.
+    def gradient(self, params: Params, lessons: Lessons, entropy: Tensor) -> tuple[Params, Reading]:
+        """Returns the gradient of the loss and the parts of the loss; `entropy` is a weight."""
 
-        On a CPU with two threads the two halves of the trials run in parallel, since a recurrence
-        keeps only one core busy. There are two halves on any machine, so that sums have the same
-        order.
-        """
-        if lessons.inputs.is_cuda:
-            return self._gradient(params, entropy, lessons)
-        halves = torch.arange(len(lessons.inputs)).tensor_split(2)
-        work = partial(self._gradient, params, entropy)
-        one_thread = {"initializer": torch.set_num_threads, "initargs": (1,)}
-        at_once = min(self.threads, len(halves))
-        with threads.torch_threads(1), ThreadPoolExecutor(at_once, **one_thread) as pool:
-            done = list(pool.map(work, (lessons.rows(half) for half in halves if len(half))))
-        gradients, readings = zip(*done, strict=True)
+        def one(rows: slice) -> tuple[Params, Reading]:
+            return self._gradient(params, lessons.rows(rows), entropy)
+
+        gradients, readings = zip(*self._each(one, lessons.inputs), strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in params}
-        return total, _sum(readings)
+        return total, trials.Reading.total(readings)
 
     def evaluate(self, params: Params, lessons: Lessons) -> Reading:
         """Returns the parts of the loss without its gradient."""
-        with torch.no_grad():
-            passes = self.passes(params, lessons.inputs)
-            return _sum([self.read(params, output, lessons.span(span)) for span, output in passes])
 
-    def _gradient(self, params: Params, entropy: float, lessons: Lessons) -> tuple[Params, Reading]:
+        def one(rows: slice) -> Reading:
+            own = lessons.rows(rows)
+            passes = self.passes(params, own.inputs)
+            return trials.Reading.total(
+                [self.read(params, x, own.span(span)) for span, x in passes]
+            )
+
+        with torch.no_grad():
+            return trials.Reading.total(self._each(one, lessons.inputs))
+
+    def _each(self, work: Callable[[slice], Result], inputs: Tensor) -> list[Result]:
+        """Returns `work(rows)` of each part of the trials, side by side."""
+        return parallel.side_by_side(work, trials.parts_of(len(inputs), inputs.device))
+
+    def _gradient(
+        self, params: Params, lessons: Lessons, entropy: Tensor
+    ) -> tuple[Params, Reading]:
         """Sums the gradient chunk by chunk, so that only one chunk's graph is in memory."""
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         total = {name: torch.zeros_like(x) for name, x in params.items()}
@@ -267,10 +252,10 @@ class TrialPpo:
             gradients = torch.autograd.grad(self.loss(reading, entropy), list(leaves.values()))
             for name, x in zip(total, gradients, strict=True):
                 total[name] += x
-            found.append(Reading(*(x.detach() for x in reading)))
-        return total, _sum(found)
+            found.append(trials.Reading(*(x.detach() for x in reading)))
+        return total, trials.Reading.total(found)
 
-    def loss(self, reading: Reading, entropy: float) -> Tensor:
+    def loss(self, reading: Reading, entropy: Tensor) -> Tensor:
         """Returns the loss to minimise; `entropy` is the weight of the policy's entropy."""
         value = self.config.value_weight * reading.value_loss
         return value - reading.gain - entropy * reading.entropy
@@ -285,7 +270,7 @@ class TrialPpo:
             log_probs, before, advantages, weights, self.config.clip
         )
         log_ratio = (log_probs - before).detach()
-        return Reading(
+        return trials.Reading(
             gain.sum(),
             ppo.value_loss(self.policy.value(params, output), targets, weights).sum(),
             (weights * distribution.entropy()).sum(),
@@ -294,14 +279,5 @@ class TrialPpo:
         )
 
 
-def _sum(readings: Sequence[Reading]) -> Reading:
-    return Reading(*(torch.stack(x).sum(0) for x in zip(*readings, strict=True)))
-
-
-def _metrics(reading: Reading) -> Metrics:
-    return {
-        "kl": float(reading.kl),
-        "clip_fraction": float(reading.clipped),
-        "entropy": float(reading.entropy),
-        "value/loss": float(reading.value_loss),
-    }
+def _where(chosen: Tensor, these: Params, those: Params) -> Params:
+    return {name: torch.where(chosen, x, those[name]) for name, x in these.items()}

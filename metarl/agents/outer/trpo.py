@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from metarl.agents.outer.rule import Stateless
 from metarl.config.ranges import Count, Fraction, NonNegative, Positive, Shrinking
 from metarl.config.settings import OuterSettings
+from metarl.graphs import graphed, seen
+from metarl.lazy import lazy
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from torch import Tensor
 
-    from metarl.agents.derivatives.by_hand import LinearisedObjective
+    from metarl import device
+    from metarl.agents.batch import Batch
+    from metarl.agents.derivatives import by_hand
     from metarl.agents.policy_gradient import MetaBatch
+    from metarl.equations import trust_region as tr
+    from metarl.equations.distributions import ActionDistribution
     from metarl.types import Metrics, Params
+else:
+    torch, tr = lazy("torch"), lazy("metarl.equations.trust_region")
+    by_hand, device = lazy("metarl.agents.derivatives.by_hand"), lazy("metarl.device")
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,33 @@ class TrpoConfig(OuterSettings):
     """Ratio of one length to the one before."""
     query_fraction: Fraction = 0.1
     """Share of the query data in the Gauss-Newton products; the support is taken whole."""
-    product_dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Precision of the support's Hessian in the products; the gradient keeps its own. `auto` is
-    bfloat16 on a processor with instructions for it, else float32."""
+    product_dtype: Literal["auto", "float32", "tf32", "bfloat16", "float64"] = "auto"
+    """Precision of the support's Hessian in the products; the gradient keeps its own. `tf32` is
+    float32 that a GPU multiplies with factors of 10 bits. `auto` is bfloat16 on a processor with
+    instructions for it, float32 on others, and tf32 on a GPU."""
 
     def build(self) -> Trpo:
         return Trpo(self)
+
+
+class Direction(NamedTuple):
+    """A step of all meta-parameters, and numbers about it."""
+
+    step: Tensor
+    """[P] float64, as long as the quadratic model of the KL allows."""
+    gain: Tensor
+    """Surrogate gain before the step."""
+    gradient_norm: Tensor
+    residual: Tensor
+    """Norm of what conjugate gradient leaves of the gradient."""
+    products: Tensor
+    old: list[ActionDistribution]
+    """The policies that collected the query, for each share of the tasks."""
+
+    def numbers(self) -> list[float]:
+        """Returns gain, norms and products, for which a GPU is awaited once."""
+        parts = (self.gain, self.gradient_norm, self.residual, self.products)
+        return torch.stack([x.double() for x in parts]).tolist()
 
 
 class Trpo(Stateless):
@@ -62,46 +93,57 @@ class Trpo(Stateless):
         and `line_search/accepted` is 0. `skipped` is 1 where the gradient is not finite, or gain
         or KL are not finite even at the shortest step.
         """
-        from metarl.equations import trust_region as tr  # imports torch
-
-        config, linearised = self.config, objective.linearised(meta, self.config, rng)
-        direction, metrics = self.direction(linearised)
-        start, before = tr.ravel(meta), linearised.gain
-        finite = math.isfinite(metrics["gradient_norm"])
+        config, start = self.config, tr.ravel(meta)
+        found = self.direction(objective, meta, objective.thinned(config.query_fraction, rng))
+        before, gradient_norm, residual, products = found.numbers()
+        finite = math.isfinite(gradient_norm)
         allowed = config.backtracks if finite else 0
         for tries in range(allowed):
-            step = config.backtrack_ratio**tries * direction
-            after = tr.unravel(start + step, meta)
-            gain, kl = linearised.evaluate(after)
+            after = tr.unravel(start + config.backtrack_ratio**tries * found.step, meta)
+            gain, kl = self.gain_and_kl(objective, after, found.old).tolist()
             finite = math.isfinite(gain) and math.isfinite(kl)
             if finite and gain > before and kl <= config.max_kl:
                 break
         else:
             after, gain, kl, tries = meta, before, 0.0, allowed
-        metrics |= {
-            "surrogate/before": before,
-            "surrogate/after": gain,
-            "kl": kl,
-            "line_search/backtracks": float(tries),
-            "line_search/accepted": float(tries < allowed),
-            "skipped": float(not finite),
-        }
-        return after, state, metrics
-
-    def direction(self, objective: LinearisedObjective) -> tuple[Tensor, Metrics]:
-        """Returns the step as one vector, as long as the quadratic model of the KL allows."""
-        from metarl.equations import trust_region as tr
-
-        config, gradient = self.config, tr.ravel(objective.gradient)
-        solution = tr.conjugate_gradient(
-            lambda v: tr.ravel(objective.product(tr.unravel(v, objective.meta))),
-            gradient,
-            config.cg_iterations,
-            config.damping,
+        return (
+            after,
+            state,
+            {
+                "gradient_norm": gradient_norm,
+                "cg/residual": residual,
+                "cg/products": products,
+                "surrogate/before": before,
+                "surrogate/after": gain,
+                "kl": kl,
+                "line_search/backtracks": float(tries),
+                "line_search/accepted": float(tries < allowed),
+                "skipped": float(not finite),
+            },
         )
-        metrics = {
-            "gradient_norm": float(gradient.norm()),
-            "cg/residual": float(solution.residual.norm()),
-            "cg/products": float(solution.products),
-        }
-        return tr.trust_region_scale(solution, gradient, config.max_kl) * solution.x, metrics
+
+    @graphed
+    def direction(self, objective: MetaBatch, meta: Params, thinned: Batch | None) -> Direction:
+        """Returns the step by conjugate gradient on a part of the query, None for all of it."""
+        config = self.config
+        dtype, as_tf32 = by_hand.product_dtype(config.product_dtype, objective.query.obs.device)
+        linearised = objective.linearised(meta, thinned, dtype)
+        gradient = tr.ravel(linearised.gradient)
+
+        def product(vector: Tensor) -> Tensor:
+            return tr.ravel(linearised.product(tr.unravel(vector, meta)))
+
+        with device.tf32(as_tf32):
+            solution = tr.conjugate_gradient(
+                product, gradient, config.cg_iterations, config.damping, seen
+            )
+        step = tr.trust_region_scale(solution, gradient, config.max_kl) * solution.x
+        norms = gradient.norm(), solution.residual.norm()
+        return Direction(step, linearised.gain, *norms, solution.products, linearised.old)
+
+    @graphed
+    def gain_and_kl(
+        self, objective: MetaBatch, meta: Params, old: list[ActionDistribution]
+    ) -> Tensor:
+        """Returns the gain and the mean KL at `meta`, [2]."""
+        return by_hand.gain_and_kl(objective, meta, old)

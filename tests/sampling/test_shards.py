@@ -1,0 +1,416 @@
+"""Whole rounds in the workers: any number of them gives the same bytes, also when some die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from contextlib import closing
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from family import workers_alive
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from metarl.acting.units import Units
+from metarl.agents import catalogue as agents
+from metarl.config.settings import PolicyConfig
+from metarl.envs import catalogue as envs
+from metarl.envs.task_conditioned import TaskConditioned
+from metarl.errors import DivergedError, EnvFaultError, UnstableError, UserError
+from metarl.sampling.processes import WorkerWarning
+from metarl.sampling.rounds import adaptation_rounds
+from metarl.sampling.sampler import Sampler
+from metarl.types import EnvSpec, Trajectories, Workers
+
+CPU = torch.device("cpu")
+K, E = 3, 6
+
+
+def agent_of(spec: EnvSpec, name: str, seed: int = 0, **changes: Any) -> Any:
+    config = replace(agents.default(name), **changes)
+    return agents.build(spec, config, np.random.default_rng(seed), CPU)
+
+
+def played(
+    distribution: Any, agent: Any, workers: Workers, act_on: Any = "workers", tasks: int = K
+) -> list[Trajectories]:
+    """Two meta-batches of other tasks, each with the agent's rounds and two more."""
+    with closing(Sampler(distribution, tasks, E, workers, act_on)) as sampler:
+        return played_in(sampler, distribution, agent, tasks)
+
+
+def played_in(
+    sampler: Sampler, distribution: Any, agent: Any, tasks: int = K
+) -> list[Trajectories]:
+    found = []
+    for index in range(2):
+        chosen = distribution.sample(tasks, np.random.default_rng(index))
+        key, spec = (3, index), distribution.spec
+        found += adaptation_rounds(agent, sampler, spec, chosen, E, 2, key, CPU)[1]
+    return found
+
+
+def content(rounds: list[Trajectories]) -> bytes:
+    """Every number in some rounds."""
+    tensors = [x for one in rounds for x in (*one[:8], *one.behaviour)]
+    return b"".join(x.contiguous().numpy().tobytes() for x in tensors)
+
+
+def test_units_are_whole_shares_of_a_task():
+    assert Units.all(40, 20).size == 10
+    assert Units.all(20, 10).size == 2
+    assert Units.all(3, 7).size == 1
+    for tasks, episodes in ((40, 20), (20, 10), (1, 1), (7, 12), (100, 3)):
+        units = Units.all(tasks, episodes)
+        assert len(units) * units.size == tasks * episodes
+        for count in (1, 2, 3, 5):
+            shares = units.divided(count)
+            assert [x.stop for x in shares[:-1]] == [x.start for x in shares[1:]]
+            assert sum(map(len, shares)) == len(units)
+
+
+@pytest.mark.parametrize("start", range(7))
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 8, 13])
+def test_blocks_cover_the_units_task_by_task(start, length):
+    """Each unit is in one block, at the place of its task."""
+    units = Units(8, 6, 2, start, start + length)  # three units a task
+    places = []
+    for block in units.blocks():
+        assert (block.tasks.stop - block.tasks.start) * block.of_task == len(
+            range(block.units.start, block.units.stop)
+        )
+        for unit in range(block.units.start, block.units.stop):
+            task = block.tasks.start + (unit - block.units.start) // block.of_task
+            places.append((unit, task))
+    assert places == list(enumerate(units.task_of_each()))
+    assert all(a.units.stop == b.units.start for a, b in pairwise(units.blocks()))
+
+
+FAMILIES = {
+    "half-cheetah-vel:maml2017": ("maml-trpo", 5),
+    "half-cheetah-vel:varibad": ("reptile-ppo", 5),
+    "ant-dir": ("meta-sgd-trpo", 5),
+    "point-goal": ("cavia-trpo", 30),
+    "bandit:5": ("rl2", 10),
+    "tabular-mdp": ("maml-ppo", 10),
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_number_of_workers_changes_no_byte(name):
+    agent_name, horizon = FAMILIES[name]
+    distribution = envs.make(name, horizon)
+    agent = agent_of(distribution.spec, agent_name)
+    expected = content(played(distribution, agent, Workers(0)))
+    for count in (1, 2, 3, 4):
+        assert content(played(distribution, agent, Workers(count))) == expected, count
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_a_memory_goes_on_whatever_process_plays(strange_envs, cell):
+    spec = strange_envs.walk.spec
+    usual = agents.default("rl2")
+    agent = agent_of(spec, "rl2", inner=replace(usual.inner, cell=cell, size=9))
+    expected = played(strange_envs.walk, agent, Workers(0))
+    assert expected[1].mask.sum() < expected[1].mask.numel(), "some episodes end early"
+    for count in (1, 2, 4):
+        assert content(played(strange_envs.walk, agent, Workers(count))) == content(expected)
+
+
+def test_an_oracle_and_a_wide_network_are_the_same_for_any_number(strange_envs):
+    """Products of several sizes, at which a library may choose another kernel."""
+    told = TaskConditioned(strange_envs.walk)
+    for hidden in ((), (3,), (64, 64), (257, 33)):
+        policy = PolicyConfig(hidden=hidden, activation="tanh", std="state")
+        agent = agent_of(told.spec, "maml-trpo", policy=policy)
+        expected = content(played(told, agent, Workers(0), tasks=5))
+        for count in (1, 3):
+            assert content(played(told, agent, Workers(count), tasks=5)) == expected, hidden
+
+
+@pytest.mark.slow
+def test_meta_world_is_the_same_for_any_number():
+    distribution = envs.make("ml10", 8)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    expected = content(played(distribution, agent, Workers(0), tasks=10))
+    for count in (2, 3, 4):
+        assert content(played(distribution, agent, Workers(count), tasks=10)) == expected, count
+
+
+SPACES = [
+    (Box(-1, 1, (2,)), {}),
+    (Box(np.array([1.0, -5.0], "f4"), np.array([2.0, 5.0], "f4")), {"scale_to_box": True}),
+    (Box(-1, 1, (2,)), {"std": "state", "min_std": 0.5}),
+    (Discrete(4), {}),
+    (MultiDiscrete([3, 2, 5]), {}),
+]
+
+
+@pytest.mark.parametrize("cell", [None, "gru", "lstm"])
+@pytest.mark.parametrize(("space", "settings"), SPACES)
+def test_the_policy_in_numpy_is_the_one_in_torch(space, settings, cell):
+    """Actions and distributions of several steps, for shared and for adapted parameters."""
+    spec = EnvSpec("any", Box(-np.inf, np.inf, (3,)), space, 9)
+    policy = PolicyConfig(hidden=(8, 5), activation="tanh", **settings)
+    name = "rl2" if cell else "cavia-trpo"
+    changes: dict[str, Any] = {"policy": replace(policy, context=0 if cell else 2)}
+    if cell:
+        changes["inner"] = replace(agents.default("rl2").inner, cell=cell, size=6)
+    usual = agents.default(name).normalisation
+    changes["normalisation"] = replace(usual, observations=True, rewards=True, clip=1.5)
+    agent = agent_of(spec, name, **changes)
+    rng = np.random.default_rng(1)
+    state = agent.load_state_dict(disturbed(agent.state_dict(), rng)) or agent.begin()
+    if cell is None:  # each task its own parameters
+        own = {n: torch.stack([x + 0.1 * k for k in range(K)]) for n, x in state.params.items()}
+        state = state._replace(params=own)
+    units = Units.all(K, E)
+    ready = agent.acting(state).of(units).ready(units)
+    actor = agent.actor(state, slice(0, E))
+    kind, width = agent.noise
+    rewards = None
+    for step in range(4):
+        obs = rng.standard_normal((K, E, 3)).astype("f4")
+        drawn = (
+            rng.gumbel(size=(K, E, width)) if kind == "gumbel" else rng.normal(size=(K, E, width))
+        )
+        noise = drawn.astype("f4")
+        wanted, distribution = actor(torch.from_numpy(obs), rewards, torch.from_numpy(noise))
+        grid = (len(units), units.size)
+        earlier = np.zeros(grid, "f4") if rewards is None else rewards.numpy().reshape(grid)
+        found, outputs = ready(obs.reshape(*grid, 3), earlier, noise.reshape(*grid, -1))
+        torch.testing.assert_close(
+            torch.from_numpy(found).view(wanted.shape), wanted, rtol=1e-4, atol=1e-5
+        )
+        whole = torch.from_numpy(outputs.copy()).view(K, 1, E, -1)
+        for ours, theirs in zip(agent.behaviour(state, whole), distribution, strict=True):
+            same = theirs.expand(K, E, theirs.shape[-1])
+            torch.testing.assert_close(ours.expand(K, 1, E, -1)[:, 0], same, rtol=1e-4, atol=1e-5)
+        rewards = torch.from_numpy(rng.standard_normal((K, E)).astype("f4") + step)
+
+
+def disturbed(
+    weights: dict[str, torch.Tensor], rng: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    """Weights with no zeros, and statistics as after many samples."""
+    moved = {
+        name: x + torch.as_tensor(0.3 * rng.standard_normal(tuple(x.shape))).to(x)
+        for name, x in weights.items()
+    }
+    counts = {name: torch.full_like(x, 50.0) for name, x in weights.items() if "count" in name}
+    squares = {name: 20.0 + x.abs() for name, x in moved.items() if name.endswith(".m2")}
+    return {**moved, **squares, **counts}
+
+
+@pytest.mark.parametrize("agent_name", ["maml-trpo", "rl2"])
+def test_rounds_in_the_workers_are_those_step_by_step(strange_envs, agent_name):
+    """The other route: the policy in torch, each step awaited. Only rounding differs."""
+    agent = agent_of(strange_envs.walk.spec, agent_name)
+    here = played(strange_envs.walk, agent, Workers(2), "device")
+    there = played(strange_envs.walk, agent, Workers(2))
+    first = len(here) // 2
+    for ours, theirs in ((there[0], here[0]), (there[first], here[first])):
+        assert torch.equal(ours.mask, theirs.mask)
+        assert torch.equal(ours.terminated, theirs.terminated)
+        assert torch.equal(ours.truncated, theirs.truncated)
+        for name in ("obs", "actions", "rewards"):
+            kept = ours.mask if name == "rewards" else ours.mask[..., None]
+            pair = (torch.where(kept, getattr(x, name), 0.0) for x in (ours, theirs))
+            torch.testing.assert_close(*pair, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours.final_obs, theirs.final_obs, rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_is_left_of_longer_episodes_before():
+    """Rounds share their memory; behind the end of an episode all numbers are zero."""
+    distribution = envs.make("point-goal", 40)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    for one in played(distribution, agent, Workers(2)):
+        for values in (one.obs, one.actions, one.rewards[..., None]):
+            assert not values[~one.mask].any()
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_a_lost_worker_is_replaced_and_its_round_played_again(strange_envs, tmp_path, how):
+    agent = agent_of(strange_envs.walk.spec, "maml-trpo")
+    expected = content(played(strange_envs.walk, agent, Workers(0)))
+    reason = "was killed by SIGKILL" if how == "dies" else "hung for more than 4 s"
+    with pytest.warns(WorkerWarning, match=f"{reason}.*task .*episode .*step [34];"):
+        found = played(strange_envs.once(tmp_path, how), agent, Workers(2, timeout_s=4.0))
+    assert (tmp_path / "was here").exists()
+    assert content(found) == expected
+    assert not workers_alive()
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
+def test_workers_killed_at_random_moments_change_nothing(times):
+    distribution = envs.make("half-cheetah-vel:maml2017", 100)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    expected = content(played(distribution, agent, Workers(0)))
+    killed, over = [], threading.Event()
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
+
+    def kill() -> None:
+        while len(killed) < times and not over.wait(rng.uniform(0.02, 0.4)):
+            alive = [child for child in workers_alive() if child.pid not in killed]
+            if len(alive) == 2:
+                victim = alive[rng.integers(2)]
+                os.kill(victim.pid, signal.SIGKILL)
+                killed.append(victim.pid)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    workers = Workers(2, max_failures=10**6)
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        closing(Sampler(distribution, K, E, workers)) as sampler,
+    ):
+        warnings.simplefilter("always")
+        killer.start()
+        deadline = time.monotonic() + 120.0
+        while len(killed) < times and time.monotonic() < deadline:
+            assert content(played_in(sampler, distribution, agent)) == expected
+    over.set()
+    killer.join()
+    assert len(killed) == times
+    assert any("SIGKILL" in str(one.message) for one in caught)
+    assert not workers_alive()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_the_earliest_fault_is_told_whoever_meets_it(strange_envs, count):
+    """Task, episode and step are the same for any number of workers."""
+    distribution = strange_envs.faulty("nan reward", at=3)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    with pytest.raises(EnvFaultError) as caught:
+        played(distribution, agent, Workers(count))
+    place = caught.value.episode, caught.value.step
+    with pytest.raises(EnvFaultError) as expected:
+        played(distribution, agent, Workers(1), "device")
+    assert place[1] == expected.value.step == 3
+    assert caught.value.task in [dict(x) for x in distribution.sample(K, np.random.default_rng(0))]
+    assert "reward is nan" in str(caught.value)
+
+
+class Wild:
+    """Acts far beyond what a simulation stands, from the third step on in one episode."""
+
+    def __init__(self, agent: Any, value: float):
+        self._agent, self._value = agent, value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    def acting(self, state: Any) -> Any:
+        acting = self._agent.acting(state)
+        last = acting.layers[-1]
+        return acting._replace(
+            layers=(*acting.layers[:-1], last._replace(bias=last.bias + self._value))
+        )
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_policy_that_is_not_finite_is_told(count):
+    distribution = envs.make("point-goal", 10)
+    agent = Wild(agent_of(distribution.spec, "maml-trpo"), float("nan"))
+    with pytest.raises(UnstableError, match=r"after 0 adaptation steps .*outer step size"):
+        played(distribution, agent, Workers(count))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_a_divergence_names_task_episode_and_step(count, monkeypatch):
+    """A simulation diverges in one task: wherever it is played, its place is the same."""
+    distribution = Diverging(envs.make("half-cheetah-vel:maml2017", 10))
+    agent = agent_of(distribution.spec, "maml-trpo")
+    with pytest.raises(DivergedError) as caught:
+        played(distribution, agent, Workers(count))
+    assert caught.value.task == distribution.sample(K, np.random.default_rng(0))[1]
+    assert (caught.value.episode, caught.value.step) == (4, 2)
+
+
+class Diverging:
+    """HalfCheetah whose episode 4 of the second task becomes unstable at step 2."""
+
+    def __init__(self, inner: Any):
+        self.inner, self.spec = inner, inner.spec
+
+    def sample(self, num: int, rng: Any, split: str = "train", draw: str = "random") -> Any:
+        return [{"velocity": 0.1 + 0.5 * i} for i in range(num)]
+
+    def open(self, num_tasks: int, episodes: int, workers: Workers) -> Any:
+        return DivergingEnv(self.inner.open(num_tasks, episodes, workers))
+
+    def describe(self, task: Any) -> str:
+        return str(task)
+
+
+class DivergingEnv:
+    def __init__(self, env: Any):
+        self.env, self.seeds = env, np.zeros(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        from metarl import keys
+
+        place = 3, keys.Purpose.RESET, 0, 0, 1, 4
+        self.where = np.argwhere(seeds == keys.seed(*place))
+        self.t = 0
+        return self.env.reset(seeds)
+
+    def step(self, actions: np.ndarray) -> Any:
+        self.t += 1
+        if self.t == 2 and len(self.where):
+            task, episode = self.where[0]
+            self.env.batch.qpos[task * self.env.shape[1] + episode] = 1e12
+        return self.env.step(actions)
+
+
+def test_workers_import_no_torch(tmp_path):
+    """They need neither its seconds nor its memory; their imports are written to a file."""
+    source = tmp_path / "spy.py"
+    source.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import gymnasium\n"
+        "import numpy as np\n"
+        "from metarl import Uniform, gym_tasks\n"
+        "class Spy(gymnasium.Env):\n"
+        "    observation_space = gymnasium.spaces.Box(-1, 1, (1,))\n"
+        "    action_space = gymnasium.spaces.Box(-1, 1, (1,))\n"
+        "    def __init__(self, place=0.0): self.t = 0\n"
+        "    def reset(self, *, seed=None, options=None): return np.zeros(1, 'f4'), {}\n"
+        "    def step(self, action):\n"
+        f"        Path({str(tmp_path / 'seen')!r}).write_text(str('torch' in sys.modules))\n"
+        "        return np.zeros(1, 'f4'), 0.0, False, False, {}\n"
+        "tasks = gym_tasks(Spy, {'place': Uniform(0, 1)}, horizon=3, sparse=True)\n"
+    )
+    place = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(
+        [
+            sys.executable, "-m", "metarl.train", "halfcheetah-vel-quick",
+            "--agent", "rl2", "--env", "spy:tasks",
+            "--iterations", "1", "--workers", "1", "--sampling.tasks", "2",
+            "--sampling.episodes", "2", "--run-dir", str(tmp_path / "run"),
+        ],
+        check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": place}, capture_output=True,
+        timeout=120,
+    )  # fmt: skip
+    assert (tmp_path / "seen").read_text() == "False"
+
+
+def test_an_environment_that_cannot_travel_names_the_way_out():
+    distribution = Diverging(envs.make("point-goal", 5))
+    distribution.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(UserError, match=r"cannot be sent to worker processes.*\n.*--workers 0"):
+        Sampler(distribution, K, E, Workers(2))
+    with closing(Sampler(distribution, K, E, Workers(0))):
+        pass
