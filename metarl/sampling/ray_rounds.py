@@ -88,8 +88,9 @@ class RayRounds:
             answers = self._answers()
         finally:
             self._round = None
+        record = self.record.of_width(acting.output_dim)
         for units, answer in zip(self._units, answers, strict=True):
-            _write(self.record.part(units.rows), answer.episodes)
+            _write(record.part(units.rows), answer.episodes)
         self.busy_s = [answer.busy_s for answer in answers]
         self._spent += self.busy_s
 
