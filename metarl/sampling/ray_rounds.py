@@ -161,11 +161,12 @@ class RayRounds:
 
 def _write(part: Record, episodes: tuple[np.ndarray, ...]) -> None:
     """Writes the arrays that an actor returned to the record of its episodes."""
-    steps = len(episodes[0])
-    for own, found in zip(part[:4], episodes[:4], strict=True):
-        own[:steps] = found
-    for own, found in zip(part[4:-1], episodes[4:-1], strict=True):
-        own[:] = found
+    steps, found = len(episodes[0]), Record(*episodes)
+    part.begin()
+    for name in ("obs", "actions", "outputs", "rewards"):
+        getattr(part, name)[:steps] = getattr(found, name)
+    for name in ("final_obs", "lengths", "terminated", "truncated", "solved_at"):
+        getattr(part, name)[:] = getattr(found, name)
     part.clear_after(steps)
 
 
