@@ -1,8 +1,9 @@
 """Division of K x E episodes into units, the smallest shares that a worker can have.
 
-A policy is evaluated one unit at a time. Units depend on K and E alone, so every matrix product has
-the same shape for any number of workers, and the same bits. Everything else (physics, observations,
-activations) is elementwise over all episodes of a worker.
+A policy is evaluated for larger groups of a task's episodes (`groups`), of which a worker may have
+a part; it then computes the others too, on zeros. Units and groups depend on K and E alone. So
+every matrix product has the same shape for any number of workers, and each row of it the same bits.
+Everything else (physics, observations, activations) is elementwise over all episodes of a worker.
 """
 
 from __future__ import annotations
@@ -13,6 +14,11 @@ from typing import NamedTuple
 
 ENOUGH = 64
 """Units that a round should have: four for each of 16 workers, so that shares are nearly equal."""
+
+WIDE = 16
+"""Episodes that a product should have at least; it reads a task's weights from memory once."""
+TOO_WIDE = 64
+"""Episodes beyond which a worker's part of a group would be too small."""
 
 
 class Block(NamedTuple):
@@ -62,6 +68,18 @@ class Units:
     def tasks(self) -> slice:
         """Tasks of these units; the first and the last may be here in part."""
         return slice(self.start // self.of_task, -(-self.stop // self.of_task))
+
+    def groups(self) -> Units:
+        """Returns the groups of these units' tasks, as larger units that hold them.
+
+        A group has the fewest episodes, at least `WIDE`, that divide a task's, or all of them.
+        """
+        divisors = [n for n in range(1, self.episodes + 1) if self.episodes % n == 0]
+        size = next((n for n in divisors if n >= WIDE), self.episodes)
+        if size > TOO_WIDE:
+            size = max(n for n in divisors if n <= WIDE)
+        rows = self.rows
+        return replace(self, size=size, start=rows.start // size, stop=-(-rows.stop // size))
 
     def places(self) -> list[tuple[int, int]]:
         """Returns task and episode of each row."""

@@ -21,7 +21,7 @@ class Round(NamedTuple):
     """What a share needs for a round beside its environments: parameters and keys."""
 
     acting: Acting
-    """Of the share's tasks alone."""
+    """Of the groups of the share's units alone."""
     draws: RoundDraws
 
 
@@ -43,8 +43,15 @@ class Play:
         self._record = record
         places = units.places()
         self._steps, self._noise = asked.draws.steps, asked.draws.noise(places)
-        self._policy = asked.acting.ready(units)
-        self._grid = (len(units), units.size)
+        groups, n = units.groups(), len(places)
+        self._policy, self._grid = asked.acting.ready(groups), (len(groups), groups.size)
+        first = self._where.start - groups.rows.start
+        self._own = slice(first, first + n)
+        """Rows of the groups that are played here; the others are zero."""
+        size = len(groups) * groups.size
+        self._obs = np.zeros((size, record.obs.shape[2]), np.float32)
+        self._drawn = np.zeros((size, asked.draws.width), np.float32)
+        self._paid = np.zeros(size, np.float32)
         self._rows.seeds[self._where] = asked.draws.seeds(places)
         self._alive = np.ones(len(places), bool)
         self._whole = True
@@ -65,17 +72,19 @@ class Play:
         record.final_obs[going] = rows.obs[where][going]
 
     def _act(self, t: int, rewards: np.ndarray) -> None:
-        """Acts at the present observations, in units; the ended episodes see zeros."""
-        record, grid = self._record, self._grid
+        """Acts at the present observations, in groups; the ended episodes see zeros."""
+        record, grid, own = self._record, self._grid, self._own
         obs = record.obs[t]
         obs[:] = self._rows.obs[self._where]
         if not self._whole:
             obs[~self._alive] = 0.0
+        self._obs[own], self._paid[own], self._drawn[own] = obs, rewards, self._noise.at(t)
         actions, outputs = self._policy(
-            obs.reshape(*grid, -1), rewards.reshape(grid), self._noise.at(t).reshape(*grid, -1)
+            self._obs.reshape(*grid, -1), self._paid.reshape(grid), self._drawn.reshape(*grid, -1)
         )
-        record.actions[t] = actions.reshape(len(obs), -1)
-        record.outputs[t] = outputs.reshape(len(obs), -1)
+        size = len(self._obs)
+        record.actions[t] = actions.reshape(size, -1)[own]
+        record.outputs[t] = outputs.reshape(size, outputs.shape[2])[own]
         self._rows.actions[self._where] = record.actions[t]
         self._check(t)
 

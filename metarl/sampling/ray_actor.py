@@ -78,7 +78,7 @@ class RayActor:
         assert self._record is not None, "a round before the tasks"
         started, record = time.perf_counter(), self._record.of_width(acting.output_dim)
         try:
-            play(self._share, units, Round(acting.of(units), draws), record)
+            play(self._share, units, Round(acting.of(units.groups()), draws), record)
         except RowError as error:
             return Answer(error)
         steps = int(record.filled.max())

@@ -64,7 +64,7 @@ class RoundProcesses(Processes):
         Raises:
             RowError: for the earliest fault of an environment or of the policy.
         """
-        asked = self._asked = [Round(acting.of(units), draws) for units in self._units]
+        asked = self._asked = [Round(acting.of(units.groups()), draws) for units in self._units]
         try:
             for worker, units, own in zip(self._workers, self._units, asked, strict=True):
                 worker.send(PLAY, PLAY, units, own)

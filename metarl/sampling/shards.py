@@ -163,7 +163,7 @@ class InThisProcess:
 
     def play(self, acting: Acting, draws: RoundDraws) -> None:
         started = time.perf_counter()
-        asked = Round(acting.of(self._units), draws)
+        asked = Round(acting.of(self._units.groups()), draws)
         # With more threads a product may be rounded otherwise, and is too small to gain by them.
         with _blas().limit(limits=1, user_api="blas"):
             play(self._share, self._units, asked, self.record.of_width(acting.output_dim))

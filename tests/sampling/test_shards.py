@@ -78,6 +78,17 @@ def test_units_are_whole_shares_of_a_task():
             assert sum(map(len, shares)) == len(units)
 
 
+def test_groups_hold_their_units_and_no_other_task():
+    for tasks, episodes, size in ((40, 20, 20), (20, 10, 10), (3, 40, 20), (2, 37, 37), (2, 97, 1)):
+        units = Units.all(tasks, episodes)
+        assert units.groups().size == size
+        for part in units.divided(5):
+            groups = part.groups()
+            assert groups.rows.start <= part.rows.start <= part.rows.stop <= groups.rows.stop
+            assert groups.tasks == part.tasks
+            assert groups.start == part.rows.start // size
+
+
 @pytest.mark.parametrize("start", range(7))
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 8, 13])
 def test_blocks_cover_the_units_task_by_task(start, length):
@@ -173,7 +184,7 @@ def test_the_policy_in_numpy_is_the_one_in_torch(space, settings, cell):
     if cell is None:  # each task its own parameters
         own = {n: torch.stack([x + 0.1 * k for k in range(K)]) for n, x in state.params.items()}
         state = state._replace(params=own)
-    units = Units.all(K, E)
+    units = Units.all(K, E).groups()
     ready = agent.acting(state).of(units).ready(units)
     actor = agent.actor(state, slice(0, E))
     kind, width = agent.noise
