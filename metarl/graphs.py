@@ -4,6 +4,9 @@ An update on a GPU consists of many short operations, and Python starts them mor
 GPU computes them. A graph records the operations of a function once and then repeats them. So the
 function may depend on its arguments by their shapes alone, and must not look at a number that the
 GPU has computed. On a processor nothing is recorded: the function is called.
+
+Threads on a processor have a similar problem: each operation takes Python's interpreter lock, and
+hands it from thread to thread. `unlocked` functions run as one operation (TorchScript).
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, wraps
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from metarl.lazy import lazy
@@ -21,8 +25,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from torch.utils import _pytree as pytree
+
+    from metarl import parallel
 else:
     torch, pytree = lazy("torch"), lazy("torch.utils._pytree")
+    parallel = lazy("metarl.parallel")
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -30,6 +37,11 @@ Result = TypeVar("Result")
 KEPT = 8
 """Graphs of one function that are kept, for the arguments of most recent use. All graphs share
 their memory."""
+
+MANY_THREADS = 3
+"""Threads from which on `unlocked` functions become scripts."""
+CALLS_BEFORE, TRIALS = 40, 3
+"""Calls before a function becomes a script, and calls that then compare the two."""
 
 _hidden: list[bool] = []
 
@@ -46,6 +58,21 @@ def graphed(function: Callable[Given, Result]) -> Callable[Given, Result]:
     @wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         return graphs(*args, **kwargs)
+
+    return call
+
+
+def unlocked(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Returns `function`, which threads on a processor run without the interpreter lock.
+
+    As for `graphed`, its operations depend on shapes alone. It computes without autograd. One or
+    two threads call it as it is, with the same bits.
+    """
+    scripts = _Scripts(function)
+
+    @wraps(function)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        return scripts(*args, **kwargs)
 
     return call
 
@@ -162,6 +189,70 @@ class _Graphs:
             shell = flat._replace(tensors=[])
             return lambda tensors: self._called(shell, tensors)
         return _Graph(graph, inputs, outputs)
+
+
+class _Script:
+    """A call as TorchScript, which is believed once it gave the same bits as the function."""
+
+    def __init__(self, function: Callable[..., Any], flat: Flat):
+        self.function, self.outputs = function, Flat.of(())
+        self.script: Any = None
+        self.trials: int | None = None
+        """Comparisons still to come; None: the function itself is called."""
+        shell = flat._replace(tensors=[])
+
+        def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+            self.outputs = Flat.of(self._called(shell, tensors))
+            return tuple(self.outputs.tensors)
+
+        with warnings.catch_warnings(), suppress(Exception):
+            warnings.simplefilter("ignore")  # torch would rather compile
+            self.script = torch.jit.trace(call, tuple(flat.tensors), check_trace=False)
+            self.trials = TRIALS
+        self.outputs.tensors.clear()
+
+    def __call__(self, flat: Flat) -> Any:
+        if self.trials is None or self.script is None:
+            return self._called(flat)
+        with torch.jit.optimized_execution(False):  # pyright: ignore[reportPrivateImportUsage]
+            found = self.script(*flat.tensors)
+        if self.trials:
+            self.trials -= 1
+            result = self._called(flat)
+            if not all(map(torch.equal, found, Flat.of(result).tensors)):
+                self.trials = None
+            return result
+        return self.outputs.filled(found)
+
+    def _called(self, flat: Flat, tensors: Sequence[Tensor] | None = None) -> Any:
+        args, kwargs = flat.filled(flat.tensors if tensors is None else tensors)
+        return self.function(*args, **kwargs)
+
+
+class _Scripts:
+    """The scripts of one function."""
+
+    def __init__(self, function: Callable[..., Any]):
+        self.function, self.lock = function, Lock()
+        self.found: OrderedDict[Hashable, _Script | int] = OrderedDict()
+        """A script, or the number of calls without one."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _hidden or parallel.granted() < MANY_THREADS:
+            return self.function(*args, **kwargs)
+        flat = Flat.of((args, kwargs))
+        if not all(x.device.type == "cpu" for x in flat.tensors):
+            return self.function(*args, **kwargs)
+        script = self.found.get(key := flat.key(), 0)
+        if not isinstance(script, int):
+            return script(flat)
+        with self.lock:
+            self.found[key] = script + 1
+            if script == CALLS_BEFORE:
+                self.found[key] = _Script(self.function, flat)
+            while len(self.found) > KEPT:
+                self.found.popitem(last=False)
+        return self.function(*args, **kwargs)
 
 
 def _cloned(results: Any) -> Any:

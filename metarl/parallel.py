@@ -23,6 +23,11 @@ _granted: list[int] = []
 """Threads that `in_parts` took from torch for `side_by_side`, innermost last."""
 
 
+def granted() -> int:
+    """Returns how many threads `side_by_side` uses, also within a part."""
+    return _granted[-1] if _granted else torch.get_num_threads()
+
+
 @contextmanager
 def in_parts() -> Iterator[None]:
     """Runs torch on one thread in the block, and `side_by_side` on as many as torch had before.
@@ -47,9 +52,7 @@ def side_by_side(
     Each part has torch on one thread, and the caller's setting of autograd. A part must not call
     `side_by_side` or `in_parts` itself.
     """
-    count = min(
-        _granted[-1] if _granted else torch.get_num_threads(), len(parts), most or len(parts)
-    )
+    count = min(granted(), len(parts), most or len(parts))
     grad = torch.is_grad_enabled()
 
     def one(part: Part) -> Result:

@@ -44,9 +44,11 @@ from metarl.device import torch_threads
 from metarl.envs import catalogue
 from metarl.envs.metaworld.batched import ClassShare
 from metarl.envs.metaworld.simulations import ACTION_SCALE, FRAME_SKIP, UPRIGHT
-from metarl.sampling.collect import collect, draw, memoryless
+from metarl.sampling.draws import RoundDraws
 from metarl.sampling.executor import InProcess
+from metarl.sampling.idle import Idle
 from metarl.sampling.pool import Pool
+from metarl.sampling.sampler import Sampler
 from metarl.types import Workers
 
 SUBSTEPS = FRAME_SKIP + 1
@@ -66,32 +68,28 @@ class Ours:
     def __init__(self, args: argparse.Namespace):
         started = time.perf_counter()
         self.distribution = catalogue.make(args.name, args.steps)
-        self.env = self.distribution.open(args.tasks, args.episodes, Workers(args.workers))
+        shape = args.tasks, args.episodes
+        self.sampler = Sampler(self.distribution, *shape, Workers(args.workers))
         rng = np.random.default_rng(args.seed)
         self.tasks = self.distribution.sample(args.tasks, rng)
-        self.env.set_tasks(self.tasks)
-        seeds = np.zeros((args.tasks, args.episodes), np.uint64)
-        self.env.reset(seeds)
-        self.env.step(np.zeros((args.tasks, args.episodes, 4), np.float32))
+        self.sampler.set_tasks(self.tasks)
+        spec, cpu = self.distribution.spec, torch.device("cpu")
+        self.sampler.play(Idle(spec), None, 0, RoundDraws(shape, "zero", 1, (args.seed,), 1), cpu)
         self.start_s = time.perf_counter() - started
         policy = PolicyConfig(hidden=tuple(args.hidden), activation="tanh")
-        spec = self.distribution.spec
         config = replace(agents.default("maml-trpo"), policy=policy)
-        self.agent = PolicyGradientAgent(spec, config, rng, torch.device("cpu"))
-        self.draws = draw(spec, args.tasks, args.episodes, self.agent.noise, args.seed)
+        self.agent = PolicyGradientAgent(spec, config, rng, cpu)
+        self.draws = RoundDraws(shape, *self.agent.noise, (args.seed,), args.steps)
         self.before: Any = self.agent.begin()
         self.played = self._collect(self.before)
         self.after: Any = self.agent.adapt(self.before, self.played)
 
-    def _collect(self, state: Any):
-        act = partial(self.agent.act, state)
-        return collect(
-            self.env, memoryless(act), self.draws, self.distribution.spec, torch.device("cpu")
-        )
+    def _collect(self, state: Any) -> Any:
+        return self.sampler.play(self.agent, state, 0, self.draws, torch.device("cpu"))
 
     def play(self, state: Any) -> float:
         """Seconds for an episode of all simulations, the reset and the storing included."""
-        self.env.set_tasks(self.tasks)
+        self.sampler.set_tasks(self.tasks)
         start = time.perf_counter()
         self.played = self._collect(state)
         return time.perf_counter() - start
@@ -241,12 +239,13 @@ def main() -> None:
         _ratio(f"{kind} adaptation / bare physics", taken["bare"] / taken[kind])
         if peer is not None:
             _ratio(f"{kind} adaptation / async", taken["async"] / taken[kind])
-    workers = getattr(ours.env.executor, "_workers", [])
+    assert ours.sampler.shards is not None
+    workers = getattr(ours.sampler.shards._player, "_workers", [])
     own, theirs = _peak_gb("self"), [_peak_gb(worker.process.pid) for worker in workers]
     print(f"peak memory: {own:.2f} GB here, {sum(theirs):.2f} GB in {len(theirs)} workers")
     if peer is not None:
         peer.env.close()
-    ours.env.close()
+    ours.sampler.close()
 
 
 def _peak_gb(pid: Any) -> float:

@@ -40,9 +40,11 @@ from metarl.envs import catalogue
 from metarl.envs.gym.parameters import Uniform
 from metarl.envs.gym.tasks import gym_tasks
 from metarl.envs.mujoco.half_cheetah import HalfCheetahEnv
-from metarl.sampling.collect import collect, draw, memoryless
+from metarl.sampling.draws import RoundDraws
+from metarl.sampling.sampler import Sampler
 from metarl.types import Workers
 
+CPU = torch.device("cpu")
 VARIANTS = {5: "half-cheetah-vel:gymnasium", 1: "half-cheetah-vel:maml2017"}
 """Frame skip -> the benchmark that has it."""
 
@@ -71,31 +73,36 @@ class Ours:
 
     def __init__(self, name: str, args: argparse.Namespace):
         self.distribution = catalogue.make(name, args.steps)
-        env = self.distribution.open(args.tasks, args.episodes, Workers(args.threads))
+        spec, shape = self.distribution.spec, (args.tasks, args.episodes)
+        self.sampler = Sampler(self.distribution, *shape, Workers(args.workers))
+        # Another one, whose first states and whose model the bare simulations need.
+        env = self.distribution.open(*shape, Workers(0))
         assert isinstance(env, HalfCheetahEnv)
         self.env = env
-        spec = self.distribution.spec
         rng = np.random.default_rng(args.seed)
-        self.env.set_tasks(self.distribution.sample(args.tasks, rng))
-        self.agent = PolicyGradientAgent(spec, default("maml-trpo"), rng, torch.device("cpu"))
-        self.draws = draw(spec, args.tasks, args.episodes, self.agent.noise, args.seed)
+        self.sampler.set_tasks(self.distribution.sample(args.tasks, rng))
+        self.agent = PolicyGradientAgent(spec, default("maml-trpo"), rng, CPU)
+        self.draws = RoundDraws(shape, *self.agent.noise, (args.seed,), args.steps)
         self.state = self.agent.begin()
         self.first = self.controls = np.empty(0)
 
     def play(self) -> float:
         """Seconds for an episode of all simulations, the reset and the storing included."""
-        act = partial(self.agent.act, self.state)
         start = time.perf_counter()
-        played = collect(
-            self.env, memoryless(act), self.draws, self.distribution.spec, torch.device("cpu")
-        )
+        played = self.sampler.play(self.agent, self.state, 0, self.draws, CPU)
         seconds = time.perf_counter() - start
-        self.env.reset(self.draws.reset_seeds)
+        tasks, episodes = self.draws.shape
+        places = [(k, e) for k in range(tasks) for e in range(episodes)]
+        self.env.reset(self.draws.seeds(places).reshape(self.draws.shape))
         batch = self.env.batch
         self.first = np.hstack([np.zeros((batch.size, 1)), batch.qpos, batch.qvel])
         actions = played.actions.transpose(0, 1).flatten(1, 2).double().numpy()
         self.controls = np.clip(actions, -1.0, 1.0)
         return seconds
+
+    def close(self) -> None:
+        self.sampler.close()
+        self.env.close()
 
 
 class Bare:
@@ -103,9 +110,9 @@ class Bare:
 
     def __init__(self, ours: Ours, args: argparse.Namespace):
         self.ours, self.batch = ours, ours.env.batch
-        self.rollout = Rollout(nthread=args.threads)
-        self.data = [mujoco.MjData(self.batch.model) for _ in range(args.threads)]
-        self.chunk = max(1, self.batch.size // (4 * args.threads))
+        self.rollout = Rollout(nthread=args.workers)
+        self.data = [mujoco.MjData(self.batch.model) for _ in range(args.workers)]
+        self.chunk = max(1, self.batch.size // (4 * args.workers))
 
     def play(self) -> float:
         model, size, skip = self.batch.model, self.batch.size, self.batch.frame_skip
@@ -156,15 +163,15 @@ class Pooled:
         parameters = {"gravity": Uniform(5.0, 15.0)}
         self.distribution = gym_tasks(make, parameters, horizon=args.steps, name="pole")
         rng, spec = np.random.default_rng(args.seed), self.distribution.spec
-        self.env = self.distribution.open(8, args.pool_envs // 8, Workers(args.workers))
+        shape = (8, args.pool_envs // 8)
+        self.env = Sampler(self.distribution, *shape, Workers(args.workers))
         self.env.set_tasks(self.distribution.sample(8, rng))
-        self.agent = PolicyGradientAgent(spec, default("maml-trpo"), rng, torch.device("cpu"))
-        self.draws = draw(spec, 8, args.pool_envs // 8, self.agent.noise, args.seed)
+        self.agent = PolicyGradientAgent(spec, default("maml-trpo"), rng, CPU)
+        self.draws = RoundDraws(shape, *self.agent.noise, (args.seed,), args.steps)
 
     def play(self) -> float:
-        act = partial(self.agent.act, self.agent.begin())
         start = time.perf_counter()
-        collect(self.env, memoryless(act), self.draws, self.distribution.spec, torch.device("cpu"))
+        self.env.play(self.agent, self.agent.begin(), 0, self.draws, CPU)
         return time.perf_counter() - start
 
 
@@ -174,7 +181,9 @@ class Vectorised:
     def __init__(self, env: Any, pooled: Pooled):
         self.env, self.pooled = env, pooled
         self.act = partial(pooled.agent.act, pooled.agent.begin())
-        self.noise = pooled.draws.noise.first(pooled.draws.steps).flatten(1, 2)
+        draws, rng = pooled.draws, np.random.default_rng(1)
+        shape = (draws.steps, 1, draws.shape[0] * draws.shape[1], draws.width)
+        self.noise = torch.from_numpy(rng.gumbel(size=shape).astype(np.float32))
 
     @torch.no_grad()
     def play(self) -> float:
@@ -217,7 +226,7 @@ def main() -> None:
 def mujoco_families(args: argparse.Namespace) -> None:
     size = args.tasks * args.episodes
     print(f"{args.tasks} tasks x {args.episodes} episodes x {args.steps} steps, ", end="")
-    print(f"{args.threads} simulation threads, median of {args.repeats} turns")
+    print(f"{args.workers} workers or bare threads, median of {args.repeats} turns")
     reference = Gymnasium(args.vector_envs, args.seed)
     for skip, name in VARIANTS.items():
         ours = Ours(name, args)
@@ -228,7 +237,7 @@ def mujoco_families(args: argparse.Namespace) -> None:
         steps = dict.fromkeys(contenders, size * args.steps)
         steps["gymnasium SyncVectorEnv"] = args.vector_envs * 100
         show(f"{name} (frame skip {skip})", measure(contenders, steps, args.repeats))
-        ours.env.close()
+        ours.close()
 
 
 def show(title: str, rates: dict[str, np.ndarray]) -> None:
@@ -266,7 +275,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=40, help="K (default: %(default)s)")
     parser.add_argument("--episodes", type=int, default=20, help="E (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=100, help="in a turn (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=2, help="of MuJoCo (default: %(default)s)")
     parser.add_argument(
         "--torch-threads", type=int, default=1, help="for the policy (default: %(default)s)"
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarl.config.settings import AdvantageConfig
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.equations.returns import discounted_returns, fitted_values, gae, standardize
+from metarl.equations.returns import NormalEquations, discounted_returns, gae, standardize
 from metarl.graphs import graphed
 from metarl.networks.mlp import MlpPolicy
 from metarl.parallel import in_parts, side_by_side
@@ -128,7 +128,6 @@ class Division(NamedTuple):
         return [x for group in self.groups for x in side_by_side(work, group, self.threads)]
 
 
-@graphed
 @in_parts()
 def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:
     """Returns samples with advantages by the linear baseline, fit to each task's episodes.
@@ -136,25 +135,57 @@ def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch
     The baseline knows the time, and its targets are the returns up to the horizon, so the value
     beyond the last step is zero at either ending: the published, finite-horizon objective.
     """
-    obs, rewards = trajectories.obs, trajectories.rewards * trajectories.mask
+    begun = _normal_equations(trajectories, config)
+    return _batch(trajectories, begun, [x.solved() for x in begun], config)
+
+
+def _division(trajectories: Trajectories) -> Division:
+    """Divides tasks by the size of the baseline's features."""
+    obs = trajectories.obs
+    return Division.of(len(obs), 16 * obs[0].numel(), obs.device)
+
+
+@graphed
+def _normal_equations(trajectories: Trajectories, config: AdvantageConfig) -> list[NormalEquations]:
+    """Returns the baseline's least squares, for each share of the tasks."""
+    obs, mask = trajectories.obs, trajectories.mask
+    ended = trajectories.terminated | trajectories.truncated
+
+    def of_share(share: Share) -> NormalEquations:
+        own = share.rows
+        returns = discounted_returns(
+            trajectories.rewards[own] * mask[own], ended[own], config.discount
+        )
+        return NormalEquations.of(obs[own], returns, mask[own], config.baseline_ridge)
+
+    return _division(trajectories).each(of_share)
+
+
+@graphed
+def _batch(
+    trajectories: Trajectories,
+    fits: list[NormalEquations],
+    solutions: list[Tensor],
+    config: AdvantageConfig,
+) -> Batch:
+    """Returns the samples with advantages, from the baseline's weights."""
+    rewards = trajectories.rewards * trajectories.mask
     weights = trajectories.mask.flatten(1).to(rewards.dtype)
     weights = weights / weights.sum(1, keepdim=True)
     ended = trajectories.terminated | trajectories.truncated
 
-    def advantages(share: Share) -> Tensor:
-        own, rows = (rewards[share.rows], ended[share.rows]), share.rows
-        returns = discounted_returns(*own, config.discount)
-        values = fitted_values(obs[rows], returns, trajectories.mask[rows], config.baseline_ridge)
-        next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
-        found = gae(own[0], values, next_values, own[1], own[1], config.discount, config.gae_lambda)
-        return standardize(found.flatten(1), weights[rows])
+    def of_share(share: Share) -> Tensor:
+        own, ends = rewards[share.rows], ended[share.rows]
+        values = fits[share.index].features @ solutions[share.index]
+        values = values.view_as(own).to(own.dtype)
+        later = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+        found = gae(own, values, later, ends, ends, config.discount, config.gae_lambda)
+        return standardize(found.flatten(1), weights[share.rows])
 
-    task_bytes = 16 * obs[0].numel()  # of the baseline's features
-    division = Division.of(len(obs), task_bytes, obs.device)
     return Batch(
-        obs.flatten(1, 2),
+        trajectories.obs.flatten(1, 2),
         trajectories.actions.flatten(1, 2),
-        torch.cat(division.each(advantages)),
+        torch.cat(_division(trajectories).each(of_share)),
         weights,
         rewards.flatten(1),
     )

@@ -36,6 +36,8 @@ from metarl.config.settings import (
     AdvantageConfig,
     AgentConfig,
     AnyAgentConfig,
+    AnyConfig,
+    Config,
     FewShotAgentConfig,
     InnerSettings,
     NormalisationConfig,
@@ -337,6 +339,35 @@ def check(config: AnyAgentConfig) -> str:
     return place
 
 
+GROUPED = "metarl.agents.policy_gradient:PolicyGradientAgent"
+"""The agent whose update can go in groups of tasks."""
+
+
+def grouped(config: AnyAgentConfig | OwnAgentConfig) -> bool:
+    """Returns whether the agent's update can go in groups of tasks, `--task-batch`."""
+    if isinstance(config, OwnAgentConfig) or not config.outer.learns:
+        return False
+    row = NAMED.get(config.name)
+    return ((row and row.agent) or config.inner.agents.get(config.source)) == GROUPED
+
+
+def check_task_batch(config: AnyConfig) -> None:
+    """Raises a UserError for groups of tasks that would change nothing."""
+    if not isinstance(config, Config) or not (group := config.task_batch):
+        return
+    if not grouped(config.agent):
+        raise UserError(
+            f"--task-batch {group}: the update of {config.agent.name!r} does not go in groups of "
+            "tasks\n  leave it out; it is for the inner rules under trpo, ppo or vpg, such as "
+            "maml-trpo"
+        )
+    if group >= (tasks := config.sampling.tasks):
+        raise UserError(
+            f"--task-batch {group} changes nothing: a meta-batch has {tasks} tasks\n"
+            "  give less than --sampling.tasks, or leave it out"
+        )
+
+
 def _check_served(config: AnyAgentConfig) -> None:
     """Raises a UserError for settings that the agent has no counterpart of."""
     if not (names := unserved(config)):
@@ -356,10 +387,12 @@ def build(
     rng: np.random.Generator,
     device: torch.device,
     named: str | None = None,
+    task_batch: int = 0,
 ) -> Any:
     """Returns the agent that `config` describes, before its first update.
 
-    A user's code is run only if it is `named`: what the command line gave.
+    A user's code is run only if it is `named`: what the command line gave. An update computes with
+    `task_batch` tasks at a time, 0 for all.
 
     Raises:
         UserError: where its rules do not serve the tasks, or not each other.
@@ -368,4 +401,7 @@ def build(
         own_code.check_named("agent is", config.name, named, "--agent")
         return own_code.called(config.name, spec, rng, device)
     module, _, name = check(config).partition(":")
-    return getattr(import_module(module), name)(spec, config, rng, device)  # torch: only now
+    agent = getattr(import_module(module), name)(spec, config, rng, device)  # torch: only now
+    if task_batch:
+        agent.task_batch = task_batch
+    return agent

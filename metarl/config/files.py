@@ -26,6 +26,7 @@ RENAMED = {"agent.inner.moved": "adapted"}
 
 ADDED = {
     "threads": "auto",
+    "task_batch": 0,
     "act_on": "auto",
     "sampler": "local",
     "ray_address": "",

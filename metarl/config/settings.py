@@ -329,6 +329,9 @@ class Config(RunConfig):
     """HOST:PORT of a Ray cluster that this machine is a node of; empty: Ray is started here."""
     actors: ActorCount = "auto"
     """Actors of Ray that play episodes; `auto` is one for each CPU of the cluster."""
+    task_batch: Natural = 0
+    """Tasks of a meta-batch that an update computes with at a time, one group after the other. It
+    needs less memory and more time, and results are rounded differently. 0: all tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)

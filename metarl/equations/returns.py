@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -41,17 +43,30 @@ def baseline_features(obs: Tensor) -> Tensor:
     return torch.cat([x, x.square(), powers.expand(*obs.shape[:-1], 4)], dim=-1)
 
 
-def fitted_values(obs: Tensor, returns: Tensor, mask: Tensor, ridge: float) -> Tensor:
-    """Fits the linear baseline to the returns of each task; its values there, [..., T, E].
+class NormalEquations(NamedTuple):
+    """Least squares of the linear baseline for each task: gram w = target, values = features w."""
 
-    Solves (F^T F + ridge I) w = F^T returns over the steps where `mask` holds.
-    """
-    features = baseline_features(obs) * mask[..., None]
-    flat = features.flatten(-3, -2)
-    gram = flat.mT @ flat + ridge * torch.eye(flat.shape[-1], device=flat.device, dtype=flat.dtype)
-    targets = flat.mT @ returns.double().flatten(-2)[..., None]
-    weights, _ = torch.linalg.solve_ex(gram, targets)  # unlike `solve` it does not await a GPU
-    return (flat @ weights).view_as(returns).to(returns.dtype)
+    features: Tensor  # [..., T E, n] float64
+    gram: Tensor  # [..., n, n]
+    targets: Tensor  # [..., n, 1]
+
+    @classmethod
+    def of(cls, obs: Tensor, returns: Tensor, mask: Tensor, ridge: float) -> NormalEquations:
+        """F^T F + ridge I and F^T returns over the steps where `mask` holds."""
+        features = (baseline_features(obs) * mask[..., None]).flatten(-3, -2)
+        gram = features.mT @ features
+        gram.diagonal(dim1=-2, dim2=-1).add_(ridge)
+        return cls(features, gram, features.mT @ returns.double().flatten(-2)[..., None])
+
+    def solved(self) -> Tensor:
+        """Returns w, [..., n, 1]. On a GPU the solver is no part of a graph."""
+        return torch.linalg.solve_ex(self.gram, self.targets)[0]  # `solve` would await the GPU
+
+
+def fitted_values(obs: Tensor, returns: Tensor, mask: Tensor, ridge: float) -> Tensor:
+    """Fits the linear baseline to the returns of each task; its values there, [..., T, E]."""
+    equations = NormalEquations.of(obs, returns, mask, ridge)
+    return (equations.features @ equations.solved()).view_as(returns).to(returns.dtype)
 
 
 def gae(

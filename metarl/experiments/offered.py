@@ -31,6 +31,8 @@ def offered(config: AnyConfig) -> dict[str, Any]:
     """
     found: dict[str, Any] = dict.fromkeys(_of_other_tasks(config))
     agent = config.agent
+    if not agents.grouped(agent):
+        found["task_batch"] = None
     if isinstance(agent, OwnAgentConfig) or not _accepted(agent):
         return found
     tried = {key: (hint, _others(hint, value)) for key, hint, value in flatten(agent)}

@@ -12,7 +12,7 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
-from metarl.config.settings import AnyConfig
+from metarl.config.settings import AnyConfig, Config
 from metarl.envs import catalogue as envs
 from metarl.loop import step_size
 from metarl.loop.step_size import Options, StepSize
@@ -94,6 +94,7 @@ def trained(
     """Returns a run's agent with its saved weights, and the iteration that they are of."""
     found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
     rng = keys.generator(config.seed, keys.Purpose.INIT)
-    agent = agents.build(held.spec, config.agent, rng, device, named_agent)
+    group = config.task_batch if isinstance(config, Config) else 0
+    agent = agents.build(held.spec, config.agent, rng, device, named_agent, group)
     found.load_into(agent, envs.meant_before(config.env.name))
     return agent, found.iteration

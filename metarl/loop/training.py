@@ -65,6 +65,7 @@ def train(
         UserError: where the folder cannot be used, or holds a run with other settings or data.
     """
     end_if_importing()
+    agents.check_task_batch(config)
     use_threads(config.threads)
     found = checked_data(config) if isinstance(config, FewShotConfig) else None
     made = envs.configured(config.env, named) if tasks is None else tasks
@@ -77,7 +78,8 @@ def train(
         if begun or run.metrics.exists():
             _check_settings(config, run)
         rng = keys.generator(config.seed, keys.Purpose.INIT)
-        agent = agents.build(source.spec, config.agent, rng, source.device, named_agent)
+        group = config.task_batch if isinstance(config, Config) else 0
+        agent = agents.build(source.spec, config.agent, rng, source.device, named_agent, group)
         training = Training(config, run, preset_name, source, agent)
         if begun:
             training.resume()

@@ -21,6 +21,9 @@ from metarl.equations.gaussian import Gaussian
 from metarl.networks.mlp import MlpPolicy, linear, over_samples
 from metarl.types import Params
 
+PIECES, SMALL_PRODUCT = 8, 128 * 128
+"""Parts of the samples of a product on a GPU, and the numbers of results that are few there."""
+
 
 class Logits(NamedTuple):
     """Derivative of logits, which are the last layer's z."""
@@ -137,7 +140,7 @@ class LinearisedMlp(NamedTuple):
         """Returns the layers' gradients [K, ...] for the cotangents of each layer's z."""
         gradients: Params = {}
         for i, (delta, x) in enumerate(zip(deltas, self.inputs, strict=True)):
-            gradients[f"layer{i}.weight"] = torch.bmm(delta.mT, x)
+            gradients[f"layer{i}.weight"] = over_samples_product(delta, x)
             gradients[f"layer{i}.bias"] = delta.sum(1)
         if self.context:
             columns = self.weights[0][..., -self.context :]
@@ -187,7 +190,8 @@ class LossHessian(NamedTuple):
         deltas_dot.reverse()
         product = {**here.gradients(deltas_dot), **of_std}
         for i in range(1, len(here.weights)):
-            product[f"layer{i}.weight"].baddbmm_(deltas[i].mT, hidden_dot[i - 1])
+            weight = product[f"layer{i}.weight"]
+            product[f"layer{i}.weight"] = over_samples_product(deltas[i], hidden_dot[i - 1], weight)
         if here.context:
             self._add_by_context(product, v)
         return {name: x.to(tangent[name].dtype) for name, x in product.items()}
@@ -202,6 +206,25 @@ class LossHessian(NamedTuple):
     def to(self, dtype: torch.dtype) -> LossHessian:
         """Returns a copy that computes in another precision."""
         return tree_map_only(Tensor, lambda x: x.to(dtype), self)
+
+
+def over_samples_product(
+    delta: Tensor, x: Tensor, total: Tensor | None = None, pieces: int | None = None
+) -> Tensor:
+    """Returns delta^T x for each task, [K, out, in], from [K, N, out] and [K, N, in]; adds it to
+    `total` in place where it is given.
+
+    A GPU has more multiprocessors than such a product has blocks of results. There the samples are
+    divided into `pieces`, whose products are added.
+    """
+    if pieces is None:
+        small = delta.shape[-1] * x.shape[-1] <= SMALL_PRODUCT
+        pieces = PIECES if delta.is_cuda and small and delta.shape[1] % PIECES == 0 else 1
+    if pieces == 1:
+        return torch.bmm(delta.mT, x) if total is None else total.baddbmm_(delta.mT, x)
+    left, right = (y.unflatten(1, (pieces, -1)).flatten(0, 1) for y in (delta, x))
+    found = torch.bmm(left.mT, right).unflatten(0, (-1, pieces)).sum(1)
+    return found if total is None else total.add_(found)
 
 
 def _row_product(row: Tensor, matrix: Tensor) -> Tensor:

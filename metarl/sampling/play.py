@@ -26,7 +26,8 @@ class Round(NamedTuple):
 
 
 def play(share: Share, units: Units, asked: Round, record: Record) -> None:
-    """Plays one episode in each of a share's rows and writes it to `record`, of these rows.
+    """Plays one episode in each of the units' rows, and writes them to their `record`, which has
+    outputs of the policy's width.
 
     Raises:
         RowError: for a fault of an environment or of the policy.
@@ -38,11 +39,11 @@ class Play:
     """The episodes of some units while they are played, in the only part of a share."""
 
     def __init__(self, share: Share, units: Units, asked: Round, record: Record):
-        self._share, self._rows, self._where, self._record = share, share.rows, units.rows, record
+        self._share, self._rows, self._where = share, share.rows, units.rows
+        self._record = record
         places = units.places()
         self._steps, self._noise = asked.draws.steps, asked.draws.noise(places)
         self._policy = asked.acting.ready(units)
-        self._outputs = record.outputs[..., : asked.acting.output_dim]
         self._grid = (len(units), units.size)
         self._rows.seeds[self._where] = asked.draws.seeds(places)
         self._alive = np.ones(len(places), bool)
@@ -51,8 +52,7 @@ class Play:
 
     def to_the_end(self) -> None:
         record, rows, where = self._record, self._rows, self._where
-        record.lengths[:] = record.solved_at[:] = 0
-        record.terminated[:] = record.truncated[:] = False
+        record.begin()
         self._share.reset(0)
         rewards, t = np.zeros(len(self._alive), np.float32), 0
         while t < self._steps and self._alive.any():
@@ -75,15 +75,15 @@ class Play:
             obs.reshape(*grid, -1), rewards.reshape(grid), self._noise.at(t).reshape(*grid, -1)
         )
         record.actions[t] = actions.reshape(len(obs), -1)
-        self._outputs[t] = outputs.reshape(len(obs), -1)
+        record.outputs[t] = outputs.reshape(len(obs), -1)
         self._rows.actions[self._where] = record.actions[t]
         self._check(t)
 
     def _check(self, t: int) -> None:
         record = self._record
-        if np.isfinite(self._outputs[t]).all() and np.isfinite(record.actions[t]).all():
+        if np.isfinite(record.outputs[t]).all() and np.isfinite(record.actions[t]).all():
             return
-        finite = np.isfinite(self._outputs[t]).all(1) & np.isfinite(record.actions[t]).all(1)
+        finite = np.isfinite(record.outputs[t]).all(1) & np.isfinite(record.actions[t]).all(1)
         row = self._where.start + int(finite.argmin())
         raise RowError(POLICY, "the policy gives numbers that are not finite", "", row, t + 1)
 
@@ -93,7 +93,7 @@ class Play:
         rewards = record.rewards[t]
         rewards[:] = rows.rewards[where]
         if not self._whole:
-            for x in (record.actions[t], self._outputs[t], rewards):
+            for x in (record.actions[t], record.outputs[t], rewards):
                 x[~alive] = 0
         solved = rows.success[where]
         if solved.any():

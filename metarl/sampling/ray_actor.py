@@ -76,7 +76,7 @@ class RayActor:
             return Answer(self._failed)
         assert self._share is not None, "a round before the tasks"
         assert self._record is not None, "a round before the tasks"
-        started, record = time.perf_counter(), self._record
+        started, record = time.perf_counter(), self._record.of_width(acting.output_dim)
         try:
             play(self._share, units, Round(acting.of(units), draws), record)
         except RowError as error:

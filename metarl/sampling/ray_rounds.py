@@ -88,8 +88,9 @@ class RayRounds:
             answers = self._answers()
         finally:
             self._round = None
+        record = self.record.of_width(acting.output_dim)
         for units, answer in zip(self._units, answers, strict=True):
-            _write(self.record.part(units.rows), answer.episodes)
+            _write(record.part(units.rows), answer.episodes)
         self.busy_s = [answer.busy_s for answer in answers]
         self._spent += self.busy_s
 
@@ -160,11 +161,12 @@ class RayRounds:
 
 def _write(part: Record, episodes: tuple[np.ndarray, ...]) -> None:
     """Writes the arrays that an actor returned to the record of its episodes."""
-    steps = len(episodes[0])
-    for own, found in zip(part[:4], episodes[:4], strict=True):
-        own[:steps] = found
-    for own, found in zip(part[4:-1], episodes[4:-1], strict=True):
-        own[:] = found
+    steps, found = len(episodes[0]), Record(*episodes)
+    part.begin()
+    for name in ("obs", "actions", "outputs", "rewards"):
+        getattr(part, name)[:steps] = getattr(found, name)
+    for name in ("final_obs", "lengths", "terminated", "truncated", "solved_at"):
+        getattr(part, name)[:] = getattr(found, name)
     part.clear_after(steps)
 
 

@@ -16,7 +16,7 @@ class Record(NamedTuple):
 
     obs: np.ndarray  # [T, N, obs_dim] float32, before each step
     actions: np.ndarray  # [T, N, act_dim]
-    outputs: np.ndarray  # [T, N, output_dim] float32 of the policy's network
+    outputs: np.ndarray  # [T, N, output_dim] float32 of the policy's network, see `of_width`
     rewards: np.ndarray  # [T, N] float32
     final_obs: np.ndarray  # [N, obs_dim] float32, the state that the last step reached
     lengths: np.ndarray  # [N] int32
@@ -24,6 +24,7 @@ class Record(NamedTuple):
     truncated: np.ndarray  # [N] bool: ended by the time limit
     solved_at: np.ndarray  # [N] int32: first step solved, from 1; 0 if none was
     filled: np.ndarray  # [N] int32: steps that may hold numbers other than zero
+    width: np.ndarray  # [N] int32: output_dim of those steps' outputs
 
     @staticmethod
     def bytes_for(spec: EnvSpec, episodes: int, output_dim: int) -> int:
@@ -35,10 +36,26 @@ class Record(NamedTuple):
         whole = np.frombuffer(buffer, _layout(spec, episodes, output_dim), 1)
         return cls(*(whole[name][0] for name in cls._fields))
 
+    def of_width(self, output_dim: int) -> Record:
+        """Returns the record with outputs [T, N, output_dim], at most as many as it was made for;
+        they are adjacent in memory, whatever their number."""
+        steps, episodes, _ = self.outputs.shape
+        used = self.outputs.reshape(-1)[: steps * episodes * output_dim]
+        return self._replace(outputs=used.reshape(steps, episodes, output_dim))
+
     def part(self, rows: slice) -> Record:
         """Returns views of some episodes."""
         steps = (x[:, rows] for x in self[:4])
         return Record(*steps, *(x[rows] for x in self[4:]))
+
+    def begin(self) -> None:
+        """Forgets the last round; outputs of another width lie elsewhere in memory."""
+        self.lengths[:] = self.solved_at[:] = 0
+        self.terminated[:] = self.truncated[:] = False
+        now = self.outputs.shape[2]
+        if not np.isin(self.width, (0, now)).all():
+            self.outputs[:] = 0.0
+        self.width[:] = now
 
     def clear_after(self, steps: int) -> None:
         """Sets what earlier rounds left behind `steps` to zero."""
@@ -74,6 +91,7 @@ def _layout(spec: EnvSpec, episodes: int, output_dim: int) -> np.dtype:
         (np.int32, (n,)),
         (np.bool_, (n,)),
         (np.bool_, (n,)),
+        (np.int32, (n,)),
         (np.int32, (n,)),
         (np.int32, (n,)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from metarl.sampling.pool import fault_at
 from metarl.sampling.record import Record, most_outputs
 from metarl.sampling.round_processes import RoundProcesses
 from metarl.sampling.rows import USER, Plan, RowError, Rows, ShareFactory, Shares
+from metarl.sampling.worker import portable
 from metarl.types import EnvSpec, Task, TaskDistribution, Trajectories, Workers, check_number
 
 Behaviour = Callable[[Tensor], ActionDistribution]
@@ -105,7 +107,8 @@ class Shards:
             self._player.play(acting, draws)
         except RowError as error:
             raise self._fault(error) from None
-        found = trajectories(self._player.record, self._shape, acting.output_dim, behaviour, device)
+        record = self._player.record.of_width(acting.output_dim)
+        found = trajectories(record, self._shape, behaviour, device)
         self.round_s = time.perf_counter() - started
         return found
 
@@ -122,16 +125,25 @@ class Shards:
 
 
 def _player(shares: Shares, plan: Plan, units: Units, workers: Workers) -> RoundPlayer:
-    outputs = most_outputs(plan.spec)
+    """Returns the processes that play, or this one for none and for a BatchedEnv of a user's own
+    that cannot be sent to another."""
+    factory, outputs = shares.factory, most_outputs(plan.spec)
     if workers.cluster is not None:
         from metarl.sampling.ray_rounds import RayRounds
 
-        return RayRounds(shares.factory, plan, units, workers, outputs, shares.divisible)
+        return RayRounds(factory, plan, units, workers, outputs, shares.divisible)
     count = min(workers.count, len(units))
+    if count and isinstance(factory, EnvShares):
+        try:
+            portable(factory)
+        except UserError as error:
+            (reason, *_) = str(error).splitlines()
+            warnings.warn(f"{plan.spec.name}: {reason}; this process plays alone", stacklevel=4)
+            count = 0
     if not count:
-        return InThisProcess(shares.factory, plan, units, outputs)
+        return InThisProcess(factory, plan, units, outputs)
     limited = workers._replace(count=count)
-    return RoundProcesses(shares.factory, plan, units, limited, outputs, shares.divisible)
+    return RoundProcesses(factory, plan, units, limited, outputs, shares.divisible)
 
 
 class InThisProcess:
@@ -154,7 +166,7 @@ class InThisProcess:
         asked = Round(acting.of(self._units), draws)
         # With more threads a product may be rounded otherwise, and is too small to gain by them.
         with _blas().limit(limits=1, user_api="blas"):
-            play(self._share, self._units, asked, self.record)
+            play(self._share, self._units, asked, self.record.of_width(acting.output_dim))
         self.busy_s = (time.perf_counter() - started,)
 
     def close(self) -> None:
@@ -169,7 +181,6 @@ def _blas() -> ThreadpoolController:
 def trajectories(
     record: Record,
     shape: tuple[int, int],
-    output_dim: int,
     behaviour: Behaviour,
     device: torch.device,
 ) -> Trajectories:
@@ -195,5 +206,5 @@ def trajectories(
         mask=step <= last,
         final_obs=of_episodes(record.final_obs),
         solved_at=of_episodes(record.solved_at),
-        behaviour=behaviour(over_time(record.outputs[..., :output_dim])),
+        behaviour=behaviour(over_time(record.outputs)),
     )

@@ -330,7 +330,7 @@ def _timed_play(
 ) -> None:
     """Plays a round of some units, and writes to the pulse how long it took."""
     started = time.perf_counter_ns()
-    play(share, units, asked, record.part(units.rows))
+    play(share, units, asked, record.of_width(asked.acting.output_dim).part(units.rows))
     pulse[ROUND] = time.perf_counter_ns() - started
 
 

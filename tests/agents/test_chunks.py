@@ -8,6 +8,7 @@ import torch
 from gymnasium.spaces import Box
 from invented import played
 
+from metarl import graphs
 from metarl.agents import batch as batches
 from metarl.agents import catalogue
 from metarl.agents.batch import Batch, Division
@@ -89,3 +90,23 @@ def test_the_number_of_threads_changes_no_bit(name):
         found.append((metrics, {n: x.numpy().tobytes() for n, x in agent.state_dict().items()}))
     assert found[0][0]["skipped"] == 0.0 or name == "random"
     assert all(one == found[0] for one in found[1:])
+
+
+def test_a_script_that_would_keep_a_number_is_not_believed():
+    """A function whose operations depend on a value is called as it is, by three threads too."""
+
+    def scaled(x):
+        return {"y": x * float(x.sum())}
+
+    plain = graphs.unlocked(lambda x: {"y": x * x.sum(), "n": len(x)})
+    wrong = graphs.unlocked(scaled)
+    with torch_threads(3):
+        for k in range(graphs.CALLS_BEFORE + graphs.TRIALS + 3):
+            x = torch.arange(4.0) + k
+            assert torch.equal(plain(x)["y"], x * x.sum())
+            assert plain(x)["n"] == 4
+            assert torch.equal(wrong(x)["y"], x * x.sum())
+    (script,) = plain.__closure__[0].cell_contents.found.values()
+    (refused,) = wrong.__closure__[0].cell_contents.found.values()
+    assert script.trials == 0
+    assert refused.trials is None

@@ -17,8 +17,9 @@ from invented import played
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from metarl.agents import batch as batches
 from metarl.agents import catalogue, policy_gradient
-from metarl.agents.batch import learning_batch
+from metarl.agents.derivatives.by_hand import gain_and_kl
 from metarl.agents.outer.ppo import Ppo
 from metarl.agents.outer.trpo import Trpo
 from metarl.agents.policy_gradient import MetaBatch, PolicyGradientAgent
@@ -68,7 +69,9 @@ def functions(agent: PolicyGradientAgent, seed: int) -> dict[str, tuple[Any, tup
         found[f"adapted {index}"] = (policy_gradient.adapted, args)
         state = agent.adapt(state, data)
     query = played(agent, state, seed + 9)
-    found["learning_batch"] = (learning_batch, (query, AdvantageConfig()))
+    config, fits = AdvantageConfig(), batches._normal_equations(query, AdvantageConfig())
+    found["normal equations"] = (batches._normal_equations, (query, config))
+    found["batch"] = (batches._batch, (query, fits, [x.solved() for x in fits], config))
     objective = agent.objective(state, query)
     return found | outer_functions(agent, objective)
 
@@ -89,7 +92,7 @@ def outer_functions(
         step = outer.direction(objective, meta, None)
         return {
             "direction": (outer.direction, (objective, meta, None)),
-            "gain_and_kl": (outer.gain_and_kl, (objective, meta, step.old)),
+            "gain_and_kl": (gain_and_kl, (objective, meta, step.old)),
         }
     if isinstance(outer, Ppo):
         lr = torch.tensor(0.1, dtype=torch.float64, device=agent.device)
@@ -127,7 +130,7 @@ def test_what_has_ended_changes_nothing_any_more():
     """Conjugate gradient that may look stops early; one that may not comes to the same bits."""
     agent = built("maml-trpo", "box", {})
     assert isinstance(agent.outer, Trpo)
-    agent.outer.config = replace(agent.outer.config, damping=1e6)  # two products solve it
+    agent.outer = Trpo(replace(agent.outer.config, damping=1e6))  # two products solve it
     _, args = functions(agent, 0)["direction"]
     seen = agent.outer.direction(*args)
     with unseen():

@@ -16,7 +16,7 @@ from metarl.config.settings import PolicyConfig
 from metarl.equations.distributions import each
 from metarl.equations.gaussian import Gaussian, GaussianCurvature
 from metarl.errors import UserError
-from metarl.networks.linearised import LinearisedMlp, LossHessian
+from metarl.networks.linearised import LinearisedMlp, LossHessian, over_samples_product
 from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec
 
@@ -237,6 +237,17 @@ def test_a_box_without_bounds_is_nothing_to_scale_to():
         space = Box(np.float32(low), np.float32(high), (2,))
         with pytest.raises(UserError, match=r"scale_to_box: no dimension has two bounds"):
             MlpPolicy(spec(space), PolicyConfig(scale_to_box=True))
+
+
+def test_a_product_over_samples_is_that_of_its_pieces():
+    """As a GPU computes it, with and without a sum to add it to."""
+    delta, x, total = torch.randn(3, 40, 5), torch.randn(3, 40, 4), torch.randn(3, 5, 4)
+    expected = torch.einsum("kno,kni->koi", delta, x)
+    for pieces in (1, 8):
+        found = over_samples_product(delta, x, pieces=pieces)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        found = over_samples_product(delta, x, total.clone(), pieces)
+        torch.testing.assert_close(found, total + expected, rtol=1e-4, atol=1e-5)
 
 
 def test_saturated_tanh_gives_finite_derivatives():

@@ -407,10 +407,28 @@ def test_workers_import_no_torch(tmp_path):
     assert (tmp_path / "seen").read_text() == "False"
 
 
-def test_an_environment_that_cannot_travel_names_the_way_out():
-    distribution = Diverging(envs.make("point-goal", 5))
-    distribution.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
+class Locked:
+    """A distribution that holds a lock, which no other process can have."""
+
+    def __init__(self, inner: Any):
+        self.spec, self.sample, self.open = inner.spec, inner.sample, inner.open
+        self.lock = threading.Lock()
+
+
+def test_tasks_that_cannot_travel_are_played_here():
+    """A BatchedEnv may hold what no other process can have; results are the same."""
+    inner = envs.make("point-goal", 5)
+    agent = agent_of(inner.spec, "maml-trpo")
+    expected, distribution = content(played(inner, agent, Workers(2))), Locked(inner)
+    with pytest.warns(UserWarning, match="cannot be sent to worker processes.*plays alone"):
+        assert content(played(distribution, agent, Workers(2))) == expected
+    assert not workers_alive()
+
+
+def test_a_gymnasium_environment_that_cannot_travel_names_the_way_out(strange_envs):
+    lock = threading.Lock()
+    distribution = strange_envs.gym_tasks(
+        strange_envs.Walk, strange_envs.SLOPE, horizon=5, apply=lambda env, task: lock
+    )
     with pytest.raises(UserError, match=r"cannot be sent to worker processes.*\n.*--workers 0"):
         Sampler(distribution, K, E, Workers(2))
-    with closing(Sampler(distribution, K, E, Workers(0))):
-        pass

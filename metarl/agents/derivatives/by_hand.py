@@ -6,7 +6,7 @@ plain autograd.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import InnerRule, LinearisedRuleStep, RuleInput
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.trust_region import surrogate_gain
+from metarl.graphs import graphed, unlocked
 from metarl.networks.linearised import LinearisedMlp, LossHessian
 from metarl.networks.mlp import added, is_adapted
 from metarl.types import Params
@@ -139,16 +140,24 @@ class LinearisedObjective:
 
         def of_share(share: Share) -> Params:
             part = self.parts[share.index] or self._part(share, self._steps(share))
-            moved = begun
-            for step in part.steps:
-                moved = step.forward(moved)
-            distribution_dot, _ = part.query.jvp(moved)
-            curved = part.query.distribution.fisher(distribution_dot, part.weights)
-            return pulled_back(part.query.vjp(curved)[0], part.steps, self.meta)
+            tensors_alone = all(isinstance(step, tuple) for step in part.steps)
+            product = product_of if tensors_alone else product_of.__wrapped__
+            return product(part, begun, tuple(self.meta))
 
         return added(self.division.each(of_share))
 
 
+@unlocked
+def product_of(part: Part, tangent: Params, names: tuple[str, ...]) -> Params:
+    """Returns a part's term of a product, for the tangent of its tasks' first parameters."""
+    for step in part.steps:
+        tangent = step.forward(tangent)
+    distribution_dot, _ = part.query.jvp(tangent)
+    curved = part.query.distribution.fisher(distribution_dot, part.weights)
+    return pulled_back(part.query.vjp(curved)[0], part.steps, names)
+
+
+@graphed
 def gain_and_kl(data: MetaBatch, meta: Params, old: Sequence[ActionDistribution]) -> Tensor:
     """Returns the gain and the mean KL(old || new) on all query data, at `meta`, [2] float64.
 
@@ -156,22 +165,33 @@ def gain_and_kl(data: MetaBatch, meta: Params, old: Sequence[ActionDistribution]
     """
 
     def of_share(share: Share) -> Tensor:
-        params, before = data.begin(meta), old[share.index]
-        for index, support in enumerate(data.supports):
-            params = data.inner.step(params, support.tasks(share.rows), index)
-        obs, actions, advantages, weights, _ = data.query.tasks(share.rows)
-        new = data.policy(params, obs)
-        gain = surrogate_gain(new, before, actions, advantages, weights).sum()
-        return torch.stack([gain, (weights * before.kl(new)).sum()]).double()
+        supports = [support.tasks(share.rows) for support in data.supports]
+        query, before = data.query.tasks(share.rows), old[share.index]
+        return gain_and_kl_of(data.inner, data.begin(meta), supports, query, before)
 
     return torch.stack(data.division().each(of_share)).sum(0) / len(data.query.obs)
 
 
-def pulled_back(gradient: Params, steps: Sequence[LinearisedRuleStep], meta: Params) -> Params:
+@unlocked
+def gain_and_kl_of(
+    inner: ByHand, params: Params, supports: list[Batch], query: Batch, old: ActionDistribution
+) -> Tensor:
+    """Returns the sums over some tasks of gain and KL, from the parameters that they begin with."""
+    for index, support in enumerate(supports):
+        params = inner.step(params, support, index)
+    obs, actions, advantages, weights, _ = query
+    new = inner.policy(params, obs)
+    gain = surrogate_gain(new, old, actions, advantages, weights).sum()
+    return torch.stack([gain, (weights * old.kl(new)).sum()]).double()
+
+
+def pulled_back(
+    gradient: Params, steps: Sequence[LinearisedRuleStep], names: Iterable[str]
+) -> Params:
     """Returns the tasks' gradients before the inner steps, by the chain rule, added up."""
     for step in reversed(steps):
         gradient = step.transposed(gradient)
-    return {name: gradient[name].sum(0) for name in meta}
+    return {name: gradient[name].sum(0) for name in names}
 
 
 def product_dtype(name: str, device: torch.device) -> tuple[torch.dtype, bool]:

@@ -166,7 +166,7 @@ class MetaSgd(Sgd):
 
 def descend(params: Params, direction: Params, lr: float) -> Params:
     """Returns params - lr direction of the parameters that have a direction, [K, ...]."""
-    return {name: params[name] - lr * x for name, x in direction.items()}
+    return {name: params[name].sub(x, alpha=lr) for name, x in direction.items()}
 
 
 class LinearisedSgd(NamedTuple):

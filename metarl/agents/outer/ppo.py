@@ -80,6 +80,7 @@ class Epoch(NamedTuple):
     norm: Tensor
 
 
+@dataclass(frozen=True)
 class Ppo(KeepsAdam):
     """Minimises the clipped surrogate's loss by `epochs` steps of Adam, each on all of the data.
 
@@ -88,8 +89,7 @@ class Ppo(KeepsAdam):
     E-MAML's (arXiv:1803.01118, Eq. 4 and 5).
     """
 
-    def __init__(self, config: PpoConfig):
-        self.config = config
+    config: PpoConfig
 
     def step(
         self, meta: Params, state: adam.AdamState, objective: MetaBatch, rng: np.random.Generator

@@ -78,11 +78,11 @@ class Direction(NamedTuple):
         return torch.stack([x.double() for x in parts]).tolist()
 
 
+@dataclass(frozen=True)
 class Trpo(Stateless):
     """Maximises the gain of a meta-batch within mean KL <= max_kl of the old adapted policies."""
 
-    def __init__(self, config: TrpoConfig):
-        self.config = config
+    config: TrpoConfig
 
     def step(
         self, meta: Params, state: tuple[()], objective: MetaBatch, rng: np.random.Generator
@@ -100,27 +100,24 @@ class Trpo(Stateless):
         allowed = config.backtracks if finite else 0
         for tries in range(allowed):
             after = tr.unravel(start + config.backtrack_ratio**tries * found.step, meta)
-            gain, kl = self.gain_and_kl(objective, after, found.old).tolist()
+            gain, kl = by_hand.gain_and_kl(objective, after, found.old).tolist()
             finite = math.isfinite(gain) and math.isfinite(kl)
             if finite and gain > before and kl <= config.max_kl:
                 break
         else:
             after, gain, kl, tries = meta, before, 0.0, allowed
-        return (
-            after,
-            state,
-            {
-                "gradient_norm": gradient_norm,
-                "cg/residual": residual,
-                "cg/products": products,
-                "surrogate/before": before,
-                "surrogate/after": gain,
-                "kl": kl,
-                "line_search/backtracks": float(tries),
-                "line_search/accepted": float(tries < allowed),
-                "skipped": float(not finite),
-            },
-        )
+        metrics = {
+            "gradient_norm": gradient_norm,
+            "cg/residual": residual,
+            "cg/products": products,
+            "surrogate/before": before,
+            "surrogate/after": gain,
+            "kl": kl,
+            "line_search/backtracks": float(tries),
+            "line_search/accepted": float(tries < allowed),
+            "skipped": float(not finite),
+        }
+        return after, state, metrics
 
     @graphed
     def direction(self, objective: MetaBatch, meta: Params, thinned: Batch | None) -> Direction:
@@ -140,10 +137,3 @@ class Trpo(Stateless):
         step = tr.trust_region_scale(solution, gradient, config.max_kl) * solution.x
         norms = gradient.norm(), solution.residual.norm()
         return Direction(step, linearised.gain, *norms, solution.products, linearised.old)
-
-    @graphed
-    def gain_and_kl(
-        self, objective: MetaBatch, meta: Params, old: list[ActionDistribution]
-    ) -> Tensor:
-        """Returns the gain and the mean KL at `meta`, [2]."""
-        return by_hand.gain_and_kl(objective, meta, old)
