@@ -120,7 +120,8 @@ def test_nothing_of_a_stopped_run_is_left(number, tmp_path):
             assert said.splitlines()[-1].startswith("stopped: the same command again continues")
             assert "Traceback" not in said
             assert not list(Path(folder).iterdir())
-        deadline = time.monotonic() + 30
+        # Two helpers of a Ray that was killed first try for a minute to tell the others.
+        deadline = time.monotonic() + 100
         while left := [one for one in found if one.is_running() and one.status() != "zombie"]:
             assert time.monotonic() < deadline, left
             time.sleep(0.2)

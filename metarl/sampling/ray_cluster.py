@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,9 @@ FACTS_S = 60.0
 """Longest wait for a node to say which versions it has."""
 ONLY_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Makes Ray listen on loopback: it is the rule on Windows and macOS, and holds on Linux too."""
+ONLY_OURS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""Makes a Ray that is started here refuse other users of this machine. The same in every start:
+Ray reads it once in a process."""
 
 
 def check_installed() -> None:
@@ -59,7 +63,7 @@ class Connection:
         self.asked, self.players = asked, 0
         self._folder = ""
         """Folder of the files of a cluster that was started here."""
-        with _quiet({} if asked.address else ONLY_LOOPBACK):
+        with _quiet({} if asked.address else {**ONLY_LOOPBACK, **ONLY_OURS}):
             self.ray = importlib.import_module("ray")
             self.ours = not self.ray.is_initialized()
             if self.ours and asked.address:
@@ -195,17 +199,24 @@ def _check_answers(address: str) -> None:
         )
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     try:
-        found = subprocess.run(
+        done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_S, check=False
-        ).returncode
-    except subprocess.TimeoutExpired:
-        found = 1
-    if found:
-        raise UserError(
-            f"--ray-address {address}: no Ray cluster answers there within {ANSWER_S:g} s\n"
-            f"start one: ray start --head --port={address.rpartition(':')[2]}, or play here: leave "
-            "the flag out"
         )
+        found, said = done.returncode == 0, done.stderr
+    except subprocess.TimeoutExpired as late:
+        found, said = False, late.stderr or b""
+    if found:
+        return
+    if b"InvalidAuthToken" in said or b"AuthenticationError" in said:
+        raise UserError(
+            f"--ray-address {address}: that Ray cluster asks for a token\n"
+            "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN as on its head (docs/ray.md)"
+        )
+    raise UserError(
+        f"--ray-address {address}: no Ray cluster answers there within {ANSWER_S:g} s\n"
+        f"start one: ray start --head --port={address.rpartition(':')[2]}, or play here: leave "
+        "the flag out"
+    )
 
 
 def _no_node(address: str, error: Exception) -> UserError:
