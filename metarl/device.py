@@ -14,7 +14,7 @@ from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.errors import UserError
 from metarl.threads import Threads, threads, worker_count
-from metarl.types import Workers
+from metarl.types import Cluster, Workers
 
 
 def torch_device(name: str) -> torch.device:
@@ -36,8 +36,29 @@ def torch_device(name: str) -> torch.device:
 
 
 def workers_of(config: Config | EvaluateOptions) -> Workers:
-    """Returns the settings of the worker processes."""
-    return Workers(worker_count(config.workers, config.threads), config.worker_timeout)
+    """Returns the settings of the worker processes or of Ray's actors.
+
+    Raises:
+        UserError: for settings of the ones while the others play.
+    """
+    if config.sampler == "ray":
+        if config.workers != "auto":
+            raise UserError(
+                f"--workers {config.workers} has no effect with --sampler ray, whose actors play; "
+                "give --actors, and --workers auto"
+            )
+        actors = 0 if config.actors == "auto" else config.actors
+        cluster = Cluster(config.ray_address, actors)
+    else:
+        for flag, value, usual in (
+            ("--ray-address", config.ray_address, ""),
+            ("--actors", config.actors, "auto"),
+        ):
+            if value != usual:
+                raise UserError(f"{flag} {value} has no effect without --sampler ray")
+        cluster = None
+    count = worker_count(config.workers, config.threads)
+    return Workers(count, config.worker_timeout, cluster=cluster)
 
 
 def use_threads(asked: int | Literal["auto"]) -> Threads:

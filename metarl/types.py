@@ -77,6 +77,15 @@ class StepResult(NamedTuple):
     success: np.ndarray  # [K, E] bool: solved at this step; False where undefined
 
 
+class Cluster(NamedTuple):
+    """Ray cluster whose actors play rounds."""
+
+    address: str = ""
+    """HOST:PORT; empty: it is started on this machine."""
+    actors: int = 0
+    """Actors that play; 0: one for each CPU of the cluster."""
+
+
 class Workers(NamedTuple):
     """Settings of the workers that step environments. No result depends on them."""
 
@@ -87,6 +96,8 @@ class Workers(NamedTuple):
     """Longest that one construction, reset or step of an environment may take, in seconds."""
     max_failures: int = 3
     """Workers that may be replaced in 100 meta-batches before the run gives up."""
+    cluster: Cluster | None = None
+    """Cluster whose actors play whole rounds in the place of `count` processes."""
 
 
 class BatchedEnv(Protocol):

@@ -138,7 +138,7 @@ def test_a_run_says_and_records_them_and_warns_of_others(tmp_path, capfd):
         return json.loads((tmp_path / "environment.json").read_text())["threads"]
 
     assert go("--threads", "1", "--iterations", "1") == {
-        "workers": 0, "torch": 1, "from": "--threads"
+        "workers": 0, "torch": 1, "from": "--threads", "act_on": "workers"
     }  # fmt: skip
     assert "no workers, 1 torch thread (--threads) on cpu" in capfd.readouterr().out
     assert torch.get_num_threads() == 1

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.agents.inner.ppo import Course, PpoSteps, PpoStepsConfig, Samples, TaskPpo
+from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig
+from metarl.agents.inner.task_ppo import Course, Samples, TaskPpo
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
 from metarl.agents.outer.reptile import difference, mean_of

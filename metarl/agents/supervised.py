@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from math import prod
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.agents.derivatives.autograd import Autograd, gradient_of
+from metarl.agents.derivatives.example_loss import ExampleLoss
 from metarl.agents.inner.rule import NetworkShape, RuleSettings
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.config.settings import FewShotAgentConfig
-from metarl.equations.few_shot import cross_entropy, mean_squared_error
 from metarl.networks.mlp import concat_tasks, expand_to_tasks, select_tasks
-from metarl.networks.supervised import Network, network
+from metarl.networks.supervised import network
 from metarl.parallel import even_slices, in_parts, side_by_side
 from metarl.types import Examples, FewShotSpec, Metrics, Params
 
@@ -65,42 +63,7 @@ class TaskState:
 
         with in_parts():
             parts = self.agent.parts(*(x.inputs for x in self.supports[first:]))
-            return concat_tasks(side_by_side(one, parts))
-
-
-class ExampleLoss:
-    """Mean-squared error of numbers, cross-entropy of classes."""
-
-    always = False
-    """The predictions are not needed where a rule reads no gradient."""
-
-    def __init__(self, spec: FewShotSpec, network: Network):
-        self.spec, self.network = spec, network
-        self.of = cross_entropy if spec.classes else mean_squared_error
-        self.sample_dim = prod(spec.input_shape) + spec.outputs
-
-    def __call__(self, params: Params, support: Examples) -> tuple[Tensor, Tensor]:
-        """Returns each task's loss [K], and the predictions."""
-        predictions = self.network(params, support.inputs)
-        return self.of(predictions, support.targets), predictions
-
-    def num_tasks(self, support: Examples) -> int:
-        return len(support.inputs)
-
-    def inputs(self, support: Examples, reads: frozenset[str]) -> dict[str, Any]:
-        """Returns the fields of a RuleInput that do not depend on parameters.
-
-        Samples are inputs and targets side by side, [K, N, sample_dim]; classes are one-hot.
-        """
-        found: dict[str, Any] = {"examples": support} if "examples" in reads else {}
-        if "samples" in reads:
-            inputs, targets = support
-            if self.spec.classes:
-                targets = torch.nn.functional.one_hot(targets, self.spec.outputs)
-            samples = torch.cat([inputs.flatten(2), targets.to(inputs.dtype)], -1)
-            found["samples"] = samples
-            found["weights"] = samples.new_full(samples.shape[:2], 1.0 / samples.shape[1])
-        return found
+            return _joined(side_by_side(one, parts))
 
 
 class SupervisedAgent(MetaParameters):
@@ -210,7 +173,10 @@ class ExampleObjective:
         whole = len(self.supports) <= KEPT_STEPS
         one = partial(self._gradient if whole else self._gradient_step_by_step, meta)
         parts = self.agent.parts(*(x.inputs for x in (*self.supports, self.query)))
-        gradients, losses = zip(*side_by_side(one, parts), strict=True)
+        first, *others = found = side_by_side(one, parts)
+        if not others:
+            return first
+        gradients, losses = zip(*found, strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in meta}
         return total, torch.stack(losses).sum()
 
@@ -266,8 +232,13 @@ class ExampleObjective:
                 params = self.agent.step(params, _tasks(examples, rows), index, followed=False)
             return {name: params[name] for name in meta}
 
-        return concat_tasks(side_by_side(one, self.agent.parts(*(x.inputs for x in steps))))
+        parts = self.agent.parts(*(x.inputs for x in steps))
+        return _joined(side_by_side(one, parts))
 
 
 def _tasks(examples: Examples, rows: slice) -> Examples:
     return Examples(*(x[rows] for x in examples))
+
+
+def _joined(parts: list[Params]) -> Params:
+    return concat_tasks(parts) if len(parts) > 1 else parts[0]

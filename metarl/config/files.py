@@ -28,6 +28,9 @@ ADDED = {
     "threads": "auto",
     "task_batch": 0,
     "act_on": "auto",
+    "sampler": "local",
+    "ray_address": "",
+    "actors": "auto",
     "agent.inner.dice_lambda": 1.0,
     "agent.outer.target_kl": 0.0,
 }

@@ -9,9 +9,11 @@ from typing import Literal
 from metarl.config.ranges import Natural, Positive
 from metarl.config.settings import (
     ActOn,
+    ActorCount,
     Device,
     EvaluationConfig,
     FewShotEvaluationConfig,
+    SamplerKind,
     ThreadCount,
     WorkerCount,
 )
@@ -54,6 +56,12 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     """Place where policies act: in the workers, or on `device`; `auto` decides by their size."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
+    sampler: SamplerKind = "local"
+    """Who plays episodes: worker processes of this machine, or actors of Ray, also on others."""
+    ray_address: str = ""
+    """HOST:PORT of a Ray cluster that this machine is a node of; empty: Ray is started here."""
+    actors: ActorCount = "auto"
+    """Actors of Ray that play episodes; `auto` is one for each CPU of the cluster."""
 
 
 @dataclass(frozen=True)

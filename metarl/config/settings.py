@@ -19,6 +19,8 @@ Device = Literal["auto", "cpu", "cuda"]
 WorkerCount = Natural | Literal["auto"]
 ThreadCount = ThreadNumber | Literal["auto"]
 ActOn = Literal["auto", "workers", "device"]
+SamplerKind = Literal["local", "ray"]
+ActorCount = Count | Literal["auto"]
 Source = Literal["episodes", "examples"]
 """Kind of data that a task is learned from: RL episodes or labelled examples."""
 
@@ -320,6 +322,13 @@ class Config(RunConfig):
     `device`, with a message to and from the workers at each step. `auto` decides by its size."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
+    sampler: SamplerKind = "local"
+    """Who plays episodes: worker processes of this machine, or actors of Ray, also on others.
+    Results do not depend on it."""
+    ray_address: str = ""
+    """HOST:PORT of a Ray cluster that this machine is a node of; empty: Ray is started here."""
+    actors: ActorCount = "auto"
+    """Actors of Ray that play episodes; `auto` is one for each CPU of the cluster."""
     task_batch: Natural = 0
     """Tasks of a meta-batch that an update computes with at a time, one group after the other. It
     needs less memory and more time, and results are rounded differently. 0: all tasks."""

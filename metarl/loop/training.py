@@ -257,6 +257,8 @@ class Training:
         used = {"workers": self.source.workers, "torch": torch, "from": source}
         if isinstance(self.source, EpisodeSource):
             used["act_on"] = self.source.act_on
+            if self.source.config.sampler == "ray":
+                used["sampler"] = "ray"
         now = environment.describe(str(self.source.device), used)
         if self.run.environment.exists():
             before = environment.read(self.run.environment)

@@ -37,7 +37,7 @@ class Gru(torch.autograd.Function):
         states[0] = start
         reset, keep, past = (part.unbind() for part in gates.chunk(3, -1))
         gate, first_two, n = gates.unbind(), gates[..., : 2 * size].unbind(), new.unbind()
-        h, later = states.unbind(), weight.mT
+        h, later = states.unbind(), weight.mT.contiguous()
         for t in range(steps):
             gate[t].addmm_(h[t], later)
             first_two[t].sigmoid_()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections import deque
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import WorkersFailedError
+from metarl.sampling.losses import Losses, WorkerWarning
 from metarl.sampling.main_script import advice
 from metarl.sampling.rows import BUSY, Plan, RowError, Rows, Share, ShareFactory
 from metarl.sampling.worker import (
@@ -30,14 +30,8 @@ from metarl.sampling.worker import (
 from metarl.types import Task, Workers
 
 TASKS = "tasks"
-WINDOW = 100
-"""Meta-batches within which `Workers.max_failures` are allowed."""
 PATIENCE_S = 5.0
 """Seconds that workers may take to close their environments."""
-
-
-class WorkerWarning(UserWarning):
-    """Says that a worker was replaced, or that its replay gave other observations."""
 
 
 class Processes:
@@ -62,11 +56,9 @@ class Processes:
         """Last obs that the policy received."""
         self._beats = self.rows.pulse[:, 0].copy()
         """Pulse of each worker when the tasks were set."""
-        self._meta_batches = 0
+        self._losses = Losses(workers.max_failures)
         self._ready = False
         """Whether all workers have the tasks."""
-        self._lost: deque[int] = deque()
-        """Meta-batches within the last WINDOW in which a worker was lost."""
         self._workers: list[Worker] = []
         self._own: Share | None = None
         try:
@@ -88,7 +80,7 @@ class Processes:
         )
 
     def set_tasks(self, tasks: Sequence[Task], payloads: Sequence[Any]) -> None:
-        self._meta_batches += 1
+        self._losses.next_meta_batch()
         self._ready = False
         self._history = [None] * len(self._history)
         self._drain()
@@ -176,7 +168,7 @@ class Processes:
                 raise WorkersFailedError(what)  # it exited while loading; a new one would too
             self._workers[index].end()
             if how != INTERRUPTED:
-                self._count_loss(what)
+                self._losses.count(what)
             self._workers[index] = self._new_worker(index)
             try:
                 self._play_again(self._workers[index], index, waiting)
@@ -224,16 +216,6 @@ class Processes:
         row = beat % self._plan.size
         _, episode = self._plan.place(row)
         return f" in task {dict(self._tasks[row])}, episode {episode}, step {step}"
-
-    def _count_loss(self, what: str) -> None:
-        self._lost.append(self._meta_batches)
-        while self._lost[0] <= self._meta_batches - WINDOW:
-            self._lost.popleft()
-        if len(self._lost) > self._settings.max_failures:
-            raise WorkersFailedError(
-                f"{what}\n{len(self._lost)} workers lost within {WINDOW} iterations; check the "
-                "environment at that step, or raise --worker-timeout if it is slow"
-            )
 
     def _check_repeated(self, share: slice) -> None:
         """Warns if a replay ends in other obs than the policy acted on."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from metarl.config.settings import ActOn, AgentConfig
 from metarl.device import torch_sleeps, torch_threads
 from metarl.equations.distributions import ActionDistribution
-from metarl.errors import UnstableError
+from metarl.errors import UnstableError, UserError
 from metarl.sampling.collect import collect, draw
 from metarl.sampling.draws import RoundDraws
 from metarl.sampling.shards import Shards
@@ -45,6 +45,22 @@ def place_to_act(asked: ActOn, agent: Any, spec: EnvSpec, device: torch.device) 
     return "device" if device.type == "cuda" and weights(agent, spec) >= WIDE else "workers"
 
 
+def check_place(act_on: Place, workers: Workers) -> None:
+    """Raises a UserError where a cluster should play, and cannot: without Ray, or where the policy
+    does not act there."""
+    if workers.cluster is None:
+        return
+    from metarl.sampling.ray_cluster import check_installed
+
+    check_installed()
+    if act_on == "device":
+        raise UserError(
+            "--sampler ray plays no episodes of this policy, which acts on the device\n"
+            "give --act-on workers, which a wide policy and a GPU need, or --sampler local; "
+            "agents of your own act here"
+        )
+
+
 def weights(agent: AgentConfig, spec: EnvSpec) -> int:
     """Returns about how many weights a policy multiplies its inputs by, to choose an action."""
     widths = [spec.obs_dim, *agent.policy.hidden]
@@ -69,6 +85,7 @@ class Sampler:
         Raises:
             UserError: where the environments cannot be sent to worker processes.
         """
+        check_place(act_on, workers)
         self._open = partial(distribution.open, num_tasks, episodes, workers)
         self._tasks: Sequence[Task] = ()
         self._env: BatchedEnv | None = None

@@ -72,6 +72,11 @@ class Shards:
         """Time that each process took for its share of the last round, in seconds."""
         return self._player.busy_s
 
+    @property
+    def who(self) -> str:
+        """Who plays, if other machines may take part; else empty."""
+        return getattr(self._player, "who", "")
+
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Sets the tasks of the next rounds.
 
@@ -123,6 +128,10 @@ def _player(shares: Shares, plan: Plan, units: Units, workers: Workers) -> Round
     """Returns the processes that play, or this one for none and for a BatchedEnv of a user's own
     that cannot be sent to another."""
     factory, outputs = shares.factory, most_outputs(plan.spec)
+    if workers.cluster is not None:
+        from metarl.sampling.ray_rounds import RayRounds
+
+        return RayRounds(factory, plan, units, workers, outputs, shares.divisible)
     count = min(workers.count, len(units))
     if count and isinstance(factory, EnvShares):
         try:

@@ -26,7 +26,7 @@ from metarl.sampling.collect import returns_of
 from metarl.sampling.draws import RoundDraws
 from metarl.sampling.idle import Idle
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
-from metarl.sampling.sampler import Place, Sampler, place_to_act
+from metarl.sampling.sampler import Place, Sampler, check_place, place_to_act
 from metarl.sources.source import Note, Rounds
 from metarl.threads import threads
 from metarl.types import (
@@ -59,6 +59,7 @@ class EpisodeSource:
         self.executor = workers_of(config)
         self.workers = self.executor.count
         self.act_on: Place = place_to_act(config.act_on, config.agent, self.spec, device)
+        check_place(self.act_on, self.executor)  # before there is a folder
 
     @property
     def spec(self) -> EnvSpec:
@@ -75,6 +76,8 @@ class EpisodeSource:
         stack.callback(self.env.close)
         count = self.workers
         who = f"{count} worker{'s' if count > 1 else ''}" if count else "no workers"
+        if self.env.shards is not None:
+            who = self.env.shards.who or who
         return (
             f"{who}, {threads(self.config.threads)} on {self.device}, policy on the {self.act_on}, "
             f"{sampling.tasks * sampling.episodes} simulations at {short(self._trial())} steps/s"

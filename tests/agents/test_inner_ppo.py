@@ -13,7 +13,8 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
-from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig, Samples, TaskPpo
+from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig
+from metarl.agents.inner.task_ppo import Samples, TaskPpo
 from metarl.config.settings import AdvantageConfig, PolicyConfig
 from metarl.equations.distributions import each
 from metarl.equations.returns import standardize

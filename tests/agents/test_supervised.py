@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.agents import catalogue, supervised
+from metarl.agents.derivatives.example_loss import ExampleLoss
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.lstm import MetaLstmConfig
@@ -24,7 +25,7 @@ from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.outer.adam import Adam, AdamConfig
 from metarl.agents.outer.reptile import ReptileConfig
-from metarl.agents.supervised import ExampleLoss, ExampleObjective, SupervisedAgent
+from metarl.agents.supervised import ExampleObjective, SupervisedAgent
 from metarl.config.settings import FewShotAgentConfig, NetworkConfig
 from metarl.equations.adam import adam_start
 from metarl.errors import UserError

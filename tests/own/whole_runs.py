@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file
@@ -47,13 +47,13 @@ def instead(argv: Sequence[str], *flags: str) -> list[str]:
     return [*kept, *flags]
 
 
-def door(*argv: str, **options) -> subprocess.Popen:
+def door(*argv: str, environment: Mapping[str, str] = os.environ, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**environment, "OMP_NUM_THREADS": "1"},
         # Where pytest runs in the background its children would inherit an ignored Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,

@@ -23,7 +23,7 @@ from metarl.equations.gaussian import Gaussian
 from metarl.errors import EnvFaultError, UserError, WorkersFailedError
 from metarl.sampling import worker
 from metarl.sampling.collect import collect, draw, memoryless
-from metarl.sampling.processes import WorkerWarning
+from metarl.sampling.losses import WorkerWarning
 from metarl.types import StepResult, TaskDistribution, Trajectories, Workers
 
 K, E = 3, 5

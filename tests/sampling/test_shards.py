@@ -407,12 +407,19 @@ def test_workers_import_no_torch(tmp_path):
     assert (tmp_path / "seen").read_text() == "False"
 
 
+class Locked:
+    """A distribution that holds a lock, which no other process can have."""
+
+    def __init__(self, inner: Any):
+        self.spec, self.sample, self.open = inner.spec, inner.sample, inner.open
+        self.lock = threading.Lock()
+
+
 def test_tasks_that_cannot_travel_are_played_here():
     """A BatchedEnv may hold what no other process can have; results are the same."""
-    distribution = Diverging(envs.make("point-goal", 5))
-    agent = agent_of(distribution.spec, "maml-trpo")
-    expected = content(played(distribution, agent, Workers(0)))
-    distribution.lock = threading.Lock()  # pyright: ignore[reportAttributeAccessIssue]
+    inner = envs.make("point-goal", 5)
+    agent = agent_of(inner.spec, "maml-trpo")
+    expected, distribution = content(played(inner, agent, Workers(2))), Locked(inner)
     with pytest.warns(UserWarning, match="cannot be sent to worker processes.*plays alone"):
         assert content(played(distribution, agent, Workers(2))) == expected
     assert not workers_alive()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,17 @@ class TaskPayload(NamedTuple):
     name: str
     """The task's class."""
     start: Snapshot
+
+
+def on_this_machine(path: str) -> str:
+    """Returns the path of a model here, of one on the machine that trains: Meta-World may be
+    installed elsewhere. It is not imported, which takes seconds."""
+    if os.path.exists(path):
+        return path
+    found = importlib.util.find_spec("metaworld")
+    if found is None or found.origin is None:
+        raise ModuleNotFoundError("No module named 'metaworld'", name="metaworld")
+    return os.path.join(os.path.dirname(found.origin), path.rpartition("/metaworld/")[2])
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,7 @@ class ClassShare(Share):
     def _group(self, name: str, rows: np.ndarray) -> Group:
         with self._at(int(rows[0]), 0), faults_of("constructor"):
             model = self._models.pop(name, None) or ClassModel(
-                name, self._factory.paths[name], RULES[name]
+                name, on_this_machine(self._factory.paths[name]), RULES[name]
             )
             self._models[name] = model  # moves it to the end: used last
             return Group(rows, Simulations(model, len(rows)))

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from metarl.envs import catalogue
-from metarl.envs.metaworld.batched import SPARE
+from metarl.envs.metaworld.batched import SPARE, on_this_machine
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.envs.metaworld.goals import goals_of
-from metarl.envs.metaworld.snapshots import reference, set_goal
+from metarl.envs.metaworld.snapshots import model_path, reference, set_goal
 from metarl.errors import DivergedError, EnvFaultError
-from metarl.sampling.processes import WorkerWarning
+from metarl.sampling.losses import WorkerWarning
 from metarl.sampling.rows import BUSY
 
 QVEL = mujoco.mjtState.mjSTATE_QVEL  # pyright: ignore[reportAttributeAccessIssue]
@@ -77,6 +77,13 @@ def test_a_worker_that_is_lost_is_replaced_to_the_bit(three, tasks, opened, play
             step = env.step(action)
         shown += [step.obs.copy(), step.rewards[..., None], step.success[..., None]]
     np.testing.assert_array_equal(np.concatenate(shown, axis=-1), expected)
+
+
+def test_models_are_found_where_metaworld_is_installed_here():
+    """As on a node of a cluster, which gets the paths of another machine."""
+    path = model_path("reach-v3")
+    assert on_this_machine(path) == path
+    assert on_this_machine(f"/elsewhere{path}") == path
 
 
 def test_an_episode_of_many_is_the_one_alone(three, tasks, opened, played):
