@@ -99,34 +99,35 @@ class LinearisedObjective:
 
     def _begun(self, share: Share) -> tuple[Part | None, ActionDistribution, Params]:
         """Returns a share of the tasks, their old policies, and their part of the gradient."""
-        steps = self._steps(share)
+        steps, params = self._steps(share)
         query = self.data.query.tasks(share.rows)
-        here = LinearisedMlp.at(self.data.policy, self._after(steps), query.obs)
+        here = LinearisedMlp.at(self.data.policy, params, query.obs)
         # At the old parameters the ratio is one, and its derivative is the score.
         factor = query.weights * query.advantages / self.num_tasks
         gradient, _ = here.vjp(here.distribution.score(query.actions, factor))
         pulled = pulled_back(gradient, steps, self.meta)
         whole = here if self.thinned is self.data.query else None
-        kept = None if self.division.grouped else self._part(share, steps, whole)
+        kept = None if self.division.grouped else self._part(share, steps, params, whole)
         return kept, here.distribution, pulled
 
-    def _steps(self, share: Share) -> list[LinearisedRuleStep]:
-        """Returns the inner steps of some tasks with their derivatives."""
-        steps: list[LinearisedRuleStep] = []
+    def _steps(self, share: Share) -> tuple[list[LinearisedRuleStep], Params]:
+        """Returns the inner steps of some tasks with their derivatives, and where they lead."""
+        params, steps = self.data.begin(self.meta), []
         for index, support in enumerate(self.data.supports):
-            own = support.tasks(share.rows)
-            steps.append(self.data.inner.linearise(self._after(steps), own, index))
-        return steps
-
-    def _after(self, steps: Sequence[LinearisedRuleStep]) -> Params:
-        return steps[-1].params if steps else self.data.begin(self.meta)
+            steps.append(self.data.inner.linearise(params, support.tasks(share.rows), index))
+            params = steps[-1].params
+        return steps, params
 
     def _part(
-        self, share: Share, steps: list[LinearisedRuleStep], query: LinearisedMlp | None = None
+        self,
+        share: Share,
+        steps: list[LinearisedRuleStep],
+        params: Params,
+        query: LinearisedMlp | None = None,
     ) -> Part:
         """Returns what products need; `query` is the whole one, where it is not thinned."""
         thinned = self.thinned.tasks(share.rows)
-        query = query or LinearisedMlp.at(self.data.policy, self._after(steps), thinned.obs)
+        query = query or LinearisedMlp.at(self.data.policy, params, thinned.obs)
         return Part([x.to(self.dtype) for x in steps], query, thinned.weights / self.num_tasks)
 
     def product(self, tangent: Params) -> Params:
@@ -139,7 +140,7 @@ class LinearisedObjective:
         begun = self.data.policy.begin({**still, **tangent})
 
         def of_share(share: Share) -> Params:
-            part = self.parts[share.index] or self._part(share, self._steps(share))
+            part = self.parts[share.index] or self._part(share, *self._steps(share))
             tensors_alone = all(isinstance(step, tuple) for step in part.steps)
             product = product_of if tensors_alone else product_of.__wrapped__
             return product(part, begun, tuple(self.meta))
