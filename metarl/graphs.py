@@ -247,9 +247,11 @@ class _Scripts:
         if not isinstance(script, int):
             return script(flat)
         with self.lock:
-            self.found[key] = script + 1
-            if script == CALLS_BEFORE:
-                self.found[key] = _Script(self.function, flat)
+            calls = self.found.get(key, 0)  # another thread may have made the script meanwhile
+            if isinstance(calls, int):
+                self.found[key] = (
+                    calls + 1 if calls < CALLS_BEFORE else _Script(self.function, flat)
+                )
             while len(self.found) > KEPT:
                 self.found.popitem(last=False)
         return self.function(*args, **kwargs)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-ENOUGH = 64
-"""Units that a round should have: four for each of 16 workers, so that shares are nearly equal."""
+ENOUGH = 256
+"""Units that a round should have: 16 for each of 16 workers, so that shares can be as large as the
+workers are fast."""
 
 WIDE = 16
 """Episodes that a product should have at least; it reads a task's weights from memory once."""

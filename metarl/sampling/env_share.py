@@ -39,8 +39,10 @@ class EnvShare(Share):
         self._steps = 0
 
     def set_tasks(self, tasks: Mapping[int, Task]) -> None:
-        (where,), size = self.parts, self._factory.size
-        own = [tasks[row] for row in range(where.start, where.stop, size)]
+        """Sets the tasks of adjacent rows; which rows a worker has may change with the tasks."""
+        size = self._factory.size
+        self.parts = [slice(min(tasks), max(tasks) + 1)]
+        own = [tasks[row] for row in range(min(tasks), max(tasks) + 1, size)]
         with self._place(0):
             if self._env is None or len(own) != len(self._tasks):
                 self.close()

@@ -30,6 +30,8 @@ from metarl.sampling.worker import (
 from metarl.types import Task, Workers
 
 TASKS = "tasks"
+ROUGHLY = 0.03
+"""Share of the time that workers may differ by without a new division of their work."""
 PATIENCE_S = 5.0
 """Seconds that workers may take to close their environments."""
 
@@ -241,9 +243,12 @@ class Processes:
 
 
 def balanced(edges: Sequence[int], busy: np.ndarray) -> list[int]:
-    """Returns new edges of shares, so that all take equally long; `busy` [n] is how long the n
-    shares between the old `edges` took. Each share keeps at least one row or unit."""
-    if not busy.all():
+    """Returns new edges of shares, so that all take equally long.
+
+    The n shares between the old `edges` took `busy` [n]. Differences of `ROUGHLY` change nothing.
+    Each share keeps at least one row or unit.
+    """
+    if not busy.all() or busy.max() < (1.0 + ROUGHLY) * busy.mean():
         return list(edges)
     due = np.linspace(0.0, busy.sum(), len(busy) + 1)
     ends = np.concatenate([[0.0], busy.cumsum(dtype=np.float64)])

@@ -28,7 +28,7 @@ Place = Literal["workers", "device"]
 """Where a policy is evaluated."""
 
 
-WIDE = 1_000_000
+WIDE = 500_000
 """Weights of a policy from which on a GPU evaluates it faster than workers do; docs/performance.md
 has the measurement."""
 

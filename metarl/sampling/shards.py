@@ -58,7 +58,8 @@ class Shards:
         self._units = Units.all(num_tasks, episodes)
         self._shape = num_tasks, episodes
         shares: Shares = getattr(distribution, "shares", None) or Shares(
-            EnvShares(distribution, self._units.size)
+            EnvShares(distribution, self._units.size),
+            divisible=getattr(distribution, "opens_fast", False),
         )
         self._payload_of = shares.payload_of
         plan = Plan.divided(self.spec, num_tasks, episodes, 1, shares.terms)

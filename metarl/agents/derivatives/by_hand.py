@@ -15,6 +15,7 @@ from torch import Tensor
 from metarl.agents.batch import Batch, Share
 from metarl.agents.derivatives.policy_loss import PolicyLoss
 from metarl.agents.inner.rule import InnerRule, LinearisedRuleStep, RuleInput
+from metarl.device import tf32
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.trust_region import surrogate_gain
 from metarl.graphs import graphed, unlocked
@@ -159,10 +160,13 @@ def product_of(part: Part, tangent: Params, names: tuple[str, ...]) -> Params:
 
 
 @graphed
-def gain_and_kl(data: MetaBatch, meta: Params, old: Sequence[ActionDistribution]) -> Tensor:
+def gain_and_kl(
+    data: MetaBatch, meta: Params, old: Sequence[ActionDistribution], as_tf32: bool = False
+) -> Tensor:
     """Returns the gain and the mean KL(old || new) on all query data, at `meta`, [2] float64.
 
-    `old` are the policies that collected the query, for each share of the tasks.
+    `old` are the policies that collected the query, for each share of the tasks; `as_tf32` lets a
+    GPU round the factors of products.
     """
 
     def of_share(share: Share) -> Tensor:
@@ -170,7 +174,8 @@ def gain_and_kl(data: MetaBatch, meta: Params, old: Sequence[ActionDistribution]
         query, before = data.query.tasks(share.rows), old[share.index]
         return gain_and_kl_of(data.inner, data.begin(meta), supports, query, before)
 
-    return torch.stack(data.division().each(of_share)).sum(0) / len(data.query.obs)
+    with tf32(as_tf32):
+        return torch.stack(data.division().each(of_share)).sum(0) / len(data.query.obs)
 
 
 @unlocked

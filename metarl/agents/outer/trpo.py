@@ -51,8 +51,8 @@ class TrpoConfig(OuterSettings):
     """Share of the query data in the Gauss-Newton products; the support is taken whole."""
     product_dtype: Literal["auto", "float32", "tf32", "bfloat16", "float64"] = "auto"
     """Precision of the support's Hessian in the products; the gradient keeps its own. `tf32` is
-    float32 that a GPU multiplies with factors of 10 bits. `auto` is bfloat16 on a processor with
-    instructions for it, float32 on others, and tf32 on a GPU."""
+    float32, whose products in the update a GPU makes with factors of 10 bits. `auto` is bfloat16 on
+    a processor with instructions for it, float32 on others, and tf32 on a GPU."""
 
     def build(self) -> Trpo:
         return Trpo(self)
@@ -94,13 +94,14 @@ class Trpo(Stateless):
         or KL are not finite even at the shortest step.
         """
         config, start = self.config, tr.ravel(meta)
+        _, as_tf32 = by_hand.product_dtype(config.product_dtype, objective.query.obs.device)
         found = self.direction(objective, meta, objective.thinned(config.query_fraction, rng))
         before, gradient_norm, residual, products = found.numbers()
         finite = math.isfinite(gradient_norm)
         allowed = config.backtracks if finite else 0
         for tries in range(allowed):
             after = tr.unravel(start + config.backtrack_ratio**tries * found.step, meta)
-            gain, kl = by_hand.gain_and_kl(objective, after, found.old).tolist()
+            gain, kl = by_hand.gain_and_kl(objective, after, found.old, as_tf32).tolist()
             finite = math.isfinite(gain) and math.isfinite(kl)
             if finite and gain > before and kl <= config.max_kl:
                 break
@@ -124,13 +125,13 @@ class Trpo(Stateless):
         """Returns the step by conjugate gradient on a part of the query, None for all of it."""
         config = self.config
         dtype, as_tf32 = by_hand.product_dtype(config.product_dtype, objective.query.obs.device)
-        linearised = objective.linearised(meta, thinned, dtype)
-        gradient = tr.ravel(linearised.gradient)
 
         def product(vector: Tensor) -> Tensor:
             return tr.ravel(linearised.product(tr.unravel(vector, meta)))
 
         with device.tf32(as_tf32):
+            linearised = objective.linearised(meta, thinned, dtype)
+            gradient = tr.ravel(linearised.gradient)
             solution = tr.conjugate_gradient(
                 product, gradient, config.cg_iterations, config.damping, seen
             )

@@ -66,6 +66,8 @@ class Bandit:
     same distribution in both.
     """
 
+    opens_fast = True
+
     def __init__(self, name: str, variant: str, horizon: int):
         self.arms = int(variant)
         self.spec = EnvSpec(name, Box(0.0, 1.0, (1,), np.float32), Discrete(self.arms), horizon)

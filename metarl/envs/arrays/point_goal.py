@@ -72,6 +72,8 @@ class PointGoal:
     The splits cut the square into 1024 thin strips along x; every fourth is for testing.
     """
 
+    opens_fast = True
+
     def __init__(self, name: str, variant: str, horizon: int):
         del variant
         self.spec = EnvSpec(

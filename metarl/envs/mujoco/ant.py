@@ -25,7 +25,7 @@ the 2017 code called it. (gymnasium reads `cfrc_ext` from the last Runge-Kutta s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import mujoco
 import numpy as np
@@ -126,6 +126,7 @@ class AntEnv(MujocoTasks):
         return (height < HEIGHTS[0]) | (height > HEIGHTS[1])
 
 
+@cache
 def load_model(variant: Variant) -> mujoco.MjModel:
     """Loads gymnasium's ant.xml; the 2017 file differs only in the two fields set here."""
     model = mujoco.MjModel.from_xml_path(model_path(MODEL))

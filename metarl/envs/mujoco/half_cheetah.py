@@ -32,7 +32,7 @@ qpos[1:] and qvel, 17 numbers; `maml2017` and `varibad` add a position, 3 more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import mujoco
 import numpy as np
@@ -140,6 +140,7 @@ class HalfCheetahEnv(MujocoTasks):
         return self.family.progress(self._velocity, self.goal) - CONTROL_COST * cost
 
 
+@cache
 def load_model() -> mujoco.MjModel:
     """Loads gymnasium's half_cheetah.xml; the 2017 file has the same numbers."""
     return mujoco.MjModel.from_xml_path(model_path("half_cheetah.xml"))

@@ -67,6 +67,9 @@ RunTask = Velocity | Direction
 class Runs:
     """A family of tasks for one robot; implements TaskDistribution."""
 
+    opens_fast = True
+    """Whether a worker may open environments anew for each meta-batch, for other numbers."""
+
     spec: EnvSpec
     tasks: RunTask
     open_env: Callable[[int, int, Workers], BatchedEnv]
