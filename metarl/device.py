@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -66,7 +68,26 @@ def use_threads(asked: int | Literal["auto"]) -> Threads:
     found = threads(asked)
     threadpool_limits(found.count, user_api="blas")
     torch.set_num_threads(found.count)
+    keep_freed_memory()
     return found
+
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt."""
+LARGE = 32 << 20
+"""Bytes, the most that glibc takes as M_MMAP_THRESHOLD."""
+
+
+def keep_freed_memory() -> None:
+    """Lets this process keep the memory of freed tensors for later ones, where the C library can.
+
+    By default glibc returns large blocks to the system. Each new tensor then begins with page
+    faults, for which the threads of a process wait for each other.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 @contextmanager

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,3 +178,27 @@ def test_the_numbers_of_threads_and_workers_change_nothing(name: str, tmp_path: 
     ]
     found += [trained(tmp_path / f"by {n}", name, "--threads", str(n)) for n in (1, 3)]
     assert found[1:] == found[:-1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc to keep memory")
+def test_freed_tensors_leave_their_memory_to_later_ones():
+    """Each new one would else begin with a page fault for every 4 KiB."""
+    code = (
+        "import resource, torch\n"
+        "from metarl.device import use_threads\n"
+        "use_threads(1)\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(20):\n"
+        "        parts = [torch.ones(5 << 20) for _ in range(4)]\n"
+        "        del parts\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "first = faults()\n"
+        "print(first, faults())\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+    )
+    first, later = map(int, said.stdout.split())
+    assert first > 10_000
+    assert later < first / 10

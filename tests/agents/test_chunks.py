@@ -16,6 +16,7 @@ from metarl.config.settings import PolicyConfig
 from metarl.device import torch_threads
 from metarl.envs import catalogue as envs
 from metarl.networks.mlp import MlpPolicy
+from metarl.parallel import side_by_side
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Workers
 
@@ -92,6 +93,19 @@ def test_the_number_of_threads_changes_no_bit(name):
     assert all(one == found[0] for one in found[1:])
 
 
+def test_threads_that_count_calls_together_make_one_script():
+    """Each may find a number of calls that another has written meanwhile."""
+    double = graphs.unlocked(lambda x: {"y": 2.0 * x})
+    numbers = [torch.full((4,), float(k)) for k in range(16)]
+    with torch_threads(8):
+        for _ in range(graphs.CALLS_BEFORE):
+            found = side_by_side(double, numbers)
+            assert all(torch.equal(x["y"], 2.0 * n) for x, n in zip(found, numbers, strict=True))
+    (cell,) = [x for x in double.__closure__ or () if hasattr(x.cell_contents, "found")]
+    (script,) = cell.cell_contents.found.values()
+    assert script.trials == 0
+
+
 def test_a_script_that_would_keep_a_number_is_not_believed():
     """A function whose operations depend on a value is called as it is, by three threads too."""
 
@@ -106,7 +120,8 @@ def test_a_script_that_would_keep_a_number_is_not_believed():
             assert torch.equal(plain(x)["y"], x * x.sum())
             assert plain(x)["n"] == 4
             assert torch.equal(wrong(x)["y"], x * x.sum())
-    (script,) = plain.__closure__[0].cell_contents.found.values()
-    (refused,) = wrong.__closure__[0].cell_contents.found.values()
+    ((script,), (refused,)) = (
+        x.cell_contents.found.values() for f in (plain, wrong) for x in f.__closure__ or ()
+    )
     assert script.trials == 0
     assert refused.trials is None
