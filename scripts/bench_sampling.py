@@ -182,7 +182,7 @@ class Vectorised:
         self.env, self.pooled = env, pooled
         self.act = partial(pooled.agent.act, pooled.agent.begin())
         draws, rng = pooled.draws, np.random.default_rng(1)
-        shape = (draws.steps, 1, draws.shape[0] * draws.shape[1], draws.width)
+        shape = (draws.steps, draws.shape[0] * draws.shape[1], draws.width)
         self.noise = torch.from_numpy(rng.gumbel(size=shape).astype(np.float32))
 
     @torch.no_grad()

@@ -72,7 +72,7 @@ class Goals(PointGoal):
 
 @contextmanager
 def recorded(patch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, ...]]]:
-    """Gives the list of the keys that are drawn meanwhile."""
+    """Gives the list of the keys that are drawn meanwhile in this process."""
     drawn: list[tuple[int, ...]] = []
     sequence = keys.sequence
 
@@ -97,6 +97,7 @@ def trained(run_dir: Path, patch: pytest.MonkeyPatch) -> Config:
         agent=replace(config.agent, policy=policy),
         iterations=ITERATIONS,
         device="cpu",
+        workers=0,
         seed=SEED,
         run_dir=str(run_dir),
     )
@@ -118,7 +119,7 @@ def trained(run_dir: Path, patch: pytest.MonkeyPatch) -> Config:
 def evaluated(run_dir: Path, of: Any = None, **options: Any) -> None:
     asked = EvaluateOptions(
         run_dir=run_dir, **{"tasks": 3, "steps": 2, "episodes": 5, **options},
-        seed=SEED, device="cpu",
+        seed=SEED, device="cpu", workers=0,
     )  # fmt: skip
     evaluation.evaluate(asked, of)
 

@@ -46,7 +46,9 @@ class EpisodeNoise:
         self._draws, self._drawn = draws, 0
         seed, *counters = draws.key
         self._generators = [
-            keys.generator(seed, keys.Purpose.NOISE, *counters, *place) for place in places
+            keys.generator(seed, keys.Purpose.NOISE, *counters, *place)
+            for place in places
+            if draws.kind != "zero"
         ]
         self._block = np.zeros((1, len(places), draws.width), np.float32)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +59,16 @@ class EpisodeSource:
         self.counters: dict[str, Any] = {"env_steps": 0, "resampled": 0}
         self.executor = workers_of(config)
         self.workers = self.executor.count
-        self.act_on: Place = place_to_act(config.act_on, config.agent, self.spec, device)
         check_place(self.act_on, self.executor)  # before there is a folder
 
     @property
     def spec(self) -> EnvSpec:
         return self.distribution.spec
+
+    @cached_property
+    def act_on(self) -> Place:
+        """Where the policy acts in episodes."""
+        return place_to_act(self.config.act_on, self.config.agent, self.spec, self.device)
 
     def open(self, stack: ExitStack, note: Note) -> str:
         """Opens the environments, and plays a few steps in them."""

@@ -95,6 +95,12 @@ STEP_SIZES = [
 ]
 
 
+def with_config(rule: Any, config: Any) -> Any:
+    other = copy(rule)
+    object.__setattr__(other, "config", config)  # some rules are frozen
+    return other
+
+
 @pytest.mark.parametrize(("source", "name", "outer"), STEP_SIZES)
 def test_a_step_size_that_halves_is_in_the_saved_state(source, name, outer):
     """After as many updates as it takes, a step is that of half the size, also from saved state."""
@@ -113,10 +119,9 @@ def test_a_step_size_that_halves_is_in_the_saved_state(source, name, outer):
             learner.update(agent, number)
         rule, (meta, state, objective) = agent.outer.rule, agent.outer.given
         saved = copied(rule.state_dict(state))
-        half = copy(rule)
-        half.config = replace(rule.config, lr=rule.config.lr / 2, lr_half_life=0.0)
-        whole = copy(rule)
-        whole.config = replace(rule.config, lr_half_life=0.0)
+        whole_lr = replace(rule.config, lr_half_life=0.0)
+        half = with_config(rule, replace(whole_lr, lr=rule.config.lr / 2))
+        whole = with_config(rule, whole_lr)
         loaded = rule.load(rule.init(meta), saved)
         cases = ((rule, state), (rule, loaded), (half, state), (whole, state))
         now, resumed, halved, unhalved = (
