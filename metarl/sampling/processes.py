@@ -30,6 +30,9 @@ from metarl.sampling.worker import (
 from metarl.types import Task, Workers
 
 TASKS = "tasks"
+GAIN = 0.3
+"""Part of the way to an equal division that whole rounds go after each meta-batch: on a machine
+that others use too, a worker that was slow once need not be slow again."""
 ROUGHLY = 0.03
 """Share of the time that workers may differ by without a new division of their work."""
 PATIENCE_S = 5.0
@@ -242,17 +245,19 @@ class Processes:
             self._own = None
 
 
-def balanced(edges: Sequence[int], busy: np.ndarray) -> list[int]:
+def balanced(edges: Sequence[int], busy: np.ndarray, gain: float = 1.0) -> list[int]:
     """Returns new edges of shares, so that all take equally long.
 
     The n shares between the old `edges` took `busy` [n]. Differences of `ROUGHLY` change nothing.
-    Each share keeps at least one row or unit.
+    A `gain` below 1 goes that part of the way, so that chance changes little. Each share keeps at
+    least one row or unit.
     """
     if not busy.all() or busy.max() < (1.0 + ROUGHLY) * busy.mean():
         return list(edges)
     due = np.linspace(0.0, busy.sum(), len(busy) + 1)
     ends = np.concatenate([[0.0], busy.cumsum(dtype=np.float64)])
-    found = np.interp(due, ends, edges).round().astype(int)
+    wanted = np.interp(due, ends, edges)
+    found = (np.array(edges) + gain * (wanted - edges)).round().astype(int)
     places = np.arange(len(found))
     found = np.maximum.accumulate(found - places) + places
     return np.minimum(found, edges[-1] - places[::-1]).tolist()

@@ -13,7 +13,7 @@ from metarl.acting.policy import Acting
 from metarl.acting.units import Units
 from metarl.sampling.draws import RoundDraws
 from metarl.sampling.play import first_of
-from metarl.sampling.processes import balanced
+from metarl.sampling.processes import GAIN, balanced
 from metarl.sampling.ray_actor import Answer, for_user
 from metarl.sampling.ray_team import Team
 from metarl.sampling.record import Record
@@ -72,7 +72,7 @@ class RayRounds:
         self._tasks, self._payloads, self._round = tasks, payloads, None
         if self._divisible:
             before = [units.start for units in self._units] + [self._units[-1].stop]
-            edges = balanced(before, self._spent)
+            edges = balanced(before, self._spent, GAIN)
             self._units = [self._units[0].part(start, stop) for start, stop in pairwise(edges)]
         self._spent[:] = 0.0
         self._answers()

@@ -11,7 +11,7 @@ from metarl.acting.policy import Acting
 from metarl.acting.units import Units
 from metarl.sampling.draws import RoundDraws
 from metarl.sampling.play import Round, first_of
-from metarl.sampling.processes import TASKS, Processes, balanced
+from metarl.sampling.processes import GAIN, TASKS, Processes, balanced
 from metarl.sampling.rows import ROUND, Plan, RowError, ShareFactory
 from metarl.sampling.worker import START, SharedRecord, Worker
 from metarl.types import Workers
@@ -83,7 +83,7 @@ class RoundProcesses(Processes):
     def _divide_anew(self) -> None:
         if self._divisible:
             before = [units.start for units in self._units] + [self._units[-1].stop]
-            edges = balanced(before, self._spent)
+            edges = balanced(before, self._spent, GAIN)
             self._units = [self._units[0].part(start, stop) for start, stop in pairwise(edges)]
             self._shares = [[units.rows] for units in self._units]
         self._spent[:] = 0.0

@@ -26,7 +26,9 @@ from metarl.config.settings import PolicyConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import DivergedError, EnvFaultError, UnstableError, UserError
-from metarl.sampling.processes import WorkerWarning
+from metarl.sampling import round_processes
+from metarl.sampling.losses import WorkerWarning
+from metarl.sampling.processes import balanced
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.sampling.sampler import Sampler
 from metarl.types import EnvSpec, Trajectories, Workers
@@ -443,3 +445,25 @@ def test_a_gymnasium_environment_that_cannot_travel_names_the_way_out(strange_en
     )
     with pytest.raises(UserError, match=r"cannot be sent to worker processes.*\n.*--workers 0"):
         Sampler(distribution, K, E, Workers(2))
+
+
+def test_slow_workers_get_fewer_units():
+    """By hand: the first half took three times as long, so two thirds of it are half the work."""
+    busy = np.array([3.0, 1.0])
+    assert balanced([0, 10, 20], busy) == [0, 7, 20]
+    assert balanced([0, 10, 20], busy, 0.3) == [0, 9, 20]
+    assert balanced([0, 10, 20], np.array([1.0, 1.02])) == [0, 10, 20]
+    assert balanced([0, 10, 20], np.array([1.0, 0.0])) == [0, 10, 20]
+    assert balanced([0, 1, 2, 3], np.array([9.0, 1.0, 1.0])) == [0, 1, 2, 3]
+
+
+def test_a_new_division_of_the_episodes_changes_no_byte(monkeypatch):
+    """As where one worker was much slower than the other."""
+    distribution = envs.make("half-cheetah-vel:maml2017", 5)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    expected = content(played(distribution, agent, Workers(0)))
+    monkeypatch.setattr(round_processes, "balanced", lambda edges, busy, gain: [0, 5, edges[-1]])
+    with closing(Sampler(distribution, K, E, Workers(2))) as sampler:
+        assert content(played_in(sampler, distribution, agent)) == expected
+        shards: Any = sampler.shards
+        assert [len(units) for units in shards._player._units] == [5, K * E - 5]
