@@ -24,7 +24,7 @@ CACHE_BYTES = 6 << 20
 """Size of one layer's activations that a thread works on at a time. Larger ones leave the cache,
 and an elementwise pass then costs as much as the matrix product before it."""
 PARTS = 16
-"""Parts that a meta-batch has at least, if it has as many tasks: so many threads can share it."""
+"""Threads that can share a meta-batch: a share has at most this part of the tasks, rounded up."""
 
 
 class Batch(NamedTuple):

@@ -299,8 +299,8 @@ class RunConfig:
     device: Device = "auto"
     """Device of parameters and updates; environments stay on the CPU."""
     threads: ThreadCount = "auto"
-    """Threads of torch. `auto` is the variable OMP_NUM_THREADS, else one for each core that this
-    process may use. With another number the results may be rounded differently."""
+    """Threads of updates. `auto` is the variable OMP_NUM_THREADS, else one for each core that this
+    process may use. Results of metarl's own agents do not depend on it."""
     run_dir: str = ""
     """Folder of the run; empty: runs/PRESET."""
 
@@ -319,7 +319,8 @@ class Config(RunConfig):
     do not depend on it."""
     act_on: ActOn = "auto"
     """Place where the policy acts in episodes: in the workers, where whole rounds are played, or on
-    `device`, with a message to and from the workers at each step. `auto` decides by its size."""
+    `device`, with a message to and from the workers at each step. They round differently. `auto` is
+    the device for 500,000 weights or more on a GPU."""
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
     sampler: SamplerKind = "local"
