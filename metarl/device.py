@@ -93,6 +93,9 @@ def keep_freed_memory() -> None:
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
     """Lets a GPU multiply float32 matrices in the block with factors of 10 bits, if `allowed`."""
+    if not torch.cuda.is_available():
+        yield
+        return
     matmul = torch.backends.cuda.matmul
     before, matmul.allow_tf32 = matmul.allow_tf32, allowed
     try:

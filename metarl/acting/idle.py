@@ -16,12 +16,12 @@ class IdleActing(NamedTuple):
     act_dim: int
     action_type: type
 
-    output_dim = 0
+    output_dim = 1
 
     def of(self, units: Units) -> IdleActing:
         return self
 
     def ready(self, units: Units) -> Ready:
         actions = np.zeros((len(units), units.size, self.act_dim), self.action_type)
-        outputs = np.zeros((len(units), units.size, 0), np.float32)
+        outputs = np.zeros((len(units), units.size, 1), np.float32)
         return lambda obs, rewards, noise: (actions, outputs)

@@ -29,7 +29,8 @@ FREE_TO_CHANGE = (
     "env.path",
 )
 """Keys that may change when a run is continued. None changes what an iteration computes, except
-that another device, `task_batch` or place to act, like another machine, may round differently. The data at another `env.path` have to be the same (experiments/data.py)."""
+that another device, `task_batch` or place to act, like another machine, may round differently. The
+data at another `env.path` have to be the same (experiments/data.py)."""
 
 
 def check_ranges(record: object, source: str = "") -> None:

@@ -65,7 +65,8 @@ def learners_of(
 
     def drawn(agent: Any, held: HeldOut) -> Any:
         rng = keys.generator(options.seed, keys.Purpose.CONTROL)
-        return agents.build(held.spec, agent, rng, device, named_agent)
+        group = config.task_batch if isinstance(config, Config) else 0
+        return agents.build(held.spec, agent, rng, device, named_agent, group)
 
     def of_run(name: str, path: Path, config: AnyConfig) -> Learner:
         searched = search and agents.is_control(config.agent) and step_size.has_one(config.agent)

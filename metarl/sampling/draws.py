@@ -12,6 +12,8 @@ from metarl import keys
 KINDS = ("normal", "gumbel", "zero")
 BLOCK = 512
 """Steps whose noise is drawn together; most episodes are shorter, whatever their horizon."""
+NUMBERS = 1 << 22
+"""The most numbers that are drawn together, of all episodes."""
 
 
 class RoundDraws(NamedTuple):
@@ -43,7 +45,7 @@ class EpisodeNoise:
     """Noise of some episodes, drawn as far as they go."""
 
     def __init__(self, draws: RoundDraws, places: Sequence[tuple[int, int]]):
-        self._draws, self._drawn = draws, 0
+        self._draws, self._first, self._drawn = draws, 0, 0
         seed, *counters = draws.key
         self._generators = [
             keys.generator(seed, keys.Purpose.NOISE, *counters, *place)
@@ -57,11 +59,11 @@ class EpisodeNoise:
         if self._draws.kind == "zero":
             return self._block[0]
         if step == self._drawn:
-            steps = min(BLOCK, self._draws.steps - step)
-            shape = (steps, self._draws.width)
+            fitting = max(1, NUMBERS // max(1, self._block[0].size))
+            shape = (min(BLOCK, fitting, self._draws.steps - step), self._draws.width)
             self._block = noise_block(self._generators, shape, self._draws.kind)
-            self._drawn += steps
-        return self._block[step % BLOCK]
+            self._first, self._drawn = step, step + shape[0]
+        return self._block[step - self._first]
 
 
 def noise_block(

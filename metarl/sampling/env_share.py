@@ -40,6 +40,8 @@ class EnvShare(Share):
 
     def set_tasks(self, tasks: Mapping[int, Task]) -> None:
         """Sets the tasks of adjacent rows; which rows a worker has may change with the tasks."""
+        if not tasks:  # a worker that was lost before the first tasks, and replaced
+            return
         size = self._factory.size
         self.parts = [slice(min(tasks), max(tasks) + 1)]
         own = [tasks[row] for row in range(min(tasks), max(tasks) + 1, size)]
@@ -98,13 +100,16 @@ class EnvShare(Share):
             raise RowError(*fault) from None
         except UserError as error:
             raise RowError(USER, str(error), "", first, step) from None
-        except Exception as error:
+        except (RowError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # SystemExit too: an environment must not stop a worker
             raise placed(error, "environment", first, step) from None
 
     def _unit_of(self, error: DivergedError | EnvFaultError) -> int:
         if error.index is not None:
             return error.index
-        return next((i for i, task in enumerate(self._tasks) if task == error.task), 0)
+        told = repr(error.task)  # tasks may hold arrays, which have no equality
+        return next((i for i, task in enumerate(self._tasks) if repr(dict(task)) == told), 0)
 
     def close(self) -> None:
         if self._env is not None:

@@ -63,6 +63,7 @@ class Play:
         self._share.reset(0)
         rewards, t = np.zeros(len(self._alive), np.float32), 0
         while t < self._steps and self._alive.any():
+            record.fill(t)
             self._act(t, rewards)
             self._share.step(0)
             rewards, t = self._receive(t), t + 1
@@ -118,5 +119,11 @@ class Play:
 
 
 def first_of(errors: Sequence[RowError]) -> RowError:
-    """Returns the error of the earliest step, of several shares."""
-    return min(errors, key=lambda error: (error.step, error.row))
+    """Returns the error that one share of all rows would have met first."""
+    return min(errors, key=lambda error: (error.step, _stage(error.field), error.row))
+
+
+def _stage(field: str) -> int:
+    """Returns which part of a step finds an error: the policy, the environment, or the check of
+    its numbers."""
+    return 0 if field == POLICY else 2 if field in ("observation", "reward") else 1

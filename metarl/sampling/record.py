@@ -57,6 +57,10 @@ class Record(NamedTuple):
             self.outputs[:] = 0.0
         self.width[:] = now
 
+    def fill(self, t: int) -> None:
+        """Notes that step `t` is written now, also if the round does not come to its end."""
+        np.maximum(self.filled, t + 1, out=self.filled)
+
     def clear_after(self, steps: int) -> None:
         """Sets what earlier rounds left behind `steps` to zero."""
         left = int(self.filled.max(initial=0))

@@ -64,6 +64,9 @@ class RoundProcesses(Processes):
         Raises:
             RowError: for the earliest fault of an environment or of the policy.
         """
+        if not self._ready:
+            raise ValueError("a round before `set_tasks`, or after one that was interrupted")
+        self._ready = False
         asked = self._asked = [Round(acting.of(units.groups()), draws) for units in self._units]
         try:
             for worker, units, own in zip(self._workers, self._units, asked, strict=True):
@@ -76,6 +79,7 @@ class RoundProcesses(Processes):
                     errors.append(error)
         finally:
             self._asked = None
+        self._ready = True
         if errors:
             raise first_of(errors)
         self._spent += self.busy_s

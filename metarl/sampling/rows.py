@@ -227,7 +227,7 @@ class Shares(NamedTuple):
     """Whether a share's rows may be others in each meta-batch."""
 
 
-def placed(error: Exception, field: str, row: int, step: int) -> RowError:
+def placed(error: BaseException, field: str, row: int, step: int) -> RowError:
     """Returns the error with the row and the step where it happened."""
     known = error if isinstance(error, RowError) else raised(field, error)
     return RowError(known.field, known.what, known.trace, row, step)

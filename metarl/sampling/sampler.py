@@ -37,8 +37,16 @@ def place_to_act(asked: ActOn, agent: Any, spec: EnvSpec, device: torch.device) 
     """Returns where the policy of an agent's config acts; `auto` decides by its size.
 
     A user's own agent acts on the device, since metarl cannot evaluate it in numpy.
+
+    Raises:
+        UserError: where such an agent is asked to act in the workers.
     """
     if not isinstance(agent, AgentConfig):
+        if asked == "workers":
+            raise UserError(
+                "--act-on workers: an agent of your own acts on the device, since workers have no "
+                "torch\n  leave it out"
+            )
         return "device"
     if asked != "auto":
         return asked
@@ -64,9 +72,20 @@ def check_place(act_on: Place, workers: Workers) -> None:
 def weights(agent: AgentConfig, spec: EnvSpec) -> int:
     """Returns about how many weights a policy multiplies its inputs by, to choose an action."""
     widths = [spec.obs_dim, *agent.policy.hidden]
-    cell = getattr(agent.inner, "size", 0)
+    cell = getattr(agent.inner, "size", 0) if hasattr(agent.inner, "cell") else 0
     gates = 4 * cell * (widths[-1] + cell)
     return sum(a * b for a, b in pairwise([*widths, spec.act_dim])) + gates
+
+
+def acts_in_numpy(agent: Any) -> bool:
+    """Returns whether workers may act by `agent.acting`: not where a class of a user's own acts in
+    another way than the class that it inherits this method from."""
+    for kind in type(agent).__mro__:
+        if "acting" in vars(kind):
+            return True
+        if "act" in vars(kind) or "actor" in vars(kind):
+            return False
+    return hasattr(agent, "acting")
 
 
 class Sampler:
@@ -98,6 +117,8 @@ class Sampler:
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Sets the tasks of the next rounds."""
         self._tasks = tasks
+        if self.shards is None and self._env is None:
+            self._env = self._open()
         if self.shards is not None:
             self.shards.set_tasks(tasks)
         if self._env is not None:
@@ -113,7 +134,7 @@ class Sampler:
             EnvFaultError: for a fault of an environment.
             UnstableError: if the policy's actions are no longer finite.
         """
-        if self.shards is None or not hasattr(agent, "acting"):
+        if self.shards is None or not acts_in_numpy(agent):
             if self._env is None:
                 self._env = self._open()
                 self._env.set_tasks(self._tasks)

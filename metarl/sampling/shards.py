@@ -135,6 +135,9 @@ def _player(shares: Shares, plan: Plan, units: Units, workers: Workers) -> Round
         return RayRounds(factory, plan, units, workers, outputs, shares.divisible)
     count = min(workers.count, len(units))
     if count and isinstance(factory, EnvShares):
+        if not shares.divisible:  # one call steps all rows of a worker, which may take longer
+            rows = -(-plan.size // count)
+            workers = workers._replace(timeout_s=workers.timeout_s * rows)
         try:
             portable(factory)
         except UserError as error:

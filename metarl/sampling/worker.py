@@ -16,6 +16,7 @@ import socket
 import struct
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, resource_tracker
@@ -62,12 +63,24 @@ def shared_memory(size: int) -> Any:
     return _spawn.RawArray(ctypes.c_byte, size)
 
 
+def _arena(size: int) -> Arena:
+    """Returns memory that spawned processes share. Linux gives it without a file system, whose
+    limit (64 MB of /dev/shm in many containers) would end a process that fills the file."""
+    if not hasattr(os, "memfd_create"):
+        return Arena(size)
+    descriptor = os.memfd_create("metarl")
+    os.ftruncate(descriptor, size)
+    arena = Arena(size, descriptor)
+    weakref.finalize(arena, os.close, descriptor)
+    return arena
+
+
 class SharedRecord:
     """A record in a file without a name, which takes memory as far as it is written to."""
 
     def __init__(self, spec: EnvSpec, episodes: int, output_dim: int):
         self._shape = spec, episodes, output_dim
-        self._arena = Arena(max(1, Record.bytes_for(*self._shape)))
+        self._arena = _arena(max(1, Record.bytes_for(*self._shape)))
 
     def open(self) -> Record:
         """Returns the arrays, in this process or one that got the record when it was spawned."""

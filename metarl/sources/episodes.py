@@ -59,7 +59,8 @@ class EpisodeSource:
         self.counters: dict[str, Any] = {"env_steps": 0, "resampled": 0}
         self.executor = workers_of(config)
         self.workers = self.executor.count
-        check_place(self.act_on, self.executor)  # before there is a folder
+        if self.executor.cluster is not None:  # before there is a folder
+            check_place(self.act_on, self.executor)
 
     @property
     def spec(self) -> EnvSpec:
@@ -172,6 +173,8 @@ class HeldOutEpisodes(NamedTuple):
     act_on: Place
     stack: ExitStack
     """Closes the environments."""
+    told: list[HeldOutEpisodes]
+    """The same tasks for oracles, once one of them has asked."""
     measure = RETURN
     used = ()
 
@@ -196,7 +199,9 @@ class HeldOutEpisodes(NamedTuple):
             tasks = distribution.sample(options.tasks, rng, options.split)
             at_once = len(tasks)
         env, greedy_env = _opened(distribution, at_once, options, act_on, stack)
-        return cls(distribution, tasks, at_once, env, greedy_env, options, device, act_on, stack)
+        return cls(
+            distribution, tasks, at_once, env, greedy_env, options, device, act_on, stack, []
+        )
 
     @property
     def spec(self) -> EnvSpec:
@@ -210,9 +215,11 @@ class HeldOutEpisodes(NamedTuple):
         """Returns the same tasks, for an oracle with their numbers in the observations."""
         if not observes_task:
             return self
-        told = TaskConditioned(self.distribution)
-        env, greedy = _opened(told, self.at_once, self.options, self.act_on, self.stack)
-        return self._replace(distribution=told, env=env, greedy_env=greedy)
+        if not self.told:  # once for all oracles
+            told = TaskConditioned(self.distribution)
+            env, greedy = _opened(told, self.at_once, self.options, self.act_on, self.stack)
+            self.told.append(self._replace(distribution=told, env=env, greedy_env=greedy))
+        return self.told[0]
 
     def adapt(self, agent: Agent, name: str) -> Outcome:
         """Returns returns and success [K, S, E], and what a task has used at each point."""

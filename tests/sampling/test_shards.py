@@ -11,6 +11,7 @@ import time
 import warnings
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,15 +23,19 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.acting.units import Units
 from metarl.agents import catalogue as agents
+from metarl.agents.policy_gradient import PolicyGradientAgent
 from metarl.config.settings import PolicyConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import DivergedError, EnvFaultError, UnstableError, UserError
+from metarl.sampling import draws as round_draws
 from metarl.sampling import round_processes
+from metarl.sampling.draws import RoundDraws
 from metarl.sampling.losses import WorkerWarning
 from metarl.sampling.processes import balanced
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.sampling.sampler import Sampler
+from metarl.sampling.sampler import Sampler, acts_in_numpy
+from metarl.sampling.shards import Shards
 from metarl.types import EnvSpec, Trajectories, Workers
 
 CPU = torch.device("cpu")
@@ -467,3 +472,88 @@ def test_a_new_division_of_the_episodes_changes_no_byte(monkeypatch):
         assert content(played_in(sampler, distribution, agent)) == expected
         shards: Any = sampler.shards
         assert [len(units) for units in shards._player._units] == [5, K * E - 5]
+
+
+class Late:
+    """A policy whose numbers are not finite from the eighth step on."""
+
+    def __init__(self, acting: Any):
+        self.acting, self.output_dim = acting, acting.output_dim
+
+    def of(self, units: Units) -> Late:
+        return Late(self.acting.of(units))
+
+    def ready(self, units: Units) -> Any:
+        inner, steps = self.acting.ready(units), iter(range(99))
+
+        def act(*seen: Any) -> Any:
+            actions, outputs = inner(*seen)
+            return actions, outputs if next(steps) < 7 else np.full_like(outputs, np.nan)
+
+        return act
+
+
+def test_nothing_is_left_of_a_round_that_failed():
+    """Its numbers, some of them not finite, lie behind the end of the next, shorter round."""
+    distribution = envs.make("point-goal", 12)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    fine, behaviour = agent.acting(agent.begin()), partial(agent.behaviour, agent.begin())
+
+    def played_for(shards: Shards, steps: int, acting: Any = fine) -> Trajectories:
+        draws = RoundDraws((K, E), "normal", agent.noise[1], (1,), steps)
+        return shards.play(acting, behaviour, draws, CPU)
+
+    with closing(Shards(distribution, K, E, Workers(0))) as shards:
+        shards.set_tasks(distribution.sample(K, np.random.default_rng(0)))
+        expected = played_for(shards, 3)
+        with pytest.raises(FloatingPointError):
+            played_for(shards, 12, Late(fine))
+        assert content([played_for(shards, 3)]) == content([expected])
+        record = shards._player.record.of_width(fine.output_dim)
+        for values in (record.obs, record.actions, record.outputs, record.rewards):
+            assert not values[3:].any()
+
+
+def test_a_worker_lost_before_its_first_tasks_is_replaced():
+    distribution = envs.make("half-cheetah-vel:maml2017", 5)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    expected = content(played(distribution, agent, Workers(0)))
+    with closing(Sampler(distribution, K, E, Workers(2))) as sampler:
+        os.kill(workers_alive()[0].pid, signal.SIGKILL)
+        with pytest.warns(WorkerWarning, match="SIGKILL"):
+            found = played_in(sampler, distribution, agent)
+    assert content(found) == expected
+
+
+def test_a_round_before_its_tasks_is_refused():
+    distribution = envs.make("point-goal", 5)
+    agent = agent_of(distribution.spec, "maml-trpo")
+    with closing(Sampler(distribution, K, E, Workers(1))) as sampler:
+        draws = RoundDraws((K, E), "normal", agent.noise[1], (1,), 5)
+        with pytest.raises(ValueError, match="a round before `set_tasks`"):
+            sampler.play(agent, agent.begin(), 0, draws, CPU)
+
+
+def test_a_class_that_acts_otherwise_than_the_one_it_inherits_from_acts_itself():
+    class Own(PolicyGradientAgent):
+        def act(self, state: Any, obs: Any, noise: Any) -> Any:
+            actions, distribution = super().act(state, obs, noise)
+            return torch.full_like(actions, 0.25), distribution
+
+    distribution = envs.make("point-goal", 5)
+    rng = np.random.default_rng(0)
+    agent = Own(distribution.spec, agents.default("maml-trpo"), rng, CPU)
+    assert not acts_in_numpy(agent)
+    assert acts_in_numpy(agent_of(distribution.spec, "maml-trpo"))
+    for one in played(distribution, agent, Workers(1)):
+        assert (one.actions == 0.25)[one.mask].all()
+
+
+def test_noise_is_the_same_in_blocks_of_any_size(monkeypatch):
+    draws = RoundDraws((2, 3), "normal", 2, (5,), 40)
+    places = [(0, 1), (1, 2)]
+    whole = draws.noise(places)
+    expected = np.stack([whole.at(t).copy() for t in range(40)])
+    monkeypatch.setattr(round_draws, "NUMBERS", 4 * 7)
+    parts = draws.noise(places)
+    np.testing.assert_array_equal(np.stack([parts.at(t).copy() for t in range(40)]), expected)

@@ -122,7 +122,7 @@ class TrialPpo:
         if at.finite:
             read, norm = self.evaluate(at.params, lessons), norms / steps
         found = {**trials.Reading(*read).metrics(), "gradient_norm": float(norm)}
-        if not np.isfinite(list(found.values())).all():
+        if not at.finite or not np.isfinite(list(found.values())).all():
             return meta, state, {**found, "skipped": 1.0, **explained}
         if self.config.target_kl:
             found["epochs"] = steps / number
