@@ -57,7 +57,7 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     worker_timeout: Positive = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
     sampler: SamplerKind = "local"
-    """Who plays episodes: worker processes of this machine, or actors of Ray, also on others."""
+    """Players of episodes: worker processes of this machine, or actors of Ray, also on others."""
     ray_address: str = ""
     """HOST:PORT of a Ray cluster that this machine is a node of; empty: Ray is started here."""
     actors: ActorCount = "auto"

@@ -18,10 +18,10 @@ POLICY = "policy"
 
 
 class Round(NamedTuple):
-    """What a share needs for a round beside its environments: parameters and keys."""
+    """Parameters and keys, all that a share needs for a round beside its environments."""
 
     acting: Acting
-    """Of the groups of the share's units alone."""
+    """The policy of the groups of the share's units."""
     draws: RoundDraws
 
 

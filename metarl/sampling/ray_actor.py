@@ -1,4 +1,4 @@
-"""What runs on the nodes of a Ray cluster: an actor that plays some units of each round.
+"""The actor that plays some units of each round on a node of a Ray cluster.
 
 It needs neither torch nor Ray's own modules; an actor is this class in a process that Ray starts.
 """

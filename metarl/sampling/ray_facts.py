@@ -1,4 +1,4 @@
-"""What has to be the same in this process and on every node of a Ray cluster."""
+"""Facts that have to be the same in this process and on every node of a Ray cluster."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class RayRounds:
 
     @property
     def who(self) -> str:
-        """Who plays, in a few words."""
+        """The players, in a few words."""
         return self._team.who
 
     def set_tasks(self, tasks: Sequence[Task], payloads: Sequence[Any]) -> None:

@@ -45,7 +45,7 @@ class Team:
 
     @property
     def who(self) -> str:
-        """Who plays, in a few words."""
+        """The players, in a few words."""
         count, nodes = len(self.seats), len({seat.node for seat in self.seats})
         return f"{count} Ray actor{'s' * (count > 1)} on {nodes} node{'s' * (nodes > 1)}"
 

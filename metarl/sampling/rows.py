@@ -216,7 +216,7 @@ class ShareFactory(Protocol):
 
 
 class Shares(NamedTuple):
-    """How a distribution's environments are played in shares, where it says so itself."""
+    """Shares that a distribution plays its environments in, other than BatchedEnvs."""
 
     factory: ShareFactory
     payload_of: Callable[[Task], Any] | None = None

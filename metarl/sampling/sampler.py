@@ -25,7 +25,7 @@ from metarl.sampling.shards import Shards
 from metarl.types import Actor, BatchedEnv, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
 Place = Literal["workers", "device"]
-"""Where a policy is evaluated."""
+"""Place where a policy is evaluated."""
 
 
 WIDE = 500_000

@@ -75,7 +75,7 @@ class Shards:
 
     @property
     def who(self) -> str:
-        """Who plays, if other machines may take part; else empty."""
+        """The players, if other machines may take part; else empty."""
         return getattr(self._player, "who", "")
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
@@ -134,6 +134,8 @@ def _player(shares: Shares, plan: Plan, units: Units, workers: Workers) -> Round
 
         return RayRounds(factory, plan, units, workers, outputs, shares.divisible)
     count = min(workers.count, len(units))
+    if isinstance(factory, EnvShares) and not getattr(factory.distribution, "travels", True):
+        count = 0
     if count and isinstance(factory, EnvShares):
         if not shares.divisible:  # one call steps all rows of a worker, which may take longer
             rows = -(-plan.size // count)

@@ -68,7 +68,7 @@ class EpisodeSource:
 
     @cached_property
     def act_on(self) -> Place:
-        """Where the policy acts in episodes."""
+        """Place where the policy acts in episodes."""
         return place_to_act(self.config.act_on, self.config.agent, self.spec, self.device)
 
     def open(self, stack: ExitStack, note: Note) -> str:

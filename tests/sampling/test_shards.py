@@ -440,7 +440,10 @@ def test_tasks_that_cannot_travel_are_played_here():
     expected, distribution = content(played(inner, agent, Workers(2))), Locked(inner)
     with pytest.warns(UserWarning, match="cannot be sent to worker processes.*plays alone"):
         assert content(played(distribution, agent, Workers(2))) == expected
-    assert not workers_alive()
+    inner.travels = False  # pyright: ignore[reportAttributeAccessIssue]
+    with closing(Sampler(inner, K, E, Workers(2))) as sampler:
+        assert not workers_alive()
+        assert content(played_in(sampler, inner, agent)) == expected
 
 
 def test_a_gymnasium_environment_that_cannot_travel_names_the_way_out(strange_envs):

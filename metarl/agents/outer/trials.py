@@ -91,7 +91,7 @@ class Reading(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """How far the minibatches of an update have led. Nothing here need be looked at on the way."""
+    """State between the minibatches of an update; a GPU need not be awaited for any of it."""
 
     params: Params
     adam: AdamState

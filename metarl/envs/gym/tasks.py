@@ -91,7 +91,7 @@ class GymTasks:
 
     @property
     def shares(self) -> Shares:
-        """How workers play whole rounds: one environment for each episode."""
+        """Shares for whole rounds, with one environment for each episode."""
         return Shares(self.rows)
 
     @cached_property

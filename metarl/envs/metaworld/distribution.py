@@ -123,7 +123,7 @@ class MetaWorld:
 
     @property
     def shares(self) -> Shares:
-        """How workers play whole rounds: simulations class by class, or metaworld's own."""
+        """Shares for whole rounds, of simulations class by class or of metaworld's own."""
         if self.batched:
             classes = (name for split in self.splits for name in split.classes)
             factory = ClassShares({name: model_path(name) for name in classes}, self.spec.horizon)
