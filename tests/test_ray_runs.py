@@ -11,11 +11,13 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from ray_nodes import actors, cluster_of, processes, variables
 from whole_runs import door, rows, wait_for, weights
@@ -95,6 +97,20 @@ def test_ten_losses_change_no_byte_of_a_run(variables_set, tmp_path, monkeypatch
     assert weights(Path(disturbed), ITERATIONS) == weights(Path(local), ITERATIONS)
 
 
+def listens(process: psutil.Process) -> list[str]:
+    """Returns the addresses that a process listens on; none if it has just ended."""
+    with suppress(psutil.NoSuchProcess):
+        found = process.net_connections("tcp")
+        return [x.laddr.ip for x in found if x.status == "LISTEN"]
+    return []
+
+
+def lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -109,12 +125,11 @@ def test_nothing_of_a_stopped_run_is_left(number, tmp_path):
         wait_for(run, run_dir, 2)
         found = processes(folder)
         assert len(actors(folder)) == 2
-        listening = [x.laddr.ip for one in found for x in one.net_connections("tcp")
-                     if x.status == "LISTEN"]  # fmt: skip
+        listening = [ip for one in found for ip in listens(one)]
         assert listening
         assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
         run.send_signal(number)
-        said, _ = run.communicate(timeout=30)
+        said, _ = run.communicate(timeout=60)
         if number == signal.SIGINT:
             assert run.returncode == 130
             assert said.splitlines()[-1].startswith("stopped: the same command again continues")
@@ -122,7 +137,7 @@ def test_nothing_of_a_stopped_run_is_left(number, tmp_path):
             assert not list(Path(folder).iterdir())
         # Two helpers of a Ray that was killed first try for a minute to tell the others.
         deadline = time.monotonic() + 100
-        while left := [one for one in found if one.is_running() and one.status() != "zombie"]:
+        while left := [one for one in found if lives(one)]:
             assert time.monotonic() < deadline, left
             time.sleep(0.2)
     finally:
