@@ -56,11 +56,7 @@ class TaskConditioned:
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> TaskConditionedEnv:
         env = self._distribution.open(num_tasks, episodes_per_task, workers)
-        return self.around(env, num_tasks, episodes_per_task)
-
-    def around(self, env: BatchedEnv, num_tasks: int, episodes: int) -> TaskConditionedEnv:
-        """Wraps an open environment of the inner distribution; its owner still closes it."""
-        return TaskConditionedEnv(env, (num_tasks, episodes, self.width))
+        return TaskConditionedEnv(env, (num_tasks, episodes_per_task, self.width))
 
     def describe(self, task: Task) -> str:
         return self._distribution.describe(task)

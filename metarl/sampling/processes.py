@@ -19,13 +19,13 @@ from metarl.errors import WorkersFailedError
 from metarl.sampling.losses import Losses, WorkerWarning
 from metarl.sampling.main_script import advice
 from metarl.sampling.rows import BUSY, Plan, RowError, Rows, Share, ShareFactory
+from metarl.sampling.shared_memory import shared_memory
 from metarl.sampling.worker import (
     INTERRUPTED,
     START,
     Worker,
     WorkerLostError,
     portable,
-    shared_memory,
 )
 from metarl.types import Task, Workers
 

@@ -68,6 +68,7 @@ class RayRounds:
         return self._team.who
 
     def set_tasks(self, tasks: Sequence[Task], payloads: Sequence[Any]) -> None:
+        self._ready = False
         self._team.next_meta_batch()
         self._tasks, self._payloads, self._round = tasks, payloads, None
         if self._divisible:
@@ -76,6 +77,7 @@ class RayRounds:
             self._units = [self._units[0].part(start, stop) for start, stop in pairwise(edges)]
         self._spent[:] = 0.0
         self._answers()
+        self._ready = True
 
     def play(self, acting: Acting, draws: RoundDraws) -> None:
         """Plays a round, which is in `record` afterwards.
@@ -83,6 +85,8 @@ class RayRounds:
         Raises:
             RowError: for the earliest fault of an environment or of the policy.
         """
+        if not self._ready:
+            raise ValueError("a round before `set_tasks`, or after one that was interrupted")
         self._round = self._ray.put(acting), draws
         try:
             answers = self._answers()

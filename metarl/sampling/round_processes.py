@@ -13,7 +13,8 @@ from metarl.sampling.draws import RoundDraws
 from metarl.sampling.play import Round, first_of
 from metarl.sampling.processes import GAIN, TASKS, Processes, balanced
 from metarl.sampling.rows import ROUND, Plan, RowError, ShareFactory
-from metarl.sampling.worker import START, SharedRecord, Worker
+from metarl.sampling.shared_memory import SharedRecord
+from metarl.sampling.worker import START, Worker
 from metarl.types import Workers
 
 PLAY = "play"

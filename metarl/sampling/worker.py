@@ -8,7 +8,6 @@ leads a process group of its own, so that processes that its environments start 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,11 +15,9 @@ import socket
 import struct
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing import connection, resource_tracker
-from multiprocessing.heap import Arena
 from typing import Any
 
 import numpy as np
@@ -32,7 +29,8 @@ from metarl.sampling import main_script
 from metarl.sampling.play import Round, play
 from metarl.sampling.record import Record
 from metarl.sampling.rows import ROUND, Plan, RowError, Rows, Share, ShareFactory, faults_of
-from metarl.types import EnvSpec, Workers
+from metarl.sampling.shared_memory import SharedRecord
+from metarl.types import Workers
 
 START = "start"
 INTERRUPTED = "was interrupted"
@@ -56,35 +54,6 @@ _spawn = multiprocessing.get_context("spawn")
 
 class WorkerLostError(Exception):
     """A worker died or hangs, as the message says."""
-
-
-def shared_memory(size: int) -> Any:
-    """Returns a buffer of `size` bytes that spawned processes share."""
-    return _spawn.RawArray(ctypes.c_byte, size)
-
-
-def _arena(size: int) -> Arena:
-    """Returns memory that spawned processes share. Linux gives it without a file system, whose
-    limit (64 MB of /dev/shm in many containers) would end a process that fills the file."""
-    if not hasattr(os, "memfd_create"):
-        return Arena(size)
-    descriptor = os.memfd_create("metarl")
-    os.ftruncate(descriptor, size)
-    arena = Arena(size, descriptor)
-    weakref.finalize(arena, os.close, descriptor)
-    return arena
-
-
-class SharedRecord:
-    """A record in a file without a name, which takes memory as far as it is written to."""
-
-    def __init__(self, spec: EnvSpec, episodes: int, output_dim: int):
-        self._shape = spec, episodes, output_dim
-        self._arena = _arena(max(1, Record.bytes_for(*self._shape)))
-
-    def open(self) -> Record:
-        """Returns the arrays, in this process or one that got the record when it was spawned."""
-        return Record.in_memory(*self._shape, self._arena.buffer)
 
 
 def portable(factory: ShareFactory) -> CloudpickleWrapper:

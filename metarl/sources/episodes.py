@@ -174,7 +174,7 @@ class HeldOutEpisodes(NamedTuple):
     stack: ExitStack
     """Closes the environments."""
     told: list[HeldOutEpisodes]
-    """The same tasks for oracles, once one of them has asked."""
+    """At most one: these tasks with their numbers observed, opened for the first oracle."""
     measure = RETURN
     used = ()
 

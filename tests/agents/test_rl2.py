@@ -25,7 +25,7 @@ from metarl.types import EnvSpec, StepResult, Trajectories, Workers
 TASKS, STEPS, EPISODES, OBS = 3, 6, 5, 2
 CPU = torch.device("cpu")
 WEIGHT = torch.tensor(0.1, dtype=torch.float64)
-"""Of the entropy."""
+"""Weight of the entropy in the loss of these tests."""
 SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
 
 cells = pytest.mark.parametrize("cell", ["gru", "lstm"])

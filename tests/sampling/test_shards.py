@@ -32,8 +32,10 @@ from metarl.sampling import draws as round_draws
 from metarl.sampling import round_processes
 from metarl.sampling.draws import RoundDraws
 from metarl.sampling.losses import WorkerWarning
+from metarl.sampling.play import POLICY, first_of
 from metarl.sampling.processes import balanced
 from metarl.sampling.rounds import adaptation_rounds
+from metarl.sampling.rows import DIVERGED, RowError
 from metarl.sampling.sampler import Sampler, acts_in_numpy
 from metarl.sampling.shards import Shards
 from metarl.types import EnvSpec, Trajectories, Workers
@@ -560,3 +562,33 @@ def test_noise_is_the_same_in_blocks_of_any_size(monkeypatch):
     monkeypatch.setattr(round_draws, "NUMBERS", 4 * 7)
     parts = draws.noise(places)
     np.testing.assert_array_equal(np.stack([parts.at(t).copy() for t in range(40)]), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="a file system holds it elsewhere")
+def test_rounds_are_not_written_to_a_file_system():
+    """A container may have 64 MB of /dev/shm, and who fills it is killed without a word."""
+    distribution = envs.make("point-goal", 5)
+    with closing(Shards(distribution, K, E, Workers(2))) as shards:
+        player: Any = shards._player
+        descriptor = player._shared._arena.fd
+        assert os.readlink(f"/proc/self/fd/{descriptor}").startswith("/memfd:metarl")
+
+
+def test_of_several_faults_the_one_is_told_that_one_process_would_meet_first():
+    """In a step first the policy acts for all rows, then all are stepped, then all are checked."""
+    policy, diverged = RowError(POLICY, "", "", 50, 9), RowError(DIVERGED, "", "", 60, 9)
+    value, later = RowError("observation", "", "", 3, 9), RowError(DIVERGED, "", "", 1, 10)
+    assert first_of([later, value, diverged, policy]) is policy
+    assert first_of([later, value, diverged]) is diverged
+    assert first_of([later, value]) is value
+
+
+def test_one_call_for_many_rows_may_take_as_long_as_they_all(strange_envs):
+    """An oracle's environments are stepped by one call in a worker; metarl's own are fast."""
+    for distribution, patience_s in (
+        (TaskConditioned(strange_envs.walk), 2.0 * K * E / 2),
+        (envs.make("point-goal", 5), 2.0),
+    ):
+        with closing(Shards(distribution, K, E, Workers(2, timeout_s=2.0))) as shards:
+            player: Any = shards._player
+            assert player._settings.timeout_s == patience_s
