@@ -16,7 +16,9 @@ from metarl.device import torch_sleeps
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "metarl").rglob("*.py"))
 
-GROUND = {"errors", "config", "keys", "device", "lazy", "threads", "parallel", "graphs"}
+GROUND = {
+    "errors", "config", "keys", "device", "lazy", "threads", "parallel", "graphs", "found", "text",
+}  # fmt: skip
 LOWER = GROUND | {"acting", "equations", "types", "networks", "sampling", "runs"}
 MAY_IMPORT = {
     "equations": {"equations"},
