@@ -1,0 +1,71 @@
+"""The outcome of an attack, how much of it is tried, and the table of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Effort(NamedTuple):
+    """How much is tried; 0 is everything."""
+
+    kinds: int = 0
+    moments: int = 50
+    """Random moments of each kind of run at which it is killed."""
+    events: int = 0
+    pairs: int = 0
+    """Pairs of signals."""
+    workers: int = 20
+    bytes: int = 0
+    """Positions of each file that is flipped or cut."""
+    configs: int = 500
+    files: int = 300
+    disks: int = 50
+    iterations: int = 2000
+
+    def some(self, items: list[Item], number: int) -> list[Item]:
+        """Returns `number` of the items, evenly spread and always the same ones; 0: all."""
+        if not number or number >= len(items):
+            return items
+        return [items[i * len(items) // number] for i in range(number)]
+
+
+SHORT = Effort(
+    kinds=2, moments=2, events=6, pairs=2, workers=2, bytes=40, configs=60, files=40, disks=4,
+    iterations=120,
+)  # fmt: skip
+"""What the test suite tries."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an attack did."""
+
+    promise: str
+    tried: int
+    faults: Sequence[str] = field(default_factory=tuple)
+    figure: str = ""
+    """A measured figure, such as a peak of memory."""
+
+    @property
+    def held(self) -> int:
+        return self.tried - len(self.faults)
+
+
+def counted(promise: str, answers: Sequence[str], figure: str = "") -> Result:
+    """Returns the result of tries, each of which gave a fault or an empty text."""
+    return Result(promise, len(answers), [each for each in answers if each], figure)
+
+
+def row(result: Result, seconds: float) -> str:
+    """Returns a line of the table, in Markdown."""
+    figure = result.figure or "-"
+    return (
+        f"| {result.promise} | {result.held:,} of {result.tried:,} | {figure} | {seconds:.0f} s |"
+    )
+
+
+HEAD = "| promise | held | figure | time |\n|---|---|---|---|"
