@@ -42,11 +42,13 @@ def main() -> int:
     """Runs the attacks that the command line names; returns the number of faults."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--only", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    parser.add_argument("--minutes", type=float, default=40.0, help="time after which it ends")
     parser.add_argument("--short", action="store_true", help="a sample of each attack")
     parser.add_argument("--keep", action="store_true", help="keep the folder of an attack's runs")
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     children.load()
+    children.ends_at.append(time.monotonic() + 60 * asked.minutes)
     print(HEAD, flush=True)
     faults: list[str] = []
     for name in asked.only:

@@ -31,7 +31,7 @@ def damaged_bytes(effort: Effort, place: Path) -> Result:
     answers = in_lanes(lanes, partial(_tried, run / "checkpoints"), place / "damaged")
     return counted(
         "a byte of a checkpoint changed, or a file cut there: detected, the one before is used",
-        [each for lane in answers for each in lane],
+        [each for lane in answers for each in lane or [None]],
     )
 
 

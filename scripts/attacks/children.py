@@ -27,6 +27,8 @@ HEAVY = (
 """Modules that a command would import before its work."""
 LONGEST = 120.0
 """Seconds after which a try is ended and counted as hung."""
+ends_at: list[float] = []
+"""Time by the monotonic clock after which no further try begins, if there is one."""
 
 
 class Ended(NamedTuple):
@@ -131,7 +133,8 @@ def end_group(leader: int) -> None:
 def in_lanes(tries: Sequence[Try], work: Callable[[Try, Path], Any], place: Path) -> list[Any]:
     """Returns `work(try, folder)` of each try, in order; lanes take them by turns.
 
-    Results have to be what JSON stores. `folder` is empty and the try's own.
+    A try for which there was no time gives None. Results have to be what JSON stores. `folder` is
+    empty and the try's own.
 
     Raises:
         RuntimeError: where a lane failed; it holds its traceback.
@@ -163,6 +166,9 @@ def _lane(
     try:
         answer = []
         for number, each in enumerate(tries[own]):
+            if ends_at and time.monotonic() > ends_at[0]:
+                answer.append(None)
+                continue
             folder = place / f"{number}"
             folder.mkdir(parents=True, exist_ok=True)
             answer.append(work(each, folder))

@@ -17,6 +17,8 @@ from attacks.result import Effort, Result, counted
 from attacks.runs import KINDS, fingerprint, iterations_saved, metrics, train
 
 ITERATIONS = 2
+MOST_EVENTS = 80
+"""More file events than two iterations or a save have."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -145,7 +147,8 @@ def _signalled(case: tuple[int, int, int], folder: Path) -> str:
 def signals_in_the_save(effort: Effort, place: Path) -> Result:
     """Two signals: one while an iteration is logged, the other at each event of the final save."""
     pairs = effort.some([(a, b) for a in SIGNALS for b in SIGNALS], effort.pairs)
-    cases = [(a, b, n) for a, b in pairs for n in effort.some(list(range(1, 41)), effort.events)]
+    numbers = list(range(1, MOST_EVENTS + 1))
+    cases = [(a, b, n) for a, b in pairs for n in effort.some(numbers, effort.events)]
     found = in_lanes(cases, _signalled, place / "signals")
     return counted(
         "a second SIGINT, SIGTERM or SIGHUP at every file event of the final save: nothing "
@@ -155,18 +158,21 @@ def signals_in_the_save(effort: Effort, place: Path) -> Result:
 
 
 def _one_signal(case: tuple[int, int], folder: Path) -> str:
-    """Sends a signal at a file event anywhere in a run, then continues the run."""
+    """Sends a signal at a file event of a run; "none" where it has fewer events."""
     which, number = case
-    run = folder / "run"
+    run, marks = folder / "run", folder / "reached"
 
     def act(now: int, what: str) -> None:
         del what
         if now == number:
+            marks.touch()
             os.kill(os.getpid(), which)
 
     kind = next(iter(KINDS))
     arm = partial(events.watch, act, str(run))
     ended = train(kind, run, ITERATIONS, folder / "log", "--checkpoint-every", "1000", before=arm)
+    if not marks.exists():
+        return "none"
     place = f"signal {which} at event {number}"
     if "Traceback" in ended.said or ended.code not in (0, 128 + which, 130):
         return f"{place}: exit {ended.code}: {ended.said[-300:]}"
@@ -180,11 +186,12 @@ def signals_anywhere(effort: Effort, place: Path) -> Result:
     cases = [
         (which, number)
         for which in SIGNALS
-        for number in effort.some(list(range(1, 61)), effort.events)
+        for number in effort.some(list(range(1, MOST_EVENTS + 1)), effort.events)
     ]
+    found = in_lanes(cases, _one_signal, place / "signal")
     return counted(
         "one signal at every file event of a run: every logged iteration is saved",
-        in_lanes(cases, _one_signal, place / "signal"),
+        [each for each in found if each != "none"],
     )
 
 

@@ -35,8 +35,9 @@ def full_disk(effort: Effort, place: Path) -> Result:
         LEAST_KB + (MOST_KB - LEAST_KB) * i // max(effort.disks - 1, 1) for i in range(effort.disks)
     ]
     answers = in_lanes(sizes, partial(_on_disk, wanted=wanted["hash"]), place / "disks")
-    full = sum(each["full"] for each in answers)
-    return counted(promise, [each["fault"] for each in answers], f"{full} sizes were too small")
+    full = sum(each["full"] for each in answers if each)
+    faults = [each and each["fault"] for each in answers]
+    return counted(promise, faults, f"{full} sizes were too small")
 
 
 def _may_mount() -> bool:
@@ -78,7 +79,7 @@ def sockets(effort: Effort, place: Path) -> Result:
     answers = in_lanes(kinds, _sockets, place)
     return counted(
         "train, evaluate and report open no socket of a network",
-        [x for each in answers for x in each],
+        [x for each in answers for x in each or [None]],
     )
 
 
@@ -122,7 +123,8 @@ def cores(effort: Effort, place: Path) -> Result:
     answers = []
     for i, (kind, *way) in enumerate(cases):
         first = hashes[i - i % len(ways)]
-        answers.append("" if hashes[i] == first else f"{kind}: threads, workers, one core: {way}")
+        same = hashes[i] == first or hashes[i] is None
+        answers.append("" if same else f"{kind}: threads, workers, one core: {way}")
     return counted(
         "one core, several cores, any number of threads and workers: the same bytes", answers
     )

@@ -55,9 +55,12 @@ class Result:
         return self.tried - len(self.faults)
 
 
-def counted(promise: str, answers: Sequence[str], figure: str = "") -> Result:
-    """Returns the result of tries, each of which gave a fault or an empty text."""
-    return Result(promise, len(answers), [each for each in answers if each], figure)
+def counted(promise: str, answers: Sequence[str | None], figure: str = "") -> Result:
+    """Returns the result of tries: each gave a fault or an empty text, or None for want of time."""
+    tried = [each for each in answers if each is not None]
+    if len(tried) < len(answers):
+        figure = f"{figure}; no time for {len(answers) - len(tried):,} more".removeprefix("; ")
+    return Result(promise, len(tried), [each for each in tried if each], figure)
 
 
 def row(result: Result, seconds: float) -> str:

@@ -57,8 +57,8 @@ def hostile_files(effort: Effort, place: Path) -> Result:
     return counted(
         "a hostile file in a run: exit 2, no traceback, under 3 s and 500 MB, nothing outside read "
         "or written",
-        [fault for fault, _ in answers],
-        f"at most {max(mb for _, mb in answers):.0f} MB",
+        [None if each is None else each[0] for each in answers],
+        f"at most {max((each[1] for each in answers if each), default=0.0):.0f} MB",
     )
 
 
