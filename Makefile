@@ -1,6 +1,7 @@
 # make train   a trained agent and the picture of its adaptation, from nothing
 # make lint    format, style, types  make check   lint and the fast tests
 # make test    every test            make slow    the tests that `make check` leaves out
+# make test-faults    attacks small runs and prints what held (half an hour)
 # make venv    only the set-up       make clean   removes what these made, but no runs
 
 PRESET := halfcheetah-vel-quick
@@ -15,7 +16,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: train lint test slow check venv clean
+.PHONY: train lint test slow test-faults check venv clean
 .DELETE_ON_ERROR:
 
 train: venv
@@ -31,6 +32,9 @@ test: venv
 
 slow: venv
 	$(PYTEST) -m slow
+
+test-faults: venv
+	$(PY) scripts/attack.py
 
 lint: venv
 	.venv/bin/ruff format --check .
