@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from metarl.errors import UserError
 from metarl.text import shown
@@ -33,18 +35,27 @@ def read(path: Path | str, most: int = SMALL) -> bytes:
         OSError: where there is no such file, or it may not be read.
         UserError: for what is no regular file, and for a larger one.
     """
+    with opened(path) as file:
+        content = file.read(most + 1)  # and not its stated size, which may be wrong
+    if len(content) > most:
+        raise UserError(f"{path} has more than the {most:,} bytes that such a file may have")
+    return content
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[BinaryIO]:
+    """Opens a regular file for reading; raises as `read`."""
+    if "\0" in str(path):
+        raise UserError(f"{shown(str(path))} is no path: it holds a zero byte")
     # Without O_NONBLOCK, opening a pipe that nobody writes waits for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UserError(f"{path} is no regular file; give a file")
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(most + 1)  # and not its stated size, which may be wrong
+            yield file
     finally:
         os.close(descriptor)
-    if len(content) > most:
-        raise UserError(f"{path} has more than the {most:,} bytes that such a file may have")
-    return content
 
 
 def read_text(path: Path | str, most: int = SMALL) -> str:
@@ -60,18 +71,21 @@ def json_object(path: Path | str, most: int = SMALL, values: int = VALUES) -> di
     return parsed(read(path, most), str(path), values)
 
 
-def parsed(content: bytes, place: str, values: int = VALUES) -> dict[str, Any]:
+def parsed(
+    content: bytes, place: str, values: int = VALUES, constants: bool = False
+) -> dict[str, Any]:
     """Returns the JSON object in `content`, of at most `values` values.
 
     Raises:
         UserError: for anything else; it names the place. Also for a key that comes twice, and for
-            NaN and Infinity, which JSON does not have.
+            NaN and Infinity, which JSON does not have, unless `constants` are read.
     """
-    # Each value but the first follows one of these; those inside of texts only make it stricter.
-    if sum(map(content.count, (b",", b"[", b"{", b":"))) > values:
+    if count(content) > values:
         raise UserError(f"{place} holds more than the {values:,} values that such a file may have")
     try:
-        document = json.loads(content, object_pairs_hook=_once, parse_constant=_refused)
+        document = json.loads(
+            content, object_pairs_hook=_once, parse_constant=None if constants else _refused
+        )
         _check_depth(document, DEPTH)
     except RecursionError:
         raise UserError(f"{place} is nested too deeply; no such file is") from None
@@ -82,11 +96,17 @@ def parsed(content: bytes, place: str, values: int = VALUES) -> dict[str, Any]:
     return document
 
 
+def count(content: bytes) -> int:
+    """Returns at least the number of values in JSON, without reading it."""
+    # Each value but the first follows one of these; those inside of texts only make it more.
+    return sum(map(content.count, (b",", b"[", b"{", b":")))
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
+        before = set()
+        twice = next(key for key, _ in pairs if key in before or before.add(key))
         raise ValueError(f"the key {shown(twice)} comes twice")
     return found
 

@@ -270,7 +270,7 @@ BAD_TRAIN = {
     "point-goal --seed": "--seed has no value; expected a whole number at least 0",
     "point-goal --seed --device cpu": "--seed has no value",
     "point-goal --device tpu": "--device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
-    "point-goal --workers some": "--workers is 'some'; expected a whole number at least 0 or",
+    "point-goal --workers some": "--workers is 'some'; expected a whole number at least 0 and at",
     "point-goal --agent.policy.hidden 8 x": "--agent.policy.hidden is '8 x'; expected a list",
     "point-goal --agent maml-trop": "'maml-trop' is no agent; did you mean 'maml-trpo' or",
     "point-goal --agent": "--agent has no value",

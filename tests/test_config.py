@@ -49,7 +49,8 @@ def values(annotation: Any) -> st.SearchStrategy[Any]:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if arguments:
         return st.one_of([values(alternative) for alternative in arguments])
-    return {str: st.text(), bool: st.booleans()}[annotation]
+    texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0~"))
+    return {str: texts, bool: st.booleans()}[annotation]
 
 
 def _numbers(kind: type, limits: Range) -> st.SearchStrategy[Any]:
@@ -131,7 +132,7 @@ MISFITS = {
     "iterations: 1.5": r"iterations is 1\.5; expected a whole number",
     "iterations: true": r"iterations is True; expected a whole number",
     "device: tpu": r"device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
-    "workers: many": r"workers is 'many'; expected a whole number at least 0 or 'auto'",
+    "workers: many": r"workers is 'many'; expected a whole number at least 0 and at most 1024 or",
     "agent: {inner: {first_order: 1}}": r"first_order is 1; expected true or false",
     "agent: {inner: {lr: -0.1}}": r"agent\.inner\.lr is -0\.1; it must be above 0",
     "agent: {inner: {lr: .nan}}": r"agent\.inner\.lr is nan; it must be above 0",

@@ -58,7 +58,8 @@ class MetaParameters:
         with them a sum's order.
 
         Raises:
-            ValueError: where statistics, names or shapes are not this agent's.
+            ValueError: where statistics, names, shapes or types are not this agent's, and for
+                numbers that are not finite.
         """
         own, left = self.state_dict(), self.outer.left_behind
         state = {n: x for n, x in state.items() if n in own or not (left and n.startswith(left))}
@@ -75,6 +76,11 @@ class MetaParameters:
         ]
         if other:
             raise ValueError(f"these weights are not this agent's: {'; '.join(other)}")
+        for name, x in own.items():
+            if state[name].dtype != x.dtype:
+                raise ValueError(f"these weights hold {name} as {state[name].dtype}, not {x.dtype}")
+            if not state[name].isfinite().all():
+                raise ValueError(f"these weights hold numbers in {name} that are not finite")
         copies = {name: state[name].to(self.device, copy=True) for name in own}
         self.fixed = {name: copies[name] for name in self.fixed}
         self.meta = {name: copies[name] for name in self.meta}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from metarl.config.ranges import Count, Natural, Positive, Range
+from metarl.config.ranges import Count, Natural, Range, Seconds
 from metarl.config.settings import ThreadCount, WorkerCount
 
 Several = Annotated[int, Range(least=2)]
@@ -27,7 +27,7 @@ class CheckOptions:
     """Worker processes (or threads) whose speed is measured; `auto` is as many as `threads`."""
     threads: ThreadCount = "auto"
     """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""
-    worker_timeout: Positive = 60.0
+    worker_timeout: Seconds = 60.0
     """Longest time of a step, a reset or a constructor, in seconds."""
     max_steps: Count = 25_000
     """Most environment steps of a check; most checks take a tenth. Longer episodes are all cut

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from shlex import quote
@@ -10,7 +11,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from metarl.config.files import flatten, keys
 from metarl.config.ranges import Range
 from metarl.config.settings import AnyConfig
+from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
+from metarl.text import shown
 
 FREE_TO_CHANGE = (
     "iterations",
@@ -33,13 +36,40 @@ that another device, `task_batch` or place to act, like another machine, may rou
 data at another `env.path` have to be the same (experiments/data.py)."""
 
 
+MOST_ITEMS = 100
+"""Items of a list, such as the layers of a network."""
+
+
 def check_ranges(record: object, source: str = "") -> None:
-    """Raises a UserError for the first number outside its field's range."""
+    """Raises a UserError for the first number outside its field's range, for a list that is too
+    long, and for text that can be no name."""
     for key, annotation, value in flatten(record):
+        place = f"{source}: {key}" if source else key
         for item, allowed in _ranged(value, annotation):
             if item not in allowed:
-                place = f"{source}: {key}" if source else key
-                raise UserError(f"{place} is {item}; it must be {allowed}")
+                number = shown(item) if isinstance(item, int) else item
+                raise UserError(f"{place} is {number}; it must be {allowed.demand(item)}")
+        items = value if isinstance(value, tuple) else (value,)
+        if len(items) > MOST_ITEMS:
+            raise UserError(f"{place} has {len(items)} items; the most is {MOST_ITEMS}")
+        for item in items:
+            if isinstance(item, str | Path):
+                check_text(str(item), place)
+
+
+def check_text(text: str, place: str) -> None:
+    """Raises a UserError for text that can be neither a name nor a path."""
+    if len(text) > LONGEST:
+        raise UserError(f"{place} has {len(text):,} characters; the most is {LONGEST}")
+    try:
+        if "\0" in text:
+            raise ValueError("it holds a zero byte")
+        os.fsencode(text)
+        Path(text).expanduser()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{place} is {shown(text)}, no text: {error.reason}") from None
+    except (ValueError, RuntimeError) as error:  # such as ~somebody, who is no user here
+        raise UserError(f"{place} is {shown(text)}, no name or path: {error}") from None
 
 
 def in_range(record: object) -> bool:
@@ -79,10 +109,10 @@ def check_continues(config: AnyConfig, stored: AnyConfig, run_dir: Path) -> None
     changed = differences(config, stored)
     if not changed:
         return
-    shown = [f"{key} {kept} (asked for: {asked})" for key, (asked, kept) in changed.items()]
-    more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
+    listed = [f"{key} {kept} (asked for: {asked})" for key, (asked, kept) in changed.items()]
+    more = f" and {len(listed) - 4} more" if len(listed) > 4 else ""
     raise UserError(
-        f"{run_dir} holds a run with other settings: {', '.join(shown[:4])}{more}\n"
+        f"{run_dir} holds a run with other settings: {', '.join(listed[:4])}{more}\n"
         f"continue it with --config {quote(str(run_dir / 'config.yaml'))}, or start another with "
         "--run-dir"
     )

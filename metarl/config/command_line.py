@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 import tyro
 from tyro.conf import Suppress
 
-from metarl.config.checks import check_ranges
+from metarl.config.checks import check_ranges, check_text
 from metarl.config.files import expected, field_types, flatten, near_keys
 from metarl.errors import UserError
+from metarl.text import shown
 
 Options = TypeVar("Options")
 
@@ -121,8 +122,11 @@ def once(argv: Sequence[str]) -> list[str]:
     """Returns the arguments as a list, in which every flag comes once.
 
     Raises:
-        UserError: for a flag that is given twice; the last value would win without a word.
+        UserError: for a flag that is given twice; the last value would win without a word. Also
+            for an argument that can be neither a name nor a path.
     """
+    for token in argv:
+        check_text(token, "an argument")
     named = [_setting(token) for token in argv if token.startswith("--")]
     if len(set(named)) < len(named):
         raise _twice(argv, next(name for name in named if named.count(name) > 1))
@@ -180,7 +184,7 @@ def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
         return text[:200]
     flag = named[0]
     given = _given(argv, flag)
-    is_what = f"is {given!r}" if given else "has no value"
+    is_what = f"is {shown(given)}" if given else "has no value"
     return f"{flag} {is_what}; expected {expected(known[flag])}"
 
 

@@ -16,10 +16,16 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
+from metarl import found
+from metarl.config import yaml_text
 from metarl.config.ranges import Range
 from metarl.errors import UserError
+from metarl.text import shown
 
 Record = TypeVar("Record")
+
+MOST = 1 << 16
+"""Bytes of a config."""
 
 RENAMED = {"agent.inner.moved": "adapted"}
 """Keys as older files have them -> their present last word."""
@@ -72,22 +78,20 @@ def dump(record: Any) -> str:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Reads the settings in a YAML file; checks only that they are a mapping.
+    """Reads the settings in a YAML file; checks only that they are a mapping of text to values.
 
     Raises:
         UserError: if the file is missing, is no YAML or holds no mapping.
     """
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = yaml_text.parsed(found.read_text(path, MOST), str(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no YAML: {_one_line(error)}") from error
     if settings is None:
         return {}
     if not isinstance(settings, dict):
         raise UserError(
-            f"{path} holds {_shown(settings)}; expected keys and values, such as 'iterations: 100'"
+            f"{path} holds {shown(settings)}; expected keys and values, such as 'iterations: 100'"
         )
     return settings
 
@@ -113,6 +117,7 @@ def _overlay(
             raise UserError(f"{source}: {path}{given} is {path}{name} by its old name; give one")
         key = f"{path}{name}"
         if name not in hints:
+            key = key if key.isprintable() and len(key) <= 80 else shown(key, 80)
             near = " or ".join(near_keys(key, known))
             instead = f"did you mean {near}?" if near else "`--help` lists the keys"
             raise UserError(f"{source}: {key} is no config key; {instead}")
@@ -190,9 +195,5 @@ def expected(annotation: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = " ".join(repr(list(value) if isinstance(value, tuple) else value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
+    """Returns a value for a message, with a list as YAML writes it."""
+    return shown(list(value) if isinstance(value, tuple) else value)

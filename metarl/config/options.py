@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from metarl.config.ranges import Natural, Positive
+from metarl.config.ranges import Natural, Positive, Seconds
 from metarl.config.settings import (
     ActOn,
     ActorCount,
@@ -54,7 +54,7 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     """Processes that play episodes; 0 is this process alone, `auto` as many as `threads`."""
     act_on: ActOn = "auto"
     """Place where policies act: in the workers, or on `device`; `auto` decides by their size."""
-    worker_timeout: Positive = 60.0
+    worker_timeout: Seconds = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
     sampler: SamplerKind = "local"
     """Players of episodes: worker processes of this machine, or actors of Ray, also on others."""

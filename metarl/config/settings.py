@@ -12,11 +12,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from metarl.config.ranges import Count, Fraction, Natural, Positive, ThreadNumber, UnitInterval
+from metarl.config.ranges import (
+    Count,
+    Fraction,
+    Natural,
+    Positive,
+    Seconds,
+    ThreadNumber,
+    UnitInterval,
+    WorkerNumber,
+)
 from metarl.errors import UserError
 
 Device = Literal["auto", "cpu", "cuda"]
-WorkerCount = Natural | Literal["auto"]
+WorkerCount = WorkerNumber | Literal["auto"]
 ThreadCount = ThreadNumber | Literal["auto"]
 ActOn = Literal["auto", "workers", "device"]
 SamplerKind = Literal["local", "ray"]
@@ -321,7 +330,7 @@ class Config(RunConfig):
     """Place where the policy acts in episodes: in the workers, where whole rounds are played, or on
     `device`, with a message to and from the workers at each step. They round differently. `auto` is
     the device for 500,000 weights or more on a GPU."""
-    worker_timeout: Positive = 60.0
+    worker_timeout: Seconds = 60.0
     """Longest time of a step, a reset or a construction before its worker is replaced, s."""
     sampler: SamplerKind = "local"
     """Players of episodes: worker processes of this machine, or actors of Ray, also on others.

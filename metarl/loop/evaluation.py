@@ -26,7 +26,7 @@ from metarl.loop import step_size
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
-from metarl.runs import checkpoint, data, directory, output
+from metarl.runs import bounds, checkpoint, data, directory, output
 from metarl.runs.adaptation import Adaptation, write_csv, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
@@ -38,6 +38,7 @@ from metarl.sampling.sampler import place_to_act
 from metarl.sources.episodes import HeldOutEpisodes
 from metarl.sources.examples import HeldOutExamples
 from metarl.sources.source import HeldOut
+from metarl.types import Classes
 
 Options = EvaluateOptions | EvaluateFewShotOptions
 
@@ -80,6 +81,7 @@ def evaluate(
     with faults_logged(run, config.env.name), ExitStack() as stack:
         check_named(config, tasks.spec)
         learners = learners_of(config, rivals, options, device, named_agent)
+        _check_size(len(learners), tasks, options)
         sizes = _step_sizes(learners, config, tasks, options, device)
         held = held_out(config, tasks, options, device, stack)
         made = [learner.made(held, sizes) for learner in learners]
@@ -88,7 +90,8 @@ def evaluate(
             for learner, (agent, seen) in zip(learners, made, strict=True)
         }
         agent, _ = made[0]
-        iteration = checkpoint.chosen(run, options.checkpoint, device).iteration
+        room = checkpoint.room_for(agent)
+        iteration = checkpoint.chosen(run, options.checkpoint, device, room).iteration
     outcome = outcomes.pop(config.agent.name)
     controls = {name: outcomes.pop(name) for name in (RANDOM,) if name in outcomes}
     found = Adaptation(
@@ -112,6 +115,15 @@ def evaluate(
         measure=held.measure,
     )
     return _write(found, run, config, options, held, agent)
+
+
+def _check_size(learners: int, tasks: Any, options: Options) -> None:
+    """Raises a UserError where the results will be too many to be read."""
+    of_each = tasks.spread(options.split) if isinstance(tasks, Classes) else 1
+    episodes, arrays = 1, 1
+    if isinstance(options, EvaluateOptions):
+        episodes, arrays = options.mode_episodes or options.episodes, 3
+    bounds.check(options.tasks * of_each, options.steps + 1, episodes, learners, arrays)
 
 
 def _step_sizes(

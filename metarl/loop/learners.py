@@ -93,9 +93,10 @@ def trained(
     named_agent: str | None = None,
 ) -> tuple[Any, int]:
     """Returns a run's agent with its saved weights, and the iteration that they are of."""
-    found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device)
     rng = keys.generator(config.seed, keys.Purpose.INIT)
     group = config.task_batch if isinstance(config, Config) else 0
     agent = agents.build(held.spec, config.agent, rng, device, named_agent, group)
+    room = checkpoint.room_for(agent)
+    found = checkpoint.chosen(directory.existing(run_dir), options.checkpoint, device, room)
     found.load_into(agent, envs.meant_before(config.env.name))
     return agent, found.iteration

@@ -29,10 +29,11 @@ from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.data import checked_data
+from metarl.loop import saved_state
+from metarl.loop.saved_state import SavedState
 from metarl.runs import checkpoint, data, directory, environment, files
 from metarl.runs.errors_log import faults_logged
-from metarl.runs.metrics import MetricsLog
-from metarl.runs.metrics import read as read_metrics
+from metarl.runs.metrics import MetricsLog, count
 from metarl.runs.progress import Progress
 from metarl.sampling.main_script import end_if_importing
 from metarl.sources.episodes import EpisodeSource
@@ -102,7 +103,7 @@ def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:
     stored = run_config(run.root) if run.config.exists() else config
     if checkpoint.saved(run.checkpoints):
         check_continues(config, stored, run.root)
-    elif (rows := len(read_metrics(run.metrics))) > stored.checkpoint_every:
+    elif (rows := count(run.metrics)) > stored.checkpoint_every:
         raise UserError(
             f"{run.root} has metrics of {rows} iterations and no checkpoint to continue from\n"
             "a new run would overwrite them: start it with --run-dir in another folder"
@@ -154,7 +155,7 @@ class Snapshot(NamedTuple):
 
     iteration: int
     weights: Params
-    state: dict[str, Any]
+    state: SavedState
 
 
 @dataclass(eq=False)
@@ -180,16 +181,17 @@ class Training:
         Raises:
             UserError: where all checkpoints are corrupt.
         """
-        found = checkpoint.load_latest(self.run.checkpoints, self.source.device)
+        found = checkpoint.load_latest(
+            self.run.checkpoints, self.source.device, checkpoint.room_for(self.agent)
+        )
         if found is None:
             return
+        state = saved_state.read(found.state, self.source.counters, found.path)
         found.load_into(self.agent, envs.meant_before(self.config.env.name))
         self.iteration = self.saved = found.iteration
-        state = dict(found.state)
-        self.recent.extend(state.pop("recent"))
-        self.wall_s = state.pop("wall_s", self.wall_s)
-        self.skipped_in_a_row = state.pop("skipped_in_a_row", self.skipped_in_a_row)
-        self.source.counters |= state
+        self.recent.extend(state.recent)
+        self.wall_s, self.skipped_in_a_row = state.wall_s, state.skipped_in_a_row
+        self.source.counters |= state.counters
 
     def run_to_the_end(self) -> None:
         """Iterates until the config's number is reached; saves whatever ends it."""
@@ -267,22 +269,22 @@ class Training:
         environment.write(self.run.environment, now)
 
     def _snapshot(self) -> Snapshot:
-        state = {
-            **self.source.counters,
-            "wall_s": self.wall_s,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "recent": list(self.recent),
-        }
+        state = SavedState(
+            list(self.recent), self.wall_s, self.skipped_in_a_row, dict(self.source.counters)
+        )
         return Snapshot(self.iteration, self.agent.state_dict(), state)
 
     def _save(self, complete: Snapshot) -> None:
         """Saves a checkpoint of a complete iteration, unless it has one."""
         if complete.iteration == self.saved:
             return
-        recent = complete.state["recent"]
-        score = sum(recent) / len(recent)
+        recent = complete.state.recent
         checkpoint.save(
-            self.run.checkpoints, complete.iteration, complete.weights, complete.state, score
+            self.run.checkpoints,
+            complete.iteration,
+            complete.weights,
+            complete.state.stored(),
+            score=sum(recent) / len(recent),
         )
         self.saved = complete.iteration
 

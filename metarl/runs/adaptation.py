@@ -5,23 +5,36 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarl import found
+from metarl.config.ranges import MOST_WHOLE
+from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
+from metarl.runs import bounds
 from metarl.runs.files import replace_text
 from metarl.runs.measures import MEASURES, RETURN, Measure
 from metarl.runs.plain import plain
 from metarl.runs.statistics import Summary, summarise
+from metarl.text import printable, shown
 from metarl.types import Task
 
 FORMAT = 1
-READ_FROM = {np.int64: "i", np.float64: "ifO", np.bool_: "b"}
-"""numpy kinds of JSON arrays that each type is read from; null among floats gives "O"."""
+READ_FROM: dict[type, set[type]] = {
+    np.int64: {int},
+    np.float64: {int, float, type(None)},
+    np.bool_: {bool},
+}
+"""Types in JSON that each type of array is read from; null is a number that was not finite."""
+LARGEST = 1e150
+"""Largest size of a number whose square is finite."""
 
 
 class Outcome(NamedTuple):
@@ -79,13 +92,16 @@ class Adaptation:
         return bool(self.made_from.get("mode_episodes"))
 
     def __post_init__(self) -> None:
-        if len(self.env_steps) != len(self.steps):
-            used = self.measure.used_key
-            raise ValueError(f"{used} has {len(self.env_steps)} values, not {len(self.steps)}")
+        if self.steps != tuple(range(len(self.steps))):
+            raise ValueError(f"steps is {shown(list(self.steps))}, not 0, 1, 2, ...")
+        learners = 1 + len(self.controls) + len(self.others)
+        episodes = self.outcome.values.shape[-1]
+        bounds.check(len(self.tasks), len(self.steps), episodes, learners, 1)
         horizon = self.horizon
-        if horizon is not None and (not isinstance(horizon, int) or horizon < 1):
-            raise ValueError(f"made_from.horizon is {horizon!r}, no positive whole number")
-        self._check("", self.outcome)
+        whole = isinstance(horizon, int) and not isinstance(horizon, bool)
+        if horizon is not None and not (whole and 1 <= horizon <= MOST_WHOLE):
+            raise ValueError(f"made_from.horizon is {shown(horizon)}, no positive whole number")
+        self._check("", self.outcome._replace(env_steps=self.env_steps))
         for section in ("controls", "others"):
             for name, outcome in getattr(self, section).items():
                 self._check(f"{section}.{name}.", outcome)
@@ -99,6 +115,9 @@ class Adaptation:
                 f"{place}{measure.key} has shape {shape}, not {expected[0]} tasks x {expected[1]} "
                 f"steps x {'episodes' if episodes else 1}"
             )
+        used = expected[1] if outcome.env_steps is None else len(outcome.env_steps)
+        if used != expected[1]:
+            raise ValueError(f"{place}{measure.used_key} has {used} values, not {expected[1]}")
         for name, values in (("success", outcome.success), ("solved_at", outcome.solved_at)):
             if values is not None and values.shape != shape:
                 raise ValueError(
@@ -145,7 +164,13 @@ def write_json(path: Path, adaptation: Adaptation) -> None:
         "others": stored(adaptation.others),
         "made_from": dict(adaptation.made_from),
     }
-    replace_text(path, json.dumps(document, allow_nan=False) + "\n")
+    text = json.dumps(document, allow_nan=False) + "\n"
+    if len(text) > bounds.MOST_BYTES or found.count(text.encode()) > bounds.MOST_VALUES:
+        raise UserError(
+            f"{path} would have more than the {bounds.MOST_VALUES:,} values or "
+            f"{bounds.MOST_BYTES:,} bytes that can be read\nevaluate fewer tasks at once"
+        )
+    replace_text(path, text)
 
 
 def _stored(outcome: Outcome, measure: Measure) -> dict[str, Any]:
@@ -167,9 +192,9 @@ def _figures(summary: Summary) -> dict[str, Any]:
 
 def _numbers(values: np.ndarray) -> list[Any]:
     """Converts an array to nested lists, with null for values that are not finite."""
-    found = values.astype(np.float64).astype(object)
-    found[~np.isfinite(values)] = None
-    return found.tolist()
+    numbers = values.astype(np.float64).astype(object)
+    numbers[~np.isfinite(values)] = None
+    return numbers.tolist()
 
 
 def read_json(path: Path) -> Adaptation:
@@ -179,36 +204,54 @@ def read_json(path: Path) -> Adaptation:
         UserError: names the file and the wrong key.
     """
     try:
-        document = json.loads(path.read_bytes())
-        if not isinstance(document, dict):
-            raise ValueError("it holds no JSON object")
-        return _adaptation(document)
+        return _adaptation(found.json_object(path, bounds.MOST_BYTES, bounds.MOST_VALUES))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+        message = str(error)
+        raise UserError(message if str(path) in message else f"{path}: {message}") from error
 
 
 def _adaptation(document: dict[str, Any]) -> Adaptation:
     if (version := _get(document, "format", int)) != FORMAT:
-        raise ValueError(f"format is {version}; this metarl reads {FORMAT}")
+        raise ValueError(f"format is {shown(version)}; this metarl reads {FORMAT}")
     tasks = _get(document, "tasks", list)
     if not all(isinstance(task, dict) for task in tasks):
         raise ValueError("tasks holds something that is no object")
     measure = _measure(document)
     return Adaptation(
-        env=_get(document, "env", str),
-        agent=_get(document, "agent", str),
-        split=_get(document, "split", str),
-        steps=tuple(int(step) for step in _array(document, "steps", "", np.int64)),
-        env_steps=_counts(document, measure.used_key),
+        env=_name(document, "env"),
+        agent=_name(document, "agent"),
+        split=_name(document, "split"),
+        steps=tuple(_array(document, "steps", "", np.int64, 1).tolist()),
+        env_steps=_counts(document, measure.used_key, ""),
         tasks=tuple(tasks),
         outcome=_outcome(document, "", measure),
         controls=_outcomes(document, "controls", measure),
         others=_outcomes(document, "others", measure),
-        made_from=_get(document, "made_from", dict),
+        made_from=_made_from(document),
         measure=measure,
     )
+
+
+def _name(document: dict[str, Any], key: str) -> str:
+    return _text(_get(document, key, str), key)
+
+
+def _text(name: str, what: str) -> str:
+    """Returns a name without characters that cannot be shown."""
+    if len(name) > LONGEST:
+        raise ValueError(f"{what} has a name of {len(name):,} characters; the most is {LONGEST}")
+    return printable(name)
+
+
+def _made_from(document: dict[str, Any]) -> dict[str, Any]:
+    made_from = _get(document, "made_from", dict)
+    for key in ("iteration", "mode_episodes"):
+        value = made_from.get(key)
+        if value is not None and not (type(value) is int and 0 <= value <= MOST_WHOLE):
+            raise ValueError(f"made_from.{key} is {shown(value)}, no whole number")
+    return made_from
 
 
 def _measure(document: dict[str, Any]) -> Measure:
@@ -221,48 +264,64 @@ def _measure(document: dict[str, Any]) -> Measure:
 
 
 def _outcomes(document: dict[str, Any], section: str, measure: Measure) -> dict[str, Outcome]:
-    found = _get(document, section, dict)
+    of_all = _get(document, section, dict)
     return {
-        name: _outcome(_get(found, name, dict, f"{section}."), f"{section}.{name}.", measure)
-        for name in found
+        _text(name, section): _outcome(
+            _get(of_all, name, dict, f"{section}."), f"{section}.{name}.", measure
+        )
+        for name in of_all
     }
 
 
 def _outcome(document: dict[str, Any], place: str, measure: Measure) -> Outcome:
-    values = _array(document, measure.key, place, np.float64)
+    values = _array(document, measure.key, place, np.float64, 3)
     success, solved_at = (
-        None if document.get(key) is None else _array(document, key, place, dtype)
+        None if document.get(key) is None else _array(document, key, place, dtype, 3)
         for key, dtype in (("success", np.bool_), ("solved_at", np.int64))
     )
     used = measure.used_key
-    own_steps = _counts(document, used) if place and used in document else None
+    own_steps = _counts(document, used, place) if place and used in document else None
     return Outcome(values, success, own_steps, solved_at)
 
 
-def _array(document: dict[str, Any], key: str, place: str, dtype: type[np.generic]) -> np.ndarray:
-    values = _get(document, key, list, place)
+def _array(
+    document: dict[str, Any], key: str, place: str, dtype: type[np.generic], axes: int
+) -> np.ndarray:
+    """Returns nested lists as an array; NaN for null and for what is too large to compute with."""
+    flat, shape = _get(document, key, list, place), ()
+    for _ in range(axes - 1):
+        lengths = {len(x) if isinstance(x, list) else -1 for x in flat}
+        if len(lengths) != 1 or -1 in lengths:
+            raise ValueError(f"{place}{key} is no array of {axes} axes, or a ragged one")
+        shape = (*shape, len(flat) // math.prod(shape))
+        flat = list(chain.from_iterable(flat))
+    strange = set(map(type, flat)) - READ_FROM[dtype]
+    # Looked at first: numpy makes much of little, such as rows of the longest of many texts.
+    if strange or not flat:
+        what = min(kind.__name__ for kind in strange) if strange else "nothing"
+        raise ValueError(f"{place}{key} is no array of {dtype.__name__}: it holds {what}")
     try:
-        array = np.array(values)
-        if array.dtype.kind not in READ_FROM[dtype]:
-            raise TypeError(f"it holds {array.dtype}")
-        return array.astype(dtype)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{place}{key} is no array of {dtype.__name__}: {error}") from error
+        array = np.array(flat, dtype).reshape(*shape, -1)
+    except (OverflowError, ValueError) as error:
+        raise ValueError(f"{place}{key} is no array of {dtype.__name__}: {error}") from None
+    return np.where(np.abs(array) < LARGEST, array, np.nan) if dtype is np.float64 else array
 
 
-def _counts(document: dict[str, Any], key: str) -> tuple[float, ...]:
+def _counts(document: dict[str, Any], key: str, place: str) -> tuple[float, ...]:
     """Returns numbers as stored, so that whole numbers stay int."""
-    _array(document, key, "", np.float64)
+    numbers = _array(document, key, place, np.float64, 1)
+    if not (numbers >= 0).all() or not (numbers <= MOST_WHOLE).all():
+        raise ValueError(f"{place}{key} holds {numbers.min():g} to {numbers.max():g}, no counts")
     return tuple(document[key])
 
 
 def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any:
     if key not in document:
         raise ValueError(f"{place}{key} is missing")
-    if not isinstance(document[key], kind):
-        found = json.dumps(document[key])[:40]
-        raise ValueError(f"{place}{key} is {found}, not of type {kind.__name__}")
-    return document[key]
+    value = document[key]
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{place}{key} is {shown(value)}, not of type {kind.__name__}")
+    return value
 
 
 def write_csv(path: Path, adaptation: Adaptation) -> None:

@@ -5,13 +5,12 @@
                          manifest.json      {"format", "iteration", "sha256": {file: digest}}
 
 A checkpoint is written into a hidden folder, forced to the disk and renamed, so that a folder with
-a number is complete. Tensors are safetensors and the rest is JSON: nothing is unpickled.
+a number is complete. Tensors are safetensors and the rest is JSON: nothing is unpickled. Only
+checkpoints that are verified (checkpoint_files.py) decide anything.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
 import shutil
@@ -21,18 +20,23 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from metarl.errors import CheckpointWarning, CorruptCheckpointError, UserError
+from metarl.runs.checkpoint_files import (
+    MOST,
+    TENSORS,
+    claimed_score,
+    is_checkpoint,
+    read,
+    tensors_of,
+    written,
+)
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import sync_folder, write_bytes
 from metarl.types import MetaLearner
 
-FORMAT = 1
-TENSORS, STATE, MANIFEST = "agent.safetensors", "state.json", "manifest.json"
 KEEP_LAST = 2
 
 
@@ -52,8 +56,8 @@ class Checkpoint(NamedTuple):
         """
         try:
             agent.load_state_dict(self.tensors)
-        except ValueError as error:
-            raise UserError(f"{self.path}: {error}{remedy}") from None
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:  # some of a user's code
+            raise UserError(f"{self.path}: {error}{remedy}") from error
 
 
 def save(
@@ -78,17 +82,18 @@ def save(
     """
     target = folder / f"{iteration:06d}"
     beside = folder / f".{target.name}.new"
+    contents = written(iteration, tensors, state, score)
     try:
         clean(folder)
         beside.mkdir()
-        for name, content in _files(iteration, tensors, state, score).items():
+        for name, content in contents.items():
             write_bytes(beside / name, content)
         sync_folder(beside)
-        if target.exists():
+        if os.path.lexists(target):
             os.rename(target, folder / f".{target.name}.old")
         os.rename(beside, target)
         sync_folder(folder)
-        _prune(folder, iteration)
+        _prune(folder, iteration, room(len(contents[TENSORS])))
         clean(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
@@ -96,93 +101,105 @@ def save(
     return target
 
 
-def _files(
-    iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], score: float
-) -> dict[str, bytes]:
-    """Returns the contents of a checkpoint's files by name, the manifest last."""
-    # Contiguous copies that share no memory, as safetensors requires.
-    own = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
-    stored_score = score if math.isfinite(score) else None
-    document = {"iteration": iteration, "score": stored_score, "state": dict(state)}
-    files = {
-        TENSORS: safetensors.torch.save(own),
-        STATE: (json.dumps(document, indent=1) + "\n").encode(),
-    }
-    digests = {name: _digest(content) for name, content in files.items()}
-    manifest = {"format": FORMAT, "iteration": iteration, "sha256": digests}
-    return {**files, MANIFEST: (json.dumps(manifest, indent=1) + "\n").encode()}
+def room(size: int) -> int:
+    """Returns the bytes of tensors that are read for an agent that has `size` bytes of them."""
+    return max(MOST, 4 * size)  # a rule may keep other statistics than when they were saved
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def room_for(agent: MetaLearner) -> int:
+    """Returns the bytes of tensors that are read for an agent."""
+    return room(sum(x.numel() * x.element_size() for x in agent.state_dict().values()))
 
 
 def saved(folder: Path) -> list[Path]:
     """Returns the checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
-    numbered = [path for path in folder.iterdir() if path.name.isdigit() and path.is_dir()]
-    return sorted(numbered, key=lambda path: int(path.name))
+    return sorted(filter(is_checkpoint, folder.iterdir()), key=lambda path: int(path.name))
 
 
 def clean(folder: Path) -> None:
     """Removes what a killed process left; only the holder of the run's lock may call it."""
     for path in folder.glob(".*.old"):
         target = folder / path.name.removeprefix(".").removesuffix(".old")
-        if not target.exists():
+        if is_checkpoint(path.with_name(target.name)) or not path.is_dir():
+            _remove(path)
+        elif not os.path.lexists(target):
             os.rename(path, target)  # killed between the two renames that replace a checkpoint
-        else:
-            shutil.rmtree(path)
     for path in (*folder.glob(".*.new"), *folder.glob(".*.gone")):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a folder with its contents; of a link, the link alone."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+    else:
         shutil.rmtree(path)
 
 
-def _prune(folder: Path, newest: int) -> None:
+def _prune(folder: Path, newest: int, most: int) -> None:
+    """Removes checkpoints after `newest`, and intact ones but the last 2 and the best.
+
+    Earlier ones that are not intact stay: another metarl may read them, and they decide nothing.
+    """
     paths = saved(folder)
-    kept = [path for path in paths if int(path.name) <= newest]
-    best = max(kept, key=_rank)
-    for path in set(paths) - {*kept[-KEEP_LAST:], best}:
-        # Hidden first, because an interrupted removal must not leave half a checkpoint.
-        hidden = folder / f".{path.name}.gone"
-        os.rename(path, hidden)
-        shutil.rmtree(hidden)
+    ranks = {path: rank for path in paths if (rank := _rank(path, newest, most)) is not None}
+    kept = {*list(ranks)[-KEEP_LAST:], *sorted(ranks, key=ranks.__getitem__)[-1:]}
+    for path in paths:
+        if int(path.name) > newest or path in ranks.keys() - kept:
+            # Hidden first, because an interrupted removal must not leave half a checkpoint.
+            hidden = folder / f".{path.name}.gone"
+            os.rename(path, hidden)
+            shutil.rmtree(hidden)
 
 
-def _rank(path: Path) -> tuple[float, int]:
-    """Returns the sort key (score, iteration): of equal scores the newest is the best."""
+def _rank(path: Path, newest: int, most: int) -> tuple[float, int] | None:
+    """Returns the sort key (score, iteration) of an intact checkpoint up to `newest`: of equal
+    scores the newest is the best."""
+    if int(path.name) > newest:
+        return None
     try:
-        score = json.loads((path / STATE).read_bytes())["score"]
-        return (-math.inf if score is None else float(score)), int(path.name)
-    except (OSError, ValueError, TypeError, KeyError):  # corrupt: the first to be removed
-        return -math.inf, -1
+        score = read(path, most).score
+    except CorruptCheckpointError:
+        return None
+    return -math.inf if score is None else score, int(path.name)
 
 
-def best(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
+def best(folder: Path, device: torch.device | str = "cpu", most: int = MOST) -> Checkpoint | None:
     """Loads the intact checkpoint with the highest score; otherwise like `load_latest`."""
-    return _first_whole(folder, sorted(saved(folder), key=_rank, reverse=True), device)
+    # A score is a claim until its checkpoint is loaded; if that fails, the next claim is tried.
+    claims = {path: (claimed_score(path), int(path.name)) for path in saved(folder)}
+    return _first_whole(sorted(claims, key=claims.__getitem__, reverse=True), folder, device, most)
 
 
-def load_latest(folder: Path, device: torch.device | str = "cpu") -> Checkpoint | None:
+def load_latest(
+    folder: Path, device: torch.device | str = "cpu", most: int = MOST
+) -> Checkpoint | None:
     """Loads the newest intact checkpoint; returns None if none was ever saved.
 
-    Warns with a CheckpointWarning for each corrupt one that it skips.
+    Warns with a CheckpointWarning for each corrupt one that it skips, or of another format.
+
+    Args:
+        folder: the run's `checkpoints`.
+        device: the device of the tensors.
+        most: bytes of tensors; a checkpoint with more counts as corrupt (`room_for`).
 
     Raises:
         UserError: if all are corrupt.
     """
-    return _first_whole(folder, saved(folder)[::-1], device)
+    return _first_whole(saved(folder)[::-1], folder, device, most)
 
 
-def chosen(run: RunDirectory, which: str, device: torch.device | str = "cpu") -> Checkpoint:
+def chosen(
+    run: RunDirectory, which: str, device: torch.device | str = "cpu", most: int = MOST
+) -> Checkpoint:
     """Returns a run's "best" or its "latest" checkpoint.
 
     Raises:
         UserError: where it has none.
     """
-    found = (best if which == "best" else load_latest)(run.checkpoints, device)
+    found = (best if which == "best" else load_latest)(run.checkpoints, device, most)
     if found is None:
         raise UserError(
             f"{run.root} has no checkpoint yet\n`python -m metarl.train --config "
@@ -192,60 +209,32 @@ def chosen(run: RunDirectory, which: str, device: torch.device | str = "cpu") ->
     return found
 
 
-def _first_whole(folder: Path, paths: list[Path], device: torch.device | str) -> Checkpoint | None:
+def _first_whole(
+    paths: list[Path], folder: Path, device: torch.device | str, most: int
+) -> Checkpoint | None:
+    reasons = []
     for path in paths:
         try:
-            return load(path, device)
+            return load(path, device, most)
         except CorruptCheckpointError as error:
+            reasons.append(str(error))
             warnings.warn(f"{error}; taking the next one", CheckpointWarning, stacklevel=3)
     if paths:
+        names = ", ".join([path.name for path in paths[:4]] + ["..."] * (len(paths) > 4))
         raise UserError(
-            f"every checkpoint in {folder} is corrupt ({', '.join(p.name for p in paths)})\n"
+            f"every checkpoint in {folder} is corrupt ({names})\n{reasons[0]}\n"
             "move the run directory away to start it anew"
         )
     return None
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Loads one checkpoint with its tensors on `device`.
+def load(path: Path, device: torch.device | str = "cpu", most: int = MOST) -> Checkpoint:
+    """Loads one checkpoint with its tensors on `device`; `most` bounds their bytes.
 
     Raises:
-        CorruptCheckpointError: if a file is missing or differs from the saved one.
-        UserError: if another version of metarl wrote it in another format.
+        CorruptCheckpointError: if a file is missing, differs from the saved one, or holds anything
+            but a checkpoint of this metarl's format.
     """
-    digests = _digests(path / MANIFEST)
-    contents = {}
-    for name in (TENSORS, STATE):
-        contents[name] = _read(path / name)
-        expected, actual = digests.get(name), _digest(contents[name])
-        if actual != expected:
-            raise CorruptCheckpointError(
-                f"{path / name} is corrupt: its SHA-256 is {actual}, saved was {expected}"
-            )
-    # The bytes are now known to be the saved ones, so their contents need no checks.
-    document = json.loads(contents[STATE])
-    tensors = safetensors.torch.load(contents[TENSORS])
-    on_device = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return Checkpoint(document["iteration"], on_device, document["state"], path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CorruptCheckpointError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _digests(path: Path) -> dict[str, str]:
-    """Reads file name -> SHA-256 from a manifest."""
-    try:
-        manifest = json.loads(_read(path))
-        version, digests = int(manifest["format"]), dict(manifest["sha256"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptCheckpointError(f"{path} is corrupt: {error!r}") from error
-    if version != FORMAT:
-        raise UserError(
-            f"{path} has format {version} and this metarl reads {FORMAT}; "
-            "use the metarl that wrote it"
-        )
-    return digests
+    whole = read(path, most)
+    tensors = tensors_of(whole.tensors, path / TENSORS, device)
+    return Checkpoint(whole.iteration, tensors, whole.state, path)

@@ -16,9 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from metarl import found as found_file
+from metarl.config.checks import check_text
 from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import replace_text
+from metarl.text import shown
 
 CHUNK = 1 << 20
 """Bytes that are read at once."""
@@ -97,16 +100,20 @@ def read(run: RunDirectory) -> Data | None:
         UserError: for a damaged record.
     """
     try:
-        record = json.loads(run.data.read_text(encoding="utf-8"))
-        places = tuple(map(str, record["places"]))
-        if not places:
-            raise ValueError("places is empty")
-        return Data(str(record["sha256"]), places, str(record["from_run"]))
+        record = found_file.json_object(run.data, values=1000)
+        places, names = record["places"], (record["sha256"], record["from_run"])
+        if not isinstance(places, list) or not places:
+            raise ValueError(f"places is {shown(places)}")
+        for text in (*places, *names):
+            if not isinstance(text, str):
+                raise ValueError(f"{shown(text)} is no text")
+            check_text(text, "a value")
+        return Data(names[0], tuple(places[:KEPT]), names[1])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(
-            f"{run.data} is no record of a run's data ({error!r})\n"
+            f"{run.data} is no record of a run's data: {shown(str(error), 200)}\n"
             "remove it to go on without a comparison of the data"
         ) from error
 

@@ -11,8 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from metarl import found
 from metarl.errors import UserError
 from metarl.runs.files import replace_text
+from metarl.text import shown
 from metarl.threads import cores
 
 PACKAGES = ("metarl", "torch", "mujoco", "gymnasium", "metaworld", "numpy", "scipy")
@@ -77,14 +79,13 @@ def read(path: Path) -> dict[str, Any]:
     """Reads the description that `write` wrote.
 
     Raises:
-        UserError: if the file holds no JSON object.
+        UserError: if the file holds anything else.
     """
-    try:
-        environment = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(environment, dict):
-        raise UserError(f"{path} holds no JSON object")
+    environment = found.json_object(path, values=10_000)
+    for section in ("versions", "machine", "threads"):
+        inside = environment.get(section, {})
+        if not isinstance(inside, dict) or len(inside) > 100:
+            raise UserError(f"{path}: {section} is {shown(inside)}; it describes no environment")
     return environment
 
 
@@ -93,10 +94,15 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     resumed run's results may change."""
     old, new = ({**x.get("versions", {}), "torch threads": _torch(x)} for x in (before, now))
     return [
-        f"{name} {old.get(name, 'missing')} -> {new.get(name, 'missing')}"
+        f"{_cut(name)} {_cut(old.get(name, 'missing'))} -> {_cut(new.get(name, 'missing'))}"
         for name in sorted({*old, *new})
         if old.get(name) != new.get(name)
     ]
+
+
+def _cut(value: Any) -> str:
+    """Returns a version as text of bounded length; anything may stand in its place."""
+    return value if isinstance(value, str) and len(value) <= 60 else shown(value)
 
 
 def _torch(environment: Mapping[str, Any]) -> int:

@@ -6,19 +6,29 @@ import json
 import math
 import os
 import re
+import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from metarl import found
+from metarl.config.ranges import MOST_WHOLE
 from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
-from metarl.runs.files import replace_bytes
+from metarl.text import shown
 
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
 """Keys that come first in a line; the others follow in natural order (step2 before step10)."""
+
+MOST_LINE = 1 << 20
+"""Bytes of a line."""
+MOST_ROWS = 5000
+"""Rows that are read for a picture."""
+MOST_VALUES = 1_000_000
+"""Values in the rows that are read."""
 
 T = TypeVar("T")
 Row = dict[str, float]
@@ -75,47 +85,104 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def rewind(path: Path, iteration: int) -> None:
-    """Removes the lines after `iteration`, and a half-written last line, in one step."""
-    content = path.read_bytes() if path.exists() else b""
-    lines = content.splitlines(keepends=True)
-    kept = [text for text, row in _parse(path, lines) if row["iteration"] <= iteration]
-    if len(kept) != iteration:
+    """Removes the lines after `iteration`, and a half-written last line."""
+    kept = end = 0
+    with found.opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    for text, row in _rows(path):
+        if row["iteration"] > iteration:
+            break
+        kept, end = kept + 1, end + len(text)
+    if kept != iteration:
         warnings.warn(
-            f"{path} has {len(kept)} of the {iteration} lines before the checkpoint", stacklevel=2
+            f"{path} has {kept} of the {iteration} lines before the checkpoint", stacklevel=2
         )
-    if b"".join(kept) != content:
-        replace_bytes(path, b"".join(kept))
+    if end < size:
+        with open(path, "r+b") as file:  # a crash leaves the old end or the new
+            file.truncate(end)
+            os.fsync(file.fileno())
+
+
+def count(path: Path) -> int:
+    """Returns the number of a log's lines; raises as `read`."""
+    return sum(1 for _ in _lines(path)) if path.exists() else 0
 
 
 def read(path: Path) -> list[Row]:
     """Reads the rows of a metrics.jsonl, even while it is being written.
 
+    Of a long log these are as many evenly spaced ones as a picture shows, up to the last.
+
     Raises:
         UserError: for a line that holds no metrics.
     """
-    if not path.exists():
+    lines = count(path)
+    if not lines:
         return []
-    return [row for _, row in _parse(path, path.read_bytes().splitlines(keepends=True))]
-
-
-def _parse(path: Path, lines: Sequence[bytes]) -> list[tuple[bytes, Row]]:
-    """Pairs each line with its row; leaves out a last line that lacks its newline."""
-    rows = []
-    for number, text in enumerate(lines, start=1):
-        if not text.endswith(b"\n"):
-            break
-        try:
-            rows.append((text, _row(json.loads(text))))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path}, line {number} holds no metrics: {error!r}") from error
+    _, first = next(_rows(path))
+    every = -(-lines // min(MOST_ROWS, max(1, MOST_VALUES // len(first))))
+    rows: list[Row] = []
+    names: set[str] = set()
+    for _, row in _rows(path, every, lines):
+        rows.append(row)
+        names.update(row)
+        if len(names) * len(rows) > 2 * MOST_VALUES:
+            raise UserError(f"{path} has {len(names):,} names in {len(rows):,} lines; no run has")
     return rows
 
 
-def _row(values: dict[str, Any]) -> Row:
-    row = {name: math.nan if value is None else value for name, value in values.items()}
-    if not all(isinstance(value, (int, float)) for value in row.values()):
-        raise TypeError("a value is no number")
-    return {**row, "iteration": int(row["iteration"])}
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yields the whole lines of a log; a last line that lacks its newline is left out."""
+    with found.opened(path) as file:
+        number = 0
+        while (text := file.readline(MOST_LINE + 1)).endswith(b"\n"):
+            number += 1
+            yield text
+        if len(text) > MOST_LINE:
+            raise UserError(f"{path}, line {number + 1} holds no metrics: it is too long")
+
+
+def _rows(path: Path, every: int = 1, lines: int | None = None) -> Iterator[tuple[bytes, Row]]:
+    """Yields lines with their rows: of the first `lines` each one that is a multiple of `every`
+    before the last."""
+    before = 0
+    for number, text in enumerate(_lines(path), start=1):
+        if lines is not None and number > lines:
+            return
+        if lines is not None and (lines - number) % every:
+            continue
+        row = _row(text, f"{path}, line {number} holds no metrics")
+        if row["iteration"] <= before:
+            raise UserError(
+                f"{path}, line {number} holds no metrics: iteration {row['iteration']:.0f} comes "
+                f"after {before:.0f}"
+            )
+        before = row["iteration"]
+        yield text, row
+
+
+def _row(text: bytes, fault: str) -> Row:
+    try:
+        values = found.parsed(text, "it", values=100_000)
+    except UserError as error:
+        raise UserError(f"{fault}: {error}") from None
+    # Names are shared by the rows, which takes a tenth of the memory.
+    row = {sys.intern(name): _value(value) for name, value in values.items()}
+    for name in (*FIRST, *row):
+        value = row.get(name, 0.0 if name != "iteration" else math.nan)
+        if value is None or (name in FIRST and not 0 <= value <= MOST_WHOLE):
+            raise UserError(f"{fault}: {shown(name)} is {shown(values.get(name, 'missing'))}")
+    if not isinstance(row["iteration"], int) or not row["iteration"]:
+        raise UserError(f"{fault}: 'iteration' is {shown(values['iteration'])}")
+    return row  # pyright: ignore[reportReturnType]  None was refused
+
+
+def _value(value: Any) -> float | None:
+    """Returns a number, NaN for one that is not finite, and None for what is no number."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return math.nan
+    known = type(value) is float or (type(value) is int and abs(value) <= MOST_WHOLE)
+    return value if known else None
 
 
 def columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:

@@ -10,9 +10,12 @@ import hashlib
 import json
 from pathlib import Path
 
+from metarl import found
+from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
 from metarl.runs.directory import Evaluation, RunDirectory, existing, is_run, make_writable
 from metarl.runs.files import replace_text
+from metarl.text import printable
 
 MARKER = "run.json"
 """File in a folder of evaluations that says of which run they are."""
@@ -26,8 +29,10 @@ def identity(run: RunDirectory) -> str:
     It is of the first line of metrics.jsonl, which holds the time that the iteration took.
     """
     source = run.metrics if run.metrics.exists() else run.config
-    with open(source, "rb") as file:
-        return hashlib.sha256(file.readline() if source == run.metrics else file.read()).hexdigest()
+    if source == run.metrics:
+        with found.opened(source) as file:
+            return hashlib.sha256(file.readline(found.SMALL)).hexdigest()
+    return hashlib.sha256(found.read(source)).hexdigest()
 
 
 def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
@@ -76,11 +81,14 @@ def for_report(run_dir: Path, out: str) -> RunDirectory:
     if run.report.suffix != ".html" or run.report.is_dir():
         raise UserError(f"--out is {out!r}; give an .html file")
     _refuse_runs(run.report.parent, out)
-    if run.report.exists() and REPORT_OF.format(identity(run)).encode() not in (
-        run.report.read_bytes()
-    ):
+    if run.report.exists() and not _is_report_of(run):
         raise UserError(f"{out} is there already and no report of this run; give another --out")
     return run
+
+
+def _is_report_of(run: RunDirectory) -> bool:
+    with found.opened(run.report) as file:  # the line is at the top; pictures make it long
+        return REPORT_OF.format(identity(run)).encode() in file.read(found.SMALL)
 
 
 def _refuse_runs(folder: Path, out: str) -> None:
@@ -101,9 +109,9 @@ def _check_owner(run: RunDirectory, folder: Path) -> None:
     if held is None:
         return
     try:
-        owner = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        known, whose = owner["identity"], f"the run {owner['run']}"
-    except (OSError, ValueError, TypeError, KeyError):
+        owner = found.json_object(folder / MARKER, values=100)
+        known, whose = owner["identity"], f"the run {printable(str(owner['run']))[:LONGEST]}"
+    except (OSError, ValueError, KeyError):
         known, whose = "", f"a run that no {MARKER} names"
     if known != identity(run):
         raise UserError(f"{held} is there already, of {whose}; give another folder with --out")

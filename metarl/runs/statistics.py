@@ -13,6 +13,9 @@ import numpy as np
 RESAMPLES = 5000
 """Number of bootstrap samples; another seed then moves a 95% interval by about 2% of its width."""
 
+MOST_DRAWS = 10_000_000
+"""Tasks that all samples together hold; of more than 2,000 tasks there are fewer samples."""
+
 
 class Summary(NamedTuple):
     """Statistics over tasks, one per adaptation step."""
@@ -57,8 +60,11 @@ def resampled_means(
     steps come from the same draws. The average of such means over groups of tasks is a stratified
     bootstrap sample.
     """
-    draws = rng.integers(len(values), size=(resamples, len(values)))
-    parts = np.array_split(draws, 50)  # all at once would take a gigabyte for a thousand tasks
+    tasks = len(values)
+    resamples = max(MOST_DRAWS // tasks, 100) if resamples * tasks > MOST_DRAWS else resamples
+    at_once = max(1, 200_000 // (values.size or 1))  # all would take gigabytes
+    sizes = [min(at_once, resamples - start) for start in range(0, resamples, at_once)]
+    parts = (rng.integers(tasks, size=(size, tasks)) for size in sizes)
     return np.concatenate([values[part].mean(axis=1) for part in parts])
 
 

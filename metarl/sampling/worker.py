@@ -182,6 +182,7 @@ class Worker:
         """Sets after how long a read or a write gives up; 0 is never."""
         with socket.socket(fileno=os.dup(self._bell)) as ours:
             ours.setblocking(True)  # overrides socket.setdefaulttimeout
+            seconds = min(seconds, 1e9)  # the system takes no larger number
             whole = int(seconds)
             timeval = struct.pack("ll", whole, int(1e6 * (seconds - whole)))
             ours.setsockopt(socket.SOL_SOCKET, option, timeval)

@@ -1,7 +1,13 @@
 """Checkpoints: whole or not there, proven when read, the last two and the best kept."""
 
+import hashlib
 import json
 import math
+import os
+import random
+import re
+import shutil
+import struct
 import subprocess
 import sys
 import warnings
@@ -13,6 +19,7 @@ import torch
 from metarl.errors import UserError
 from metarl.runs import checkpoint
 from metarl.runs.checkpoint import CheckpointWarning, CorruptCheckpointError
+from metarl.runs.checkpoint_files import STATE, TENSORS
 
 
 def tensors(value: float = 1.0) -> dict[str, torch.Tensor]:
@@ -178,12 +185,164 @@ def test_all_corrupt_is_an_error(tmp_path):
         checkpoint.load_latest(tmp_path)
 
 
-def test_a_later_format_is_no_corruption(tmp_path):
+def test_another_format_is_passed_over_and_stays(tmp_path):
+    """Another metarl may read it; a checkpoint that is saved removes only what is intact."""
     save(tmp_path, 1, 2)
     manifest = tmp_path / "000002/manifest.json"
     manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(UserError, match="has format 2"):
-        checkpoint.load_latest(tmp_path)
+    with pytest.warns(CheckpointWarning, match="has format 2 and this metarl reads 1"):
+        found = checkpoint.load_latest(tmp_path)
+    assert found
+    assert found.iteration == 1
+    save(tmp_path, 3, 4, 5)
+    assert names(tmp_path) == ["000002", "000004", "000005"]
+    with pytest.warns(CheckpointWarning), pytest.raises(UserError, match="has format 2"):
+        checkpoint.load_latest(only(tmp_path, "000002"))
+
+
+def newest(folder: Path) -> int:
+    found = checkpoint.load_latest(folder)
+    return found.iteration if found else 0
+
+
+def only(folder: Path, name: str) -> Path:
+    """Removes the other checkpoints of a folder."""
+    for path in checkpoint.saved(folder):
+        if path.name != name:
+            shutil.rmtree(path)
+    return folder
+
+
+def test_any_byte_of_any_file_and_any_cut_is_detected(tmp_path):
+    """The checkpoint before is used."""
+    rng = random.Random(0)
+    for iteration in (1, 2):
+        one = {"w": torch.full((2,), float(iteration))}
+        checkpoint.save(tmp_path, iteration, one, {"recent": [0.5]}, 0.5)
+    tried = 0
+    for file in sorted((tmp_path / "000002").iterdir()):
+        content = file.read_bytes()
+        flips = (
+            content[:i] + bytes([content[i] ^ 1 << rng.randrange(8)]) + content[i + 1 :]
+            for i in range(len(content))
+        )
+        cuts = (content[:i] for i in range(len(content)))
+        for changed in (*flips, *cuts, content + b"\n", b" " + content):
+            file.write_bytes(changed)
+            with pytest.raises(CorruptCheckpointError):
+                checkpoint.load(tmp_path / "000002")
+            tried += 1
+        with pytest.warns(CheckpointWarning, match="000002"):
+            assert newest(tmp_path) == 1
+        file.write_bytes(content)
+    assert tried > 700
+    assert newest(tmp_path) == 2
+
+
+def test_scores_of_what_is_not_verified_decide_nothing(tmp_path):
+    """A state.json that claims the best score displaces neither the best nor the last two."""
+    for iteration, score in ((1, 5.0), (2, 1.0), (3, 1.0)):
+        save(tmp_path, iteration, score=score)
+    forged = tmp_path / "000002/state.json"
+    forged.write_text(forged.read_text().replace('"score": 1.0', '"score": 99.0'))
+    corrupt_tensors(tmp_path / "000003")
+    save(tmp_path, 4, score=0.0)
+    save(tmp_path, 5, score=0.0)
+    assert names(tmp_path) == ["000001", "000002", "000003", "000004", "000005"]
+    with pytest.warns(CheckpointWarning, match="000002"):
+        found = checkpoint.best(tmp_path)
+    assert found
+    assert found.iteration == 1
+    save(tmp_path, 6, score=0.0)
+    assert names(tmp_path) == ["000001", "000002", "000003", "000005", "000006"]
+
+
+def test_only_folders_that_are_named_by_their_iteration_are_checkpoints(tmp_path):
+    save(tmp_path, 1)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    outside.mkdir()
+    for name in ("²", "٣", "2", "0000002", "000000", "9" * 200):
+        shutil.copytree(tmp_path / "000001", tmp_path / name)
+    (tmp_path / "000007").write_text("a file")
+    (tmp_path / "000008").symlink_to(tmp_path / "000001")
+    (tmp_path / ".000009.new").symlink_to(outside)
+    (tmp_path / ".000009.gone").write_text("a file")
+    assert [path.name for path in checkpoint.saved(tmp_path)] == ["000001"]
+    os.rename(tmp_path / "2", tmp_path / "000002")  # its manifest is of iteration 1
+    with pytest.warns(CheckpointWarning, match="it is of iteration 1"):
+        assert newest(tmp_path) == 1
+    save(tmp_path, 7, 8, 9)
+    assert [path.name for path in checkpoint.saved(tmp_path)][-2:] == ["000008", "000009"]
+    assert outside.is_dir()
+
+
+def forge(path: Path, state: bytes | None = None, tensors: bytes | None = None) -> None:
+    """Puts anything into a checkpoint, with a manifest that fits."""
+    for name, content in ((STATE, state), (TENSORS, tensors)):
+        if content is not None:
+            (path / name).write_bytes(content)
+    digests = {x: hashlib.sha256((path / x).read_bytes()).hexdigest() for x in (TENSORS, STATE)}
+    manifest = {"format": 1, "iteration": int(path.name), "sha256": digests}
+    (path / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+FORGED = {
+    b"[]": "no JSON object",
+    b"{}": "has other keys",
+    b'{"iteration": 1, "score": "a", "state": {}}': "score is 'a', no finite number",
+    b'{"iteration": 1, "score": 1e999, "state": {}}': "score is inf, no finite number",
+    b'{"iteration": 1, "score": true, "state": {}}': "score is True, no finite number",
+    b'{"iteration": 1, "score": null, "state": []}': "has other keys",
+    b'{"iteration": -5, "score": null, "state": {}}': "is of iteration -5, not 1",
+    b'{"iteration": true, "score": null, "state": {}}': "is of iteration True, not 1",
+    b'{"iteration": 1' + b"0" * 30 + b', "score": 1, "state": {}}': "is of iteration 1000",
+    b'{"iteration": ' + b"9" * 5000 + b"}": "is not JSON",
+    b'{"a": ' + b"[" * 5000: "is nested too deeply",
+    b'{"a": [' + b"0," * 20_000 + b"0]}": "holds more than the 10,000 values",
+}
+
+
+@pytest.mark.parametrize("state", FORGED, ids=range(len(FORGED)))
+def test_a_state_that_fits_its_digest_is_typed(tmp_path, state):
+    save(tmp_path, 1)
+    forge(tmp_path / "000001", state)
+    with pytest.raises(CorruptCheckpointError, match=re.escape(FORGED[state])):
+        checkpoint.load(tmp_path / "000001")
+
+
+def header(text: bytes, rest: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(text)) + text + rest
+
+
+NO_TENSORS = {
+    "empty": b"",
+    "a length": b"\xff" * 8,
+    "no JSON": header(b"xx"),
+    "offsets": header(b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}', b"\0" * 8),
+    "type": header(b'{"a":{"dtype":"Q99","shape":[2],"data_offsets":[0,8]}}', b"\0" * 8),
+    "size": header(b'{"a":{"dtype":"F32","shape":[9223372036854775807,4],"data_offsets":[0,8]}}'),
+    "twice": header(
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+        b'"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}',
+        b"\0" * 8,
+    ),
+    "a long header": header(b"{" + b" " * (1 << 20) + b"}"),
+}
+
+
+@pytest.mark.parametrize("tensors", NO_TENSORS)
+def test_tensors_that_fit_their_digest_are_read_with_care(tmp_path, tensors):
+    save(tmp_path, 1)
+    forge(tmp_path / "000001", tensors=NO_TENSORS[tensors])
+    with pytest.raises(CorruptCheckpointError, match=r"holds no tensors|has a header of"):
+        checkpoint.load(tmp_path / "000001")
+
+
+def test_tensors_of_more_bytes_than_an_agent_has(tmp_path):
+    save(tmp_path, 1)
+    with pytest.raises(CorruptCheckpointError, match="more than the 100 bytes"):
+        checkpoint.load(tmp_path / "000001", most=100)
+    assert checkpoint.room(10**9) == 4 * 10**9
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):

@@ -119,3 +119,57 @@ def test_smoothing_keeps_a_line_and_passes_over_nan():
     np.testing.assert_allclose(metrics.smooth(np.array([1.0, np.nan, 3.0]), 3), [1, 2, 3])
     np.testing.assert_allclose(metrics.smooth(line, 1), line)
     assert np.isnan(metrics.smooth(np.full(3, np.nan), 3)).all()
+
+
+STRANGE = {
+    '{"iteration": 1e999}': "'iteration' is inf",
+    '{"iteration": true}': "'iteration' is True",
+    '{"iteration": -1}': "'iteration' is -1",
+    '{"iteration": 0}': "'iteration' is 0",
+    '{"iteration": 2.5}': "'iteration' is 2.5",
+    '{"iteration": null}': "'iteration' is None",
+    '{"kl": 1.0}': "'iteration' is 'missing'",
+    '{"iteration": 1}': "iteration 1 comes after 1",
+    '{"iteration": 2, "kl": [1]}': r"'kl' is \[1\]",
+    '{"iteration": 2, "kl": true}': "'kl' is True",
+    '{"iteration": 2, "kl": 1' + "0" * 400 + "}": "'kl' is a whole number of some 401 digits",
+    '{"iteration": 2, "tasks": -1}': "'tasks' is -1",
+    '{"iteration": 2, "wall_s": null}': "'wall_s' is None",
+    '{"iteration": 2, "kl": 1, "kl": 2}': "'kl' comes twice",
+    '{"iteration": 2, "kl": NaN}': "NaN is no number",
+    '{"iteration": 2, "kl": "\0"}': "is not JSON",
+    "[" * 5000: "nested too deeply",
+    '{"a": ' + "9" * 5000 + "}": "is not JSON",
+    '"' + "x" * (1 << 20): "it is too long",
+}
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=range(len(STRANGE)))
+def test_what_is_wrong_with_a_line_is_told(run, strange):
+    run.metrics.write_text('{"iteration": 1}\n' + strange + "\n")
+    for reader in (metrics.read, lambda path: metrics.rewind(path, 2)):
+        with pytest.raises(UserError, match=rf"line 2 holds no metrics: .*{STRANGE[strange]}"):
+            reader(run.metrics)
+
+
+def test_bytes_that_are_no_text(run):
+    run.metrics.write_bytes(b'{"iteration": 1, "\xff": 1}\n')
+    with pytest.raises(UserError, match="line 1 holds no metrics"):
+        metrics.read(run.metrics)
+
+
+def test_of_a_long_log_as_many_rows_are_read_as_a_picture_shows(run):
+    run.metrics.write_text("".join(f'{{"iteration": {i}}}\n' for i in range(1, 12_001)) + "{")
+    rows = metrics.read(run.metrics)
+    assert metrics.count(run.metrics) == 12_000
+    assert len(rows) == 4000
+    assert [rows[0]["iteration"], rows[-1]["iteration"]] == [3, 12_000]
+    metrics.rewind(run.metrics, 7)
+    assert metrics.count(run.metrics) == 7
+
+
+def test_as_many_names_in_each_line_as_lines_are_refused(run):
+    lines = ("".join(f', "{n}-{i}": 1' for n in range(60)) for i in range(1, 401))
+    run.metrics.write_text("".join(f'{{"iteration": {i}{x}}}\n' for i, x in enumerate(lines, 1)))
+    with pytest.raises(UserError, match=r"names in .* lines; no run has"):
+        metrics.read(run.metrics)
