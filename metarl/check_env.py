@@ -19,6 +19,7 @@ from metarl.config.command_line import (
 )
 from metarl.envs import catalogue
 from metarl.errors import UserError
+from metarl.text import say
 
 if TYPE_CHECKING:
     from metarl.checking.play import Subject
@@ -40,10 +41,10 @@ def main(argv: Sequence[str]) -> None:
     steps = catalogue.default_horizon(name) if options.horizon == "auto" else options.horizon
     subject = Subject(catalogue.make(name, steps, named=name), options)
     try:
-        found = check(subject, lambda line: print(line, flush=True))
-        print(f"{name}: {summary(found)}")
+        found = check(subject, say)
+        say(f"{name}: {summary(found)}")
         if options.plot:
-            print(_plot(subject, name, options.plot, found["faults"].status == "ok"))
+            say(_plot(subject, name, options.plot, found["faults"].status == "ok"))
     finally:
         subject.close()
     if any(finding.status == "FAIL" for finding in found.values()):

@@ -49,8 +49,12 @@ def shown(value: Any, most: int = 60) -> str:
 
 def say(*parts: object, error: bool = False) -> None:
     """Prints a line that is safe on any terminal; `error` is for the error stream."""
-    text = printable(" ".join(map(str, parts)))
     stream = sys.stderr if error else sys.stdout
+    print(writable(" ".join(map(str, parts)), stream), file=stream, flush=True)
+
+
+def writable(text: str, stream: Any) -> str:
+    """Returns printable text with escapes for letters that the stream's encoding does not have, as
+    that of a terminal of an old locale."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    # A terminal of an old locale cannot show every letter; the line is shown all the same.
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    return printable(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -29,6 +29,7 @@ from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, with_agent, with_env
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
+from metarl.text import say
 
 MAX_NAME = 80
 """Characters of a folder that is named after an experiment."""
@@ -75,7 +76,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
             )
         config = budget.matched(config, usual)
     elif (line := budget.note(config, usual)) is not None:
-        print(line)
+        say(line)
     if not config.run_dir:
         config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
     return config, name or Path(config.run_dir).resolve().name

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
+from metarl.signals import ENDING
 
 HEAVY = (
     "torch", "mujoco", "gymnasium", "scipy", "matplotlib", "stable_baselines3", "numpy", "sklearn",
@@ -395,6 +397,15 @@ def test_bad_input_from_a_shell(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture
+def signals_as_before() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_as_before")
 def test_interrupted_work_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
     def interrupted(argv: Sequence[str]) -> None:
         raise KeyboardInterrupt

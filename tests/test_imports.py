@@ -18,6 +18,7 @@ SOURCES = sorted((ROOT / "metarl").rglob("*.py"))
 
 GROUND = {
     "errors", "config", "keys", "device", "lazy", "threads", "parallel", "graphs", "found", "text",
+    "signals",
 }  # fmt: skip
 LOWER = GROUND | {"acting", "equations", "types", "networks", "sampling", "runs"}
 MAY_IMPORT = {
@@ -179,6 +180,18 @@ def test_python_3_10_can_load_every_module():
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef) and "NamedTuple" in map(_name, node.bases):
                 assert len(node.bases) == 1, f"{source}: {node.name}"
+
+
+def test_what_is_printed_is_made_printable():
+    """Names and errors may hold anything, so text reaches a stream by `metarl.text.say` alone."""
+    for source in SOURCES:
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and source.name != "text.py":
+                to_file = [ast.unparse(x.value) for x in node.keywords if x.arg == "file"]
+                bare = _name(node.func) == "print" and (not to_file or "sys." in to_file[0])
+                written = ast.unparse(node.func).startswith(("sys.stdout.wr", "sys.stderr.wr"))
+                assert not bare, f"{source}:{node.lineno}"
+                assert not written, f"{source}:{node.lineno}"
 
 
 def test_text_is_utf_8_whatever_the_locale():

@@ -1,32 +1,29 @@
 """Reads command lines into typed options, before torch is imported.
 
 tyro makes the flags and their help from a dataclass. This module adds errors of one line, the
-check for unknown flags, and arguments that belong to no dataclass.
+check for unknown flags, and arguments that belong to no dataclass. `door.py` runs a command.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import logging
-import os
 import re
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import partial
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 from tyro.conf import Suppress
 
 from metarl.config.checks import check_ranges, check_text
+from metarl.config.door import open_door as open_door
 from metarl.config.files import expected, field_types, flatten, near_keys
 from metarl.errors import UserError
-from metarl.text import shown
+from metarl.text import printable, say, shown
 
 Options = TypeVar("Options")
 
@@ -37,34 +34,6 @@ AGENT = ("--agent", "--agent.name")
 
 # A field that may hold several rules gets the flags of the rule that it holds.
 _tyro = partial(tyro.cli, config=(tyro.conf.AvoidSubcommands,))
-
-
-def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -> None:
-    """Runs a command's `main` on the command line and prints a user's errors without traceback."""
-    warnings.formatwarning = _one_line
-    warnings.filterwarnings("always", module=r"metarl\.")  # repeated ones too, as for lost workers
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it can do without a home or a cache
-    # Schedulers send SIGTERM, which is handled like Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        door(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\nstopped" + (f": {when_stopped}" if when_stopped else ""), file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output ended, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # such as a full disk, a read-only folder or a deleted file
-        print(f"error: {error.filename or 'output'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
-
-
-def _one_line(message: Warning | str, *place: object, **more: object) -> str:
-    """Returns a warning in one line, without the source line that raised it."""
-    return f"warning: {message}\n"
 
 
 def read_flags(argv: list[str], defaults: Options) -> Options:
@@ -79,7 +48,7 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
             options = _tyro(type(defaults), args=argv, default=defaults)
     except SystemExit as stopped:
         if not stopped.code:  # tyro printed a completion script
-            print(printed.getvalue(), end="")
+            say(printed.getvalue().rstrip())
             raise
         raise UserError(_diagnosis(printed.getvalue(), argv, flags(defaults))) from None
     check_ranges(options)
@@ -107,6 +76,8 @@ def _shown(record: Any, offered: Mapping[str, Any], path: str = "") -> Any:
             value = _shown(value, offered, f"{key}.")
         elif key in offered:
             annotations[name] = Suppress[annotation] if offered[key] is None else offered[key]
+        if isinstance(value, str | Path):  # a name of a user's
+            value = type(value)(printable(str(value)))
         values[name] = value
     kind = type(record)
     body = {

@@ -38,6 +38,7 @@ from metarl.sampling.sampler import place_to_act
 from metarl.sources.episodes import HeldOutEpisodes
 from metarl.sources.examples import HeldOutExamples
 from metarl.sources.source import HeldOut
+from metarl.text import say
 from metarl.types import Classes
 
 Options = EvaluateOptions | EvaluateFewShotOptions
@@ -77,7 +78,7 @@ def evaluate(
         data.moved(run, found_data)
     tasks = envs.configured(config.env) if tasks is None else tasks
     device = torch_device(options.device)
-    print(f"{given} on {device}")
+    say(f"{given} on {device}")
     with faults_logged(run, config.env.name), ExitStack() as stack:
         check_named(config, tasks.spec)
         learners = learners_of(config, rivals, options, device, named_agent)
@@ -175,7 +176,7 @@ def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
     if (config.env.horizon, config.env.metaworld.rewards) == usual and asked == official:
         return {"protocol": "metaworld"}
     numbers = ", ".join(f"--{name.replace('_', '-')} {x}" for name, x in official.items())
-    print(
+    say(
         f"not metaworld's own protocol ({numbers}, horizon {usual[0]}, rewards v2): "
         "what its evaluation would count is left out"
     )
@@ -198,11 +199,11 @@ def _write(
     write_json(files.adaptation_json, found)
     write_csv(files.adaptation_csv, found)
     save(files.adaptation_png, adaptation_figure(found, figures))
-    print(text_table(curves(found, figures)))
+    say(text_table(curves(found, figures)))
     title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
     pictures = [files.adaptation_png, *held.pictures(agent, found, files, title)]
     report = write_report(run, reported)
-    print(f"\nnumbers  {files.adaptation_json}")
-    print("\n".join(f"picture  {picture}" for picture in pictures))
-    print(f"report   {report}")
+    say(f"\nnumbers  {files.adaptation_json}")
+    say("\n".join(f"picture  {picture}" for picture in pictures))
+    say(f"report   {report}")
     return files.adaptation_png

@@ -20,6 +20,7 @@ from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
 from metarl.config.settings import AnyAgentConfig
 from metarl.errors import UnstableError, UserError
 from metarl.sources.source import HeldOut
+from metarl.text import say
 from metarl.types import Classes
 
 FACTORS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -104,7 +105,7 @@ def search(name: str, config: Any, make: Callable[[Any], Any], held: HeldOut) ->
     best = min if held.measure.lower_is_better else max
     lr = best(finite, key=lambda lr: finite[lr])
     edge = {min(tried): ", the smallest", max(tried): ", the largest"}.get(lr, "")
-    print(
+    say(
         f"{name}: step size {lr:g}, the best of {len(tried)}{edge}, on {len(held.tasks)} training "
         "tasks"
     )

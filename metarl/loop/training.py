@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -36,9 +37,11 @@ from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog, count
 from metarl.runs.progress import Progress
 from metarl.sampling.main_script import end_if_importing
+from metarl.signals import held
 from metarl.sources.episodes import EpisodeSource
 from metarl.sources.examples import ExampleSource
 from metarl.sources.source import Source
+from metarl.text import say
 from metarl.threads import threads
 from metarl.types import Classes, FewShotTasks, MetaLearner, Metrics, Params, TaskDistribution
 
@@ -87,13 +90,13 @@ def train(
         if found is not None:
             data.write(run, found)
         if training.iteration >= config.iterations:
-            print(f"{run.root} is done: it has {training.iteration} iterations")
+            say(f"{run.root} is done: it has {training.iteration} iterations")
             return run.root
         if isinstance(config, Config) and envs.is_own(config.env.name):
             check_before_training(cast(TaskDistribution, made), config, workers_of(config))
         files.replace_text(run.config, dump(config))
         training.run_to_the_end()
-        print(f"done; next: {_evaluation(config, run)}")
+        say(f"done; next: {_evaluation(config, run)}")
         return run.root
 
 
@@ -208,17 +211,20 @@ class Training:
             stack.callback(progress.close)
             used = next(iter(self.source.counters.values()))  # environment steps, or tasks
             progress.start(config.iterations, self.iteration, used, facts)
+            # A signal ends an iteration, or waits: no complete one is lost.
+            stops = stack.enter_context(held("saving the last iteration"))
             complete = self._snapshot()
             try:
                 while self.iteration < config.iterations:
-                    row = self._iterate()
+                    row = stops.interruptible(self._iterate)
                     log.append(row)
                     complete = self._snapshot()
-                    progress.update(self.iteration, row)
+                    log.show(row)
+                    stops.interruptible(partial(progress.update, self.iteration, row))
                     if self.iteration % config.checkpoint_every == 0:
                         self._save(complete)
                     self._check_skipped(row, progress)
-            finally:  # also where a user or a scheduler stops it: no complete iteration is lost
+            finally:
                 self._save(complete)
 
     def _iterate(self) -> Metrics:

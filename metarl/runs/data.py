@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from metarl.config.checks import check_text
 from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import replace_text
-from metarl.text import shown
+from metarl.text import say, shown
 
 CHUNK = 1 << 20
 """Bytes that are read at once."""
@@ -87,7 +86,7 @@ def _progress(name: str, total: int) -> Callable[[int], None]:
         done += size
         if time.monotonic() - printed > SECONDS:
             shares = f"{done / 1e6:,.0f} of {total / 1e6:,.0f} MB"
-            print(f"{name}: hashing the data, {shares}", file=sys.stderr)
+            say(f"{name}: hashing the data, {shares}", error=True)
             printed = time.monotonic()
 
     return said

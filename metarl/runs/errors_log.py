@@ -9,6 +9,7 @@ from shlex import quote
 
 from metarl.errors import EnvFaultError
 from metarl.runs.directory import RunDirectory
+from metarl.text import printable
 
 
 @contextmanager
@@ -26,8 +27,9 @@ def _where_to_look(run: RunDirectory, error: EnvFaultError, tasks: str) -> str:
     if not error.trace:
         return f"`python -m metarl.check_env {quote(tasks)}` tests the environment alone"
     try:
+        text = printable(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")
         with open(run.errors, "a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")
+            file.write(text)
     except OSError as failed:  # the environment's fault matters more than this
         return f"its traceback could not be written to {run.errors}: {failed.strerror}"
     return f"its traceback is in {run.errors}"

@@ -18,6 +18,7 @@ from metarl import found
 from metarl.config.ranges import MOST_WHOLE
 from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
+from metarl.runs.files import append_bytes
 from metarl.text import shown
 
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
@@ -41,25 +42,24 @@ class MetricsLog:
     def __init__(self, run: RunDirectory, iteration: int = 0):
         """Removes lines of iterations after `iteration`, which the run will repeat."""
         # Imported here because it is slow and readers of metrics do not need it.
-        from torch.utils.tensorboard.writer import SummaryWriter
+        from metarl.runs.board import Board
 
         if run.metrics.exists():
             rewind(run.metrics, iteration)
         self._path = run.metrics
-        self._board = SummaryWriter(str(run.tensorboard), purge_step=iteration + 1, flush_secs=15)
+        self._board = Board(run.tensorboard, iteration)
 
     def append(self, row: Mapping[str, float]) -> None:
         """Writes one iteration; `row` has "iteration", its number counted from 1.
 
         The line is on the disk when this returns, so no checkpoint is ahead of the log.
         """
-        with open(self._path, "ab") as file:
-            file.write(line(row))
-            file.flush()
-            os.fsync(file.fileno())
-        step = int(row["iteration"])
-        for name in sorted(row.keys() - {"iteration"}, key=_natural):
-            self._board.add_scalar(name, float(row[name]), step)
+        append_bytes(self._path, line(row))
+
+    def show(self, row: Mapping[str, float]) -> None:
+        """Writes an iteration for TensorBoard."""
+        names = sorted(row.keys() - {"iteration"}, key=_natural)
+        self._board.append(int(row["iteration"]), {name: float(row[name]) for name in names})
 
     def close(self) -> None:
         self._board.close()

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from metarl.runs.measures import decimals
 from metarl.runs.metrics import by_step
+from metarl.text import writable
 
 ROWS = 12
 """Number of iterations in the live table."""
@@ -72,7 +73,8 @@ class Progress:
 
     def note(self, message: str) -> None:
         """Shows a message on its own line, e.g. a checkpoint or a discarded iteration."""
-        self._console.print(message, soft_wrap=True, markup=False, highlight=False, emoji=False)
+        text = writable(message, self._console.file)
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
         self._console.file.flush()
 
     def close(self) -> None:

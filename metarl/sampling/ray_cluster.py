@@ -24,6 +24,7 @@ from typing import Any
 
 from metarl.errors import UserError
 from metarl.sampling.ray_facts import compare, facts_function, first_line, host_of
+from metarl.signals import ENDING
 from metarl.threads import cores
 from metarl.types import Cluster
 
@@ -154,7 +155,7 @@ class Connection:
 
         # Its messages about lost nodes are dozens of lines long; ours are in their place.
         worker.print_to_stdstream = lambda *_, **__: None
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         self.ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():  # Ray sets its own

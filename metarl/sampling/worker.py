@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from multiprocessing import connection, resource_tracker
 from typing import Any
 
@@ -30,6 +31,7 @@ from metarl.sampling.play import Round, play
 from metarl.sampling.record import Record
 from metarl.sampling.rows import ROUND, Plan, RowError, Rows, Share, ShareFactory, faults_of
 from metarl.sampling.shared_memory import SharedRecord
+from metarl.signals import ENDING
 from metarl.types import Workers
 
 START = "start"
@@ -102,6 +104,9 @@ class Worker:
         )
         with _one_thread(), _undisturbed(), main_script.importable():
             self.process.start()
+        # When Python ends it would await a process that SIGTERM does not end.
+        ended: Any = self.process._popen  # pyright: ignore[reportAttributeAccessIssue]
+        ended.terminate = ended.kill
         theirs.close()  # or reading here would not end when the worker dies
         self._lost = ""
         """Reason why the worker is lost, if known before an answer is awaited."""
@@ -237,26 +242,41 @@ def _one_thread() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Holds back Ctrl-C and SIGTERM until the process is started. The child inherits the mask that
-    blocks Ctrl-C, which only the parent handles."""
+    """Holds back signals that end a process until the worker is started. It inherits the mask that
+    blocks them, because only the parent handles them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     caught: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _: caught.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    resource_tracker.ensure_running()  # it unblocks SIGINT when it starts
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = {number: signal.getsignal(number) for number in ENDING}
+    for number, handler in before.items():
+        if handler not in (signal.SIG_IGN, None):
+            signal.signal(number, lambda number, _: caught.append(number))
+    # multiprocessing's tracker of resources ignores the others, and unblocks them.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None is one that Python does not know
+                signal.signal(number, handler)
         for number in caught:
             signal.raise_signal(number)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Lets SIGTERM and SIGHUP of a scheduler, which sends them to every process, do nothing here.
+
+    They are not ignored: what an environment starts would inherit that, and not end by them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+        os.register_at_fork(after_in_child=partial(signal.signal, number, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP})
 
 
 def _serve(
@@ -269,7 +289,7 @@ def _serve(
     record: SharedRecord | None,
 ) -> None:
     """Runs in the worker process: answers commands until the connection ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_signals_to_the_parent()
     os.setpgid(0, 0)
     # Its parent sees a daemon, but its environments may start processes, which a daemon may not.
     multiprocessing.current_process()._config["daemon"] = False  # pyright: ignore

@@ -29,6 +29,7 @@ from metarl.sampling.idle import Idle
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
 from metarl.sampling.sampler import Place, Sampler, check_place, place_to_act
 from metarl.sources.source import Note, Rounds
+from metarl.text import say
 from metarl.threads import threads
 from metarl.types import (
     Agent,
@@ -190,7 +191,7 @@ class HeldOutEpisodes(NamedTuple):
         """Opens environments, until `stack` closes, for tasks that depend on the seed and their
         number alone."""
         for note in getattr(distribution, "notes", ()):
-            print(note)
+            say(note)
         if isinstance(distribution, Classes):
             tasks = distribution.held_out(options.tasks, options.split)
             at_once = min(len(tasks), CLASS_TASKS_AT_ONCE)
@@ -225,7 +226,7 @@ class HeldOutEpisodes(NamedTuple):
         """Returns returns and success [K, S, E], and what a task has used at each point."""
         options, num_tasks = self.options, len(self.tasks)
         steps = f"{options.steps} step{'s' if options.steps != 1 else ''}"
-        print(f"{name}: {steps} on {num_tasks} tasks ...", flush=True)
+        say(f"{name}: {steps} on {num_tasks} tasks ...")
         returns, solved_at, used = [], [], np.zeros(options.steps)
         for start in range(0, num_tasks, self.at_once):
             try:
@@ -245,7 +246,7 @@ class HeldOutEpisodes(NamedTuple):
             share = getattr(agent, "episodes_per_step", options.episodes) / options.episodes
             used += [share * float(x.mask[own].sum()) for x in learned]
             if self.at_once < num_tasks:
-                print(f"{name}: {done} of {num_tasks} tasks", flush=True)
+                say(f"{name}: {done} of {num_tasks} tasks")
         env_steps = tuple(np.concatenate([[0.0], np.cumsum(used / num_tasks)]).tolist())
         at = np.concatenate(solved_at) if self.spec.has_success else None
         return Outcome(np.concatenate(returns), None if at is None else at > 0, env_steps, at)
@@ -287,5 +288,5 @@ class HeldOutEpisodes(NamedTuple):
 
         write_success(files.success_json, success)
         save(files.success_png, success_figure(success))
-        print("\n" + text_table(success))
+        say("\n" + text_table(success))
         return [files.success_png]

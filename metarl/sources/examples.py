@@ -21,6 +21,7 @@ from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.directory import Evaluation
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
 from metarl.sources.source import Note, Rounds
+from metarl.text import say
 from metarl.threads import threads
 from metarl.types import Curves, Examples, FewShotSpec, FewShotTasks, Metrics, SupervisedAgent
 
@@ -193,7 +194,7 @@ class HeldOutExamples:
     def adapt(self, agent: SupervisedAgent, name: str) -> Outcome:
         """Returns the accuracy or the mean-squared error, [K, steps + 1, 1]."""
         steps = self.options.steps
-        print(f"{name}: {steps} step{'s' if steps != 1 else ''} on {len(self.tasks)} tasks ...")
+        say(f"{name}: {steps} step{'s' if steps != 1 else ''} on {len(self.tasks)} tasks ...")
         found = [adaptation(agent, self.spec, *part, steps)[-1].T for part in self.parts]
         return Outcome(torch.cat(found).double().cpu().numpy()[..., None])
 

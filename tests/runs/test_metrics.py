@@ -29,6 +29,7 @@ def append(run, rows, iteration=0):
     log = MetricsLog(run, iteration)
     for each in rows:
         log.append(each)
+        log.show(each)
     log.close()
 
 

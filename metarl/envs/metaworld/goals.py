@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metarl.envs.metaworld.classes import Split
 from metarl.envs.metaworld.snapshots import Snapshot, reference, set_goal, snapshot
 from metarl.runs.files import replace_bytes
+from metarl.text import say
 
 GOALS = 50
 """Goals of each class; metaworld's `_N_GOALS`."""
@@ -52,9 +52,9 @@ def _group(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
 def goals_of(split: Split) -> dict[str, ClassGoals]:
     """Returns the goals of every class of a split, from the cache if they are there."""
     if (folder := cache_folder()) is None:
-        print(
+        say(
             "there is no home folder, so Meta-World's goals are not cached; set METARL_CACHE",
-            file=sys.stderr,
+            error=True,
         )
         return _draw_goals(split)
     path = folder / f"{_key(split)}.npz"
@@ -64,7 +64,7 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
         pass
     except Exception as error:  # a damaged file raises many kinds of errors
         why = f"{type(error).__name__}: {error}"
-        print(f"{path} cannot be read ({why}); it is made again", file=sys.stderr)
+        say(f"{path} cannot be read ({why}); it is made again", error=True)
     found = _draw_goals(split)
     _write(path, found)
     return found
@@ -99,7 +99,7 @@ def _key(split: Split) -> str:
 def _draw_goals(split: Split) -> dict[str, ClassGoals]:
     """Draws goals as `metaworld._make_tasks` does; restores numpy's global generator after it."""
     many = f"{len(split.classes)} class{'es' if len(split.classes) > 1 else ''}"
-    print(f"resetting the {GOALS} goals of {many} once ...", file=sys.stderr)
+    say(f"resetting the {GOALS} goals of {many} once ...", error=True)
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(split.seed)  # noqa: NPY002
     try:
@@ -147,7 +147,7 @@ def _write(path: Path, found: dict[str, ClassGoals]) -> None:
         replace_bytes(path, content.getvalue())
     except OSError as error:
         why = f"{path} cannot be written ({error.strerror}), so the goals are not cached"
-        print(f"{why}; set METARL_CACHE to another folder", file=sys.stderr)
+        say(f"{why}; set METARL_CACHE to another folder", error=True)
 
 
 def _read(path: Path, split: Split) -> dict[str, ClassGoals]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
 from metarl.envs.supervised.labelled import missing
 from metarl.errors import UserError
+from metarl.text import say
 
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 """Files with other suffixes are ignored."""
@@ -163,7 +163,7 @@ def _read_all(files: list[Path], size: int, title: str, gray: bool) -> np.ndarra
     for file in files:
         images.append(_read(file, size, gray))
         if time.monotonic() - printed > SECONDS:
-            print(f"{title}: {len(images)} of {len(files)} images read", file=sys.stderr)
+            say(f"{title}: {len(images)} of {len(files)} images read", error=True)
             printed = time.monotonic()
     together = np.empty((len(files), max(map(len, images)), size, size), dtype=np.uint8)
     for row, image in zip(together, images, strict=True):
