@@ -126,7 +126,7 @@ def test_known_success_of_each_goal_is_found(at_once, monkeypatch):
     assert outcome.env_steps == (0.0, EPISODES * HORIZON)
     adaptation = Adaptation(
         "two", "counting", "test", (0, 1), (0.0, EPISODES * HORIZON), tuple(held.tasks),
-        outcome._replace(env_steps=None), made_from={"horizon": HORIZON},
+        replace(outcome, env_steps=None), made_from={"horizon": HORIZON},
     )  # fmt: skip
     found = class_success(adaptation)
     assert found is not None

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from metarl import found
 from metarl.config import yaml_text
 from metarl.config.ranges import Range
 from metarl.errors import UserError
+from metarl.found import read_text
 from metarl.text import shown
 
 Record = TypeVar("Record")
@@ -84,7 +84,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         UserError: if the file is missing, is no YAML or holds no mapping.
     """
     try:
-        settings = yaml_text.parsed(found.read_text(path, MOST), str(path))
+        settings = yaml_text.parsed(read_text(path, MOST), str(path))
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if settings is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,7 @@ def evaluate(
         steps=tuple(range(options.steps + 1)),
         env_steps=outcome.env_steps or held.used,
         tasks=tuple(held.tasks),
-        outcome=outcome._replace(env_steps=None),
+        outcome=replace(outcome, env_steps=None),
         controls=controls,
         others=outcomes,
         made_from={

@@ -7,10 +7,11 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ LARGEST = 1e150
 """Largest size of a number whose square is finite."""
 
 
-class Outcome(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Outcome:
     """Results of one learner in K tasks after 0 .. S - 1 adaptation steps, E episodes each.
 
     Few-shot tasks have no episodes: E is 1, and the value is measured on the task's whole query.
@@ -53,10 +55,18 @@ class Outcome(NamedTuple):
 
     def summary(self) -> Summary:
         """Returns statistics of the values over tasks; NaN at a step with a value not finite."""
-        return summarise(np.where(np.isfinite(self.values), self.values, np.nan))
+        return self._summary  # the table, the picture and the report each ask for it
 
     def success_summary(self) -> Summary | None:
         """Returns statistics of the success rate over tasks, in [0, 1]."""
+        return self._success_summary
+
+    @cached_property
+    def _summary(self) -> Summary:
+        return summarise(np.where(np.isfinite(self.values), self.values, np.nan))
+
+    @cached_property
+    def _success_summary(self) -> Summary | None:
         return None if self.success is None else summarise(self.success)
 
 
@@ -101,7 +111,7 @@ class Adaptation:
         whole = isinstance(horizon, int) and not isinstance(horizon, bool)
         if horizon is not None and not (whole and 1 <= horizon <= MOST_WHOLE):
             raise ValueError(f"made_from.horizon is {shown(horizon)}, no positive whole number")
-        self._check("", self.outcome._replace(env_steps=self.env_steps))
+        self._check("", replace(self.outcome, env_steps=self.env_steps))
         for section in ("controls", "others"):
             for name, outcome in getattr(self, section).items():
                 self._check(f"{section}.{name}.", outcome)

@@ -25,6 +25,8 @@ PUBLISHED = ((":", "D"), ("-.", "s"), ("--", "^"))
 """Dashes and markers of published curves."""
 FEW_SHOT_TASKS = 60
 """Number of few-shot tasks drawn as single lines; an evaluation has hundreds."""
+TASKS = 400
+"""Number of other tasks drawn as single lines."""
 
 Lines = Sequence[tuple[Curve, dict]]
 """Curves, each with its matplotlib line properties."""
@@ -78,7 +80,7 @@ def _values(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps:
 def _drawn(adaptation: Adaptation) -> int:
     """Returns the number of tasks drawn as single lines."""
     tasks = len(adaptation.tasks)
-    return tasks if adaptation.measure.of_episodes else min(tasks, FEW_SHOT_TASKS)
+    return min(tasks, TASKS if adaptation.measure.of_episodes else FEW_SHOT_TASKS)
 
 
 def _step_axis(axes: Axes) -> None:
@@ -152,7 +154,7 @@ def _scale(axes: Axes, measure: Measure, ends: np.ndarray) -> None:
         look.share_axis(axes)
     elif measure.lower_is_better:
         look.error_axis(axes, ends)
-    else:
+    elif np.isfinite(ends).any():  # else all learners diverged
         low, high = np.nanmin(ends), np.nanmax(ends)
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)

@@ -11,7 +11,7 @@ MOST_BYTES = 1 << 26
 MOST_TASKS = 100_000
 MOST_STEPS = 2_000
 MOST_LEARNERS = 100
-MOST_CLASSES = 200
+MOST_CLASSES = 100
 MOST_RESAMPLED = 150_000
 """Tasks x steps x learners that intervals are computed for; tasks beyond 2,000 cost nothing."""
 

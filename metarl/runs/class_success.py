@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metarl.runs.adaptation import Adaptation, Outcome
+from metarl.runs.bounds import MOST_CLASSES
 from metarl.runs.comparison import Kind, aligned, interval
 from metarl.runs.files import replace_text
 from metarl.runs.statistics import interval95, resampled_means
@@ -101,6 +102,8 @@ def _places(tasks: Sequence[Task]) -> dict[str, np.ndarray]:
         if not isinstance(name := task.get("class"), str):
             return {}
         places.setdefault(name, []).append(k)
+    if len(places) > MOST_CLASSES:  # a picture and a table have no room for them
+        return {}
     return {name: np.array(rows) for name, rows in places.items()}
 
 

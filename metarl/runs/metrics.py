@@ -26,6 +26,8 @@ FIRST = ("iteration", "env_steps", "tasks", "wall_s")
 
 MOST_LINE = 1 << 20
 """Bytes of a line."""
+LARGEST = 1e150
+"""Largest size of a number whose square is finite."""
 MOST_ROWS = 5000
 """Rows that are read for a picture."""
 MOST_VALUES = 1_000_000
@@ -178,8 +180,8 @@ def _row(text: bytes, fault: str) -> Row:
 
 
 def _value(value: Any) -> float | None:
-    """Returns a number, NaN for one that is not finite, and None for what is no number."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    """Returns a number, NaN for one too large to compute with, and None for what is none."""
+    if value is None or (isinstance(value, float) and not abs(value) < LARGEST):
         return math.nan
     known = type(value) is float or (type(value) is int and abs(value) <= MOST_WHOLE)
     return value if known else None

@@ -16,6 +16,8 @@ from metarl.runs.metrics import by_step, columns, smooth
 
 ROWS = (("return", "success"), ("kl", "line_search/backtracks"))
 """Rows of panels; a missing metric's panel leaves its space to its neighbour."""
+STEPS = 24
+"""Adaptation steps that a panel shows; of more steps, evenly spaced ones."""
 FEW_SHOT_ROWS = (("loss", "accuracy", "gradient_norm"),)
 LABELS = {
     "return": ("return", "mean undiscounted return"),
@@ -40,10 +42,10 @@ def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     """
     table = columns(rows)
     few_shot = "tasks" in table
-    at = table["tasks" if few_shot else "env_steps"]
+    at = table.get("tasks" if few_shot else "env_steps", table["iteration"])
     wanted = FEW_SHOT_ROWS if few_shot else ROWS
     panels = [[(name, lines) for name in row if (lines := _lines(table, name))] for row in wanted]
-    panels = [row for row in panels if row]
+    panels = [row for row in panels if row] or [[("kl", {"": np.full(len(rows), np.nan)})]]
     columns_of_panels = max(2, *map(len, panels))
     with look.titled_figure(12, 0.6 + 3.7 * len(panels), title) as figure:
         grid = figure.add_gridspec(len(panels), columns_of_panels)
@@ -60,7 +62,9 @@ def _lines(table: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """Returns a panel's lines by label: one per adaptation step, or a single one."""
     if name in table:
         return {"": table[name]}
-    return {moment(step): values for step, values in enumerate(by_step(table, name))}
+    values = by_step(table, name)
+    some = np.unique(np.linspace(0, len(values) - 1, min(len(values), STEPS)).astype(int))
+    return {moment(step): values[step] for step in some.tolist()}
 
 
 def _panel(axes: Axes, name: str, at: np.ndarray, lines: Mapping[str, np.ndarray]) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -62,12 +62,12 @@ def test_what_is_written_is_read(tmp_path, before):
     after = read_json(tmp_path / "adaptation.json")
     for name in ("env", "agent", "split", "steps", "env_steps", "tasks", "made_from", "measure"):
         assert getattr(after, name) == getattr(before, name)
-    np.testing.assert_equal(after.outcome._asdict(), before.outcome._asdict())
+    np.testing.assert_equal(asdict(after.outcome), asdict(before.outcome))
     for section in ("controls", "others"):
         found, expected = getattr(after, section), getattr(before, section)
         np.testing.assert_equal(
-            {name: outcome._asdict() for name, outcome in found.items()},
-            {name: outcome._asdict() for name, outcome in expected.items()},
+            {name: asdict(outcome) for name, outcome in found.items()},
+            {name: asdict(outcome) for name, outcome in expected.items()},
         )
     write_json(tmp_path / "again.json", after)
     assert (tmp_path / "again.json").read_text() == (tmp_path / "adaptation.json").read_text()

@@ -1,6 +1,7 @@
 """Success by class: known rates, metaworld's own evaluation, the picture and the report."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -100,7 +101,7 @@ def test_what_has_no_figures():
     whole = adaptation(scattered(4, 2, 3), [2, 2])
     assert class_success(whole)
     parts = vars(whole)
-    unkept = whole.outcome._replace(solved_at=None)
+    unkept = replace(whole.outcome, solved_at=None)
     assert class_success(Adaptation(**{**parts, "outcome": unkept})) is None
     tasks = ({"goal": 1}, *whole.tasks[1:])
     assert class_success(Adaptation(**{**parts, "tasks": tasks})) is None
