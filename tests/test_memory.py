@@ -138,7 +138,7 @@ def test_other_errors_stay(error: Exception):
 
 
 def test_more_workers_than_any_machine_should_have():
-    with pytest.raises(UserError, match="--workers is 100000 on .* cores; give at most"):
+    with pytest.raises(UserError, match=r"--workers is 100000 on .* cores; give at most"):
         workers_of(replace(episodes(), workers=100000))
 
 
