@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.errors import UserError
-from metarl.threads import Threads, threads, worker_count
+from metarl.limits import check_threads
+from metarl.threads import Threads, cores, threads, worker_count
 from metarl.types import Cluster, Workers
 
 
@@ -35,6 +36,10 @@ def torch_device(name: str) -> torch.device:
         # By default cuDNN's recurrent cells, unlike other layers, round their inputs to 10 bits.
         torch.backends.cudnn.allow_tf32 = False
     return torch.device(name)
+
+
+WORKERS_PER_CORE = 64
+"""Worker processes for each core that are taken for a mistake; one for each is the fastest."""
 
 
 def workers_of(config: Config | EvaluateOptions) -> Workers:
@@ -60,12 +65,16 @@ def workers_of(config: Config | EvaluateOptions) -> Workers:
                 raise UserError(f"{flag} {value} has no effect without --sampler ray")
         cluster = None
     count = worker_count(config.workers, config.threads)
+    most = WORKERS_PER_CORE * (here := cores().count)
+    if config.workers != "auto" and count > most:
+        raise UserError(f"--workers is {count} on {here} cores; give at most {most}, or auto")
     return Workers(count, config.worker_timeout, cluster=cluster)
 
 
 def use_threads(asked: int | Literal["auto"]) -> Threads:
     """Gives torch and the libraries of linear algebra their threads; see `metarl/threads.py`."""
     found = threads(asked)
+    check_threads(found.count)
     threadpool_limits(found.count, user_api="blas")
     torch.set_num_threads(found.count)
     keep_freed_memory()

@@ -18,7 +18,7 @@ SOURCES = sorted((ROOT / "metarl").rglob("*.py"))
 
 GROUND = {
     "errors", "config", "keys", "device", "lazy", "threads", "parallel", "graphs", "found", "text",
-    "signals",
+    "signals", "memory", "limits",
 }  # fmt: skip
 LOWER = GROUND | {"acting", "equations", "types", "networks", "sampling", "runs"}
 MAY_IMPORT = {

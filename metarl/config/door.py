@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from metarl.errors import UserError
+from metarl.limits import within_the_machine
 from metarl.signals import end_by_exception, held
 from metarl.text import printable, say
 
@@ -36,7 +37,8 @@ def open_door(door: Callable[[Sequence[str]], object], when_stopped: str = "") -
 
 
 def _opened(door: Callable[[Sequence[str]], object]) -> None:
-    door(sys.argv[1:])
+    with within_the_machine():
+        door(sys.argv[1:])
     sys.stdout.flush()  # a full disk is an error, also where it shows at the end
 
 

@@ -13,15 +13,17 @@ from typing import Any
 
 import torch
 
+from metarl import memory
 from metarl.agents import catalogue as agents
 from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
-from metarl.device import torch_device, use_threads
+from metarl.device import torch_device, use_threads, workers_of
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, labelled, run_config
 from metarl.experiments.data import placed, same_data
 from metarl.experiments.published import published
+from metarl.limits import within_the_machine
 from metarl.loop import step_size
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
@@ -35,8 +37,8 @@ from metarl.runs.plot_style import save
 from metarl.runs.report import write_report
 from metarl.sampling.main_script import end_if_importing
 from metarl.sampling.sampler import place_to_act
-from metarl.sources.episodes import HeldOutEpisodes
-from metarl.sources.examples import HeldOutExamples
+from metarl.sources.episodes import CLASS_TASKS_AT_ONCE, HeldOutEpisodes
+from metarl.sources.examples import TASKS_AT_ONCE, HeldOutExamples
 from metarl.sources.source import HeldOut
 from metarl.text import say
 from metarl.types import Classes
@@ -44,6 +46,7 @@ from metarl.types import Classes
 Options = EvaluateOptions | EvaluateFewShotOptions
 
 
+@within_the_machine()
 def evaluate(
     options: Options,
     tasks: Any = None,
@@ -156,11 +159,29 @@ def held_out(
     if isinstance(config, FewShotConfig):
         if not isinstance(options, EvaluateFewShotOptions):
             raise UserError(f"{options.run_dir} learned examples; give EvaluateFewShotOptions")
+        memory.check(
+            memory.of_examples(
+                config.agent, tasks.spec, options.tasks,
+                (options.shots or config.env.shots) + config.env.queries,
+                options.steps, "tasks", TASKS_AT_ONCE,
+            )
+        )  # fmt: skip
         return HeldOutExamples(tasks, config, options, device)
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
+    memory.check(_of_episodes(options, tasks))
     act_on = place_to_act(options.act_on, config.agent, tasks.spec, device)
     return HeldOutEpisodes.open(tasks, options, device, stack, act_on)
+
+
+def _of_episodes(options: EvaluateOptions, tasks: Any) -> dict[str, int]:
+    """Returns the bytes that the episodes of an evaluation need."""
+    episodes, spec, together = options.episodes + options.mode_episodes, tasks.spec, options.tasks
+    if isinstance(tasks, Classes):
+        together = min(together, CLASS_TASKS_AT_ONCE)
+    played = memory.of_rounds(spec, together, episodes, options.steps + 1)
+    workers = memory.WORKER * min(workers_of(options).count, together * options.episodes)
+    return {"--tasks, --episodes, --mode-episodes, --steps": played, "--workers": workers}
 
 
 def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 import torch
 
-from metarl import keys
+from metarl import keys, memory
 from metarl.agents import catalogue as agents
 from metarl.checking.before_training import check_before_training
 from metarl.config import own_code
@@ -30,6 +30,7 @@ from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.data import checked_data
+from metarl.limits import within_the_machine
 from metarl.loop import saved_state
 from metarl.loop.saved_state import SavedState
 from metarl.runs import checkpoint, data, directory, environment, files
@@ -53,6 +54,7 @@ MAX_SKIPPED = 5
 Tasks: TypeAlias = "TaskDistribution | FewShotTasks"
 
 
+@within_the_machine()
 def train(
     config: AnyConfig,
     preset_name: str,
@@ -73,11 +75,15 @@ def train(
     use_threads(config.threads)
     found = checked_data(config) if isinstance(config, FewShotConfig) else None
     made = envs.configured(config.env, named) if tasks is None else tasks
+    if not envs.is_own(config.env.name):  # before there is a folder
+        _check_memory(config, made)
     source = source_of(config, made, torch_device(config.device))
     run = directory.create(config.run_dir)
     with directory.locked(run), faults_logged(run, config.env.name):
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
+        if envs.is_own(config.env.name):
+            _check_memory(config, made)
         begun = any(run.checkpoints.iterdir())
         if begun or run.metrics.exists():
             _check_settings(config, run)
@@ -98,6 +104,11 @@ def train(
         training.run_to_the_end()
         say(f"done; next: {_evaluation(config, run)}")
         return run.root
+
+
+def _check_memory(config: AnyConfig, tasks: Any) -> None:
+    workers = workers_of(config).count if isinstance(config, Config) else 0
+    memory.check(memory.of_training(config, tasks.spec, workers))
 
 
 def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:
