@@ -11,6 +11,7 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.published import published
 from metarl.runs.output import for_report
+from metarl.text import say
 
 USAGE = "usage: python -m metarl.report RUN_DIR [--out FILE.html]"
 DESCRIPTION = """Writes a run's settings, curves and evaluation as one page, RUN_DIR/report.html.
@@ -23,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     run = for_report(run_dir, out)
     from metarl.runs.report import write_report  # imports matplotlib, which is slow
 
-    print(write_report(run, figures))
+    say(write_report(run, figures))
 
 
 def read(argv: Sequence[str]) -> tuple[Path, str]:

@@ -18,6 +18,7 @@ from metarl import found
 from metarl.config.ranges import MOST_WHOLE
 from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
+from metarl.runs.files import open_own
 from metarl.text import shown
 
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
@@ -53,7 +54,7 @@ class MetricsLog:
 
         The line is on the disk when this returns, so no checkpoint is ahead of the log.
         """
-        with open(self._path, "ab") as file:
+        with open(open_own(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
             file.write(line(row))
             file.flush()
             os.fsync(file.fileno())
@@ -98,7 +99,9 @@ def rewind(path: Path, iteration: int) -> None:
             f"{path} has {kept} of the {iteration} lines before the checkpoint", stacklevel=2
         )
     if end < size:
-        with open(path, "r+b") as file:  # a crash leaves the old end or the new
+        with open(
+            open_own(path, os.O_RDWR), "r+b"
+        ) as file:  # a crash leaves the old end or the new
             file.truncate(end)
             os.fsync(file.fileno())
 
