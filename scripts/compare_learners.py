@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from metarl.agents import catalogue
 from metarl.experiments.presets import PRESETS
@@ -118,6 +119,7 @@ def _curves(axes: Axes, family: str, runs: dict[str, Run]) -> None:
     if family == "sinusoid":
         axes.set_yscale("log")
         axes.set_ylim(0.015, 20.0)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set_ylabel("mean-squared error")
     else:
         axes.set_ylim(0.0, 1.0)

@@ -177,6 +177,8 @@ def load_config(
     check_ranges(config, str(path))
     file = Path(path).expanduser()
     whole = file.name == "config.yaml" and directory.is_run(file.parent)
+    if whole:
+        directory.check(directory.RunDirectory(file.parent))
     return _in_folder(config, file.parent) if whole else config
 
 
@@ -248,9 +250,11 @@ def run_config(run_dir: Path) -> AnyConfig:
     """Returns the config that a run was trained with, as `load_config` reads it.
 
     Raises:
-        UserError: for a folder that is not a run.
+        UserError: for a folder that is not a run, or holds what `directory.check` refuses.
     """
-    stored = run_dir.expanduser() / "config.yaml"
+    run = directory.RunDirectory(run_dir)
+    directory.check(run)
+    stored = run.config
     if not stored.is_file():
         raise UserError(
             f"{run_dir} is no run: it has no config.yaml\n"

@@ -28,13 +28,15 @@ from metarl.loop import step_size
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
-from metarl.runs import bounds, checkpoint, data, directory, output
-from metarl.runs.adaptation import Adaptation, write_csv, write_json
+from metarl.runs import bounds, checkpoint, data, output, publish
+from metarl.runs.adaptation import Adaptation, as_csv, as_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
+from metarl.runs.directory import RunDirectory
 from metarl.runs.errors_log import faults_logged
-from metarl.runs.plot_style import save
-from metarl.runs.report import write_report
+from metarl.runs.files import encoded
+from metarl.runs.plot_style import png
+from metarl.runs.report import page
 from metarl.sampling.main_script import end_if_importing
 from metarl.sampling.sampler import place_to_act
 from metarl.sources.episodes import CLASS_TASKS_AT_ONCE, HeldOutEpisodes
@@ -206,25 +208,32 @@ def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
 
 def _write(
     found: Adaptation,
-    run: directory.RunDirectory,
+    run: RunDirectory,
     config: AnyConfig,
     options: Options,
     held: HeldOut,
     agent: Any,
 ) -> Path:
-    """Writes all files of an evaluation and prints its tables; returns the curve's picture."""
+    """Publishes all files of an evaluation and prints its tables; returns the curve's picture."""
     reported = published(config)
     figures = reported if options.split == "test" else None
-    files = run.evaluation_of(options.split)
-    output.mark(run)
-    write_json(files.adaptation_json, found)
-    write_csv(files.adaptation_csv, found)
-    save(files.adaptation_png, adaptation_figure(found, figures))
+    numbers = {"adaptation.json": as_json(found), "adaptation.csv": as_csv(found)}
+    numbers |= output.mark(run)
     say(text_table(curves(found, figures)))
     title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
-    pictures = [files.adaptation_png, *held.pictures(agent, found, files, title)]
-    report = write_report(run, reported)
+    with publish.publishing(run):
+        try:
+            shown = {"adaptation.png": png(adaptation_figure(found, figures))}
+            shown |= held.shown(agent, found, title)
+            whole = page(run, reported, found, shown.get("predictions.png"))
+        except Exception:
+            publish.publish(run, options.split, numbers)  # they may have taken hours
+            raise
+        shown[run.report.name] = encoded(whole)
+        publish.publish(run, options.split, numbers | shown)
+    files = run.evaluation_of(options.split)
+    pictures = [path for path in files.files if path.name in shown]
     say(f"\nnumbers  {files.adaptation_json}")
     say("\n".join(f"picture  {picture}" for picture in pictures))
-    say(f"report   {report}")
+    say(f"report   {run.report}")
     return files.adaptation_png

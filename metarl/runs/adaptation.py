@@ -20,7 +20,7 @@ from metarl.config.ranges import MOST_WHOLE
 from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
 from metarl.runs import bounds
-from metarl.runs.files import replace_text
+from metarl.runs.files import encoded, replace_bytes
 from metarl.runs.measures import MEASURES, RETURN, Measure
 from metarl.runs.plain import plain
 from metarl.runs.statistics import Summary, summarise
@@ -102,6 +102,8 @@ class Adaptation:
         return bool(self.made_from.get("mode_episodes"))
 
     def __post_init__(self) -> None:
+        if not self.steps or not self.tasks:
+            raise ValueError("tasks or steps is empty")
         if self.steps != tuple(range(len(self.steps))):
             raise ValueError(f"steps is {shown(list(self.steps))}, not 0, 1, 2, ...")
         learners = 1 + len(self.controls) + len(self.others)
@@ -155,6 +157,12 @@ def _check_range(place: str, values: np.ndarray, measure: Measure) -> None:
 
 
 def write_json(path: Path, adaptation: Adaptation) -> None:
+    """Writes adaptation.json alone; an evaluation publishes all of its files together."""
+    replace_bytes(path, as_json(adaptation))
+
+
+def as_json(adaptation: Adaptation) -> bytes:
+    """Returns the contents of adaptation.json."""
     measure = adaptation.measure
 
     def stored(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
@@ -174,13 +182,13 @@ def write_json(path: Path, adaptation: Adaptation) -> None:
         "others": stored(adaptation.others),
         "made_from": dict(adaptation.made_from),
     }
-    text = json.dumps(document, allow_nan=False) + "\n"
-    if len(text) > bounds.MOST_BYTES or found.count(text.encode()) > bounds.MOST_VALUES:
+    content = encoded(json.dumps(document, allow_nan=False) + "\n")
+    if len(content) > bounds.MOST_BYTES or found.count(content) > bounds.MOST_VALUES:
         raise UserError(
-            f"{path} would have more than the {bounds.MOST_VALUES:,} values or "
+            f"adaptation.json would have more than the {bounds.MOST_VALUES:,} values or "
             f"{bounds.MOST_BYTES:,} bytes that can be read\nevaluate fewer tasks at once"
         )
-    replace_text(path, text)
+    return content
 
 
 def _stored(outcome: Outcome, measure: Measure) -> dict[str, Any]:
@@ -334,10 +342,13 @@ def _get(document: dict[str, Any], key: str, kind: type, place: str = "") -> Any
     return value
 
 
-def write_csv(path: Path, adaptation: Adaptation) -> None:
-    """Writes a line per episode of every learner: learner, task, step, episode, return, success,
-    env_steps. For few-shot tasks it writes a line per task and step: learner, task, step, the
-    measure, examples."""
+def as_csv(adaptation: Adaptation) -> bytes:
+    """Returns the contents of adaptation.csv.
+
+    It has a line per episode of every learner: learner, task, step, episode, return, success,
+    env_steps. For few-shot tasks it has a line per task and step: learner, task, step, the
+    measure, examples.
+    """
     text, measure = io.StringIO(), adaptation.measure
     columns = ["learner", "task", "step", "episode", measure.column, "success", measure.used_key]
     if not measure.of_episodes:
@@ -358,4 +369,4 @@ def write_csv(path: Path, adaptation: Adaptation) -> None:
                 measure.used_key: used[point],
             }
             writer.writerow(line)
-    replace_text(path, text.getvalue())
+    return encoded(text.getvalue())

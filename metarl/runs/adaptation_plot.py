@@ -25,8 +25,10 @@ PUBLISHED = ((":", "D"), ("-.", "s"), ("--", "^"))
 """Dashes and markers of published curves."""
 FEW_SHOT_TASKS = 60
 """Number of few-shot tasks drawn as single lines; an evaluation has hundreds."""
-TASKS = 400
+MOST_TASKS = 500
 """Number of other tasks drawn as single lines."""
+MOST_CURVES = 24
+"""Number of curves that are drawn; the others are in the table."""
 
 Lines = Sequence[tuple[Curve, dict]]
 """Curves, each with its matplotlib line properties."""
@@ -43,7 +45,7 @@ def adaptation_figure(
     """
     measure = adaptation.measure
     found = curves(adaptation, published)
-    lines = list(zip(found, _styles(found), strict=True))
+    lines = list(zip(found, _styles(found), strict=True))[:MOST_CURVES]
     solved = any(curve.success for curve in found)
     panels = 1 + measure.of_episodes + solved
     with look.titled_figure(4.6 * panels + 3.0, 4.9, _title(adaptation)) as figure:
@@ -61,7 +63,7 @@ def adaptation_figure(
 
 def _values(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps: bool) -> None:
     at = adaptation.env_steps if against_env_steps else adaptation.steps
-    by_task = adaptation.outcome.values.mean(axis=-1)
+    by_task = look.drawable(adaptation.outcome.values).mean(axis=-1)
     some = by_task[: _drawn(adaptation)]
     axes.plot(at, some.T, color=look.BLUE, alpha=0.13, linewidth=0.8, zorder=1)
     for curve, line in lines:
@@ -80,7 +82,7 @@ def _values(axes: Axes, adaptation: Adaptation, lines: Lines, against_env_steps:
 def _drawn(adaptation: Adaptation) -> int:
     """Returns the number of tasks drawn as single lines."""
     tasks = len(adaptation.tasks)
-    return min(tasks, TASKS if adaptation.measure.of_episodes else FEW_SHOT_TASKS)
+    return min(tasks, MOST_TASKS if adaptation.measure.of_episodes else FEW_SHOT_TASKS)
 
 
 def _step_axis(axes: Axes) -> None:
@@ -99,6 +101,7 @@ def _success(axes: Axes, lines: Lines) -> None:
 
 def _draw(axes: Axes, curve: Curve, line: dict, figures: Summary, against_env_steps: bool) -> None:
     """Draws one curve; an oracle is a level, and published curves have no environment steps."""
+    figures = Summary(*map(look.drawable, figures))
     if curve.kind is Kind.ORACLE:
         axes.axhline(figures.mean[0], **line)
         return
@@ -139,11 +142,10 @@ def _styles(found: Sequence[Curve]) -> list[dict]:
 
 def _ends(by_task: np.ndarray, found: Sequence[Curve]) -> np.ndarray:
     """Returns values that must be visible: all curves with errors, and 90% of the tasks."""
-    finite = np.where(np.isfinite(by_task), by_task, np.nan)
-    ends = [np.quantile(finite, [0.05, 0.95], axis=0).ravel()]
+    ends = [np.quantile(by_task, [0.05, 0.95], axis=0).ravel()]
     for curve in found:
-        mean, error = curve.figures.mean, np.nan_to_num(curve.figures.stderr)
-        interval = curve.figures.ci95
+        mean, stderr, _, interval = map(look.drawable, curve.figures)
+        error = np.nan_to_num(stderr)
         interval = np.where(np.isfinite(interval), interval, mean[:, None])
         ends += [mean - error, mean + error, interval.ravel()]
     return np.concatenate(ends)
@@ -154,8 +156,8 @@ def _scale(axes: Axes, measure: Measure, ends: np.ndarray) -> None:
         look.share_axis(axes)
     elif measure.lower_is_better:
         look.error_axis(axes, ends)
-    elif np.isfinite(ends).any():  # else all learners diverged
-        low, high = np.nanmin(ends), np.nanmax(ends)
+    elif (seen := ends[np.isfinite(ends)]).size:
+        low, high = seen.min(), seen.max()
         margin = 0.05 * (high - low) or 1.0
         axes.set_ylim(low - margin, high + margin)
 
@@ -165,7 +167,7 @@ def _title(adaptation: Adaptation) -> str:
     each = f"{episodes} episodes{' by the mode' if adaptation.by_mode else ''} at each step"
     if not adaptation.measure.of_episodes:
         each = f"{adaptation.env_steps[-1]:g} examples in each"
-    where = f"{adaptation.agent} on {look.titled(adaptation.env)}"
+    where = f"{look.titled(adaptation.agent)} on {look.titled(adaptation.env)}"
     return f"{where}: {tasks} {adaptation.split} tasks, {each}"
 
 
@@ -190,5 +192,5 @@ def _legend(
 
 def _label(curve: Curve) -> str:
     if curve.kind in (Kind.RUN, Kind.OTHER):
-        return curve.name
-    return f"{curve.name} ({'control' if curve.kind is Kind.CONTROL else 'published'})"
+        return look.name(curve.name)
+    return f"{look.name(curve.name)} ({'control' if curve.kind is Kind.CONTROL else 'published'})"

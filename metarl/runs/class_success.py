@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.bounds import MOST_CLASSES
 from metarl.runs.comparison import Kind, aligned, interval
-from metarl.runs.files import replace_text
+from metarl.runs.files import encoded
 from metarl.runs.statistics import interval95, resampled_means
 from metarl.types import Task
 
@@ -153,8 +152,8 @@ def _counted(solved_at: np.ndarray, horizon: int) -> float:
     return float((solved_at.flat[first] > 0).mean())
 
 
-def write_success(path: Path, success: ClassSuccess) -> None:
-    """Writes success.json.
+def as_json(success: ClassSuccess) -> bytes:
+    """Returns the contents of success.json.
 
     Keys: `format` (1), `env`, `agent`, `split`, `steps` ([0, 1, ...]), `goals` (class -> number).
     The run's results: `episodes` (per goal and step), `classes` (class -> rates), `overall`
@@ -173,7 +172,7 @@ def write_success(path: Path, success: ClassSuccess) -> None:
         "controls": {name: _stored(solved) for name, solved in success.controls.items()},
         "others": {name: _stored(solved) for name, solved in success.others.items()},
     }
-    replace_text(path, json.dumps(document, allow_nan=False) + "\n")
+    return encoded(json.dumps(document, allow_nan=False) + "\n")
 
 
 def _stored(solved: Solved) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, islice
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +18,8 @@ from metarl.runs.class_success import ALL_CLASSES, ClassSuccess, Rates, Solved, 
 
 BAR = 0.36
 """Height of a bar, in rows."""
+MOST_CLASSES = 100
+"""Classes with bars of their own, of which Meta-World has 50; the others are in the table."""
 TONES = ("#A9CFE8", look.BLUE)
 """Colours of the bars before and after adaptation."""
 APART = 0.8
@@ -58,10 +60,10 @@ def success_figure(success: ClassSuccess) -> Figure:
 
 
 def _rows(solved: Solved) -> dict[str, Rates]:
-    """Returns the rates of all classes, then of each; a single class has one row."""
+    """Returns the rates of all classes, then of the first; a single class has one row."""
     if len(solved.classes) == 1:
         return dict(solved.classes)
-    return {ALL_CLASSES: solved.overall, **solved.classes}
+    return {ALL_CLASSES: solved.overall, **dict(islice(solved.classes.items(), MOST_CLASSES))}
 
 
 def _bars(axes: Axes, at: np.ndarray, rows: list[Rates], points: tuple[int, ...]) -> None:
@@ -84,14 +86,13 @@ def _rivals(success: ClassSuccess) -> list[tuple[Solved, dict]]:
     colors = cycle(COLORS)
     when = moment(success.adaptation.steps[-1])
     kinds = ("", "s", success.others), (" (control)", "^", success.controls)
-    return [
-        (
-            solved,
-            {"label": f"{name}{kind}, {when}", "color": next(colors), "marker": marker, **MARKER},
-        )
-        for kind, marker, learners in kinds
-        for name, solved in learners.items()
-    ]
+    found = []
+    for kind, marker, learners in kinds:
+        for name, solved in learners.items():
+            label = f"{look.name(name)}{kind}, {when}"
+            line = {"label": label, "color": next(colors), "marker": marker, **MARKER}
+            found.append((solved, line))
+    return found
 
 
 def _floor(axes: Axes, classes: int) -> None:
@@ -106,13 +107,13 @@ def _floor(axes: Axes, classes: int) -> None:
 def _title(success: ClassSuccess) -> str:
     classes, goals, found = len(success.goals), sum(success.goals.values()), success.adaptation
     many = f"{classes} {found.split} class{'es' if classes > 1 else ''}"
-    return f"{found.agent} on {look.titled(found.env)}: {many}, {goals} goals in all"
+    return f"{look.titled(found.agent)} on {look.titled(found.env)}: {many}, {goals} goals in all"
 
 
 def _legend(figure: Figure, success: ClassSuccess, rivals: Sequence[dict]) -> None:
     found = success.adaptation
     handles: list[Line2D | Patch] = [
-        Patch(color=color, label=f"{found.agent}, {moment(found.steps[i])}")
+        Patch(color=color, label=f"{look.name(found.agent)}, {moment(found.steps[i])}")
         for i, color in zip(success.points, TONES, strict=False)
     ]
     handles += [Line2D([], [], **line) for line in rivals]

@@ -7,11 +7,19 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TextIO
+from uuid import uuid4
 from weakref import WeakSet
 
 from metarl.errors import UserError
+from metarl.runs import places
+from metarl.runs.files import open_own, sweep
+from metarl.text import printable
+
+SPLITS = ("test", "train")
+"""Kinds of tasks that an evaluation may be of."""
 
 
 class Evaluation:
@@ -27,6 +35,10 @@ class Evaluation:
         self.success_png = root / "success.png"
         self.predictions_png = root / "predictions.png"
         """Predictions of a few-shot learner; exists if inputs and targets are single numbers."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(path for name, path in vars(self).items() if name != "root")
 
 
 class RunDirectory:
@@ -60,9 +72,10 @@ def create(root: Path | str) -> RunDirectory:
     """Makes the run's missing folders.
 
     Raises:
-        UserError: if a folder can't be made or written.
+        UserError: if a folder can't be made or written, or holds what `check` refuses.
     """
     run = RunDirectory(root)
+    check(run)
     try:
         make_writable(run.root, run.checkpoints, run.evaluation.root)
     except OSError as error:
@@ -74,14 +87,40 @@ def make_writable(*folders: Path) -> None:
     """Makes folders that are missing, and writes into each; an OSError names one that it cannot."""
     for folder in folders:
         # On network file systems permission bits do not tell enough.
-        probe = folder / f".writable.{os.getpid()}"
+        probe = folder / f".writable.{uuid4().hex}.tmp"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
+            sweep(folder / "writable")
+            probe.touch(exist_ok=False)  # which follows no link
+            probe.unlink(missing_ok=True)  # another process may have swept it
         except OSError as error:
             error.filename = str(folder)
             raise
+
+
+def check(run: RunDirectory) -> None:
+    """Checks that a run's folder, which somebody may have sent, holds what metarl puts there.
+
+    Raises:
+        UserError: for a link that leads out of it, and for a pipe or the like in a file's place.
+    """
+    folders = list(places.numbered(run.checkpoints))
+    places.check(
+        run.root,
+        [run.checkpoints, run.tensorboard, *folders],
+        [
+            *(run.config, run.environment, run.data, run.metrics, run.report, run.errors, run.lock),
+            *places.files_in(folders),
+        ],
+    )
+    check_evaluations(run.root, run.evaluation)
+
+
+def check_evaluations(root: Path, evaluation: Evaluation) -> None:
+    """Checks the files of evaluations below `root` in the same way."""
+    parts = [evaluation, *(Evaluation(evaluation.root / split) for split in SPLITS[1:])]
+    folders = [part.root for part in parts if part.root != root]
+    places.check(root, folders, chain.from_iterable(part.files for part in parts))
 
 
 def is_run(root: Path | str) -> bool:
@@ -94,11 +133,12 @@ def existing(root: Path | str) -> RunDirectory:
     """Returns the paths of a run that was started before.
 
     Raises:
-        UserError: if there is no run.
+        UserError: if there is no run, or if its folder holds what `check` refuses.
     """
     run = RunDirectory(root)
     if not run.root.is_dir():
         raise UserError(f"there is no run directory {run.root}")
+    check(run)
     if not run.config.is_file():
         raise UserError(f"{run.root} is no run directory: it has no {run.config.name}")
     return run
@@ -115,24 +155,27 @@ def locked(run: RunDirectory) -> Iterator[None]:
         UserError: while another process holds it.
     """
     try:
-        file = open(run.lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below
+        descriptor = open_own(run.lock, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     except OSError as error:
         raise _cannot_be("written", run, error) from error
-    with file:
+    with open(descriptor, "a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise _in_use(run) from error
+            raise _in_use(run, file) from error
         except OSError as error:
             raise _cannot_be("locked", run, error, "its file system has no locks; ") from error
         _held.add(file)
+        for path in (run.metrics, run.data, run.report):  # the others are replaced in any case
+            sweep(path)
         file.truncate(0)
         print(f"process {os.getpid()} on {platform.node()}", file=file, flush=True)
         yield
 
 
-def _in_use(run: RunDirectory) -> UserError:
-    holder = run.lock.read_text(encoding="utf-8", errors="replace").strip()
+def _in_use(run: RunDirectory, lock: TextIO) -> UserError:
+    lock.seek(0)
+    holder = printable(lock.read(200).partition("\n")[0])
     return UserError(
         f"the run directory {run.root} is in use by {holder or 'another process'}\n"
         "wait for it, stop it, or give another place with --run-dir"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from shlex import quote
 
-from metarl.errors import EnvFaultError
+from metarl.errors import EnvFaultError, UserError
 from metarl.runs.directory import RunDirectory
+from metarl.runs.files import encoded, open_own
 from metarl.text import printable
 
 
@@ -27,9 +29,10 @@ def _where_to_look(run: RunDirectory, error: EnvFaultError, tasks: str) -> str:
     if not error.trace:
         return f"`python -m metarl.check_env {quote(tasks)}` tests the environment alone"
     try:
-        text = printable(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {error}\n{error.trace}\n")
-        with open(run.errors, "a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as failed:  # the environment's fault matters more than this
-        return f"its traceback could not be written to {run.errors}: {failed.strerror}"
+        with open(open_own(run.errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            file.write(encoded(printable(f"{now} {error}\n{error.trace}\n")))
+    except (OSError, UserError) as failed:  # the environment's fault matters more than this
+        why = getattr(failed, "strerror", None) or failed
+        return f"its traceback could not be written to {run.errors}: {why}"
     return f"its traceback is in {run.errors}"

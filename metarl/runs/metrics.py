@@ -18,7 +18,7 @@ from metarl import found
 from metarl.config.ranges import MOST_WHOLE
 from metarl.errors import UserError
 from metarl.runs.directory import RunDirectory
-from metarl.runs.files import append_bytes
+from metarl.runs.files import append_bytes, open_own
 from metarl.text import shown
 
 FIRST = ("iteration", "env_steps", "tasks", "wall_s")
@@ -100,7 +100,8 @@ def rewind(path: Path, iteration: int) -> None:
             f"{path} has {kept} of the {iteration} lines before the checkpoint", stacklevel=2
         )
     if end < size:
-        with open(path, "r+b") as file:  # a crash leaves the old end or the new
+        # A crash leaves the old end or the new one.
+        with open(open_own(path, os.O_RDWR), "r+b") as file:
             file.truncate(end)
             os.fsync(file.fileno())
 

@@ -13,12 +13,19 @@ from pathlib import Path
 from metarl import found
 from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
-from metarl.runs.directory import Evaluation, RunDirectory, existing, is_run, make_writable
-from metarl.runs.files import replace_text
+from metarl.runs import places, publish
+from metarl.runs.directory import (
+    SPLITS,
+    Evaluation,
+    RunDirectory,
+    check_evaluations,
+    existing,
+    is_run,
+    make_writable,
+)
+from metarl.runs.publish import MARKER
 from metarl.text import printable
 
-MARKER = "run.json"
-"""File in a folder of evaluations that says of which run they are."""
 REPORT_OF = '<meta name="run" content="{}">'
 """Line of a report that says of which run it is."""
 
@@ -40,8 +47,8 @@ def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
     if one is given. The folder is made, and can be written.
 
     Raises:
-        UserError: if there is no run, if the folder cannot be written, or if it lies in a run's
-            folder or holds an evaluation of another run.
+        UserError: if there is no run, if the folder cannot be written, if it lies in a run's folder
+            or holds an evaluation of another run, or holds what `directory.check` refuses.
     """
     run = existing(run_dir)
     if out:
@@ -49,6 +56,9 @@ def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
         run.evaluation, run.report = Evaluation(folder), folder / run.report.name
         run.errors = folder / run.errors.name
         _refuse_runs(run.evaluation_of(split).root, out)
+        check_evaluations(folder, run.evaluation)
+        places.check(folder, [], [run.report, run.errors, folder / MARKER])
+        publish.finish(run)
         _check_owner(run, folder)
     try:
         make_writable(run.report.parent, run.evaluation_of(split).root)
@@ -57,14 +67,17 @@ def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
         raise UserError(
             f"{error.filename} cannot be written: {error.strerror}\n{instead} with --out"
         ) from error
+    publish.finish(run)
     return run
 
 
-def mark(run: RunDirectory) -> None:
-    """Says in the folder of an evaluation of which run it is, if it is not the run's own."""
-    if run.report.parent != run.root:
-        owner = {"run": str(run.root.resolve()), "identity": identity(run)}
-        replace_text(run.evaluation.root / MARKER, json.dumps(owner, indent=2) + "\n")
+def mark(run: RunDirectory) -> dict[str, bytes]:
+    """Returns what says in an evaluation's folder of which run it is, if it is not the run's own:
+    the contents of a file by its name."""
+    if run.report.parent == run.root:
+        return {}
+    owner = {"run": str(run.root.resolve()), "identity": identity(run)}
+    return {MARKER: (json.dumps(owner, indent=2) + "\n").encode()}
 
 
 def for_report(run_dir: Path, out: str) -> RunDirectory:
@@ -103,8 +116,7 @@ def _refuse_runs(folder: Path, out: str) -> None:
 
 def _check_owner(run: RunDirectory, folder: Path) -> None:
     """Raises a UserError if a folder holds files of another evaluation than this run's."""
-    parts = [vars(run.evaluation_of(split)) for split in ("test", "train")]
-    files = [path for part in parts for name, path in part.items() if name != "root"]
+    files = [path for split in SPLITS for path in run.evaluation_of(split).files]
     held = next((path for path in (*files, run.report) if path.exists()), None)
     if held is None:
         return

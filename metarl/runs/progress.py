@@ -168,6 +168,8 @@ def _value(kind: str, value: float) -> str:
 
 def short(number: float) -> str:
     """Formats a count in at most five characters: 950, 31.2k, 152M."""
+    if not math.isfinite(number):
+        return "?"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(number) >= size:
             digits = max(0, 2 - int(math.log10(abs(number) / size)))
@@ -177,6 +179,8 @@ def short(number: float) -> str:
 
 def duration(seconds: float) -> str:
     """Formats seconds as hours, minutes and seconds: 1:02:11, 4:07."""
+    if not math.isfinite(seconds):
+        return "?"
     minutes, s = divmod(round(seconds), 60)
     hours, m = divmod(minutes, 60)
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"

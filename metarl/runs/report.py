@@ -1,65 +1,45 @@
-"""Writes report.html, a run in a single file without scripts or external resources."""
+"""Writes report.html of a run from the files in the run's folder."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import jinja2
-from markupsafe import Markup
-from matplotlib.figure import Figure
-
+from metarl import found
 from metarl.errors import UserError
-from metarl.runs import data, output, plot_style
+from metarl.runs import data, output, publish
 from metarl.runs import environment as environments
 from metarl.runs.adaptation import Adaptation, read_json
-from metarl.runs.adaptation_plot import adaptation_figure
-from metarl.runs.class_success import ALL_CLASSES, class_success
-from metarl.runs.class_success import table as class_table
-from metarl.runs.class_success_plot import success_figure
-from metarl.runs.comparison import curves, table
-from metarl.runs.directory import RunDirectory, existing, make_writable
+from metarl.runs.directory import SPLITS, RunDirectory, existing, make_writable
 from metarl.runs.files import replace_text
 from metarl.runs.metrics import read
-from metarl.runs.progress import duration, short
 from metarl.runs.published import Published
-from metarl.runs.training_plot import training_figure
+from metarl.runs.report_page import render
+from metarl.text import shown
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""First bytes of every PNG file."""
+MOST_PNG = 10 << 20
+"""Bytes of a picture."""
 
 
 def write_report(run_dir: Path | RunDirectory, published: Published | None = None) -> Path:
     """Writes a run's report.html from the files in the run's folder, and returns its path.
 
     Args:
-        run_dir: the run's folder, or paths of which that of the report or of the evaluation is
-            elsewhere.
+        run_dir: the run's folder, or paths of which that of the report is elsewhere; the folder is
+            then only read.
         published: published figures for the run's task distribution and horizon.
 
     Raises:
         UserError: if the folder is no run, or one of its files can't be read.
     """
     run = run_dir if isinstance(run_dir, RunDirectory) else existing(run_dir)
-    splits = [run.evaluation_of(split).adaptation_json for split in ("test", "train")]
-    evaluated = [read_json(path) for path in splits if path.exists()]
-    described = environments.read(run.environment) if run.environment.exists() else {}
-    if (known := data.read(run)) is not None:
-        described["data"] = {"sha256": known.sha256, "place": known.places[0]}
-    pictures = {each.split: run.evaluation_of(each.split).predictions_png for each in evaluated}
-    page = render(
-        run.root.resolve().name,
-        run.config.read_text(encoding="utf-8"),
-        described,
-        read(run.metrics),
-        evaluated,
-        published,
-        {split: path.read_bytes() for split, path in pictures.items() if path.exists()},
-        output.REPORT_OF.format(output.identity(run)),
-    )
+    own = run.report.parent == run.root and run.evaluation.root.is_dir()
     try:
         make_writable(run.report.parent)
-        replace_text(run.report, page)
+        with publish.publishing(run) if own else nullcontext():
+            replace_text(run.report, page(run, published))
     except OSError as error:
         raise UserError(
             f"{run.report} cannot be written: {error.strerror}\n"
@@ -68,118 +48,78 @@ def write_report(run_dir: Path | RunDirectory, published: Published | None = Non
     return run.report
 
 
-def render(
-    name: str,
-    config: str,
-    environment: Mapping[str, Any],
-    rows: Sequence[Mapping[str, float]],
-    evaluated: Sequence[Adaptation],
+def page(
+    run: RunDirectory,
     published: Published | None = None,
-    predictions: Mapping[str, bytes] | None = None,
-    head: str = "",
+    new: Adaptation | None = None,
+    predictions: bytes | None = None,
 ) -> str:
-    """Returns the page; it leaves out training or evaluation if there was none yet.
+    """Returns the page of a run's files.
 
     Args:
-        config: the text of config.yaml.
-        rows: rows of metrics.jsonl.
-        evaluated: evaluations of the splits; the key facts are those of the first.
-        predictions: split -> the picture of a few-shot learner's predictions.
-        head: more HTML for the page's head.
+        new: an evaluation, with its picture of predictions, in the place of that of its split.
+
+    Raises:
+        UserError: if one of the files can't be read.
     """
-    adaptation = evaluated[0] if evaluated else None
-    # Everything is escaped, since names and settings come from users and pages are shared.
-    pages = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = resources.files("metarl.runs").joinpath("report.html.j2").read_text(encoding="utf-8")
-    return pages.from_string(template).render(
-        name=name,
-        head=Markup(head),
-        config=config,
-        environment=list(_flat(environment)),
-        facts=_facts(rows, adaptation),
-        adaptation=adaptation,
-        evaluations=[
-            _section(each, published, (predictions or {}).get(each.split)) for each in evaluated
-        ],
-        all_classes=ALL_CLASSES,
-        training_png=_drawn(training_figure(rows, name)) if rows else "",
-        few_shot=_few_shot(rows),
-        source=published.source if published else "",
+    try:
+        return _page(run, published, new, predictions)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _page(
+    run: RunDirectory,
+    published: Published | None,
+    new: Adaptation | None,
+    predictions: bytes | None,
+) -> str:
+    evaluated, pictures = [], {}
+    for split in SPLITS:
+        if new is not None and new.split == split:
+            evaluated.append(new)
+            pictures[split] = predictions
+        elif (path := _seen(run, split, "adaptation.json")).exists():
+            evaluated.append(_evaluation(path, split))
+            pictures[split] = _picture(_seen(run, split, "predictions.png"))
+    described = environments.read(run.environment) if run.environment.exists() else {}
+    if (known := data.read(run)) is not None:
+        described["data"] = {"sha256": known.sha256, "place": known.places[0]}
+    return render(
+        run.root.resolve().name,
+        found.read_text(run.config),
+        described,
+        read(run.metrics),
+        evaluated,
+        published,
+        {split: picture for split, picture in pictures.items() if picture},
+        output.REPORT_OF.format(output.identity(run)),
     )
 
 
-class Section(NamedTuple):
-    """One evaluation on the page."""
-
-    adaptation: Adaptation
-    png: str
-    headings: list[str]
-    rows: list[list[str]]
-    success_png: str
-    """Success by class; like the next two, empty where tasks have no classes."""
-    class_headings: list[str]
-    class_rows: list[list[str]]
-    predictions_png: str
-    """Picture of predictions; empty if there is none."""
+def _seen(run: RunDirectory, split: str, name: str) -> Path:
+    return publish.seen(run, split, run.evaluation_of(split).root / name)
 
 
-def _section(
-    adaptation: Adaptation, published: Published | None, predictions: bytes | None
-) -> Section:
-    published = published if adaptation.split == "test" else None  # only for held-out tasks
-    picture = _drawn(adaptation_figure(adaptation, published))
-    predicted = _embedded(predictions) if predictions else ""
-    success = class_success(adaptation)
-    by_class = (_drawn(success_figure(success)), *class_table(success)) if success else ("", [], [])
-    return Section(adaptation, picture, *table(curves(adaptation, published)), *by_class, predicted)
+def _evaluation(path: Path, split: str) -> Adaptation:
+    """Reads an evaluation, which must be of the split that its folder is for."""
+    evaluation = read_json(path)
+    if evaluation.split != split:
+        raise UserError(
+            f"{path}: split is {shown(evaluation.split)}, and this folder is for {split!r}"
+        )
+    return evaluation
 
 
-def _drawn(figure: Figure) -> str:
-    return _embedded(plot_style.png(figure))
+def _picture(path: Path) -> bytes | None:
+    """Returns a PNG picture; None if there is none.
 
-
-def _embedded(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
-
-
-def _facts(
-    rows: Sequence[Mapping[str, float]], adaptation: Adaptation | None
-) -> list[tuple[str, str]]:
-    """Returns the key facts of a run, as label and value."""
-    facts = []
-    if adaptation:
-        mean, measure = adaptation.outcome.summary().mean, adaptation.measure
-        last = adaptation.steps[-1]
-        label = f"{measure.name} before and after {last} adaptation step{'s' if last != 1 else ''}"
-        digits = 1 if measure.of_episodes else measure.digits(mean)
-        before, after = (measure.text(mean[i], digits) or "not finite" for i in (0, -1))
-        facts += [(label, f"{before} → {after}")]
-        success = adaptation.outcome.success_summary()
-        if success:
-            facts += [("episodes solved", f"{success.mean[0]:.0%} → {success.mean[-1]:.0%}")]
-    if rows:
-        iterations = "iterations" if _few_shot(rows) else "meta-iterations"
-        facts += [(iterations, f"{rows[-1]['iteration']:,}")]
-        if _few_shot(rows):
-            facts += [("tasks learned from", short(rows[-1]["tasks"]))]
-        else:
-            facts += [("environment steps", short(rows[-1].get("env_steps", 0)))]
-        if "wall_s" in rows[-1]:
-            facts += [("training time", duration(rows[-1]["wall_s"]))]
-    return facts
-
-
-def _few_shot(rows: Sequence[Mapping[str, float]]) -> bool:
-    """Whether the run is a few-shot run, whose metrics count tasks."""
-    return bool(rows) and "tasks" in rows[-1]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Flattens nested mappings to dotted keys and values."""
-    flat = []
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat += _flat(value, f"{prefix}{key}.")
-        else:
-            flat.append((f"{prefix}{key}", value))
-    return flat
+    Raises:
+        UserError: for what is no PNG, which might be any file, and for a huge one.
+    """
+    if not path.exists():
+        return None
+    content = found.read(path, MOST_PNG)
+    if not content.startswith(PNG):
+        raise UserError(f"{path} is no PNG picture; remove it")
+    return content

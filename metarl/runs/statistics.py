@@ -28,11 +28,12 @@ class Summary(NamedTuple):
 
 def summarise(values: np.ndarray) -> Summary:
     """Computes statistics of `values` [K, S, E]; equal values give equal results."""
-    by_task = values.mean(axis=-1, dtype=np.float64)
-    ci95 = interval95(resampled_means(by_task, np.random.default_rng(0)))
-    if len(by_task) < 2:  # one task says nothing of others
-        ci95 = np.full_like(ci95, np.nan)
-    return Summary(by_task.mean(axis=0), stderr(by_task), interquartile_mean(by_task), ci95)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity, of values near the largest
+        by_task = values.mean(axis=-1, dtype=np.float64)
+        ci95 = interval95(resampled_means(by_task, np.random.default_rng(0)))
+        if len(by_task) < 2:  # one task says nothing of others
+            ci95 = np.full_like(ci95, np.nan)
+        return Summary(by_task.mean(axis=0), stderr(by_task), interquartile_mean(by_task), ci95)
 
 
 def stderr(values: np.ndarray) -> np.ndarray:

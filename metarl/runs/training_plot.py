@@ -40,7 +40,7 @@ def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     Args:
         rows: rows of metrics.jsonl, at least one.
     """
-    table = columns(rows)
+    table = {name: look.drawable(values) for name, values in columns(rows).items()}
     few_shot = "tasks" in table
     at = table.get("tasks" if few_shot else "env_steps", table["iteration"])
     wanted = FEW_SHOT_ROWS if few_shot else ROWS
@@ -48,13 +48,14 @@ def training_figure(rows: Sequence[Mapping[str, float]], title: str) -> Figure:
     panels = [row for row in panels if row] or [[("kl", {"": np.full(len(rows), np.nan)})]]
     columns_of_panels = max(2, *map(len, panels))
     with look.titled_figure(12, 0.6 + 3.7 * len(panels), title) as figure:
-        grid = figure.add_gridspec(len(panels), columns_of_panels)
+        grid = figure.add_gridspec(max(1, len(panels)), columns_of_panels)
         for place, row in enumerate(panels):
             for side, (name, lines) in enumerate(row):
                 axes = figure.add_subplot(grid[place, side] if len(row) > 1 else grid[place, :])
                 _panel(axes, name, at, lines)
                 axes.set_xlabel("tasks learned from" if few_shot else "environment steps")
-        _legend(figure)
+        if panels:
+            _legend(figure)
     return figure
 
 

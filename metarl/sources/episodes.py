@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +17,8 @@ from metarl.config.settings import Config
 from metarl.device import workers_of
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import DivergedError, UnstableError, UserError
+from metarl.runs import class_success
 from metarl.runs.adaptation import Adaptation, Outcome
-from metarl.runs.class_success import class_success, text_table, write_success
-from metarl.runs.directory import Evaluation
 from metarl.runs.measures import RETURN
 from metarl.runs.progress import short
 from metarl.sampling.collect import returns_of
@@ -277,16 +275,15 @@ class HeldOutEpisodes(NamedTuple):
             self.device,
         )  # fmt: skip
 
-    def pictures(
-        self, agent: Agent, found: Adaptation, files: Evaluation, title: str
-    ) -> list[Path]:
-        """Writes the success of each class, where tasks are of classes."""
-        if (success := class_success(found)) is None:
-            return []
+    def shown(self, agent: Agent, found: Adaptation, title: str) -> dict[str, bytes]:
+        """Draws and prints the success of each class, where tasks are of classes."""
+        if (success := class_success.class_success(found)) is None:
+            return {}
         from metarl.runs.class_success_plot import success_figure  # imports matplotlib
-        from metarl.runs.plot_style import save
+        from metarl.runs.plot_style import png
 
-        write_success(files.success_json, success)
-        save(files.success_png, success_figure(success))
-        say("\n" + text_table(success))
-        return [files.success_png]
+        say("\n" + class_success.text_table(success))
+        return {
+            "success.json": class_success.as_json(success),
+            "success.png": png(success_figure(success)),
+        }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from metarl.equations.few_shot import accuracy, cross_entropy, mean_squared_erro
 from metarl.errors import UserError
 from metarl.parallel import in_parts
 from metarl.runs.adaptation import Adaptation, Outcome
-from metarl.runs.directory import Evaluation
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
 from metarl.sources.source import Note, Rounds
 from metarl.text import say
@@ -198,18 +196,15 @@ class HeldOutExamples:
         found = [adaptation(agent, self.spec, *part, steps)[-1].T for part in self.parts]
         return Outcome(torch.cat(found).double().cpu().numpy()[..., None])
 
-    def pictures(
-        self, agent: SupervisedAgent, found: Adaptation, files: Evaluation, title: str
-    ) -> list[Path]:
+    def shown(self, agent: SupervisedAgent, found: Adaptation, title: str) -> dict[str, bytes]:
         """Draws what the agent predicts in the first tasks, where they are curves."""
         if not isinstance(self.known, Curves):
-            return []
-        from metarl.runs.plot_style import save  # imports matplotlib
+            return {}
+        from metarl.runs.plot_style import png  # imports matplotlib
         from metarl.runs.predictions_plot import predictions_figure
 
         panels, steps = self._predictions(agent, self.known)
-        save(files.predictions_png, predictions_figure(panels, steps, title))
-        return [files.predictions_png]
+        return {"predictions.png": png(predictions_figure(panels, steps, title))}
 
     @torch.no_grad()
     def _predictions(self, agent: SupervisedAgent, known: Curves) -> tuple[list[Panel], list[int]]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from metarl.runs.adaptation import Adaptation, Outcome
-from metarl.runs.directory import Evaluation
 from metarl.runs.measures import Measure
 from metarl.types import Metrics, Task
 
@@ -98,6 +96,7 @@ class HeldOut(Protocol):
         """Returns how the agent adapted to every task, from its meta-parameters each time."""
         ...
 
-    def pictures(self, agent: Any, found: Adaptation, files: Evaluation, title: str) -> list[Path]:
-        """Writes what the source shows besides the adaptation curve; returns the pictures."""
+    def shown(self, agent: Any, found: Adaptation, title: str) -> dict[str, bytes]:
+        """Prints what the source shows besides the adaptation curve; returns contents of files by
+        their names."""
         ...

@@ -1,6 +1,7 @@
 """adaptation.json and .csv: what is written is read, what is wrong is named."""
 
 import csv
+import io
 import json
 from dataclasses import asdict, replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import UserError
-from metarl.runs.adaptation import Adaptation, Outcome, read_json, write_csv, write_json
+from metarl.runs.adaptation import Adaptation, Outcome, as_csv, read_json, write_json
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR, Measure
 from metarl.runs.statistics import summarise
 
@@ -236,11 +237,9 @@ def test_no_json(tmp_path, content):
 
 
 @pytest.mark.parametrize("success", [True, False])
-def test_a_csv_line_per_episode(tmp_path, success):
+def test_a_csv_line_per_episode(success):
     adaptation = example(success)
-    write_csv(tmp_path / "adaptation.csv", adaptation)
-    with open(tmp_path / "adaptation.csv", newline="") as file:
-        lines = list(csv.DictReader(file))
+    lines = list(csv.DictReader(io.StringIO(as_csv(adaptation).decode())))
     learners = [line["learner"] for line in lines]
     assert [learners.count(name) for name in ("maml-trpo", "rival", "random initialisation")] == [
         4 * 2 * 3, 4 * 2, 4 * 2 * 5,
@@ -254,10 +253,9 @@ def test_a_csv_line_per_episode(tmp_path, success):
     assert last["success"] == (str(int(value > 0)) if success else "")
 
 
-def test_a_csv_line_per_few_shot_task_and_step(tmp_path):
+def test_a_csv_line_per_few_shot_task_and_step():
     adaptation = few_shot()
-    write_csv(tmp_path / "a.csv", adaptation)
-    lines = (tmp_path / "a.csv").read_text().splitlines()
+    lines = as_csv(adaptation).decode().splitlines()
     assert lines[0] == "learner,task,step,mean_squared_error,examples"
     assert len(lines) == 1 + 3 * 4 * 3
     value = adaptation.outcome.values[3, 2, 0]

@@ -18,11 +18,11 @@ from metaworld.evaluation import metalearning_evaluation
 from metarl.runs import plot_style
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.class_success import (
+    as_json,
     class_success,
     official_count,
     table,
     text_table,
-    write_success,
 )
 from metarl.runs.class_success_plot import success_figure
 from metarl.runs.report import render
@@ -238,11 +238,10 @@ def example() -> Adaptation:
     return adaptation(solved_at, [2, 2, 2], rival=np.zeros((6, 2, 3), int))
 
 
-def test_success_json(tmp_path):
+def test_success_json():
     found = class_success(example())
     assert found
-    write_success(tmp_path / "success.json", found)
-    document = json.loads((tmp_path / "success.json").read_text())
+    document = json.loads(as_json(found))
     head = {"format": 1, "env": "ml10", "agent": "maml-trpo", "split": "test", "steps": [0, 1]}
     assert head.items() <= document.items()
     assert document["goals"] == dict.fromkeys(NAMES[:3], 2)
