@@ -12,9 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Torch's threads that wait for work otherwise spin for milliseconds; where another process wants
-# the core, every small operation then waits for the scheduler. Read when torch is imported.
+# the core, every small operation then waits for the scheduler. With OMP_DYNAMIC torch computes
+# wrong batched products of bfloat16. Both are read when torch is imported; workers inherit them.
 if "torch" not in sys.modules:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ["OMP_DYNAMIC"] = "FALSE"
 
 __version__ = "0.1.0"
 

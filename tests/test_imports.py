@@ -159,9 +159,12 @@ def test_command_lines_are_light():
     ("before", "sleeps"), [("", True), ("sys.modules['torch'] = object()", False)]
 )
 def test_torchs_threads_sleep_where_metarl_comes_first(before: str, sleeps: bool):
-    """Read by torch when it is imported, here by a stand-in that is there at once."""
-    code = f"import os, sys\n{before}\nimport metarl\nprint('GOMP_SPINCOUNT' in os.environ)"
+    """Read by torch when it is imported, here by a stand-in that is there at once. With OMP_DYNAMIC
+    torch's products in bfloat16 would be wrong."""
+    shown = "'GOMP_SPINCOUNT' in os.environ and os.environ['OMP_DYNAMIC'] == 'FALSE'"
+    code = f"import os, sys\n{before}\nimport metarl\nprint({shown})"
     clean = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    clean["OMP_DYNAMIC"] = "TRUE"
     found = subprocess.run(
         [sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True
     )

@@ -128,6 +128,11 @@ class PolicyGradientAgent(MlpAgent):
         self.task_batch = 0
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes that the user sees before training starts."""
+        return self.outer.notes(self.policy.sizes, self.device)
+
+    @property
     def steps(self) -> int:
         """Adaptation steps in a meta-iteration of training."""
         return self.rule.steps

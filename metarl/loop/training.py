@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections import deque
@@ -31,7 +32,7 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.data import checked_data
 from metarl.limits import within_the_machine
-from metarl.loop import saved_state
+from metarl.loop import saved_state, stalls
 from metarl.loop.saved_state import SavedState
 from metarl.runs import checkpoint, data, directory, environment, files
 from metarl.runs.errors_log import faults_logged
@@ -186,6 +187,10 @@ class Training:
     """Iteration of the newest checkpoint."""
     wall_s: float = 0.0
     skipped_in_a_row: int = 0
+    partly_skipped: int = 0
+    """Iterations so far of which some updates were skipped."""
+    facts: stalls.Facts = stalls.Facts()  # noqa: RUF009  # nobody can change it
+    """What is known of the last iteration beyond its metrics."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=SCORED))
     """Scores after adaptation; their mean says which checkpoint is the best."""
 
@@ -224,7 +229,8 @@ class Training:
             progress.start(config.iterations, self.iteration, used, facts)
             # A signal ends an iteration, or waits: no complete one is lost.
             stops = stack.enter_context(held("saving the last iteration"))
-            complete = self._snapshot()
+            complete, told = self._snapshot(), stalls.Stalls(progress.note)
+            begun = self.iteration
             try:
                 while self.iteration < config.iterations:
                     row = stops.interruptible(self._iterate)
@@ -235,12 +241,15 @@ class Training:
                     if self.iteration % config.checkpoint_every == 0:
                         self._save(complete)
                     self._check_skipped(row, progress)
+                    told.after(row, self.facts)
+                told.end(self.iteration - begun)
             finally:
                 self._save(complete)
 
     def _iterate(self) -> Metrics:
         """Takes the meta-updates of one iteration; returns its line of metrics.jsonl."""
         source, started, updating = self.source, time.perf_counter(), 0.0
+        before = self.agent.state_dict()
         steps = self.agent.steps  # an agent may adapt more steps after its update
         kept, found = [], []
         for update in range(source.updates):
@@ -260,6 +269,7 @@ class Training:
         self.skipped_in_a_row = 0 if row["skipped"] < 1.0 else self.skipped_in_a_row + 1
         outcomes = source.outcomes(kept)
         self.recent.append(source.score(outcomes, steps))
+        self.facts = stalls.Facts.of(self.config, source, kept, before, self.agent.state_dict())
         return {
             "iteration": self.iteration,
             "wall_s": self.wall_s,
@@ -279,11 +289,8 @@ class Training:
             if self.source.config.sampler == "ray":
                 used["sampler"] = "ray"
         now = environment.describe(str(self.source.device), used)
-        if self.run.environment.exists():
-            before = environment.read(self.run.environment)
-            for change in environment.changes(before, now):
-                warnings.warn(f"since this run began: {change}", stacklevel=2)
-        environment.write(self.run.environment, now)
+        for change in environment.record(self.run.environment, now, self.iteration + 1):
+            warnings.warn(f"since this run began: {change}", stacklevel=2)
 
     def _snapshot(self) -> Snapshot:
         state = SavedState(
@@ -310,19 +317,33 @@ class Training:
         if not row["skipped"]:
             return
         part = "" if row["skipped"] == 1.0 else f"{row['skipped']:.1%} of "
+        self.partly_skipped += bool(part)
+        if part and self.partly_skipped > stalls.PATIENCE and self.partly_skipped % stalls.AGAIN:
+            return
+        cause = stalls.cause(self.facts)
         progress.note(
             f"{part}iteration {self.iteration} skipped: a loss, gradient or KL was not finite"
+            f"{f' ({cause})' if cause else ''}"
         )
         if self.skipped_in_a_row < MAX_SKIPPED:
             return
-        steps = self._flags("inner.lr", "outer.lr", "outer.max_kl") or "the agent's own"
-        large = "inputs or targets of very large size"
-        if sizes := self._flags("normalisation.observations", "normalisation.rewards"):
-            large = f"observations or rewards of very large size\n({sizes})"
         raise UserError(
             f"iteration {self.iteration}: {self.skipped_in_a_row} updates in a row were "
-            f"not finite\nlikely causes: steps too large ({steps}), or {large}"
+            f"not finite\n{self._remedy(row, cause)}"
         )
+
+    def _remedy(self, row: Metrics, cause: str) -> str:
+        """Returns the likely cause of skipped updates, and the settings that may help."""
+        steps = self._flags("inner.lr", "outer.lr", "outer.max_kl") or "the agent's own"
+        if cause.startswith("weights"):
+            return f"likely cause: {cause}, after steps that are too large ({steps})"
+        if cause:
+            normal = self._flags("normalisation.observations", "normalisation.rewards")
+            return f"likely cause: {cause}; scale them in the tasks{normal and f' ({normal})'}"
+        outer = self._flags("outer.lr", "outer.max_kl")
+        if outer and math.isfinite(row.get("gradient_norm", math.nan)):  # finite before the step
+            return f"likely cause: an outer step that is too large ({outer})"
+        return f"likely cause: steps too large ({steps}); the data have usual magnitudes"
 
     def _flags(self, *settings: str) -> str:
         """Returns the flags of those settings that this run's agent has."""

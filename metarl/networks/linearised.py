@@ -119,7 +119,7 @@ class LinearisedMlp(NamedTuple):
         for i, (x, weight) in enumerate(zip(self.inputs, self.weights, strict=True)):
             z_dot = linear(x, tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
             if i > 0:
-                z_dot = _add_product(z_dot, hidden_dot[-1], weight.mT)
+                z_dot = add_product(z_dot, hidden_dot[-1], weight.mT)
             elif self.context:
                 columns = weight[..., -self.context :]
                 z_dot = z_dot + _row_product(tangent["context"], columns.mT)
@@ -182,7 +182,7 @@ class LossHessian(NamedTuple):
         deltas_dot = [delta_dot]
         for i in range(len(here.slopes), 0, -1):
             delta_dot = torch.matmul(deltas_dot[-1], here.weights[i])
-            delta_dot = _add_product(delta_dot, deltas[i], v[f"layer{i}.weight"])
+            delta_dot = add_product(delta_dot, deltas[i], v[f"layer{i}.weight"])
             delta_dot.mul_(here.slopes[i - 1])
             if self.bends:
                 delta_dot.addcmul_(self.bends[i - 1], hidden_dot[i - 1])
@@ -232,7 +232,7 @@ def _row_product(row: Tensor, matrix: Tensor) -> Tensor:
     return torch.matmul(row.unsqueeze(-2), matrix)
 
 
-def _add_product(total: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
+def add_product(total: Tensor, x: Tensor, matrix: Tensor) -> Tensor:
     """Adds x @ matrix to `total` in place; `matrix` is shared or has a leading K."""
     if matrix.dim() == 2:
         total.view(-1, total.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), matrix)

@@ -258,5 +258,6 @@ def _joined(parts: Sequence[Sequence[Any]]) -> list[Tensor]:
 
 
 def returns_of(trajectories: Trajectories) -> Tensor:
-    """Returns each episode's undiscounted return, [K, E]."""
-    return (trajectories.rewards * trajectories.mask).sum(1)
+    """Returns each episode's undiscounted return, [K, E] float64: a sum of large rewards need not
+    be a number of float32."""
+    return torch.where(trajectories.mask, trajectories.rewards, 0.0).double().sum(1)

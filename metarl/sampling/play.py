@@ -15,6 +15,13 @@ from metarl.sampling.rows import RowError, Share
 
 POLICY = "policy"
 """`field` of a RowError for a policy whose numbers are not finite."""
+LARGE = 1e6
+"""Magnitude of an observation from which its squares are a likely cause of what is not finite."""
+
+
+def too_large(size: float) -> str:
+    """Returns words on observations that explain a policy that is not finite; empty if usual."""
+    return f"observations up to {size:.3g}" if size > LARGE else ""
 
 
 class Round(NamedTuple):
@@ -95,7 +102,7 @@ class Play:
             return
         finite = np.isfinite(record.outputs[t]).all(1) & np.isfinite(record.actions[t]).all(1)
         row = self._where.start + int(finite.argmin())
-        raise RowError(POLICY, "the policy gives numbers that are not finite", "", row, t + 1)
+        raise RowError(POLICY, too_large(float(np.abs(record.obs[t]).max())), "", row, t + 1)
 
     def _receive(self, t: int) -> np.ndarray:
         """Writes the step's results and returns its rewards, [N]; zero after an episode's end."""

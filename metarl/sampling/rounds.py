@@ -7,9 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from metarl.errors import UnstableError
 from metarl.sampling.draws import RoundDraws
-from metarl.sampling.sampler import Sampler, play_stepwise
+from metarl.sampling.sampler import Sampler, play_stepwise, unstable
 from metarl.types import Agent, BatchedEnv, EnvSpec, Task, Trajectories
+
+LARGE_REWARD = 1e15
+"""Magnitude of a reward from which squares and sums in an adaptation step leave float32."""
 
 
 def adaptation_rounds(
@@ -39,7 +43,13 @@ def adaptation_rounds(
         if rounds:
             state = agent.adapt(state, rounds[-1])
         draws = play.draws(episodes, agent.noise, key, index)
-        rounds.append(play(env, state, index, draws))
+        try:
+            rounds.append(play(env, state, index, draws))
+        except UnstableError as error:
+            largest = max((float(x.rewards.abs().max()) for x in rounds), default=0.0)
+            if largest < LARGE_REWARD:
+                raise
+            raise unstable(index, f"rewards up to {largest:.3g}") from error
     return state, rounds
 
 

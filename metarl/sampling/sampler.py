@@ -21,6 +21,7 @@ from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UnstableError, UserError
 from metarl.sampling.collect import collect, draw
 from metarl.sampling.draws import RoundDraws
+from metarl.sampling.play import too_large
 from metarl.sampling.shards import Shards
 from metarl.types import Actor, BatchedEnv, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
@@ -145,7 +146,7 @@ class Sampler:
         try:
             return self.shards.play(agent.acting(state), behaviour, draws, device)
         except FloatingPointError as error:
-            raise unstable(index) from error
+            raise unstable(index, str(error)) from error
 
     def close(self) -> None:
         for opened in (self.shards, self._env):
@@ -189,13 +190,17 @@ class _FiniteActor:
     ) -> tuple[Tensor, ActionDistribution]:
         actions, distribution = self._actor(obs, rewards, noise)
         if not all(bool(x.isfinite().all()) for x in (actions, *distribution)):
-            raise unstable(self._steps)
+            raise unstable(self._steps, too_large(float(obs.abs().max())))
         return actions, distribution
 
 
-def unstable(steps: int) -> UnstableError:
-    """Returns the error of a policy after `steps` adaptation steps that is no longer finite."""
+def unstable(steps: int, cause: str = "") -> UnstableError:
+    """Returns the error of a policy after `steps` adaptation steps that is no longer finite, with
+    the cause if it is known."""
+    lower = "--agent.inner.lr" if steps else "the outer step size"
+    remedy = f"lower {lower}, or raise a very small deviation of actions (--agent.policy.min-std)"
+    if cause:
+        remedy = f"likely cause: {cause}; scale them in the tasks"
     return UnstableError(
-        f"the policy after {steps} adaptation steps gives numbers that are not finite; "
-        f"lower {'--agent.inner.lr' if steps else 'the outer step size'}"
+        f"the policy after {steps} adaptation steps gives numbers that are not finite; {remedy}"
     )

@@ -101,7 +101,8 @@ class Shards:
         Raises:
             DivergedError: if a simulation became unstable.
             EnvFaultError: for a fault of an environment.
-            FloatingPointError: if the policy gives numbers that are not finite.
+            FloatingPointError: if the policy gives numbers that are not finite; its text is the
+                cause, if it is known.
         """
         started = time.perf_counter()
         try:

@@ -26,6 +26,7 @@ from metarl.sampling.draws import RoundDraws
 from metarl.sampling.idle import Idle
 from metarl.sampling.rounds import adaptation_rounds, greedy_rounds
 from metarl.sampling.sampler import Place, Sampler, check_place, place_to_act
+from metarl.sources import facts
 from metarl.sources.source import Note, Rounds
 from metarl.text import say
 from metarl.threads import threads
@@ -136,6 +137,15 @@ class EpisodeSource:
             for step, trajectories in enumerate(only.curve):
                 found[f"success/step{step}"] = float(trajectories.success.float().mean())
         return found
+
+    def sameness(self, rounds: Sequence[Rounds]) -> str:
+        return facts.sameness([episodes for one in rounds for episodes in one.curve])
+
+    def sizes(self, rounds: Sequence[Rounds]) -> dict[str, float]:
+        played = [episodes for one in rounds for episodes in one.curve]
+        return facts.largest(
+            {"rewards": [x.rewards for x in played], "observations": [x.obs for x in played]}
+        )
 
     def score(self, outcomes: Metrics, steps: int) -> float:
         return outcomes[f"return/step{steps}"]

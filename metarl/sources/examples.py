@@ -18,6 +18,7 @@ from metarl.errors import UserError
 from metarl.parallel import in_parts
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
+from metarl.sources import facts
 from metarl.sources.source import Note, Rounds
 from metarl.text import say
 from metarl.threads import threads
@@ -86,6 +87,17 @@ class ExampleSource:
             for name, values in zip(names, curve, strict=True)
             for step, value in enumerate(values)
         }
+
+    def sameness(self, rounds: Sequence[Rounds]) -> str:
+        del rounds  # a loss tells better from worse, whatever the targets are
+        return ""
+
+    def sizes(self, rounds: Sequence[Rounds]) -> dict[str, float]:
+        drawn = [x.query for x in rounds]
+        named = {"inputs": [x.inputs for x in drawn]}
+        return facts.largest(
+            named if self.spec.classes else {"targets": [x.targets for x in drawn], **named}
+        )
 
     def score(self, outcomes: Metrics, steps: int) -> float:
         if self.spec.classes:

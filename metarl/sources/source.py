@@ -64,6 +64,14 @@ class Source(Protocol):
         """Returns how well tasks were solved before adaptation and after each step, on average."""
         ...
 
+    def sameness(self, rounds: Sequence[Rounds]) -> str:
+        """Returns why nothing in these data tells better from worse; empty where something may."""
+        ...
+
+    def sizes(self, rounds: Sequence[Rounds]) -> dict[str, float]:
+        """Returns the largest magnitude of each quantity of the data, such as `rewards`."""
+        ...
+
     def score(self, outcomes: Metrics, steps: int) -> float:
         """Returns the outcome after `steps` steps as a number, the higher the better."""
         ...

@@ -167,6 +167,27 @@ class Remembering(Walk):
         return self.state.copy(), info
 
 
+class Paid(Walk):
+    """A walk of full length with rewards from which nothing can be learned."""
+
+    def __init__(self, pays: str, slope: float = 1.0):
+        super().__init__(slope)
+        self.pays = pays
+
+    def step(self, action: Any) -> tuple:
+        obs, reward, _, truncated, info = super().step(action)
+        match self.pays:
+            case "nothing":
+                reward = 0.0
+            case "huge once":
+                reward = 1e38 if self.steps == 3 else reward
+            case "huge often":
+                reward = 1e38 if self.steps > 2 else reward
+            case "huge":
+                reward *= 1e30
+        return obs, reward, False, truncated, info
+
+
 gymnasium.register("Walk-v0", entry_point="strange_envs:Walk")
 
 SLOPE = {"slope": Uniform(0.5, 2.0)}
@@ -197,6 +218,9 @@ def __getattr__(name: str) -> Any:
     """`strange_envs:fault_nan_reward` for the doors."""
     if name.startswith("fault_"):
         return faulty(name.removeprefix("fault_").replace("4_tuple", "4-tuple").replace("_", " "))
+    if name.startswith("paid_"):
+        pays = name.removeprefix("paid_").replace("_", " ")
+        return gym_tasks(Paid, SLOPE, horizon=HORIZON, kwargs={"pays": pays})
     raise AttributeError(name)
 
 

@@ -148,11 +148,60 @@ def test_the_environment_is_written_and_read(tmp_path):
     assert environment.read(tmp_path / "environment.json") == described
 
 
-def test_an_upgrade_is_told():
-    before = {"versions": {"mujoco": "3.3.0", "torch": "2.13.0"}}
+def test_what_changed_is_told_with_what_it_means():
+    before = {"versions": {"mujoco": "3.3.0", "torch": "2.13.0"}, "threads": {"torch": 2}}
     now = {"versions": {"mujoco": "3.4.0", "torch": "2.13.0", "scipy": "1.0"}}
-    expected = ["mujoco 3.3.0 -> 3.4.0", "scipy missing -> 1.0"]
-    assert environment.changes(before, now) == expected
+    expected = "mujoco 3.3.0 -> 3.4.0, scipy missing -> 1.0 (other versions may round differently"
+    (said,) = environment.changes(before, {**now, "threads": {"torch": 2}})
+    assert said.startswith(expected)
+    (said,) = environment.changes(before, {**before, "threads": {"torch": 1}})
+    assert said.startswith("torch threads 2 -> 1 (")
+
+
+OTHERS = {
+    "commit 1 -> 1 with changes": {"git": {"commit": "1", "changed": True}},
+    "commit 1 -> 2": {"git": {"commit": "2", "changed": False}},
+    "processor A -> B": {"machine": {"processor": "B", "vectors": "AVX2", "device": "cpu"}},
+    "vectors AVX2 -> AVX512": {"machine": {"processor": "A", "vectors": "AVX512", "device": "cpu"}},
+    "device cpu -> cuda": {"machine": {"processor": "A", "vectors": "AVX2", "device": "cuda"}},
+    "MKL_CBWR missing -> AVX": {"variables": {"MKL_CBWR": "AVX"}},
+}
+
+
+@pytest.mark.parametrize("said", OTHERS)
+def test_another_commit_machine_or_variable_is_told(said):
+    """And nothing is told of what an older run did not record."""
+    before = {
+        "git": {"commit": "1", "changed": False}, "variables": {},
+        "machine": {"processor": "A", "vectors": "AVX2", "device": "cpu"},
+    }  # fmt: skip
+    (found,) = environment.changes(before, {**before, **OTHERS[said]})
+    assert found.startswith(said + " (")
+    assert environment.changes({}, {**before, **OTHERS[said]}) == []
+
+
+def test_the_environment_keeps_its_history(tmp_path):
+    """Each other description, and the iteration at which it began; a bounded number."""
+    path = tmp_path / "environment.json"
+
+    def of(torch: int, workers: int = 0) -> dict:
+        return {"versions": {"python": "3"}, "threads": {"torch": torch, "workers": workers}}
+
+    assert environment.record(path, of(1), 1) == []
+    assert environment.read(path) == of(1), "as it always was"
+    assert environment.record(path, of(1, workers=2), 5) == []
+    assert environment.read(path) == of(1, workers=2), "results do not depend on workers"
+    (said,) = environment.record(path, of(2), 9)
+    assert said.startswith("torch threads 1 -> 2")
+    assert environment.record(path, of(2), 11) == []
+    found = environment.read(path)
+    assert (found["from_iteration"], found["threads"]["torch"]) == (9, 2)
+    assert found["history"] == {"from iteration 1": "python 3, torch threads 1"}
+    for iteration in range(20, 200):
+        environment.record(path, of(iteration), iteration)
+    history = environment.read(path)["history"]
+    assert len(history) == environment.KEPT
+    assert "from iteration 198" in history
 
 
 def test_a_commit_is_the_packages_own_only(tmp_path):

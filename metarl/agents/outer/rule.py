@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
+    import torch
 
     from metarl.equations import adam
     from metarl.types import Metrics, Params
@@ -24,6 +27,11 @@ class OuterRule(Protocol):
 
     left_behind: str
     """Prefix of the names of a state that older runs saved and nothing used; empty: none."""
+
+    def notes(self, sizes: Sequence[int], where: torch.device) -> tuple[str, ...]:
+        """Returns what a user should know of the rule on this device; `sizes` are those of an MLP's
+        layers."""
+        ...
 
     def init(self, meta: Params) -> Any:
         """Returns the state before the first step: an optimizer's, or nothing."""
@@ -62,6 +70,9 @@ class Stateless:
 
     left_behind = ""
 
+    def notes(self, sizes: Sequence[int], where: torch.device) -> tuple[str, ...]:
+        return ()
+
     def init(self, meta: Params) -> tuple[()]:
         return ()
 
@@ -77,6 +88,9 @@ class KeepsAdam:
 
     PREFIX = "outer."
     left_behind = ""
+
+    def notes(self, sizes: Sequence[int], where: torch.device) -> tuple[str, ...]:
+        return ()
 
     def init(self, meta: Params) -> adam.AdamState:
         return adam.adam_start(meta)

@@ -13,13 +13,15 @@ from metarl.graphs import graphed, seen
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import torch
     from torch import Tensor
 
     from metarl import device
     from metarl.agents.batch import Batch
-    from metarl.agents.derivatives import by_hand
+    from metarl.agents.derivatives import by_hand, half_precision
     from metarl.agents.policy_gradient import MetaBatch
     from metarl.equations import trust_region as tr
     from metarl.equations.distributions import ActionDistribution
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 else:
     torch, tr = lazy("torch"), lazy("metarl.equations.trust_region")
     by_hand, device = lazy("metarl.agents.derivatives.by_hand"), lazy("metarl.device")
+    half_precision = lazy("metarl.agents.derivatives.half_precision")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Trpo(Stateless):
 
     config: TrpoConfig
 
+    def notes(self, sizes: Sequence[int], where: torch.device) -> tuple[str, ...]:
+        """Returns what a user should know of this rule here; `sizes` are of the policy."""
+        dtype, _ = by_hand.product_dtype(self.config.product_dtype, where)
+        return tuple(filter(None, [half_precision.note(dtype, where, sizes)]))
+
     def step(
         self, meta: Params, state: tuple[()], objective: MetaBatch, rng: np.random.Generator
     ) -> tuple[Params, tuple[()], Metrics]:
@@ -123,8 +131,9 @@ class Trpo(Stateless):
     @graphed
     def direction(self, objective: MetaBatch, meta: Params, thinned: Batch | None) -> Direction:
         """Returns the step by conjugate gradient on a part of the query, None for all of it."""
-        config = self.config
-        dtype, as_tf32 = by_hand.product_dtype(config.product_dtype, objective.query.obs.device)
+        config, where = self.config, objective.query.obs.device
+        dtype, as_tf32 = by_hand.product_dtype(config.product_dtype, where)
+        dtype = half_precision.usable(dtype, where, objective.policy.sizes)
 
         def product(vector: Tensor) -> Tensor:
             return tr.ravel(linearised.product(tr.unravel(vector, meta)))
