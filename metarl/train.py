@@ -29,6 +29,7 @@ from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, with_agent, with_env
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
+from metarl.runs import directory
 from metarl.text import say
 
 MAX_NAME = 80
@@ -49,7 +50,8 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
     --env in its place, then --config, then flags.
 
     Raises:
-        UserError: for anything in it that does not fit.
+        UserError: for anything in it that does not fit, and for a folder that `directory.check`
+            refuses.
     """
     argv = once(argv)
     # These stand for whole sections; what is left are the flags of single fields.
@@ -79,6 +81,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         say(line)
     if not config.run_dir:
         config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
+    directory.check(directory.RunDirectory(config.run_dir))  # before torch, which is slow
     return config, name or Path(config.run_dir).resolve().name
 
 

@@ -20,6 +20,8 @@ from metarl.text import printable
 
 SPLITS = ("test", "train")
 """Kinds of tasks that an evaluation may be of."""
+PUBLISH_LOCK = ".publish.lock"
+"""Lock in the folder of an evaluation, beside hidden folders of `publish.py`."""
 
 
 class Evaluation:
@@ -120,7 +122,11 @@ def check_evaluations(root: Path, evaluation: Evaluation) -> None:
     """Checks the files of evaluations below `root` in the same way."""
     parts = [evaluation, *(Evaluation(evaluation.root / split) for split in SPLITS[1:])]
     folders = [part.root for part in parts if part.root != root]
-    places.check(root, folders, chain.from_iterable(part.files for part in parts))
+    hidden = [
+        evaluation.root / f".{split}.{end}" for split in SPLITS for end in ("new", "complete")
+    ]
+    files = chain.from_iterable(part.files for part in parts)
+    places.check(root, [*folders, *hidden], [evaluation.root / PUBLISH_LOCK, *files])
 
 
 def is_run(root: Path | str) -> bool:

@@ -118,7 +118,8 @@ def save(path: Path, figure: Figure) -> None:
 def drawable(values: np.ndarray) -> np.ndarray:
     """Returns the values as a picture has them: NaN, which leaves a gap, for those near the end of
     the floating-point numbers, at which axes fail."""
-    return np.where(np.abs(values) < LARGEST, values, np.nan)
+    wide = np.asarray(values, np.float64)
+    return np.where(np.abs(wide) < LARGEST, wide, np.nan)
 
 
 def count_axis(axes: Axes) -> None:

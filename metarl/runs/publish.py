@@ -21,13 +21,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metarl.errors import UserError
-from metarl.runs.directory import SPLITS, RunDirectory
+from metarl.runs.directory import PUBLISH_LOCK, SPLITS, RunDirectory
 from metarl.runs.files import open_own, sweep, sync_folder, write_bytes
 from metarl.signals import held
 
 MARKER = "run.json"
 """File in a folder of evaluations that says of which run they are."""
-LOCK = ".publish.lock"
 PATIENCE = 30.0
 """Time to wait for another process that publishes, which takes about a second, s."""
 
@@ -98,7 +97,7 @@ def publishing(run: RunDirectory) -> Iterator[None]:
     It does not need the run's own lock, so that a run can be evaluated while it trains. First it
     finishes what a killed process left.
     """
-    lock = run.evaluation.root / LOCK
+    lock = run.evaluation.root / PUBLISH_LOCK
     descriptor = _locked(lock)
     try:
         _finish(run)
@@ -137,7 +136,7 @@ def _locked(lock: Path) -> int:
 
 
 def _pending(run: RunDirectory) -> bool:
-    hidden = [run.evaluation.root / LOCK]
+    hidden = [run.evaluation.root / PUBLISH_LOCK]
     hidden += [named(run, split) for split in SPLITS for named in (_new, _complete)]
     temporary = [path.parent.glob(f".{path.name}.*.tmp") for path in _all_places(run)]
     return any(map(os.path.lexists, hidden)) or any(any(found) for found in temporary)

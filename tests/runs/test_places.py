@@ -21,10 +21,11 @@ FILES = (
     ".lock", "config.yaml", "environment.json", "data.json", "metrics.jsonl", "report.html",
     "errors.log", "checkpoints/000001/state.json", "checkpoints/.000001.new/agent.safetensors",
     "evaluation/adaptation.json", "evaluation/predictions.png", "evaluation/train/adaptation.json",
+    "evaluation/.publish.lock",
 )  # fmt: skip
 FOLDERS = (
     "checkpoints", "checkpoints/000001", "checkpoints/.000001.old", "tensorboard", "evaluation",
-    "evaluation/train",
+    "evaluation/train", "evaluation/.test.complete", "evaluation/.train.new",
 )  # fmt: skip
 SECRET = "the secret"
 

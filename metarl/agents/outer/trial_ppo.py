@@ -11,7 +11,7 @@ It runs epochs over minibatches of whole trials on the clipped surrogate of arXi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -93,6 +93,9 @@ class TrialPpo:
     ):
         self.policy, self.config, self.advantages = policy, config, advantages
         self.descend = graphs.graphed(self._descend)
+
+    def notes(self, sizes: Sequence[int], where: torch.device) -> tuple[str, ...]:
+        return ()
 
     def init(self, meta: Params) -> TrialState:
         stats = running_stats.no_stats(device=next(iter(meta.values())).device)
