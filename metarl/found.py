@@ -44,7 +44,7 @@ def read(path: Path | str, most: int = SMALL) -> bytes:
 
 @contextmanager
 def opened(path: Path | str) -> Iterator[BinaryIO]:
-    """Opens a regular file for reading; raises as `read`."""
+    """Opens a regular file for reading, also one that a link leads to; raises as `read`."""
     if "\0" in str(path):
         raise UserError(f"{shown(str(path))} is no path: it holds a zero byte")
     # Without O_NONBLOCK, opening a pipe that nobody writes waits for ever.
@@ -56,6 +56,16 @@ def opened(path: Path | str) -> Iterator[BinaryIO]:
             yield file
     finally:
         os.close(descriptor)
+
+
+def check_file(path: Path | str, most: int) -> None:
+    """Checks, without opening it, that a path leads to a regular file of at most `most` bytes;
+    raises as `read`."""
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):
+        raise UserError(f"{path} is no regular file; give a file")
+    if about.st_size > most:
+        raise UserError(f"{path} has more than the {most:,} bytes that such a file may have")
 
 
 def read_text(path: Path | str, most: int = SMALL) -> str:

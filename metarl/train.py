@@ -21,6 +21,7 @@ from metarl.config.command_line import (
     take_switch,
     wants_help,
 )
+from metarl.config.own_code import check_cluster
 from metarl.config.settings import AnyConfig, EnvConfig, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
@@ -68,6 +69,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
         print_help(config, "metarl.train PRESET", _description(config), offered(config))
     if file is not None:
         config = _with_file(config, name, file, agent, env)
+        check_cluster(getattr(config, "ray_address", ""), argv, file)
     if name is None:  # a file, such as a run's own, has the iterations of its own agent
         usual = config.agent
     config = read_flags(argv, config)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -443,3 +444,15 @@ def test_flags_of_the_readme_exist():
         for command in ("train", promp, arrays, "evaluate")
     )  # fmt: skip
     assert {flag for flag in flags if flag not in text} == set()
+
+
+@pytest.mark.parametrize("given", [[], ["--sampler", "ray"]])
+def test_a_file_does_not_decide_which_cluster_is_joined(tmp_path, given):
+    """Its processes could run code on this machine."""
+    config = replace(preset("point-goal"), sampler="ray", ray_address="10.0.0.9:1")
+    (tmp_path / "config.yaml").write_text(dump(config))
+    argv = ["--config", str(tmp_path / "config.yaml"), *given]
+    with pytest.raises(UserError, match=r"names the Ray cluster 10\.0\.0\.9:1, which can run code"):
+        train.read(argv)
+    for flag in (["--ray-address", "10.0.0.9:1"], ["--ray_address=10.0.0.9:1"]):
+        assert "ray_address: 10.0.0.9:1\n" in dump(train.read([*argv, *flag])[0])

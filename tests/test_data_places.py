@@ -135,10 +135,10 @@ def spoil(kind: str, how: str, place: Path) -> None:
     """Makes other data of those at a place."""
     first = place if kind == "arrays" else sorted(place.rglob("*.png"))[0]
     if kind == "arrays":
-        found = dict(np.load(first))
+        found = dict(np.load(first, allow_pickle=False))
         np.savez(first, **{**found, "inputs": found["inputs"] + 1})
     elif how == "a number":
-        Image.fromarray(255 - np.asarray(Image.open(first))).save(first)
+        Image.fromarray(255 - np.asarray(Image.open(first, formats=["PNG"]))).save(first)
     elif how == "a name":
         first.rename(first.with_name("9.png"))
     else:

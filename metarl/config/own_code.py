@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from metarl.errors import UserError, nearest
@@ -25,6 +25,17 @@ def check_named(what: str, name: str, named: str | None, flag: str) -> None:
         raise UserError(
             f"the {what} {name}, code of your own: it is run only where the command line names "
             f"it\nadd {flag} {name}"
+        )
+
+
+def check_cluster(address: str, argv: Sequence[str], file: str) -> None:
+    """Raises a UserError where a file names a Ray cluster and the command line does not: the
+    processes of a cluster can run code in each other."""
+    named = any(word.partition("=")[0].replace("_", "-") == "--ray-address" for word in argv)
+    if address and not named:
+        raise UserError(
+            f"{file} names the Ray cluster {address}, which can run code on this machine: it is "
+            f"joined only where the command line names it\nadd --ray-address {address}"
         )
 
 

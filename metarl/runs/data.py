@@ -18,6 +18,7 @@ from typing import NamedTuple
 from metarl import found as found_file
 from metarl.config.checks import check_text
 from metarl.errors import UserError
+from metarl.found import opened
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import replace_text
 from metarl.text import say, shown
@@ -53,7 +54,7 @@ def hashed(name: str, place: Path, files: Mapping[str, Path]) -> Data:
             may have any name.
 
     Raises:
-        UserError: for a file that cannot be read.
+        UserError: for a file that cannot be read, and for what is no regular file.
     """
     try:
         said = _progress(name, sum(file.stat().st_size for file in files.values()))
@@ -70,7 +71,7 @@ def hashed(name: str, place: Path, files: Mapping[str, Path]) -> Data:
 
 def _digest(path: Path, said: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with opened(path) as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
             said(len(chunk))

@@ -2,13 +2,13 @@
 
 metaworld draws a benchmark's goals by resetting every class 50 times from numpy's global generator,
 class after class. This, and then a reset to each goal, takes a second per class. So the result is
-cached as plain arrays, in a file whose name depends on everything that the result depends on.
+cached as plain arrays (goals_file.py), in a file whose name depends on everything that the result
+depends on.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 from importlib import metadata
@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
+from metarl.envs.metaworld import goals_file
 from metarl.envs.metaworld.classes import Split
 from metarl.envs.metaworld.snapshots import Snapshot, reference, set_goal, snapshot
-from metarl.runs.files import replace_bytes
 from metarl.text import say
 
 GOALS = 50
 """Goals of each class; metaworld's `_N_GOALS`."""
-FORMAT = 2
+FORMAT = 3
 """Version of the file's format; change it whenever the content changes."""
 
 
@@ -57,16 +57,18 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
             error=True,
         )
         return _draw_goals(split)
-    path = folder / f"{_key(split)}.npz"
+    made_from = _made_from(split)
+    path = folder / f"metaworld-{hashlib.sha256(made_from).hexdigest()[:16]}.goals"
     try:
-        return _read(path, split)
+        arrays = goals_file.read(path, made_from, GOALS)
+        return {name: ClassGoals(_group(arrays, name)) for name in split.classes}
     except (FileNotFoundError, NotADirectoryError):
         pass
     except Exception as error:  # a damaged file raises many kinds of errors
         why = f"{type(error).__name__}: {error}"
-        say(f"{path} cannot be read ({why}); it is made again", error=True)
+        say(f"{path} is not used ({why}); it is made again", error=True)
     found = _draw_goals(split)
-    _write(path, found)
+    _write(path, made_from, found)
     return found
 
 
@@ -83,8 +85,8 @@ def cache_folder() -> Path | None:
         return None
 
 
-def _key(split: Split) -> str:
-    """Returns a file's name, a hash of everything that its content depends on."""
+def _made_from(split: Split) -> bytes:
+    """Returns everything that the goals of a split depend on."""
     depends = [
         FORMAT,
         metadata.version("metaworld"),
@@ -92,8 +94,7 @@ def _key(split: Split) -> str:
         list(split.classes),
         split.seed,
     ]
-    digest = hashlib.sha256(json.dumps(depends).encode()).hexdigest()[:16]
-    return f"metaworld-goals-{digest}"
+    return json.dumps(depends).encode()
 
 
 def _draw_goals(split: Split) -> dict[str, ClassGoals]:
@@ -135,22 +136,13 @@ def _stacked(snapshots: list[Snapshot]) -> dict[str, np.ndarray]:
     return found
 
 
-def _write(path: Path, found: dict[str, ClassGoals]) -> None:
+def _write(path: Path, made_from: bytes, found: dict[str, ClassGoals]) -> None:
     """Writes the file atomically; if that fails, prints why, and the next run draws goals again."""
     arrays = {}
     for name, goals in found.items():
         arrays |= {f"{name}/{field}": values for field, values in goals.arrays.items()}
-    content = io.BytesIO()
-    np.savez(content, **arrays)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_bytes(path, content.getvalue())
+        goals_file.write(path, made_from, arrays)
     except OSError as error:
         why = f"{path} cannot be written ({error.strerror}), so the goals are not cached"
         say(f"{why}; set METARL_CACHE to another folder", error=True)
-
-
-def _read(path: Path, split: Split) -> dict[str, ClassGoals]:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    return {name: ClassGoals(_group(arrays, name)) for name in split.classes}

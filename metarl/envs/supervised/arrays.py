@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metarl.config.settings import FewShotEnvConfig
+from metarl.envs import npz
 from metarl.envs.supervised.episodes import Episodes
 from metarl.envs.supervised.labelled import checked_labels, missing, plain_classes
 from metarl.errors import UserError
+from metarl.found import check_file
+from metarl.text import shown
 
 KEYS = ("inputs", "labels")
+SPLITS = ("train_classes", "test_classes")
 
 
 def episodes_from_arrays(
@@ -67,13 +72,21 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
     It holds `inputs`, `labels`, and perhaps `train_classes` and `test_classes`."""
     del variant
     (path,) = files(env).values()
-    found = _read(path)
-    for key in KEYS:
-        if key not in found:
-            raise UserError(
-                f"{path} has no {key!r}; it has {', '.join(found) or 'nothing'}; save it by "
-                "np.savez(path, inputs=inputs, labels=labels)"
-            )
+    remedy = "save it by np.savez(path, inputs=inputs, labels=labels)"
+
+    def chosen(names: Sequence[str]) -> list[str]:
+        for key in KEYS:
+            if key not in names:
+                has = ", ".join(map(shown, names[:10])) or "nothing"
+                raise UserError(f"{path} has no {key!r}; it has {has}; {remedy}")
+        return [*KEYS, *(key for key in SPLITS if key in names)]
+
+    try:
+        found = npz.read(path, chosen)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UserError as error:
+        raise (error if remedy in str(error) else UserError(f"{error}; {remedy}")) from None
     return episodes_from_arrays(
         found["inputs"],
         found["labels"],
@@ -89,11 +102,12 @@ def files(env: FewShotEnvConfig) -> dict[str, Path]:
     """Returns the .npz file at `env.path`, by its name.
 
     Raises:
-        UserError: if it is not there.
+        UserError: if it is not there, or larger than the free memory.
     """
     path = Path(env.path).expanduser()
     if not path.is_file():
         raise missing("file", path, "set env.path to an .npz of inputs and labels")
+    check_file(path, npz.memory())  # before its hash takes long
     return {path.name: path}
 
 
@@ -107,15 +121,3 @@ def digits(env: FewShotEnvConfig, variant: str) -> Episodes:
     found: Any = load_digits()
     images = found.images[:, None] / 16
     return Episodes(env.name, images, found.target, range(5), range(5, 10), env.ways, env.rotations)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays in an .npz file."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except Exception as error:  # a damaged file raises many kinds of errors
-        raise UserError(
-            f"{path} is not an .npz file of plain arrays ({error}); save it by "
-            "np.savez(path, inputs=inputs, labels=labels)"
-        ) from None

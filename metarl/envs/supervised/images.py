@@ -6,12 +6,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised.episodes import Episodes
 from metarl.envs.supervised.labelled import missing
+from metarl.envs.supervised.picture import picture
+from metarl.envs.supervised.picture_bounds import MOST_BYTES
 from metarl.errors import UserError
+from metarl.found import check_file
 from metarl.text import say
 
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
@@ -22,9 +24,6 @@ LAYOUTS = {
 }
 """Folders of the training and of the test split, and the levels of folders within them, by the
 name of the tasks."""
-GRAY = ("1", "L", "LA")
-DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow modes of more than 8 bits; Pillow would clip them to 8 bits without scaling."""
 SECONDS = 5.0
 """Time between progress lines, s."""
 
@@ -54,10 +53,16 @@ def files(env: FewShotEnvConfig) -> dict[str, Path]:
     """Returns the images of both splits by their names relative to `env.path`.
 
     Raises:
-        UserError: for folders that are missing, nested too deep or not deep enough.
+        UserError: for folders that are missing, nested too deep or not deep enough, and for what
+            is no regular file or too large; a link to a file is one.
     """
     root, each = Path(env.path).expanduser(), _both(env)
-    images = [file for classes in each for found in classes.values() for file in found]
+    images = [file for classes in each for listed in classes.values() for file in listed]
+    try:
+        for file in images:
+            check_file(file, MOST_BYTES)
+    except OSError as error:  # such as a link to nothing
+        raise UserError(f"{file} cannot be read: {error.strerror}; take it out") from None
     return {file.relative_to(root).as_posix(): file for file in images}
 
 
@@ -152,8 +157,11 @@ def _classes(split: Path, levels: tuple[str, ...]) -> dict[str, list[Path]]:
 
 def _listed(place: Path) -> tuple[list[Path], list[Path]]:
     """Returns the images and the folders in a folder, without hidden ones."""
-    entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
-    folders = [entry for entry in entries if entry.is_dir()]
+    try:
+        entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
+        folders = [entry for entry in entries if entry.is_dir()]
+    except OSError as error:
+        raise UserError(f"{place} cannot be read: {error.strerror}") from None
     return [x for x in entries if x.suffix.lower() in SUFFIXES and x not in folders], folders
 
 
@@ -161,7 +169,7 @@ def _read_all(files: list[Path], size: int, title: str, gray: bool) -> np.ndarra
     """Returns [M, channels, size, size] uint8, one channel if `gray` or if all files have one."""
     images, printed = [], time.monotonic()
     for file in files:
-        images.append(_read(file, size, gray))
+        images.append(picture(file, size, gray))
         if time.monotonic() - printed > SECONDS:
             say(f"{title}: {len(images)} of {len(files)} images read", error=True)
             printed = time.monotonic()
@@ -169,32 +177,3 @@ def _read_all(files: list[Path], size: int, title: str, gray: bool) -> np.ndarra
     for row, image in zip(together, images, strict=True):
         row[:] = image  # repeats a gray image's channel if others have three
     return together
-
-
-def _as_shown(image: Image.Image) -> Image.Image:
-    """Returns an image as a viewer shows it: turned as its EXIF data say, on white paper."""
-    image = ImageOps.exif_transpose(image)
-    if not image.has_transparency_data:
-        return image
-    drawn = image.convert("RGBA")
-    paper = Image.new("RGBA", drawn.size, "white")
-    return Image.alpha_composite(paper, drawn).convert("RGB")
-
-
-def _read(file: Path, size: int, gray: bool) -> np.ndarray:
-    """Returns one image, [channels, size, size] uint8."""
-    try:
-        with Image.open(file) as image:
-            mode = image.mode
-            kind = "L" if gray or mode in GRAY else "RGB"
-            small = _as_shown(image).convert(kind).resize((size, size), Image.Resampling.LANCZOS)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{file} cannot be read as an image ({error}); replace it, or take it out"
-        ) from None
-    if mode in DEEP:
-        raise UserError(
-            f"{file} has more than 8 bits in a channel (mode {mode}); save it as 8-bit gray or RGB"
-        )
-    pixels = np.asarray(small)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

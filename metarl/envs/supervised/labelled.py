@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from metarl.errors import UserError
+from metarl.text import shown
 
 
 def checked_inputs(name: str, given: Any) -> np.ndarray:
@@ -47,7 +48,7 @@ def checked_labels(name: str, given: Any) -> np.ndarray:
     if labels.ndim != 1:
         raise UserError(f"{name}: labels have shape {labels.shape}; give one for each example: [M]")
     if labels.dtype.kind not in "iu":
-        first = labels[:1].tolist()
+        first = shown(labels[:1].tolist())
         raise UserError(
             f"{name}: labels are {labels.dtype}, such as {first}, not integers; number the "
             "classes: np.unique(labels, return_inverse=True)[1]"

@@ -1,15 +1,18 @@
 """Goals are the benchmarks' own, and are kept on disk."""
 
+import os
 import pickle
+import stat
 
 import metaworld
 import numpy as np
 import pytest
 
-from metarl.envs.metaworld import goals
+from metarl.envs.metaworld import goals, goals_file
 from metarl.envs.metaworld.classes import Split, splits_of
 from metarl.envs.metaworld.goals import cache_folder, goals_of
 from metarl.envs.metaworld.snapshots import reference, set_goal, snapshot
+from metarl.errors import UserError
 
 REACH = Split(("reach-v3",), 1)
 
@@ -94,7 +97,8 @@ class TestCache:
         first = goals_of(REACH)["reach-v3"]
         assert "resetting the 3 goals of 1 class once" in capsys.readouterr().err
         (path,) = folder.iterdir()
-        assert path.suffix == ".npz"
+        assert path.suffix == ".goals"
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         again = goals_of(REACH)["reach-v3"]
         assert capsys.readouterr().err == ""
         np.testing.assert_array_equal(first.rand_vecs, again.rand_vecs)
@@ -132,37 +136,81 @@ class TestCache:
         capsys.readouterr()
         goals_of(REACH)
         said = capsys.readouterr().err
-        assert f"{path} cannot be read (" in said
+        assert f"{path} is not used (" in said
         assert "made again" in said
         assert path.read_bytes() == good
         assert list(folder.iterdir()) == [path]
 
     def test_nothing_is_unpickled(self, folder, capsys):
         """An array of objects in the file would run code when read."""
-        goals_of(REACH)
-        (path,) = folder.iterdir()
-        good = path.read_bytes()
-        with np.load(path) as file:
-            arrays = dict(file)
+        path, good, arrays = self.kept(folder)
         marker = folder / "run"
-        arrays["reach-v3/obs"] = np.array([Runs(str(marker))], dtype=object)
-        np.savez(path, **arrays)
+        arrays["reach-v3/obs"] = np.array([Runs(str(marker))] * 3, dtype=object)
+        goals_file.write(path, goals._made_from(REACH), arrays)
         goals_of(REACH)
         assert "Object arrays cannot be loaded" in capsys.readouterr().err
         assert not marker.exists()
         assert path.read_bytes() == good
 
     def test_a_file_that_lacks_something_is_made_anew(self, folder, capsys):
-        goals_of(REACH)
-        (path,) = folder.iterdir()
-        good = path.read_bytes()
-        with np.load(path) as file:
-            arrays = dict(file)
+        path, good, arrays = self.kept(folder)
         del arrays["reach-v3/state"]
-        np.savez(path, **arrays)
+        goals_file.write(path, goals._made_from(REACH), arrays)
         assert goals_of(REACH)["reach-v3"].snapshot(0).state.size
         assert "KeyError: 'state'" in capsys.readouterr().err
         assert path.read_bytes() == good
+
+    def test_goals_of_something_else_are_not_believed(self, folder, capsys):
+        """Even if they are whole, such as those of another seed under this name."""
+        path, good, arrays = self.kept(folder)
+        goals_file.write(path, goals._made_from(REACH._replace(seed=2)), arrays)
+        goals_of(REACH)
+        assert "its content is not what was written there" in capsys.readouterr().err
+        assert path.read_bytes() == good
+
+    def test_each_changed_byte_is_found(self, folder, rng):
+        path, good, _ = self.kept(folder)
+        for place in (*range(100), *rng.integers(len(good), size=200)):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+            with pytest.raises(UserError, match="not what was written"):
+                goals_file.read(path, goals._made_from(REACH), 3)
+
+    def test_a_file_that_another_may_have_written_is_not_believed(
+        self, folder, monkeypatch, capsys
+    ):
+        path, *_ = self.kept(folder)
+        with monkeypatch.context() as patch:
+            owner = path.stat().st_uid or 1000
+            os.chown(path, owner, -1) if os.geteuid() == 0 else None
+            patch.setattr("os.geteuid", lambda: owner + 1)
+            goals_of(REACH)
+            assert f"it belongs to user {owner}" in capsys.readouterr().err
+        path.chmod(0o666)
+        goals_of(REACH)
+        assert "every user may write it" in capsys.readouterr().err
+        goals_of(REACH)
+        assert not path.stat().st_mode & stat.S_IWOTH
+
+    def test_a_pipe_does_not_hang_and_a_link_is_not_written_through(self, folder, capsys):
+        path, good, _ = self.kept(folder)
+        path.unlink()
+        os.mkfifo(path)
+        goals_of(REACH)
+        assert "no regular file" in capsys.readouterr().err
+        assert path.read_bytes() == good
+        other = folder.parent / "other"
+        other.write_text("another's")
+        path.unlink()
+        path.symlink_to(other)
+        goals_of(REACH)
+        assert other.read_text() == "another's"
+        assert path.read_bytes() == good
+
+    def kept(self, folder):
+        """Returns the file of REACH, its bytes and its arrays."""
+        goals_of(REACH)
+        (path,) = folder.iterdir()
+        return path, path.read_bytes(), goals_file.read(path, goals._made_from(REACH), 3)
 
     def test_where_nothing_can_be_kept_the_goals_are_drawn_all_the_same(self, folder, capsys):
         kept = goals_of(REACH)["reach-v3"]

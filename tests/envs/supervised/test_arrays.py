@@ -117,9 +117,9 @@ def test_a_file_without_splits_is_split_as_arrays_are(tmp_path):
 
 
 def test_files_that_hold_no_arrays_are_refused(tmp_path):
-    with pytest.raises(UserError, match="has no 'labels'; it has inputs, extra; save it by"):
+    with pytest.raises(UserError, match=r"no 'labels'; it has 'inputs', 'extra'; save"):
         arrays(saved(tmp_path, inputs=INPUTS, extra=LABELS), "")
-    with pytest.raises(UserError, match=r"not an \.npz file of plain arrays .*allow_pickle"):
+    with pytest.raises(UserError, match=r"not an \.npz file of plain arrays .*type .\|O"):
         arrays(saved(tmp_path, inputs=np.array([{}, []], object), labels=LABELS), "")
     path = tmp_path / "other.npz"
     env = FewShotEnvConfig("arrays", path=str(path))

@@ -11,6 +11,7 @@ from PIL import Image
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised import images
 from metarl.envs.supervised.images import folder, omniglot
+from metarl.envs.supervised.picture import picture
 from metarl.errors import UserError
 
 EACH = 3
@@ -173,6 +174,17 @@ def test_a_file_that_cannot_be_read_is_named(animals):
         )
 
 
+def test_what_is_no_file_is_refused_before_it_is_hashed(animals):
+    link = animals / "train/bee/9.png"
+    for target, said in (("nowhere", "cannot be read: No such file"), ("/dev/zero", "no regular")):
+        link.symlink_to(target)
+        with pytest.raises(UserError, match=f"bee/9.png .*{said}"):
+            images.files(env(animals))
+        link.unlink()
+    link.symlink_to("0.png")
+    assert images.files(env(animals))["train/bee/9.png"] == link
+
+
 def test_more_than_8_bits_are_refused(animals):
     deep = Image.fromarray(np.full((4, 4), 40_000, np.uint16))
     deep.save(animals / "train/bee/2.png")
@@ -206,7 +218,7 @@ def transparent(mode: str) -> Image.Image:
 def test_transparent_images_stand_on_white_paper(tmp_path, mode):
     file = tmp_path / "glyph.png"
     transparent(mode).save(file, transparency=transparent(mode).info.get("transparency"))
-    found = images._read(file, 8, gray=False)
+    found = picture(file, 8, gray=False)
     assert np.array_equal(found[0], np.where(INK > 0, 0, 255))
 
 
@@ -214,7 +226,7 @@ def test_photographs_are_turned_as_a_viewer_turns_them(tmp_path):
     file, exif = tmp_path / "turned.png", Image.Exif()
     exif[0x0112] = 6  # the top is at the right
     Image.fromarray(INK).save(file, exif=exif)
-    assert np.array_equal(images._read(file, 8, gray=False)[0], np.rot90(INK, -1))
+    assert np.array_equal(picture(file, 8, gray=False)[0], np.rot90(INK, -1))
 
 
 def test_equal_images_in_two_classes_are_told(animals):
