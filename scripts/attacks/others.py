@@ -186,10 +186,10 @@ def _memory(iterations: int, kind: str, folder: Path) -> tuple[int, int]:
 
 
 def _resident_kb() -> int:
-    """Returns the memory of this process that is its own, after freed blocks are given back."""
+    """Returns the resident memory of this process, after freed blocks are given back."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
     text = Path("/proc/self/smaps_rollup").read_text(encoding="utf-8")
     lines = [line.split() for line in text.splitlines()]
-    return sum(int(words[1]) for words in lines if words[0] in ("Private_Dirty:", "Private_Clean:"))
+    return next(int(words[1]) for words in lines if words[0] == "Rss:")
