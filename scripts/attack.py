@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attacks import checkpoints, children, configs, kills, others, run_files
+from attacks import checkpoints, children, configs, evaluations, kills, others, run_files
 from attacks.result import HEAD, SHORT, Effort, Result, row
 
 ATTACKS: dict[str, Callable[[Effort, Path], Result]] = {
     "kills-at-moments": kills.kills_at_moments,
     "kills-at-events": kills.kills_at_events,
+    "kills-in-evaluations": evaluations.kills_in_evaluations,
     "signals-in-the-save": kills.signals_in_the_save,
     "signals-anywhere": kills.signals_anywhere,
     "lost-workers": kills.lost_workers,

@@ -20,6 +20,8 @@ from metarl.text import printable
 
 SPLITS = ("test", "train")
 """Kinds of tasks that an evaluation may be of."""
+PROBE = "writable"
+"""Name of which `make_writable` writes temporary files."""
 PUBLISH_LOCK = ".publish.lock"
 """Lock in the folder of an evaluation, beside hidden folders of `publish.py`."""
 
@@ -89,10 +91,10 @@ def make_writable(*folders: Path) -> None:
     """Makes folders that are missing, and writes into each; an OSError names one that it cannot."""
     for folder in folders:
         # On network file systems permission bits do not tell enough.
-        probe = folder / f".writable.{uuid4().hex}.tmp"
+        probe = folder / f".{PROBE}.{uuid4().hex}.tmp"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder / "writable")
+            sweep(folder / PROBE)
             probe.touch(exist_ok=False)  # which follows no link
             probe.unlink(missing_ok=True)  # another process may have swept it
         except OSError as error:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metarl.errors import UserError
-from metarl.runs.directory import PUBLISH_LOCK, SPLITS, RunDirectory
+from metarl.runs.directory import PROBE, PUBLISH_LOCK, SPLITS, RunDirectory
 from metarl.runs.files import open_own, sweep, sync_folder, write_bytes
 from metarl.signals import held
 
@@ -138,12 +138,12 @@ def _locked(lock: Path) -> int:
 def _pending(run: RunDirectory) -> bool:
     hidden = [run.evaluation.root / PUBLISH_LOCK]
     hidden += [named(run, split) for split in SPLITS for named in (_new, _complete)]
-    temporary = [path.parent.glob(f".{path.name}.*.tmp") for path in _all_places(run)]
+    temporary = [path.parent.glob(f".{path.name}.*.tmp") for path in _swept(run)]
     return any(map(os.path.lexists, hidden)) or any(any(found) for found in temporary)
 
 
 def _finish(run: RunDirectory) -> None:
-    for path in _all_places(run):
+    for path in _swept(run):
         sweep(path)
     for split in SPLITS:
         new = _new(run, split)
@@ -186,8 +186,10 @@ def _places(run: RunDirectory, split: str) -> dict[str, Path]:
     return found
 
 
-def _all_places(run: RunDirectory) -> list[Path]:
-    return [path for split in SPLITS for path in _places(run, split).values()]
+def _swept(run: RunDirectory) -> list[Path]:
+    """Returns the files of whose names killed processes may have left temporary ones."""
+    found = [path for split in SPLITS for path in _places(run, split).values()]
+    return [*found, *(folder / PROBE for folder in {path.parent for path in found})]
 
 
 def _new(run: RunDirectory, split: str) -> Path:

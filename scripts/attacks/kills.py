@@ -22,7 +22,8 @@ MOST_EVENTS = 80
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _kill_at(number: int, now: int, what: str) -> None:
+def kill_at(number: int, now: int, what: str) -> None:
+    """Kills this process if it is at file event `number`."""
     del what
     if now == number:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -65,7 +66,7 @@ def _continued(case: tuple[str, str, float | int, str], folder: Path) -> str:
     kind, how, when, wanted = case
     run = folder / "run"
     if how == "event":
-        arm = partial(events.watch, partial(_kill_at, int(when)), str(run))
+        arm = partial(events.watch, partial(kill_at, int(when)), str(run))
         first = train(kind, run, ITERATIONS, folder / "log", before=arm)
         if first.code != -signal.SIGKILL:
             return f"{kind} did not reach file event {when}: {first.said[-300:]}"

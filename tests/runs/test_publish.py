@@ -144,6 +144,13 @@ def test_an_interrupt_during_the_moves_leaves_the_new_set(run, monkeypatch):
     assert contents(run.root) == placed("test", NEW)
 
 
+def test_what_a_killed_test_of_the_folder_left_goes_too(run):
+    left = run.evaluation.root / ".writable.0123.tmp"
+    left.touch()
+    publish.finish(run)
+    assert not left.exists()
+
+
 def test_two_evaluations_publish_one_after_the_other(run, monkeypatch):
     monkeypatch.setattr(publish, "PATIENCE", 0.1)
     with publish.publishing(run):
