@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attacks import checkpoints, children, configs, evaluations, kills, others, run_files
+from attacks import checkpoints, children, configs, evaluations, kills, limits, others, run_files
 from attacks.result import HEAD, SHORT, Effort, Result, row
 
 ATTACKS: dict[str, Callable[[Effort, Path], Result]] = {
@@ -32,6 +32,7 @@ ATTACKS: dict[str, Callable[[Effort, Path], Result]] = {
     "damaged-checkpoints": checkpoints.damaged_bytes,
     "hostile-configs": configs.hostile_configs,
     "hostile-files": run_files.hostile_files,
+    "beyond-the-machine": limits.beyond_the_machine,
     "full-disk": others.full_disk,
     "sockets": others.sockets,
     "long-run": others.long_run,

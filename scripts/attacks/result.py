@@ -24,6 +24,7 @@ class Effort(NamedTuple):
     configs: int = 500
     files: int = 300
     disks: int = 50
+    settings: int = 0
     iterations: int = 2000
 
     def some(self, items: list[Item], number: int) -> list[Item]:
@@ -35,7 +36,7 @@ class Effort(NamedTuple):
 
 SHORT = Effort(
     kinds=2, moments=2, events=6, pairs=2, workers=2, bytes=40, configs=60, files=40, disks=4,
-    iterations=120,
+    settings=12, iterations=120,
 )  # fmt: skip
 """What the test suite tries."""
 
