@@ -257,6 +257,12 @@ def test_code_of_a_users_own_is_not_run(run, tmp_path, monkeypatch):
     assert any(x.part == "weights" and "not run" in x.text for x in told)
 
 
+def test_an_agent_beyond_the_memory_is_not_built(run):
+    replaced("config.yaml", "- 100\n    - 100\n", "- 60000\n    - 60000\n")(run)
+    told, *_ = findings(run)
+    assert any("may take more than 512.0 MiB" in x.text for x in told), told
+
+
 def test_a_hostile_folder_gives_no_traceback(run, healthy):
     """Each file in turn is random, changed, cut, empty, a folder or gone."""
     rng = np.random.default_rng(0)

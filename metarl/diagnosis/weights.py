@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,15 +101,15 @@ def fits(run: RunDirectory, config: AnyConfig, found: Weights) -> Iterator[Findi
     if why := _not_built(config):
         yield Finding(OK, "weights", f"not compared with the config: {why}")
         return
-    source = _source(config)
-    needs = memory.of_training(config, source.spec)
-    size = sum(x for name, x in needs.items() if name.startswith("--agent."))
-    if size > LARGEST:
-        text = f"the config's agent takes {memory.size(size)}"
+    try:
+        with _at_most(LARGEST):
+            source = _source(config)
+            rng = keys.generator(config.seed, keys.Purpose.INIT)
+            agent = agents.build(source.spec, config.agent, rng, source.device, None, 0)
+    except (MemoryError, RuntimeError):  # torch raises the latter
+        text = f"the agent of the config may take more than {memory.size(LARGEST)}"
         yield Finding(NOTE, "weights", text, "it is not compared with the checkpoints")
         return
-    rng = keys.generator(config.seed, keys.Purpose.INIT)
-    agent = agents.build(source.spec, config.agent, rng, source.device, None, 0)
     room = checkpoint.room_for(agent)
     for iteration in sorted({found.newest, found.best}):
         path = run.checkpoints / f"{iteration:06d}"
@@ -130,6 +132,21 @@ def _not_built(config: AnyConfig) -> str:
     if getattr(config.env, "path", ""):
         return "its data are not read"
     return ""
+
+
+@contextmanager
+def _at_most(size: int) -> Iterator[None]:
+    """Lets allocations of more than `size` bytes fail while the block runs, where it can."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with suppress(OSError, ValueError):  # there is no such file on macOS
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        most = pages * resource.getpagesize() + size
+        if before[0] == resource.RLIM_INFINITY or most < before[0]:
+            resource.setrlimit(resource.RLIMIT_AS, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def _source(config: AnyConfig) -> Any:
