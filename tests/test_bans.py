@@ -75,6 +75,7 @@ ALLOWED = {
     "Ray, which pickles every message: docs/ray.md",
     ("metarl/sampling/worker.py", "socket"): "timeouts of a pair of pipes between two processes of "
     "one machine; it has no address",
+    ("tests/runs/test_places.py", "socket"): "makes a socket's file in a run's folder",
     ("tests/sampling/test_pool.py", "socket"): "changes Python's default timeout, opens nothing",
     ("tests/envs/metaworld/test_goals.py", "pickle.loads"): "metaworld hands out its tasks pickled",
     ("tests/envs/metaworld/test_goals.py", "pickle.dumps"): "a pickle that must not be read",

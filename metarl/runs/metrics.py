@@ -134,6 +134,11 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
+def each(path: Path) -> Iterator[Row]:
+    """Yields all rows of a log, one after the other; raises as `read`."""
+    return (row for _, row in _rows(path))
+
+
 def _lines(path: Path) -> Iterator[bytes]:
     """Yields the whole lines of a log; a last line that lacks its newline is left out."""
     with found.opened(path) as file:
