@@ -110,6 +110,7 @@ def of_training(config: AnyConfig, spec: Any, workers: int = 0) -> dict[str, int
         names: of_rounds(spec, sampling.tasks, sampling.episodes, steps + 1),
         "--workers": WORKER * min(workers, sampling.tasks * sampling.episodes),
         **_of_weights(config.agent, "policy", inputs, spec.act_dim, sampling.tasks, steps),
+        **_of_rule(config.agent),
     }
 
 
@@ -138,7 +139,10 @@ def of_examples(
     weights = {}
     if getattr(getattr(agent, "network", None), "kind", "") == "mlp":
         weights = _of_weights(agent, "network", inputs, spec.outputs, at_once, steps)
-    return {names: examples, **weights}
+    elif hasattr(agent, "network"):  # the kernels of 3 x 3 between two blocks of a convolution
+        blocks = pairwise(agent.network.hidden)
+        weights = {"--agent.network.hidden": 2 * FLOAT * sum(9 * a * b for a, b in blocks)}
+    return {names: examples, **weights, **_of_rule(agent)}
 
 
 def _of_weights(
@@ -154,3 +158,18 @@ def _of_weights(
     settings = f"--agent.{section}.hidden"
     settings += ", --agent.policy.context" if section == "policy" else ""
     return {settings: 2 * weights + own}
+
+
+def _of_rule(agent: Any) -> dict[str, int]:
+    """Returns the bytes of the weights that an inner rule has itself, with a copy of an optimizer:
+    a recurrent cell's, whose gates are at least 3, or those between a hidden layer and others."""
+    inner = getattr(agent, "inner", None)
+    cell, hidden, embedding, rank = (
+        getattr(inner, name, 0) for name in ("size", "hidden", "embedding", "rank")
+    )
+    weights = {
+        "--agent.inner.size": 3 * cell * cell,
+        "--agent.inner.hidden, --agent.inner.embedding": max(hidden, 1) * embedding,
+        "--agent.inner.rank": rank,
+    }
+    return {name: 2 * FLOAT * count for name, count in weights.items() if count}

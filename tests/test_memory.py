@@ -101,6 +101,31 @@ def test_examples_by_hand():
 
 
 @pytest.mark.parametrize(
+    ("name", "agent", "field", "setting"),
+    [
+        ("bandit-5x10-rl2", "inner", "size", "--agent.inner.size"),
+        ("sinusoid-mapping", "inner", "hidden", "--agent.inner.hidden"),
+        ("digits-protonet", "inner", "embedding", "--agent.inner.hidden, --agent.inner.embedding"),
+        ("digits-maml", "network", "hidden", "--agent.network.hidden"),
+    ],
+)
+def test_networks_of_every_kind_are_counted(name: str, agent: str, field: str, setting: str):
+    config = preset(name)
+    part = getattr(config.agent, agent)
+    huge = (10**9, 10**9) if field == "hidden" and agent == "network" else 10**12
+    changed: Any = replace(config.agent, **{agent: replace(part, **{field: huge})})
+    needs = memory.of_training(
+        replace(config, agent=changed), SPEC if isinstance(config, Config) else IMAGES
+    )
+    with pytest.raises(UserError, match=setting):
+        memory.check(needs, Found(16 << 30, "all"))
+    memory.check(
+        memory.of_training(config, SPEC if isinstance(config, Config) else IMAGES),
+        Found(1 << 30, "all"),
+    )
+
+
+@pytest.mark.parametrize(
     ("work", "said"),
     [
         (lambda: np.zeros((1 << 40, 1 << 20)), "memory does not suffice"),
