@@ -165,23 +165,24 @@ def held_out(
             memory.of_examples(
                 config.agent, tasks.spec, options.tasks,
                 (options.shots or config.env.shots) + config.env.queries,
-                options.steps, "tasks", TASKS_AT_ONCE,
+                options.steps, "tasks", TASKS_AT_ONCE, kept=device.type == "cpu",
             )
         )  # fmt: skip
         return HeldOutExamples(tasks, config, options, device)
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
-    memory.check(_of_episodes(options, tasks))
+    here = device.type == "cpu" and not envs.is_own(config.env.name)
+    memory.check(_of_episodes(options, tasks, here))
     act_on = place_to_act(options.act_on, config.agent, tasks.spec, device)
     return HeldOutEpisodes.open(tasks, options, device, stack, act_on)
 
 
-def _of_episodes(options: EvaluateOptions, tasks: Any) -> dict[str, int]:
-    """Returns the bytes that the episodes of an evaluation need."""
+def _of_episodes(options: EvaluateOptions, tasks: Any, kept: bool) -> dict[str, int]:
+    """Returns the bytes that the episodes of an evaluation need; see `memory.of_training`."""
     episodes, spec, together = options.episodes + options.mode_episodes, tasks.spec, options.tasks
     if isinstance(tasks, Classes):
         together = min(together, CLASS_TASKS_AT_ONCE)
-    played = memory.of_rounds(spec, together, episodes, options.steps + 1)
+    played = memory.of_rounds(spec, together, episodes, kept * (options.steps + 1))
     workers = memory.WORKER * min(workers_of(options).count, together * options.episodes)
     return {"--tasks, --episodes, --mode-episodes, --steps": played, "--workers": workers}
 
