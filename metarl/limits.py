@@ -14,7 +14,8 @@ NO_MEMORY = re.compile(
     r"an't allocate memory|out of memory|ailed to allocate|Unable to allocate|annot allocate memory"
     r"|array is too (big|large)|[Mm]aximum (allowed|supported) (size|dimension)"
     r"|Storage size calculation overflowed|numel: integer multiplication overflow"
-    r"|cannot fit 'int' into|must fit into a C int|too large to convert to C|Overflow when unpacking"
+    r"|cannot fit 'int' into|must fit into a C int|too large to convert to C"
+    r"|Overflow when unpacking"
 )
 """Messages of torch, numpy and Python where an array is larger than the memory or any could be."""
 LOWER = (

@@ -29,7 +29,7 @@ from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
 from metarl.runs import bounds, checkpoint, data, output, publish
-from metarl.runs.adaptation import Adaptation, as_csv, as_json
+from metarl.runs.adaptation import Adaptation, as_csv, as_json, described
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
 from metarl.runs.directory import RunDirectory
@@ -90,14 +90,15 @@ def evaluate(
         _check_size(len(learners), tasks, options)
         sizes = _step_sizes(learners, config, tasks, options, device)
         held = held_out(config, tasks, options, device, stack)
+        _check_size(len(learners), tasks, options, described(held.tasks))
         made = [learner.made(held, sizes) for learner in learners]
+        agent, _ = made[0]
+        room = checkpoint.room_for(agent)  # now: the run may train on, and save others
+        iteration = checkpoint.chosen(run, options.checkpoint, device, room).iteration
         outcomes = {
             learner.name: seen.adapt(agent, learner.name)
             for learner, (agent, seen) in zip(learners, made, strict=True)
         }
-        agent, _ = made[0]
-        room = checkpoint.room_for(agent)
-        iteration = checkpoint.chosen(run, options.checkpoint, device, room).iteration
     outcome = outcomes.pop(config.agent.name)
     controls = {name: outcomes.pop(name) for name in (RANDOM,) if name in outcomes}
     found = Adaptation(
@@ -123,13 +124,14 @@ def evaluate(
     return _write(found, run, config, options, held, agent)
 
 
-def _check_size(learners: int, tasks: Any, options: Options) -> None:
-    """Raises a UserError where the results will be too many to be read."""
+def _check_size(learners: int, tasks: Any, options: Options, described: int = 0) -> None:
+    """Raises a UserError where the results will be too many to be read; `described` are the values
+    that describe the tasks, once these are drawn."""
     of_each = tasks.spread(options.split) if isinstance(tasks, Classes) else 1
     episodes, arrays = 1, 1
     if isinstance(options, EvaluateOptions):
         episodes, arrays = options.mode_episodes or options.episodes, 3
-    bounds.check(options.tasks * of_each, options.steps + 1, episodes, learners, arrays)
+    bounds.check(options.tasks * of_each, options.steps + 1, episodes, learners, arrays, described)
 
 
 def _step_sizes(
@@ -220,14 +222,14 @@ def _write(
     figures = reported if options.split == "test" else None
     numbers = {"adaptation.json": as_json(found), "adaptation.csv": as_csv(found)}
     numbers |= output.mark(run)
-    say(text_table(curves(found, figures)))
     title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
     with publish.publishing(run):
         try:
+            say(text_table(curves(found, figures)))
             shown = {"adaptation.png": png(adaptation_figure(found, figures))}
             shown |= held.shown(agent, found, title)
             whole = page(run, reported, found, shown.get("predictions.png"))
-        except Exception:
+        except BaseException:  # also a signal, and an output that nobody reads any more
             publish.publish(run, options.split, numbers)  # they may have taken hours
             raise
         shown[run.report.name] = encoded(whole)
