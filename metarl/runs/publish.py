@@ -11,6 +11,7 @@ file means that the file of its name is to be removed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -29,6 +30,8 @@ MARKER = "run.json"
 """File in a folder of evaluations that says of which run they are."""
 PATIENCE = 30.0
 """Time to wait for another process that publishes, which takes about a second, s."""
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Errors of file systems that have no locks, as some network ones."""
 
 
 def publish(run: RunDirectory, split: str, contents: Mapping[str, bytes]) -> None:
@@ -115,7 +118,7 @@ def _locked(lock: Path) -> int:
         try:
             descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
                 if os.path.samestat(os.fstat(descriptor), os.lstat(lock)):
                     return descriptor
             except (BlockingIOError, FileNotFoundError):
@@ -133,6 +136,16 @@ def _locked(lock: Path) -> int:
                 f"{lock.parent} is being written by another process\n"
                 "wait for it, or give another folder with --out"
             )
+
+
+def _lock(descriptor: int) -> None:
+    """Locks a file if its file system has locks; a run that was copied to one without can still be
+    evaluated there, by one process at a time."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
 
 
 def _pending(run: RunDirectory) -> bool:
