@@ -58,7 +58,8 @@ def _of_system(error: OSError) -> str | None:
             f"no further file can be opened ({error.strerror})\n"
             "raise the limit of open files, `ulimit -n`, or give fewer --workers"
         )
-    if error.errno == errno.EAGAIN and error.filename is None:
+    written = hasattr(error, "characters_written")  # an output that does not wait for its reader
+    if error.errno == errno.EAGAIN and error.filename is None and not written:
         return (
             f"no further process can be started ({error.strerror})\n"
             "give fewer --workers, or raise the limit of processes, `ulimit -u`"

@@ -178,7 +178,14 @@ def test_limits_of_a_shell_are_named(error: Exception, said: str):
         raise error
 
 
-@pytest.mark.parametrize("error", [ValueError("a fault"), OSError(errno.ENOENT, "no", "x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a fault"),
+        OSError(errno.ENOENT, "no", "x"),
+        BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 0),
+    ],
+)
 def test_other_errors_stay(error: Exception):
     with pytest.raises(type(error)) as found, within_the_machine():
         raise error
