@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from strange_envs import endless
 
 from metarl import memory
 from metarl.config.settings import Config, FewShotConfig
@@ -21,7 +22,6 @@ from metarl.experiments.presets import preset
 from metarl.limits import check_threads, within_the_machine
 from metarl.loop.training import train
 from metarl.memory import Found
-from tests.own.strange_envs import endless
 
 SPEC = SimpleNamespace(obs_dim=2, act_dim=2, horizon=100)
 IMAGES = SimpleNamespace(input_shape=(1, 28, 28), outputs=5, classes=True)
@@ -94,7 +94,7 @@ def test_only_what_is_certainly_in_this_memory_counts():
 def test_own_tasks_may_end_long_before_the_horizon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(memory, "available", lambda: Found(600 << 20, "all"))
     config = episodes(tasks=4, episodes=4)
-    long = replace(config.env, name="tests.own.strange_envs:endless", horizon=1_000_000)
+    long = replace(config.env, name="strange_envs:endless", horizon=1_000_000)
     config = replace(config, env=long, iterations=1, workers=0, threads=1, run_dir=str(tmp_path))
     assert max(memory.of_training(config, endless.spec).values()) > 600 << 20
     train(config, "x", endless)
