@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +157,28 @@ def test_numbers_stay_whatever_ends_an_evaluation_after_them(runs, line, error, 
     files = {path.name: path for path in (runs / "sinusoid" / "evaluation").iterdir()}
     assert set(files) == {"adaptation.json", "adaptation.csv"}  # no picture is of the old ones
     assert files["adaptation.json"].read_bytes() != old
+
+
+def test_numbers_that_cannot_be_published_are_kept_elsewhere(runs, monkeypatch, tmp_path):
+    """As on a full disk, after hours of play."""
+    evaluate(options_of(runs / "sinusoid", seed=2))
+    old = (runs / "sinusoid" / "evaluation" / "adaptation.json").read_bytes()
+    force = os.fsync
+
+    def full(descriptor: int) -> None:
+        if "evaluation/.test.new/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        force(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UserError, match="No space left") as told:
+        evaluate(options_of(runs / "sinusoid"))
+    kept = Path(str(told.value).rpartition("kept in ")[2])
+    assert kept.parent == tmp_path
+    assert {path.name for path in kept.iterdir()} == {"adaptation.json", "adaptation.csv"}
+    assert json.loads((kept / "adaptation.json").read_bytes())["tasks"]
+    assert (runs / "sinusoid" / "evaluation" / "adaptation.json").read_bytes() == old
 
 
 def test_the_iteration_is_that_of_the_weights_of_a_run_that_trains_on(runs, monkeypatch):

@@ -5,8 +5,9 @@ Every task starts from the meta-parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
 from metarl.runs.directory import RunDirectory
 from metarl.runs.errors_log import faults_logged
-from metarl.runs.files import encoded
+from metarl.runs.files import encoded, write_bytes
 from metarl.runs.plot_style import png
 from metarl.runs.report import page
 from metarl.sampling.main_script import end_if_importing
@@ -223,7 +224,7 @@ def _write(
     numbers = {"adaptation.json": as_json(found), "adaptation.csv": as_csv(found)}
     numbers |= output.mark(run)
     title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
-    with publish.publishing(run):
+    with _kept(numbers), publish.publishing(run, publish.LONG_PATIENCE):
         try:
             say(text_table(curves(found, figures)))
             shown = {"adaptation.png": png(adaptation_figure(found, figures))}
@@ -240,3 +241,21 @@ def _write(
     say("\n".join(f"picture  {picture}" for picture in pictures))
     say(f"report   {run.report}")
     return files.adaptation_png
+
+
+@contextmanager
+def _kept(numbers: Mapping[str, bytes]) -> Iterator[None]:
+    """Keeps the numbers in a temporary folder if the block cannot publish them, as on a full disk.
+
+    They may have taken hours; the error says where they are.
+    """
+    try:
+        yield
+    except UserError as error:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="metarl-evaluation-"))
+            for name, content in numbers.items():
+                write_bytes(folder / name, content)
+        except OSError:
+            raise error from None
+        raise UserError(f"{error}\nthe numbers are kept in {folder}") from error

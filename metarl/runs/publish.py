@@ -30,6 +30,8 @@ MARKER = "run.json"
 """File in a folder of evaluations that says of which run they are."""
 PATIENCE = 30.0
 """Time to wait for another process that publishes, which takes about a second, s."""
+LONG_PATIENCE = 600.0
+"""The same, of who has results that took hours."""
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of file systems that have no locks, as some network ones."""
 
@@ -94,14 +96,17 @@ def seen(run: RunDirectory, split: str, path: Path) -> Path:
 
 
 @contextmanager
-def publishing(run: RunDirectory) -> Iterator[None]:
+def publishing(run: RunDirectory, patience: float | None = None) -> Iterator[None]:
     """Keeps other processes from publishing evaluations of the run while the block runs.
 
     It does not need the run's own lock, so that a run can be evaluated while it trains. First it
-    finishes what a killed process left.
+    finishes what a killed process left. `patience` is the longest wait for another process, s.
+
+    Raises:
+        UserError: where the wait was in vain, or there can be no lock.
     """
     lock = run.evaluation.root / PUBLISH_LOCK
-    descriptor = _locked(lock)
+    descriptor = _locked(lock, PATIENCE if patience is None else patience)
     try:
         _finish(run)
         yield
@@ -111,9 +116,9 @@ def publishing(run: RunDirectory) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(lock: Path) -> int:
+def _locked(lock: Path, patience: float) -> int:
     """Returns the descriptor of the lock's file, which this process now holds."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while True:
         try:
             descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
