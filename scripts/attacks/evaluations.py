@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attacks import events
 from attacks.children import call, in_lanes
-from attacks.kills import MOST_EVENTS, kill_at
+from attacks.kills import kill_at
 from attacks.result import Effort, Result, counted
 from attacks.runs import KINDS, train
 
@@ -22,7 +22,7 @@ def kills_in_evaluations(effort: Effort, place: Path) -> Result:
     place.mkdir(exist_ok=True)
     run = place / "run"
     ((old, new),) = in_lanes([run], _two_evaluations, place / "made")
-    numbers = effort.some(list(range(1, MOST_EVENTS + 1)), effort.events)
+    numbers = effort.some(list(range(1, 50)), effort.evaluations)
     found = in_lanes(numbers, partial(_killed, run, old, new), place / "killed")
     return counted(
         "kill -9 before every file event of an evaluation: the files of the old one or of the new",

@@ -201,7 +201,7 @@ def _worker_lost(case: tuple[int, str, int], folder: Path) -> str:
     run = folder / "run"
     rng = random.Random(number)
     kind = "maml-trpo, worker"
-    more = ("--workers", "2", "--worker-timeout", "6")
+    more = ("--workers", "2", "--worker-timeout", "4")
     if not which:
         ended = train(kind, run, 20, folder / "log", *more)
         return fingerprint(run) if not ended.code else f"failed: {ended.said[-300:]}"

@@ -21,6 +21,8 @@ NETWORK = {
     "urllib.Request",
 }  # fmt: skip
 """Audit events of who uses a network."""
+WARM = 50
+"""Iterations in which a run fills its caches."""
 LEAST_KB, MOST_KB = 4, 200
 """Sizes of the disk; the run needs about as much as the larger."""
 
@@ -75,7 +77,7 @@ def _on_disk(size_kb: int, folder: Path, wanted: str = "") -> dict[str, object]:
 
 def sockets(effort: Effort, place: Path) -> Result:
     """Sockets of the internet that training, evaluation and the report open."""
-    kinds = effort.some(list(KINDS), effort.kinds)
+    kinds = effort.some(list(KINDS), effort.kinds and 1)
     answers = in_lanes(kinds, _sockets, place)
     return counted(
         "train, evaluate and report open no socket of a network",
@@ -154,7 +156,8 @@ def long_run(effort: Effort, place: Path) -> Result:
     ]
     growth = max(late / early for early, late in found) - 1
     return counted(
-        f"memory of {effort.iterations:,} iterations: within 5% of that after a tenth of them",
+        f"memory of {effort.iterations:,} iterations: within 5% of that after the first "
+        f"{max(effort.iterations // 10, WARM)}",
         faults,
         f"{growth:+.1%} at most",
     )
@@ -171,7 +174,7 @@ def _memory(iterations: int, kind: str, folder: Path) -> tuple[int, int]:
             del number
             if what.startswith("open") and what.endswith("metrics.jsonl"):
                 lines += 1
-                if lines in (iterations // 10, iterations):
+                if lines in (max(iterations // 10, WARM), iterations):
                     with open(marks, "a", encoding="utf-8") as file:
                         file.write(f"{_resident_kb()}\n")
 

@@ -25,6 +25,8 @@ class Effort(NamedTuple):
     files: int = 300
     disks: int = 50
     settings: int = 0
+    evaluations: int = 0
+    """File events of an evaluation at which it is killed."""
     iterations: int = 2000
 
     def some(self, items: list[Item], number: int) -> list[Item]:
@@ -35,8 +37,8 @@ class Effort(NamedTuple):
 
 
 SHORT = Effort(
-    kinds=2, moments=2, events=6, pairs=2, workers=2, bytes=40, configs=60, files=40, disks=4,
-    settings=12, iterations=120,
+    kinds=2, moments=1, events=4, pairs=1, workers=1, bytes=20, configs=40, files=16, disks=2,
+    settings=8, evaluations=2, iterations=100,
 )  # fmt: skip
 """What the test suite tries."""
 
