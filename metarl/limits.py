@@ -14,7 +14,8 @@ NO_MEMORY = re.compile(
     r"an't allocate memory|out of memory|ailed to allocate|Unable to allocate|annot allocate memory"
     r"|array is too (big|large)|[Mm]aximum (allowed|supported) (size|dimension)"
     r"|Storage size calculation overflowed|numel: integer multiplication overflow"
-    r"|cannot fit 'int' into|too large to convert to C|Overflow when unpacking"
+    r"|cannot fit 'int' into|must fit into a C int|too large to convert to C"
+    r"|Overflow when unpacking"
 )
 """Messages of torch, numpy and Python where an array is larger than the memory or any could be."""
 LOWER = (
@@ -57,7 +58,8 @@ def _of_system(error: OSError) -> str | None:
             f"no further file can be opened ({error.strerror})\n"
             "raise the limit of open files, `ulimit -n`, or give fewer --workers"
         )
-    if error.errno == errno.EAGAIN and error.filename is None:
+    written = hasattr(error, "characters_written")  # an output that does not wait for its reader
+    if error.errno == errno.EAGAIN and error.filename is None and not written:
         return (
             f"no further process can be started ({error.strerror})\n"
             "give fewer --workers, or raise the limit of processes, `ulimit -u`"

@@ -1,7 +1,8 @@
 """Memory that a run needs at least, and memory that there is: what cannot fit is refused at once.
 
 The estimates are lower bounds of what is held at one time, so that nothing that fits is refused.
-Episodes count as long as the horizon.
+Episodes of the catalogue's tasks count as long as the horizon. Those of a user's own may all end
+early, and rounds that a GPU keeps are not in this memory: only the one that is played counts then.
 """
 
 from __future__ import annotations
@@ -97,8 +98,11 @@ def size(count: int) -> str:
     return f"{count:,} bytes"
 
 
-def of_training(config: AnyConfig, spec: Any, workers: int = 0) -> dict[str, int]:
-    """Returns what an iteration of training needs, in bytes, by the settings that decide it."""
+def of_training(
+    config: AnyConfig, spec: Any, workers: int = 0, kept: bool = True
+) -> dict[str, int]:
+    """Returns what an iteration of training needs, in bytes, by the settings that decide it; `kept`
+    says whether rounds are kept in this memory, each as long as the horizon."""
     steps = getattr(getattr(config.agent, "inner", None), "steps", 0)
     if not isinstance(config, Config):
         shown, sampling = config.env.shots + config.env.queries, config.sampling
@@ -107,7 +111,7 @@ def of_training(config: AnyConfig, spec: Any, workers: int = 0) -> dict[str, int
     inputs = spec.obs_dim + getattr(getattr(config.agent, "policy", None), "context", 0)
     names = "--env.horizon, --sampling.tasks, --sampling.episodes, --agent.inner.steps"
     return {
-        names: of_rounds(spec, sampling.tasks, sampling.episodes, steps + 1),
+        names: of_rounds(spec, sampling.tasks, sampling.episodes, kept * (steps + 1)),
         "--workers": WORKER * min(workers, sampling.tasks * sampling.episodes),
         **_of_weights(config.agent, "policy", inputs, spec.act_dim, sampling.tasks, steps),
         **_of_rule(config.agent),
@@ -129,13 +133,24 @@ def of_examples(
     steps: int,
     name: str,
     together: int | None = None,
+    kept: bool = True,
 ) -> dict[str, int]:
     """Returns the bytes of the examples of few-shot tasks, `shown` of each class, and the weights
-    adapted to tasks, of which `together` adapt at a time."""
+    adapted to tasks, of which `together` adapt at a time.
+
+    `kept` says whether the examples of all tasks stay in this memory; else those of tasks that
+    adapt together are in it at a time.
+    """
     inputs = prod(spec.input_shape)
-    examples = tasks * shown * (spec.outputs if spec.classes else 1) * inputs * FLOAT
-    names = f"--{name}, --env.shots, --env.queries, --env.ways, --env.image-size"
     at_once = tasks if together is None else min(tasks, together)
+    examples = (
+        (tasks if kept else at_once)
+        * shown
+        * (spec.outputs if spec.classes else 1)
+        * inputs
+        * FLOAT
+    )
+    names = f"--{name}, --env.shots, --env.queries, --env.ways, --env.image-size"
     weights = {}
     if getattr(getattr(agent, "network", None), "kind", "") == "mlp":
         weights = _of_weights(agent, "network", inputs, spec.outputs, at_once, steps)

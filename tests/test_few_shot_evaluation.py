@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +34,7 @@ from metarl.equations.few_shot import accuracy, mean_squared_error
 from metarl.errors import UserError
 from metarl.experiments.assembly import check_same_tasks, run_config
 from metarl.experiments.presets import preset
+from metarl.loop import evaluation
 from metarl.loop.evaluation import evaluate
 from metarl.loop.learners import trained as saved_agent
 from metarl.loop.training import train as meta_train
@@ -129,6 +133,72 @@ def test_what_an_evaluation_leaves_behind(runs, env, capfd):
     assert (last["learner"], last["task"], last["step"]) == (found.agent, "6", "2")
     value = float(last["accuracy" if env == "digits" else "mean_squared_error"])
     assert value == found.outcome.values[6, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("text_table", BrokenPipeError()),
+        ("adaptation_figure", RuntimeError("no font")),
+        ("adaptation_figure", KeyboardInterrupt()),
+    ],
+)
+def test_numbers_stay_whatever_ends_an_evaluation_after_them(runs, line, error, monkeypatch):
+    evaluate(options_of(runs / "sinusoid", seed=2))
+    old = (runs / "sinusoid" / "evaluation" / "adaptation.json").read_bytes()
+
+    def ends(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, line, ends)
+        with pytest.raises(type(error)):
+            evaluate(options_of(runs / "sinusoid"))
+    files = {path.name: path for path in (runs / "sinusoid" / "evaluation").iterdir()}
+    assert set(files) == {"adaptation.json", "adaptation.csv"}  # no picture is of the old ones
+    assert files["adaptation.json"].read_bytes() != old
+
+
+def test_numbers_that_cannot_be_published_are_kept_elsewhere(runs, monkeypatch, tmp_path):
+    """As on a full disk, after hours of play."""
+    evaluate(options_of(runs / "sinusoid", seed=2))
+    old = (runs / "sinusoid" / "evaluation" / "adaptation.json").read_bytes()
+    force = os.fsync
+
+    def full(descriptor: int) -> None:
+        if "evaluation/.test.new/" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        force(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(UserError, match="No space left") as told:
+        evaluate(options_of(runs / "sinusoid"))
+    kept = Path(str(told.value).rpartition("kept in ")[2])
+    assert kept.parent == tmp_path
+    assert {path.name for path in kept.iterdir()} == {"adaptation.json", "adaptation.csv"}
+    assert json.loads((kept / "adaptation.json").read_bytes())["tasks"]
+    assert (runs / "sinusoid" / "evaluation" / "adaptation.json").read_bytes() == old
+
+
+def test_the_iteration_is_that_of_the_weights_of_a_run_that_trains_on(runs, monkeypatch):
+    adapt = HeldOutExamples.adapt
+
+    def trained_meanwhile(self, agent, name):
+        saved = checkpoint.load_latest(runs / "sinusoid" / "checkpoints")
+        assert saved is not None
+        checkpoint.save(saved.path.parent, 2, saved.tensors, saved.state, 0.0)
+        return adapt(self, agent, name)
+
+    monkeypatch.setattr(HeldOutExamples, "adapt", trained_meanwhile)
+    assert evaluated(runs / "sinusoid").made_from["iteration"] == 1
+
+
+def test_tasks_with_long_descriptions_are_refused_before_they_are_learned(runs, monkeypatch):
+    monkeypatch.setattr(evaluation, "described", lambda tasks: 3_000_000)
+    monkeypatch.setattr(HeldOutExamples, "adapt", None)
+    with pytest.raises(UserError, match="at most 2,000,000 can be read"):
+        evaluate(options_of(runs / "sinusoid"))
 
 
 @pytest.mark.parametrize("env", ENVS)

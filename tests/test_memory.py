@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from strange_envs import endless
 
 from metarl import memory
 from metarl.config.settings import Config, FewShotConfig
@@ -19,6 +20,7 @@ from metarl.device import workers_of
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
 from metarl.limits import check_threads, within_the_machine
+from metarl.loop.training import train
 from metarl.memory import Found
 
 SPEC = SimpleNamespace(obs_dim=2, act_dim=2, horizon=100)
@@ -78,6 +80,26 @@ def test_rounds_by_hand():
     assert rounds == 3 * 5 * 100 * (28 + 2 * (28 + 3))
 
 
+def test_only_what_is_certainly_in_this_memory_counts():
+    """Episodes that may end early, and rounds and examples that a GPU keeps."""
+    (rounds, *_) = memory.of_training(episodes(tasks=3, episodes=5), SPEC, kept=False).values()
+    assert rounds == 3 * 5 * 100 * 28
+    some: Any = ("tasks", 50)
+    agent = preset("digits-protonet").agent
+    here = memory.of_examples(agent, IMAGES, 600, 5, 0, *some)
+    there = memory.of_examples(agent, IMAGES, 600, 5, 0, *some, kept=False)
+    assert max(here.values()) == 12 * max(there.values()) == 600 * 5 * 5 * 28 * 28 * 4
+
+
+def test_own_tasks_may_end_long_before_the_horizon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(memory, "available", lambda: Found(600 << 20, "all"))
+    config = episodes(tasks=4, episodes=4)
+    long = replace(config.env, name="strange_envs:endless", horizon=1_000_000)
+    config = replace(config, env=long, iterations=1, workers=0, threads=1, run_dir=str(tmp_path))
+    assert max(memory.of_training(config, endless.spec).values()) > 600 << 20
+    train(config, "x", endless)
+
+
 def test_what_is_too_large_names_its_settings():
     needs = memory.of_training(episodes(tasks=10**9), SPEC)
     with pytest.raises(UserError, match=r"at least .* TiB .* 16\.0 GiB \(all\)") as told:
@@ -134,6 +156,7 @@ def test_networks_of_every_kind_are_counted(name: str, agent: str, field: str, s
         (lambda: torch.zeros(1 << 55), "memory does not suffice"),
         (lambda: torch.zeros(1 << 62, 1 << 62), "memory does not suffice"),
         (lambda: bytearray(1 << 60), "memory does not suffice"),
+        (lambda: np.dtype((np.float32, (1 << 30, 4))), "memory does not suffice"),
     ],
 )
 def test_an_allocation_that_fails_is_an_error_of_the_users(work: Any, said: str):
@@ -155,7 +178,14 @@ def test_limits_of_a_shell_are_named(error: Exception, said: str):
         raise error
 
 
-@pytest.mark.parametrize("error", [ValueError("a fault"), OSError(errno.ENOENT, "no", "x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("a fault"),
+        OSError(errno.ENOENT, "no", "x"),
+        BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 0),
+    ],
+)
 def test_other_errors_stay(error: Exception):
     with pytest.raises(type(error)) as found, within_the_machine():
         raise error

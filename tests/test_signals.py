@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from whole_runs import rows
 from metarl.experiments.presets import preset
 from metarl.loop.training import Training
 from metarl.runs import checkpoint, directory, environment
+from metarl.sampling import worker
 from metarl.signals import ENDING, end_by_exception, held
 
 
@@ -208,3 +210,15 @@ def test_other_threads_and_signals_without_a_handler():
             assert stops.interruptible(lambda: 3) == 3
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_worker_that_cannot_be_started_leaves_signals_as_they_were(monkeypatch):
+    def none():
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(worker.resource_tracker, "ensure_running", none)
+    before = [signal.getsignal(number) for number in ENDING]
+    with pytest.raises(OSError, match="unavailable"), worker._undisturbed():
+        pass
+    assert [signal.getsignal(number) for number in ENDING] == before
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(ENDING)

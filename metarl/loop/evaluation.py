@@ -5,8 +5,9 @@ Every task starts from the meta-parameters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
 from metarl.runs import bounds, checkpoint, data, output, publish
-from metarl.runs.adaptation import Adaptation, as_csv, as_json
+from metarl.runs.adaptation import Adaptation, as_csv, as_json, described
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, text_table
 from metarl.runs.directory import RunDirectory
 from metarl.runs.errors_log import faults_logged
-from metarl.runs.files import encoded
+from metarl.runs.files import encoded, write_bytes
 from metarl.runs.plot_style import png
 from metarl.runs.report import page
 from metarl.sampling.main_script import end_if_importing
@@ -90,14 +91,15 @@ def evaluate(
         _check_size(len(learners), tasks, options)
         sizes = _step_sizes(learners, config, tasks, options, device)
         held = held_out(config, tasks, options, device, stack)
+        _check_size(len(learners), tasks, options, described(held.tasks))
         made = [learner.made(held, sizes) for learner in learners]
+        agent, _ = made[0]
+        room = checkpoint.room_for(agent)  # now: the run may train on, and save others
+        iteration = checkpoint.chosen(run, options.checkpoint, device, room).iteration
         outcomes = {
             learner.name: seen.adapt(agent, learner.name)
             for learner, (agent, seen) in zip(learners, made, strict=True)
         }
-        agent, _ = made[0]
-        room = checkpoint.room_for(agent)
-        iteration = checkpoint.chosen(run, options.checkpoint, device, room).iteration
     outcome = outcomes.pop(config.agent.name)
     controls = {name: outcomes.pop(name) for name in (RANDOM,) if name in outcomes}
     found = Adaptation(
@@ -123,13 +125,14 @@ def evaluate(
     return _write(found, run, config, options, held, agent)
 
 
-def _check_size(learners: int, tasks: Any, options: Options) -> None:
-    """Raises a UserError where the results will be too many to be read."""
+def _check_size(learners: int, tasks: Any, options: Options, described: int = 0) -> None:
+    """Raises a UserError where the results will be too many to be read; `described` are the values
+    that describe the tasks, once these are drawn."""
     of_each = tasks.spread(options.split) if isinstance(tasks, Classes) else 1
     episodes, arrays = 1, 1
     if isinstance(options, EvaluateOptions):
         episodes, arrays = options.mode_episodes or options.episodes, 3
-    bounds.check(options.tasks * of_each, options.steps + 1, episodes, learners, arrays)
+    bounds.check(options.tasks * of_each, options.steps + 1, episodes, learners, arrays, described)
 
 
 def _step_sizes(
@@ -165,23 +168,24 @@ def held_out(
             memory.of_examples(
                 config.agent, tasks.spec, options.tasks,
                 (options.shots or config.env.shots) + config.env.queries,
-                options.steps, "tasks", TASKS_AT_ONCE,
+                options.steps, "tasks", TASKS_AT_ONCE, kept=device.type == "cpu",
             )
         )  # fmt: skip
         return HeldOutExamples(tasks, config, options, device)
     if not isinstance(options, EvaluateOptions):
         raise UserError(f"{options.run_dir} learned from episodes; give EvaluateOptions")
-    memory.check(_of_episodes(options, tasks))
+    here = device.type == "cpu" and not envs.is_own(config.env.name)
+    memory.check(_of_episodes(options, tasks, here))
     act_on = place_to_act(options.act_on, config.agent, tasks.spec, device)
     return HeldOutEpisodes.open(tasks, options, device, stack, act_on)
 
 
-def _of_episodes(options: EvaluateOptions, tasks: Any) -> dict[str, int]:
-    """Returns the bytes that the episodes of an evaluation need."""
+def _of_episodes(options: EvaluateOptions, tasks: Any, kept: bool) -> dict[str, int]:
+    """Returns the bytes that the episodes of an evaluation need; see `memory.of_training`."""
     episodes, spec, together = options.episodes + options.mode_episodes, tasks.spec, options.tasks
     if isinstance(tasks, Classes):
         together = min(together, CLASS_TASKS_AT_ONCE)
-    played = memory.of_rounds(spec, together, episodes, options.steps + 1)
+    played = memory.of_rounds(spec, together, episodes, kept * (options.steps + 1))
     workers = memory.WORKER * min(workers_of(options).count, together * options.episodes)
     return {"--tasks, --episodes, --mode-episodes, --steps": played, "--workers": workers}
 
@@ -219,14 +223,14 @@ def _write(
     figures = reported if options.split == "test" else None
     numbers = {"adaptation.json": as_json(found), "adaptation.csv": as_csv(found)}
     numbers |= output.mark(run)
-    say(text_table(curves(found, figures)))
     title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
-    with publish.publishing(run):
+    with _kept(numbers), publish.publishing(run, publish.LONG_PATIENCE):
         try:
+            say(text_table(curves(found, figures)))
             shown = {"adaptation.png": png(adaptation_figure(found, figures))}
             shown |= held.shown(agent, found, title)
             whole = page(run, reported, found, shown.get("predictions.png"))
-        except Exception:
+        except BaseException:  # also a signal, and an output that nobody reads any more
             publish.publish(run, options.split, numbers)  # they may have taken hours
             raise
         shown[run.report.name] = encoded(whole)
@@ -237,3 +241,21 @@ def _write(
     say("\n".join(f"picture  {picture}" for picture in pictures))
     say(f"report   {run.report}")
     return files.adaptation_png
+
+
+@contextmanager
+def _kept(numbers: Mapping[str, bytes]) -> Iterator[None]:
+    """Keeps the numbers in a temporary folder if the block cannot publish them, as on a full disk.
+
+    They may have taken hours; the error says where they are.
+    """
+    try:
+        yield
+    except UserError as error:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="metarl-evaluation-"))
+            for name, content in numbers.items():
+                write_bytes(folder / name, content)
+        except OSError:
+            raise error from None
+        raise UserError(f"{error}\nthe numbers are kept in {folder}") from error

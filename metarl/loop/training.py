@@ -109,7 +109,8 @@ def train(
 
 def _check_memory(config: AnyConfig, tasks: Any) -> None:
     workers = workers_of(config).count if isinstance(config, Config) else 0
-    memory.check(memory.of_training(config, tasks.spec, workers))
+    here = torch_device(config.device).type == "cpu" and not envs.is_own(config.env.name)
+    memory.check(memory.of_training(config, tasks.spec, workers, kept=here))
 
 
 def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
@@ -189,6 +189,11 @@ def as_json(adaptation: Adaptation) -> bytes:
             f"{bounds.MOST_BYTES:,} bytes that can be read\nevaluate fewer tasks at once"
         )
     return content
+
+
+def described(tasks: Sequence[Task]) -> int:
+    """Returns the number of values that describe the tasks; raises as `plain`."""
+    return found.count(json.dumps([plain(task) for task in tasks]).encode())
 
 
 def _stored(outcome: Outcome, measure: Measure) -> dict[str, Any]:

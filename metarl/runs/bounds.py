@@ -16,7 +16,9 @@ MOST_RESAMPLED = 150_000
 """Tasks x steps x learners that intervals are computed for; tasks beyond 2,000 cost nothing."""
 
 
-def check(tasks: int, steps: int, episodes: int, learners: int, arrays: int = 3) -> None:
+def check(
+    tasks: int, steps: int, episodes: int, learners: int, arrays: int = 3, described: int = 0
+) -> None:
     """Raises a UserError for an evaluation whose results are too many to be read.
 
     Args:
@@ -25,8 +27,9 @@ def check(tasks: int, steps: int, episodes: int, learners: int, arrays: int = 3)
         episodes: per task and step.
         learners: the run, controls and other runs.
         arrays: values that are kept of an episode: return, success, time of success.
+        described: values that describe the tasks, if they are known.
     """
-    from_steps = (steps + 2) * learners * 8 + 20 * tasks  # summaries, and what describes a task
+    from_steps = (steps + 2) * learners * 8 + max(20 * tasks, described)  # with summaries
     found = {
         "values": (arrays * tasks * steps * (episodes + 1) * learners + from_steps, MOST_VALUES),
         "tasks": (tasks, MOST_TASKS),

@@ -11,6 +11,7 @@ file means that the file of its name is to be removed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -29,6 +30,10 @@ MARKER = "run.json"
 """File in a folder of evaluations that says of which run they are."""
 PATIENCE = 30.0
 """Time to wait for another process that publishes, which takes about a second, s."""
+LONG_PATIENCE = 600.0
+"""The same, of who has results that took hours."""
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Errors of file systems that have no locks, as some network ones."""
 
 
 def publish(run: RunDirectory, split: str, contents: Mapping[str, bytes]) -> None:
@@ -91,14 +96,17 @@ def seen(run: RunDirectory, split: str, path: Path) -> Path:
 
 
 @contextmanager
-def publishing(run: RunDirectory) -> Iterator[None]:
+def publishing(run: RunDirectory, patience: float | None = None) -> Iterator[None]:
     """Keeps other processes from publishing evaluations of the run while the block runs.
 
     It does not need the run's own lock, so that a run can be evaluated while it trains. First it
-    finishes what a killed process left.
+    finishes what a killed process left. `patience` is the longest wait for another process, s.
+
+    Raises:
+        UserError: where the wait was in vain, or there can be no lock.
     """
     lock = run.evaluation.root / PUBLISH_LOCK
-    descriptor = _locked(lock)
+    descriptor = _locked(lock, PATIENCE if patience is None else patience)
     try:
         _finish(run)
         yield
@@ -108,14 +116,14 @@ def publishing(run: RunDirectory) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _locked(lock: Path) -> int:
+def _locked(lock: Path, patience: float) -> int:
     """Returns the descriptor of the lock's file, which this process now holds."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     while True:
         try:
             descriptor = open_own(lock, os.O_RDWR | os.O_CREAT)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
                 if os.path.samestat(os.fstat(descriptor), os.lstat(lock)):
                     return descriptor
             except (BlockingIOError, FileNotFoundError):
@@ -133,6 +141,16 @@ def _locked(lock: Path) -> int:
                 f"{lock.parent} is being written by another process\n"
                 "wait for it, or give another folder with --out"
             )
+
+
+def _lock(descriptor: int) -> None:
+    """Locks a file if its file system has locks; a run that was copied to one without can still be
+    evaluated there, by one process at a time."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
 
 
 def _pending(run: RunDirectory) -> bool:

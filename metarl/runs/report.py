@@ -120,6 +120,8 @@ def _picture(path: Path) -> bytes | None:
     if not path.exists():
         return None
     content = found.read(path, MOST_PNG)
+    if not content:  # in a set that is not at its place yet: there is no such picture any more
+        return None
     if not content.startswith(PNG):
         raise UserError(f"{path} is no PNG picture; remove it")
     return content

@@ -31,7 +31,7 @@ from metarl.sampling.play import Round, play
 from metarl.sampling.record import Record
 from metarl.sampling.rows import ROUND, Plan, RowError, Rows, Share, ShareFactory, faults_of
 from metarl.sampling.shared_memory import SharedRecord
-from metarl.signals import ENDING
+from metarl.signals import ENDING, held
 from metarl.types import Workers
 
 START = "start"
@@ -247,24 +247,16 @@ def _undisturbed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[int] = []
-    before = {number: signal.getsignal(number) for number in ENDING}
-    for number, handler in before.items():
-        if handler not in (signal.SIG_IGN, None):
-            signal.signal(number, lambda number, _: caught.append(number))
-    # multiprocessing's tracker of resources ignores the others, and unblocks them.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in before.items():
-            if handler is not None:  # None is one that Python does not know
-                signal.signal(number, handler)
-        for number in caught:
-            signal.raise_signal(number)
+    with held(""):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            # multiprocessing's tracker of resources ignores the others, and unblocks them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -193,6 +193,7 @@ gymnasium.register("Walk-v0", entry_point="strange_envs:Walk")
 SLOPE = {"slope": Uniform(0.5, 2.0)}
 
 walk = gym_tasks(Walk, SLOPE, horizon=HORIZON)
+endless = gym_tasks(Walk, SLOPE, horizon=1_000_000)
 reusing = gym_tasks(Reusing, SLOPE, horizon=HORIZON)
 remembering = gym_tasks(Remembering, SLOPE, horizon=HORIZON)
 

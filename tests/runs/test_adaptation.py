@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import UserError
-from metarl.runs.adaptation import Adaptation, Outcome, as_csv, read_json, write_json
+from metarl.runs.adaptation import Adaptation, Outcome, as_csv, described, read_json, write_json
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR, Measure
 from metarl.runs.statistics import summarise
 
@@ -261,3 +261,7 @@ def test_a_csv_line_per_few_shot_task_and_step():
     value = adaptation.outcome.values[3, 2, 0]
     assert lines[4 * 3] == f"maml,3,2,{float(value)!r},10"
     assert lines[-1] == f"random initialisation,3,2,{float(value / 2)!r},5"
+
+
+def test_values_that_describe_tasks_are_counted():
+    assert described([{"goal": np.arange(50)}, {"goal": np.arange(50)}]) >= 100

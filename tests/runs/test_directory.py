@@ -14,6 +14,7 @@ import pytest
 from metarl.errors import UserError
 from metarl.runs import directory, environment, files
 from metarl.runs.directory import locked
+from metarl.runs.files import open_own
 
 HOLD = """
 import sys, time
@@ -209,3 +210,22 @@ def test_a_commit_is_the_packages_own_only(tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     (tmp_path / "environment.py").touch()
     assert environment._git(tmp_path) is None
+
+
+def test_a_writer_does_not_wait_at_a_pipe_and_follows_no_link(tmp_path: Path):
+    def late(*_):
+        raise AssertionError("it waited")
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(10)
+    try:
+        for name in ("pipe", "link"):
+            for flags in (os.O_WRONLY | os.O_APPEND | os.O_CREAT, os.O_RDWR | os.O_CREAT):
+                with pytest.raises((OSError, UserError)):
+                    open_own(tmp_path / name, flags)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert not (tmp_path / "elsewhere").exists()

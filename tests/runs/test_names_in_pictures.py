@@ -18,7 +18,7 @@ from metarl.runs.training_plot import training_figure
 from metarl.text import printable
 
 NAMES = {
-    "a formula": "a$b^{",
+    "a formula": "$b^{$",
     "an underscore": "_hidden",
     "undecodable": "caf\udce9",
     "a surrogate": "\ud800",
@@ -31,7 +31,7 @@ NAMES = {
 }
 
 
-ALL = "".join(NAMES.values())[-120:] + "a$b^{"
+ALL = "".join(NAMES.values())[-120:] + "$b^{$"
 
 
 def texts(figure) -> list[str]:

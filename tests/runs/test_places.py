@@ -15,7 +15,7 @@ from metarl.runs import directory, files, output
 from metarl.runs.directory import RunDirectory, locked
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
-from metarl.runs.report import page
+from metarl.runs.report import PNG, page
 
 FILES = (
     ".lock", "config.yaml", "environment.json", "data.json", "metrics.jsonl", "report.html",
@@ -163,6 +163,16 @@ def test_a_page_embeds_only_pictures(run, content, evaluated):
     run.evaluation.predictions_png.write_bytes(content)
     with pytest.raises(UserError, match=r"predictions\.png (is no PNG|has more than)"):
         page(run)
+
+
+def test_a_picture_that_a_waiting_set_removes_is_left_out(run, evaluated):
+    """A set is moved to its place by whoever may write the run; here nobody may."""
+    complete = run.evaluation.root / ".test.complete"
+    complete.mkdir()
+    (complete / "adaptation.json").write_text(evaluated)
+    (complete / "predictions.png").touch()
+    run.evaluation.predictions_png.write_bytes(PNG + b"of the last evaluation")
+    assert "predictions" not in page(run).lower()
 
 
 @pytest.fixture

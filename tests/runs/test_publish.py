@@ -1,5 +1,6 @@
 """The files of an evaluation appear together, whenever a process is killed."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -212,3 +213,13 @@ def test_a_temporary_file_goes_once_its_writer_is_dead(tmp_path):
         assert sorted(tmp_path.iterdir()) == [alive, path]
     files.replace_bytes(path, b"new")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_system_without_locks_can_be_published_to(run, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(publish.fcntl, "flock", none)
+    with publish.publishing(run):
+        publish.publish(run, "test", NEW)
+    assert contents(run.root) == placed("test", NEW)
