@@ -274,7 +274,7 @@ BAD_TRAIN = {
     "point-goal --seed --device cpu": "--seed has no value",
     "point-goal --device tpu": "--device is 'tpu'; expected 'auto' or 'cpu' or 'cuda'",
     "point-goal --workers some": "--workers is 'some'; expected a whole number at least 0 and at",
-    "point-goal --agent.policy.hidden 8 x": "--agent.policy.hidden is '8 x'; expected a list",
+    "point-goal --agent.policy.hidden 8 x": "each a whole number at least 1, separated by spaces",
     "point-goal --agent maml-trop": "'maml-trop' is no agent; did you mean 'maml-trpo' or",
     "point-goal --agent": "--agent has no value",
     "point-goal --env half-cheetah-vol:promp": "'half-cheetah-vol:promp' is no task distribution",

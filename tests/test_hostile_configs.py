@@ -55,6 +55,15 @@ def test_yaml_that_is_refused(text: str, tmp_path: Path):
     assert time.process_time() - started < 2
 
 
+@pytest.mark.parametrize("text", ["", "# iterations: 3\n", "---\n", "{}"])
+def test_a_file_without_settings_starts_no_run_of_the_defaults(text: str, tmp_path: Path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=r"mine\.yaml has no settings; put back a copy"):
+        load_config(file)
+    assert load_config(file, preset("point-goal")) == preset("point-goal")
+
+
 def test_bytes_that_are_no_utf8_and_files_that_are_none(tmp_path: Path):
     file = tmp_path / "mine.yaml"
     for content in ("a: 1".encode("utf-16"), b"\xff"):

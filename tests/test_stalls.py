@@ -65,7 +65,7 @@ def test_each_kind_is_told_and_summed_up(kind: str):
     first, end = told([row] * 5, facts)
     assert first.startswith(f"iteration {patience}")
     assert re.search(said, first)
-    assert end.startswith("nothing learned in part: of 5 iterations 5 ")
+    assert end.startswith("signs of no learning in 5 iterations: 5 ")
 
 
 def test_what_lasts_is_not_told_in_every_iteration():
@@ -85,7 +85,7 @@ def test_a_cause_is_told_and_not_what_follows_from_it():
     row = {"gradient_norm": 0.0, "kl": 0.0, "line_search/accepted": 0.0, "cg/products": 0.0}
     first, end = told([row] * 3, Facts("every reward is 0", False, 10))
     assert "every reward is 0" in first
-    assert end == "nothing learned in part: of 3 iterations 3 without a difference between episodes"
+    assert end == "signs of no learning in 3 iterations: 3 without a difference between episodes"
 
 
 def test_a_skipped_update_is_told_elsewhere():
@@ -133,7 +133,7 @@ def test_a_run_whose_rewards_teach_nothing_says_so(pays: str, said: str, tmp_pat
     train.main([*SMALL, "--env", f"strange_envs:paid_{pays}", "--run-dir", str(tmp_path)])
     out = capfd.readouterr().out
     assert said in out
-    assert "nothing learned in part: of 3 iterations 3 with" in out
+    assert "signs of no learning in 3 iterations: 3 with" in out
     rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert all(row["return/step0"] is not None for row in rows)
 

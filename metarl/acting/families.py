@@ -30,7 +30,11 @@ class GaussianActions(NamedTuple):
 
     def deviation(self) -> np.ndarray | None:
         """Returns the deviation [K or 1, act_dim]; None if it depends on the observation."""
-        return None if self.log_std is None else np.exp(np.maximum(self.log_std, self.min_log_std))
+        return None if self.log_std is None else self._exponential(self.log_std)
+
+    def _exponential(self, log_std: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):  # actions that are not finite end the run with an error
+            return np.exp(np.maximum(log_std, self.min_log_std))
 
     def sample(self, output: np.ndarray, noise: np.ndarray, std: np.ndarray | None) -> np.ndarray:
         """Returns actions [U, e, act_dim]; `std` is that of each unit [U, 1, act_dim], if shared
@@ -38,7 +42,7 @@ class GaussianActions(NamedTuple):
         mean = output
         if std is None:
             mean, log_std = np.split(output, 2, axis=-1)
-            std = np.exp(np.maximum(log_std, self.min_log_std))
+            std = self._exponential(log_std)
         units = mean + std * noise
         return units if self.middle is None else self.middle + self.half * units
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
 from tyro.conf import Suppress
@@ -156,7 +156,11 @@ def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
     flag = named[0]
     given = _given(argv, flag)
     is_what = f"is {shown(given)}" if given else "has no value"
-    return f"{flag} {is_what}; expected {expected(known[flag])}"
+    annotation = known[flag]
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    apart = ", separated by spaces" if get_origin(annotation) is tuple else ""
+    return f"{flag} {is_what}; expected {expected(known[flag])}{apart}"
 
 
 def _given(argv: list[str], flag: str) -> str:

@@ -44,7 +44,7 @@ def diagnosed(root: Path, tell: Callable[[Finding], object]) -> tuple[bool, str]
         return True, following
     first = next((finding for finding in faults if finding.remedy), faults[0])
     count = f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
-    return False, f"{count}; begin with the {first.part}: {first.remedy or first.text}"
+    return False, f"{count}; mend first: {first.part}: {first.remedy or first.text}"
 
 
 def _inside(run: RunDirectory) -> Iterator[Finding]:

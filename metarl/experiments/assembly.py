@@ -220,9 +220,11 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
     agent that learns from only one source.
 
     Raises:
-        UserError: for a file that cannot be read.
+        UserError: for a file that cannot be read or is empty.
     """
     settings = read_mapping(Path(path).expanduser())
+    if not settings:  # most likely it was cut; the defaults are a run of hours
+        raise UserError(f"{path} has no settings; put back a copy, or give a preset")
     tasks, agent = env or _named(settings, "env"), _named(settings, "agent")
     section = settings.get("env")
     if tasks is not None and not envs.is_own(tasks):

@@ -139,7 +139,10 @@ def _left(row: Metrics, facts: Facts) -> str:
 def _no_gradient(row: Metrics, facts: Facts) -> str:
     if row.get("gradient_norm") != 0.0 or row["skipped"]:
         return ""
-    return "the gradient is exactly zero; likely causes: equal advantages, dead or saturated units"
+    return (
+        "the gradient is exactly zero; likely causes: rewards that are all equal or far too large, "
+        "dead or saturated units"
+    )
 
 
 def _no_step(row: Metrics, facts: Facts) -> str:
@@ -230,7 +233,7 @@ class Stalls:
         """Sums up, in a line, an attempt of so many iterations in which something was told."""
         if self._told:
             kinds = [f"{n} {name}" for name, n in self._counts.most_common()]
-            self._note(f"nothing learned in part: of {iterations} iterations {', '.join(kinds)}")
+            self._note(f"signs of no learning in {iterations} iterations: {', '.join(kinds)}")
 
 
 def moved(before: Params, after: Params) -> bool:

@@ -218,7 +218,7 @@ def _first_whole(
             return load(path, device, most)
         except CorruptCheckpointError as error:
             reasons.append(str(error))
-            warnings.warn(f"{error}; taking the next one", CheckpointWarning, stacklevel=3)
+            warnings.warn(f"{error}; it is passed over", CheckpointWarning, stacklevel=3)
     if paths:
         names = ", ".join([path.name for path in paths[:4]] + ["..."] * (len(paths) > 4))
         raise UserError(
