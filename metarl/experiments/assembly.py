@@ -164,7 +164,7 @@ def load_config(
     Raises:
         UserError: for a file that cannot be read, a key, a type or a range that does not fit.
     """
-    settings = read_mapping(Path(path).expanduser())
+    settings = _settings_in(path)
     config = base_of(path) if base is None else base
     # Names come first, since they decide which keys the rest of the file may have.
     if (name := _named(settings, "agent")) is not None:
@@ -176,10 +176,19 @@ def load_config(
     config = replace(config, env=env)
     check_ranges(config, str(path))
     file = Path(path).expanduser()
-    whole = file.name == "config.yaml" and directory.is_run(file.parent)
-    if whole:
+    return _in_folder(config, file.parent) if _is_of_a_run(file) else config
+
+
+def _is_of_a_run(file: Path) -> bool:
+    return file.name == "config.yaml" and directory.is_run(file.parent)
+
+
+def _settings_in(path: Path | str) -> dict[str, Any]:
+    """Reads the settings in a file; of a run's, after a look at the run's folder."""
+    file = Path(path).expanduser()
+    if _is_of_a_run(file):
         directory.check(directory.RunDirectory(file.parent))
-    return _in_folder(config, file.parent) if whole else config
+    return read_mapping(file)
 
 
 def _in_folder(config: AnyConfig, folder: Path) -> AnyConfig:
@@ -222,7 +231,7 @@ def base_of(path: Path | str, env: str | None = None) -> AnyConfig:
     Raises:
         UserError: for a file that cannot be read or is empty.
     """
-    settings = read_mapping(Path(path).expanduser())
+    settings = _settings_in(path)
     if not settings:  # most likely it was cut; the defaults are a run of hours
         raise UserError(f"{path} has no settings; put back a copy, or give a preset")
     tasks, agent = env or _named(settings, "env"), _named(settings, "agent")

@@ -9,7 +9,7 @@ import pytest
 from metarl import report
 from metarl.config.files import dump
 from metarl.errors import EnvFaultError, UserError
-from metarl.experiments.assembly import run_config
+from metarl.experiments.assembly import load_config, run_config
 from metarl.experiments.presets import preset
 from metarl.runs import directory, files, output
 from metarl.runs.directory import RunDirectory, locked
@@ -64,6 +64,15 @@ def test_a_link_out_of_a_run_is_refused(run, name):
     target = run.root.parent / ("secret" if name in FILES else "outside")
     path.symlink_to(target)
     refused_everywhere(run, f"{name} is a link to {target}, outside of .*\nreplace the link by")
+
+
+def test_a_config_that_leads_elsewhere_is_not_quoted(run):
+    """`--config RUN/config.yaml`: a message about wrong settings shows some of them."""
+    run.config.unlink()
+    run.config.symlink_to(run.root.parent / "secret")
+    with pytest.raises(UserError, match="is a link to") as told:
+        load_config(run.config)
+    assert SECRET not in str(told.value)
 
 
 @pytest.mark.parametrize("name", FILES)
