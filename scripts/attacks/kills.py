@@ -17,7 +17,7 @@ from attacks.result import Effort, Result, counted
 from attacks.runs import KINDS, fingerprint, iterations_saved, metrics, train
 
 ITERATIONS = 2
-MOST_EVENTS = 80
+MOST_EVENTS = 45
 """More file events than two iterations or a save have."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
