@@ -95,6 +95,8 @@ def _become(door: str, argv: Sequence[str | Path], log: Path, before: Callable[[
         sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for ending in (signal.SIGTERM, signal.SIGHUP):  # which `nohup` ignores
+            signal.signal(ending, signal.SIG_DFL)
         module = importlib.import_module(f"metarl.{door}")
         command = importlib.import_module("metarl.config.command_line")
         sys.argv = [f"metarl.{door}", *map(str, argv)]
