@@ -21,8 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 Try = TypeVar("Try")
 
 HEAVY = (
-    "torch.utils.tensorboard.writer", "matplotlib.pyplot", "metarl.loop.training",
-    "metarl.loop.evaluation", "metarl.train", "metarl.evaluate", "metarl.report",
+    "torch.utils.tensorboard.writer", "sklearn.datasets", "matplotlib.pyplot",
+    "metarl.loop.training", "metarl.loop.evaluation", "metarl.train", "metarl.evaluate",
+    "metarl.report", "metarl.doctor",
 )  # fmt: skip
 """Modules that a command would import before its work."""
 LONGEST = 120.0

@@ -99,7 +99,7 @@ def _made_by_hand() -> Iterator[tuple[str, str | bytes]]:
         "!!set {a}", "!!omap [a: 1]", "!!pairs [a: 1]", "!!timestamp 'x'", "!!timestamp 2026-01-01",
         "!!python/object/apply:os.system ['true']", "!!python/name:os.system", "!!python/tuple [1]",
         "!!str [1]", "!!seq x", "!!map x", "!unknown x", "!<tag:yaml.org,2002:int> x", "!! x", "!",
-        "2026-01-01", "2026-13-45", "2026-01-01 10:10:10", "0b", "0x", "0o8", "1:99:99", "1_0_",
+        "2026-01-01", "2026-13-45", "2026-01-01 10:10:10", "0b", "0x", "0o8", "1:99:99",
         "0x" + "f" * 5000, "9" * 4301, "-" + "9" * 10_000, "1:" * 3000 + "1", "0" * 5000 + "8",
         "1e999", "-.inf", ".nan", "1e-999", "0b" + "1" * 50_000,
     ):  # fmt: skip
@@ -149,7 +149,8 @@ def _wrong_values() -> Iterator[tuple[str, str]]:
     for key, annotation, _ in flatten(preset("point-goal")):
         text = "str" in repr(annotation) or "Literal" in repr(annotation)
         for value in ("[[1]]", "{a: 1}", "null", ".nan", "1e400", "-1e308", "2026-01-01", "[x, 1]"):
-            yield key, value
+            if key != "run_dir" or value != "-1e308":  # without a dot it is a text
+                yield key, value
         if key.endswith(("run_dir", "ray_address")) or "name" in key:
             continue
         for value in ("nonsense", "9" * 60, "-" + "9" * 401, "''"):

@@ -15,7 +15,7 @@ from attacks.children import call, in_lanes
 from attacks.result import Effort, Result, counted
 from attacks.runs import KINDS, fingerprint, flags, train
 
-EVALUATION = "--tasks 2 --steps 1 --workers 0 --threads 1".split()
+EVALUATION = "--tasks 2 --steps 1 --threads 1".split()
 NETWORK = {
     "socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname",
     "urllib.Request",
@@ -80,7 +80,7 @@ def sockets(effort: Effort, place: Path) -> Result:
     kinds = effort.some(list(KINDS), effort.kinds and 1)
     answers = in_lanes(kinds, _sockets, place)
     return counted(
-        "train, evaluate and report open no socket of a network",
+        "train, evaluate, report and doctor open no socket of a network",
         [x for each in answers for x in each or [None]],
     )
 
@@ -90,7 +90,8 @@ def _sockets(kind: str, folder: Path) -> list[str]:
 
     def arm() -> None:
         def hook(name: str, arguments: tuple[object, ...]) -> None:
-            between_processes = name == "socket.__new__" and arguments[1] == socket.AF_UNIX
+            # -1: an object for a descriptor that is there, such as one of a pair of pipes.
+            between_processes = name == "socket.__new__" and arguments[1] in (socket.AF_UNIX, -1)
             if name in NETWORK and not between_processes:
                 with open(marks, "a", encoding="utf-8") as file:
                     file.write(f"{name} {arguments[1:]}\n")
@@ -98,7 +99,12 @@ def _sockets(kind: str, folder: Path) -> list[str]:
         sys.addaudithook(hook)
 
     found = []
-    commands = {"train": flags(kind, run, 2), "evaluate": [run, *EVALUATION], "report": [run]}
+    commands = {
+        "train": flags(kind, run, 2),
+        "evaluate": [run, *EVALUATION],
+        "report": [run],
+        "doctor": [run],
+    }
     for door, argv in commands.items():
         ended = call(door, argv, folder / "log", before=arm)
         opened = marks.read_text(encoding="utf-8") if marks.exists() else ""

@@ -93,7 +93,9 @@ def _given(
     if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
         wrong = f"{place}: a file outside was written"
     if SECRET in ended.said or any(
-        SECRET.encode() in each.read_bytes() for each in copy.glob("*.html") if each.is_file()
+        SECRET.encode() in each.read_bytes()
+        for each in copy.glob("*.html")
+        if not each.is_symlink() and each.is_file()
     ):
         wrong = f"{place}: a file outside was read"
     shutil.rmtree(folder, ignore_errors=True)
@@ -196,9 +198,9 @@ WRONG = (
 )
 """Values that stand in a field's place."""
 MAY_BE = {
-    "wall_s", "score", "agent", "env", "versions", "git", "machine", "threads", "history",
-    "made_from", "controls", "others", "tasks", "success", "solved_at", "success_summary",
-    "summary",
+    "wall_s", "score", "agent", "env", "versions", "variables", "git", "machine", "threads",
+    "history", "made_from", "controls", "others", "tasks", "success", "solved_at",
+    "success_summary", "summary",
 }  # fmt: skip
 """Fields that hold free text, or in which some of these values are right or are computed anew."""
 
