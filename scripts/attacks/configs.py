@@ -135,8 +135,8 @@ def _made_by_hand() -> Iterator[tuple[str, str | bytes]]:
         b"".join(b"k%d: 1\n" % i for i in range(200_000)), bytes(range(256)), b"\x1b[31m: 1",
         b"\xed\xa0\x80: 1", b"seed: \xf0\x9f\x98\x80", b"%" * 1000, b"|\n" * 100_000,
         b": " * 50_000,
-        b"iterations: |\n" + b" x\n" * 200_000, b"a:\r\n" * 50_000, b"\x85" * 50,
-        b"\xe2\x80\xa8" * 50,
+        b"iterations: |\n" + b" x\n" * 200_000, b"a:\r\n" * 50_000, b"\x85- 1",
+        b"\xe2\x80\xa8- 1",
     ):  # fmt: skip
         yield repr(content[:20]), content
 
@@ -149,7 +149,7 @@ def _wrong_values() -> Iterator[tuple[str, str]]:
     for key, annotation, _ in flatten(preset("point-goal")):
         text = "str" in repr(annotation) or "Literal" in repr(annotation)
         for value in ("[[1]]", "{a: 1}", "null", ".nan", "1e400", "-1e308", "2026-01-01", "[x, 1]"):
-            if key != "run_dir" or value != "-1e308":  # without a dot it is a text
+            if key != "run_dir" or value not in ("-1e308", "1e400"):  # texts, without a dot
                 yield key, value
         if key.endswith(("run_dir", "ray_address")) or "name" in key:
             continue

@@ -21,7 +21,7 @@ class Effort(NamedTuple):
     workers: int = 20
     bytes: int = 0
     """Positions of each file that is flipped or cut."""
-    configs: int = 500
+    configs: int = 0
     files: int = 300
     disks: int = 50
     settings: int = 0
