@@ -67,6 +67,12 @@ class Counting:
     def score(self, outcomes: Any, steps: int) -> float:
         return 0.0
 
+    def sameness(self, rounds: Any) -> str:
+        return ""
+
+    def sizes(self, rounds: Any) -> dict[str, float]:
+        return {}
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         return {"done": torch.tensor(self.done)}
 
