@@ -17,7 +17,7 @@ class Finding(NamedTuple):
     """Part of the run, such as "checkpoints"."""
     text: str
     remedy: str = ""
-    """What to do, with the command."""
+    """Remedy, with its command."""
 
     def __str__(self) -> str:
         remedy = f"; {self.remedy}" if self.remedy else ""

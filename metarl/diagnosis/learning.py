@@ -35,7 +35,7 @@ class Log(NamedTuple):
     stalls: Counter[str]
     """Iterations that learned nothing, by what they look like."""
     ending: Counter[str]
-    """The same of the last ones."""
+    """Kinds of stall among the last iterations, counted likewise."""
     said: dict[str, str]
     """The likely cause of each."""
 

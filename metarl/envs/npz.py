@@ -25,7 +25,7 @@ from metarl.text import shown
 KINDS = "biufSU"
 """Kinds of numpy's types that are read: numbers and text, no objects and no structures."""
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Those that numpy writes."""
+"""Compressions that numpy writes."""
 MOST_MEMBERS = 10_000
 HEADER = 4096
 """Bytes of an array's header; numpy writes 128."""

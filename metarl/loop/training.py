@@ -191,7 +191,7 @@ class Training:
     partly_skipped: int = 0
     """Iterations so far of which some updates were skipped."""
     facts: stalls.Facts = stalls.Facts()  # noqa: RUF009  # nobody can change it
-    """What is known of the last iteration beyond its metrics."""
+    """Facts of the last iteration that its metrics lack."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=SCORED))
     """Scores after adaptation; their mean says which checkpoint is the best."""
 

@@ -23,7 +23,7 @@ class Board:
     """Appends scalars to a new file in a run's `tensorboard/`."""
 
     def __init__(self, folder: Path, iteration: int = 0):
-        """What earlier files have of iterations after `iteration` is no longer shown."""
+        """Starts a file. TensorBoard then hides iterations after `iteration` in earlier files."""
         host = platform.node() or "localhost"
         # The number after the process's keeps files apart that one process makes in a second.
         name = f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}"

@@ -138,12 +138,14 @@ def tensors_of(content: bytes, place: Path, device: torch.device | str) -> dict[
     if (header := _header(content)) > HEADER:
         raise CorruptCheckpointError(f"{place} has a header of {header:,} bytes; no agent's has")
     try:
-        found_tensors = safetensors.torch.load(content)
-        return {name: tensor.to(device) for name, tensor in found_tensors.items()}
+        loaded = safetensors.torch.load(content)
+    except MemoryError:
+        raise  # the checkpoint is sound, and an earlier one would not help
     except Exception as error:  # the loader raises errors of many kinds
         raise CorruptCheckpointError(
             f"{place} holds no tensors: {shown(str(error) or type(error).__name__, 120)}"
         ) from None
+    return {name: tensor.to(device) for name, tensor in loaded.items()}
 
 
 def _checked_manifest(path: Path) -> tuple[int, dict[str, str]]:

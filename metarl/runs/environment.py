@@ -27,7 +27,7 @@ PACKAGES = ("metarl", "torch", "mujoco", "gymnasium", "metaworld", "numpy", "sci
 VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_", "ATEN_", "ONEDNN_", "DNNL_", "OPENBLAS_")
 """Beginnings of the names of variables that change how numbers are computed, or how fast."""
 WITHOUT_EFFECT = ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")
-"""Those that are told as the number of threads, or that change no number."""
+"""Variables that are not compared: they set the number of threads, or change no result."""
 LONGEST = 100
 """Characters of a variable's value that are kept."""
 HISTORY, BEGAN = "history", "from_iteration"

@@ -31,7 +31,7 @@ MARKER = "run.json"
 PATIENCE = 30.0
 """Time to wait for another process that publishes, which takes about a second, s."""
 LONG_PATIENCE = 600.0
-"""The same, of who has results that took hours."""
+"""Time to wait with results that took hours, s."""
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of file systems that have no locks, as some network ones."""
 

@@ -120,7 +120,7 @@ def _sockets(kind: str, folder: Path) -> list[str]:
 
 
 def cores(effort: Effort, place: Path) -> Result:
-    """The same run with other numbers of threads, workers and cores."""
+    """Trains each run with several numbers of threads, workers and cores."""
     kinds = effort.some(list(KINDS), effort.kinds)
     ways = [
         ("1", "0", 0),

@@ -40,7 +40,7 @@ SHORT = Effort(
     kinds=2, moments=1, events=4, pairs=1, workers=1, bytes=20, configs=40, files=16, disks=2,
     settings=8, evaluations=2, iterations=100,
 )  # fmt: skip
-"""What the test suite tries."""
+"""Effort of the test suite."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 from metarl.errors import UserError
@@ -336,6 +337,19 @@ def test_tensors_that_fit_their_digest_are_read_with_care(tmp_path, tensors):
     forge(tmp_path / "000001", tensors=NO_TENSORS[tensors])
     with pytest.raises(CorruptCheckpointError, match=r"holds no tensors|has a header of"):
         checkpoint.load(tmp_path / "000001")
+
+
+def test_a_lack_of_memory_is_no_damage(tmp_path, monkeypatch):
+    """An earlier checkpoint in its place would lose iterations."""
+
+    def full(content):
+        raise MemoryError
+
+    for iteration in (1, 2):
+        checkpoint.save(tmp_path, iteration, {"w": torch.zeros(1)}, {}, 0.0)
+    monkeypatch.setattr(safetensors.torch, "load", full)
+    with pytest.raises(MemoryError):
+        checkpoint.load_latest(tmp_path)
 
 
 def test_tensors_of_more_bytes_than_an_agent_has(tmp_path):

@@ -22,7 +22,8 @@ from metarl.networks.mlp import linear
 TASKS, SAMPLES = 3, 200
 """Shape of the compared products."""
 LARGEST_ERROR = 0.1
-"""Of a result's norm. Rounding to bfloat16 alone is 0.003."""
+"""Error, as a share of a result's norm, from which products count as wrong. Rounding to bfloat16
+alone makes 0.003."""
 ON = ("1", "true", "yes", "on")
 
 
