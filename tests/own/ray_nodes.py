@@ -70,12 +70,27 @@ def processes(folder: str) -> list[psutil.Process]:
 
 
 def actors(folder: str) -> list[psutil.Process]:
-    """The actors among them."""
+    """The actors among them. A process that an actor forks has its name until it runs another."""
     found = []
     for one in processes(folder):
         with suppress(psutil.Error):
             if one.cmdline()[0].startswith("ray::RayActor"):
                 found.append(one)
+    return [one for one in found if parent(one) not in {actor.pid for actor in found}]
+
+
+def parent(process: psutil.Process) -> int:
+    """The id of the process that started it; 0 if it has ended."""
+    with suppress(psutil.Error):
+        return process.ppid()
+    return 0
+
+
+def exactly(number: int, folder: str) -> list[psutil.Process]:
+    """So many actors, or those that there are after ten seconds: one may be just ending."""
+    deadline = time.monotonic() + 10
+    while len(found := actors(folder)) != number and time.monotonic() < deadline:
+        time.sleep(0.05)
     return found
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 from played_rounds import E, K, agent_of, content, play, played, warned
-from ray_nodes import actors, cluster_of, ended, variables
+from ray_nodes import actors, cluster_of, ended, exactly, variables
 
 from metarl.envs import catalogue
 from metarl.errors import EnvFaultError, UserError, WorkersFailedError
@@ -85,8 +85,9 @@ def test_two_samplers_share_the_cpus_and_actors_need_no_torch(two_nodes, strange
         assert first.shards is not None
         assert first.shards.who == "3 Ray actors on 2 nodes"
         assert content(played(made, strange_envs.walk, workers)) == expected
-        assert len(actors(two_nodes[1])) == 3
-        for actor in actors(two_nodes[1]):
+        found = exactly(3, two_nodes[1])
+        assert len(found) == 3
+        for actor in found:
             loaded = {os.path.basename(x.path) for x in actor.memory_maps()}
             assert any("multiarray" in name for name in loaded)
             assert not any("torch" in name for name in loaded)
