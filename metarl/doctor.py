@@ -1,59 +1,6 @@
-"""`python -m metarl.doctor RUN_DIR ...`: checks the folders of runs and says what to do."""
+"""`python -m metarl.doctor` is `metarl doctor`: see metarl/commands/doctor.py."""
 
-from __future__ import annotations
-
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from metarl.config.command_line import once, open_door, wants_help
-from metarl.errors import UserError
-from metarl.text import say
-
-USAGE = "usage: python -m metarl.doctor RUN_DIR [RUN_DIR ...]"
-DESCRIPTION = """Checks everything in the folder of a run, and only reads it: settings, machine,
-data, metrics, checkpoints, evaluations and report. A line says `ok`, `note` or `fault`, and what
-to do about it. The last line says what to do next. Code of your own is not run.
-
-The exit status is 0 if no run has a fault, 1 if one has, and 2 if a folder is no run."""
-
-
-def main(argv: Sequence[str]) -> None:
-    folders = read(argv)
-    from metarl.diagnosis.run import diagnosed  # torch: once the command line is right
-
-    codes = []
-    for folder in folders:
-        if len(folders) > 1:
-            say(f"{folder}:")
-        try:
-            whole, following = diagnosed(folder, say)
-            codes.append(0 if whole else 1)
-            say(following)
-        except UserError as error:
-            codes.append(error.exit_code)
-            say(f"error: {error}", error=True)
-    if any(codes):
-        sys.exit(max(codes))
-
-
-def read(argv: Sequence[str]) -> list[Path]:
-    """Returns the folders that the command line names.
-
-    Raises:
-        UserError: if it names none, or has flags.
-    """
-    if wants_help(argv):
-        say(f"{USAGE}\n\n{DESCRIPTION}")
-        sys.exit(0)
-    folders = once(argv)
-    for word in folders:
-        if word.startswith("-"):
-            raise UserError(f"{word!r} is no flag; {USAGE}")
-    if not folders:
-        raise UserError(f"no run directory given; {USAGE}")
-    return [Path(folder).expanduser() for folder in folders]
-
+from metarl.commands import run
 
 if __name__ == "__main__":
-    open_door(main)
+    run("doctor")

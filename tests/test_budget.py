@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from whole_runs import rows
 
+from metarl.commands.train import read
 from metarl.config.files import dump
 from metarl.errors import UserError
 from metarl.loop import training
-from metarl.train import read
 
 PRESET = "halfcheetah-vel-maml2017"
 

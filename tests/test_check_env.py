@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from metarl import check_env
+from metarl.commands import check_env
 from metarl.config.command_line import open_door
 
-ROOT = Path(check_env.__file__).parents[1]
+ROOT = Path(check_env.__file__).parents[2]
 OWN = Path(__file__).parent / "checking"
 HEAVY = ("torch", "mujoco", "gymnasium", "scipy", "matplotlib", "numpy")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from metarl import check_env, evaluate, report, train
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.outer.trpo import TrpoConfig
+from metarl.commands import check_env, evaluate, report, train
 from metarl.config.command_line import open_door
 from metarl.config.files import dump, keys
 from metarl.config.options import EvaluateOptions
@@ -388,7 +388,7 @@ def test_bad_input_from_a_shell(tmp_path: Path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={"PYTHONPATH": str(Path(train.__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(train.__file__).parents[2])},
     )
     assert done.returncode == 2
     assert (

@@ -11,7 +11,6 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarl import train
 from metarl.agents.catalogue import default, names
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.sgd import SgdConfig
@@ -20,6 +19,7 @@ from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.adam import AdamConfig
 from metarl.agents.outer.ppo import PpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
+from metarl.commands import train
 from metarl.config.checks import check_continues, check_ranges, differences
 from metarl.config.files import dump, field_types, keys, overlay
 from metarl.config.ranges import Range

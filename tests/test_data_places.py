@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from whole_runs import instead, rows, tree, weights
 
-from metarl import evaluate, report, train
+from metarl.commands import evaluate, report, train
 from metarl.config.settings import FewShotConfig, FewShotEnvConfig
 from metarl.envs.supervised import families
 from metarl.errors import UserError

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metarl import doctor, evaluate, train
+from metarl.commands import doctor, evaluate, train
 from metarl.config.door import open_door
 from metarl.diagnosis.finding import FAULT, NOTE, OK, Finding
 from metarl.diagnosis.run import diagnosed

@@ -17,7 +17,7 @@ import pytest
 from whole_runs import instead
 
 import metarl
-from metarl import check_env, evaluate, train
+from metarl.commands import check_env, evaluate, train
 from metarl.types import Workers
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,11 @@ import pytest
 import torch
 from whole_runs import door
 
-from metarl import evaluate as evaluate_door
-from metarl import keys, report, train
+from metarl import keys
 from metarl.agents import catalogue
 from metarl.agents.outer.adam import AdamConfig
+from metarl.commands import evaluate as evaluate_door
+from metarl.commands import report, train
 from metarl.config.files import dump
 from metarl.config.options import EvaluateFewShotOptions
 from metarl.config.settings import (

@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 from whole_runs import door, instead, kill, rows, wait_for, weights
 
-from metarl import evaluate, keys, train
+from metarl import keys
 from metarl.agents import catalogue
+from metarl.commands import evaluate, train
 from metarl.config.files import dump
 from metarl.config.settings import FewShotConfig, FewShotEnvConfig, FewShotSamplingConfig
 from metarl.envs.splits import held_out

@@ -23,7 +23,7 @@ os.getuid = os.geteuid = lambda: 12345
 """Code that makes Python find what it finds in a container with `--user 12345`: no name."""
 COMMANDS = """
 import sys
-from metarl import check_env, evaluate, report, train
+from metarl.commands import check_env, evaluate, report, train
 from metarl.config.command_line import open_door
 
 small = "--sampling.tasks 2 --sampling.episodes 2 --env.horizon 10 --iterations 1 --device cpu"

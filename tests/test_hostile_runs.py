@@ -18,6 +18,7 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
+from metarl.commands.train import main
 from metarl.config.options import EvaluateFewShotOptions
 from metarl.envs import catalogue as envs
 from metarl.errors import CorruptCheckpointError, UserError
@@ -29,7 +30,6 @@ from metarl.runs import bounds, checkpoint, data, environment, metrics
 from metarl.runs.adaptation import read_json
 from metarl.runs.directory import RunDirectory
 from metarl.runs.report import write_report
-from metarl.train import main
 
 VALUES = [
     None, True, -1, 10**18, 2**63, 10**400, 1e308, -1e149, "", "\0", "\x1b[31m", "\ud800", "$x",

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from whole_runs import instead
 
-from metarl import evaluate, train
+from metarl.commands import evaluate, train
 from metarl.config.own_code import at
 from metarl.errors import UserError
 

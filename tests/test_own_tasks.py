@@ -17,7 +17,7 @@ from family import left_in_shared_memory, workers_alive
 from safetensors.torch import load_file
 from whole_runs import wait_for
 
-from metarl import check_env, evaluate, train
+from metarl.commands import check_env, evaluate, train
 from metarl.config.settings import Config, EnvConfig
 from metarl.envs import catalogue
 from metarl.envs.supervised import families

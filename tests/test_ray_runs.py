@@ -23,6 +23,7 @@ from ray_nodes import actors, cluster_of, processes, variables
 from whole_runs import door, rows, wait_for, weights
 
 from metarl.agents.catalogue import default
+from metarl.commands.train import main
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config, EnvConfig, SamplingConfig
 from metarl.device import workers_of
@@ -35,7 +36,6 @@ from metarl.sampling.ray_facts import compare, facts_function
 from metarl.sampling.ray_rounds import RayRounds
 from metarl.sampling.sampler import check_place
 from metarl.sources import episodes
-from metarl.train import main
 from metarl.types import Cluster, Workers
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray")
@@ -149,7 +149,7 @@ def test_without_ray_two_lines_say_how_to_install_it(tmp_path):
     code = (
         "import sys; sys.modules['ray'] = None; sys.argv[1:] = "
         f"['point-goal', '--sampler', 'ray', '--run-dir', {str(tmp_path / 'run')!r}]; "
-        "from metarl.train import main; from metarl.config.command_line import open_door; "
+        "from metarl.commands.train import main; from metarl.config.door import open_door; "
         "open_door(main)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ import pytest
 from whole_runs import instead, rows, tree, weights
 
 import metarl
-from metarl import evaluate, report, train
+from metarl.commands import evaluate, report, train
 from metarl.errors import EnvFaultError, UserError
 from metarl.experiments.assembly import run_config
 from metarl.runs.adaptation import read_json

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl import train
+from metarl.commands import train
 from metarl.config.checks import differences
 from metarl.envs.metaworld import distribution, goals
 from metarl.experiments.assembly import run_config

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl import train
+from metarl.commands import train
 from metarl.errors import UserError
 from metarl.loop import stalls
 from metarl.loop.stalls import AGAIN, Facts, Stalls

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from metarl.agents import catalogue as agents
+from metarl.commands.evaluate import read
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
-from metarl.evaluate import read
 from metarl.experiments.assembly import run_config, with_agent
 from metarl.experiments.presets import preset
 from metarl.loop import step_size, training

@@ -15,7 +15,7 @@ import threadpoolctl
 import torch
 from whole_runs import rows, weights
 
-from metarl import train
+from metarl.commands import train
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.device import torch_threads, use_threads, workers_of

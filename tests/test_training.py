@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 from whole_runs import door, instead, kill, rows, wait_for, weights
 
-from metarl import evaluate as evaluate_door
-from metarl import train
+from metarl.commands import evaluate as evaluate_door
+from metarl.commands import train
 from metarl.config.files import dump
 from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config, EnvConfig

@@ -22,8 +22,9 @@ Try = TypeVar("Try")
 
 HEAVY = (
     "torch.utils.tensorboard.writer", "sklearn.datasets", "matplotlib.pyplot",
-    "metarl.loop.training", "metarl.loop.evaluation", "metarl.train", "metarl.evaluate",
-    "metarl.report", "metarl.doctor",
+    "metarl.loop.training", "metarl.loop.evaluation",
+    "metarl.commands.train", "metarl.commands.evaluate",
+    "metarl.commands.report", "metarl.commands.doctor",
 )  # fmt: skip
 """Modules that a command would import before its work."""
 LONGEST = 120.0
@@ -98,11 +99,11 @@ def _become(door: str, argv: Sequence[str | Path], log: Path, before: Callable[[
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for ending in (signal.SIGTERM, signal.SIGHUP):  # which `nohup` ignores
             signal.signal(ending, signal.SIG_DFL)
-        module = importlib.import_module(f"metarl.{door}")
-        command = importlib.import_module("metarl.config.command_line")
+        module = importlib.import_module(f"metarl.commands.{door}")
+        shell = importlib.import_module("metarl.config.door")
         sys.argv = [f"metarl.{door}", *map(str, argv)]
         before()
-        command.open_door(module.main)
+        shell.open_door(module.main)
         code = 0
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl import report
+from metarl.commands import report
 from metarl.config.files import dump
 from metarl.errors import EnvFaultError, UserError
 from metarl.experiments.assembly import load_config, run_config

@@ -1,0 +1,55 @@
+"""`metarl COMMAND ...` and `python -m metarl COMMAND ...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from metarl import __version__
+from metarl.commands import COMMANDS, run
+from metarl.config.door import open_door
+from metarl.errors import UserError, nearest
+from metarl.text import say
+
+
+def main() -> None:
+    """Runs the command that the first word of the command line names."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in COMMANDS:
+        sys.argv[:2] = [f"metarl {name}"]
+        run(name)
+    else:
+        open_door(_without_command)
+
+
+def _without_command(argv: Sequence[str]) -> None:
+    """Prints the help or the version; raises a UserError for a word that is no command."""
+    match list(argv):
+        case [] | ["-h" | "--help"]:
+            say(_help())
+        case ["--version"]:
+            say(f"metarl {__version__}")
+        case [word, *_]:
+            raise UserError(
+                f"{word!r} is no command{nearest(word, list(COMMANDS), count=1)}\n"
+                f"there are {', '.join(COMMANDS)}; `metarl --help` describes them"
+            )
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS)) + 2
+    return "\n".join(
+        [
+            "usage: metarl COMMAND ...",
+            "",
+            "Meta-reinforcement learning: agents that learn a new task from a few episodes.",
+            "",
+            *(f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()),
+            "",
+            "`metarl COMMAND --help` has the flags of a command.",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""`python -m metarl.evaluate RUN_DIR`: adapts a trained agent to held-out tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from metarl.config.command_line import (
+    AGENT,
+    ENV,
+    once,
+    print_help,
+    read_flags,
+    take,
+    take_run,
+    wants_help,
+)
+from metarl.config.options import DataPlace, EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.settings import AnyConfig, FewShotConfig
+from metarl.envs import catalogue as envs
+from metarl.errors import UserError
+from metarl.experiments.assembly import run_config
+from metarl.experiments.data import placed
+
+DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
+
+Writes RUN_DIR/evaluation/adaptation.json, .csv and .png{more}. With --split train these files go to
+RUN_DIR/evaluation/train. With --out DIR they go to DIR together with the report, and RUN_DIR is
+only read. Defaults are the run's own.
+If the tasks or the agent of the run are your own code, give --env or --agent
+package.module:attribute again: the code is run."""
+
+
+def main(argv: Sequence[str]) -> None:
+    options, config = read(argv)
+    tasks = envs.configured(config.env, take(list(argv), *ENV))
+    from metarl.loop.evaluation import evaluate  # torch: once the command line is right
+
+    evaluate(options, tasks, config, take(list(argv), *AGENT))
+
+
+def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions, AnyConfig]:
+    """Returns the options that a command line asks for, checked, and the config of its run.
+
+    Raises:
+        UserError: for a folder that is no run, and any flag that does not fit.
+    """
+    argv = once(argv)
+    name = take_run(argv)
+    if wants_help(argv):
+        defaults = EvaluateOptions(run_dir=Path("RUN_DIR"))
+        if name is not None:
+            defaults = _defaults(Path(name), run_config(Path(name)))
+        more = "; predictions.png of curves" if isinstance(defaults, EvaluateFewShotOptions) else (
+            "; success.json and .png where\ntasks are of classes"
+        )  # fmt: skip
+        print_help(defaults, "metarl.evaluate RUN_DIR", DESCRIPTION.format(more=more))
+    if name is None:
+        raise UserError("no run directory given; name it first, such as runs/point-goal")
+    config = run_config(Path(name))
+    env, agent = take(argv, *ENV), take(argv, *AGENT)
+    if env not in (None, config.env.name):
+        raise UserError(f"--env is {env!r}, and {name} learned {config.env.name!r}")
+    options = read_flags(argv, _defaults(Path(name), config))
+    if agent not in (None, config.agent.name) and all(
+        run_config(path).agent.name != agent for path in options.against
+    ):
+        raise UserError(f"--agent is {agent!r}, and {name} is of {config.agent.name!r}")
+    return options, placed(config, options)
+
+
+def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFewShotOptions:
+    """Returns the options as the run's own config has them."""
+    machine = {"device": config.device, "threads": config.threads}
+    common = {"run_dir": run_dir, **machine, **asdict(config.evaluation)}
+    if isinstance(config, FewShotConfig):
+        return EvaluateFewShotOptions(env=DataPlace(config.env.path), **common)
+    playing = {name: getattr(config, name) for name in ("workers", "worker_timeout", "act_on")}
+    return EvaluateOptions(**playing, **common)
