@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-from metarl.agents import catalogue as agents
+from metarl.commands import train_help
+from metarl.commands.train_help import SEEDS
 from metarl.config import own_code
 from metarl.config.checks import check_continues
 from metarl.config.command_line import (
@@ -21,12 +22,12 @@ from metarl.config.command_line import (
     take,
     take_positional,
     take_switch,
+    wants_all,
     wants_help,
 )
 from metarl.config.own_code import check_cluster
-from metarl.config.settings import AnyConfig, EnvConfig, FewShotConfig
+from metarl.config.settings import AnyConfig, EnvConfig
 from metarl.envs import catalogue as envs
-from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, run_config, with_agent, with_env
@@ -36,7 +37,12 @@ from metarl.runs import directory
 from metarl.runs.seeds import begun, is_folder_of_seeds, seed_folder
 from metarl.text import say, shown
 
-SEEDS = "--seeds"
+FIRST = (
+    *("iterations", "seed", "run_dir", "device", "workers", "env.shots", "env.horizon"),
+    *("sampling.tasks", "sampling.episodes", "agent.inner.lr", "agent.inner.steps"),
+    *("agent.outer.lr", "threads"),
+)
+"""Flags that the help shows without `all`, the most important first."""
 MOST_SEEDS = 1000
 MAX_NAME = 80
 """Characters of a folder that is named after an experiment."""
@@ -119,7 +125,9 @@ def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str
     if env is not None:
         config = with_env(config, env)
     if wants_help(argv):
-        print_help(config, "metarl.train PRESET", _description(config), offered(config))
+        first = () if wants_all(argv) else FIRST
+        told = train_help.brief() if first else train_help.full(config)
+        print_help(config, "metarl train PRESET", told, offered(config), first)
     if file is not None:
         config = _with_file(config, name, file, agent, env)
         check_cluster(getattr(config, "ray_address", ""), argv, file)
@@ -195,35 +203,3 @@ def _run_dir(label: str, agent: str | None, env: str | None) -> str:
     if len(name) > MAX_NAME:
         name = f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
     return str(Path("runs", name))
-
-
-def _description(config: AnyConfig) -> str:
-    few_shot = isinstance(config, FewShotConfig)
-    kind, tasks = ("examples", families) if few_shot else ("episodes", envs)
-    other, others = ("episodes", envs) if few_shot else ("examples", families)
-    width = max(map(len, PRESETS)) + 2
-    return "\n".join(
-        [
-            "Meta-trains an agent. The same command again continues a run that stopped.",
-            "",
-            "presets:",
-            *(f"  {name:<{width}}{entry.summary}" for name, entry in PRESETS.items()),
-            "",
-            "in a preset's place, or over it:",
-            f"  --agent NAME   another agent with its defaults: {', '.join(agents.names(kind))};",
-            "                 or your own, package.module:attribute",
-            f"  --env NAME     other tasks: {', '.join(tasks.names())};",
-            "                 or your own, package.module:attribute",
-            f"  of the {'other' if few_shot else 'few-shot'} presets, --agent: "
-            f"{', '.join(agents.names(other))};",
-            f"    --env: {', '.join(others.names())}",
-            "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
-            f"  {SEEDS} N       runs of the seeds 1 to N side by side, or of those named: "
-            f"{SEEDS} 3 7 11;",
-            "                 each is a run in RUN_DIR/seed1, RUN_DIR/seed2 ...",
-            f"  {budget.MATCH} as many environment steps as the preset's agent plays, in more or "
-            "fewer iterations",
-            "",
-            "The flags below have an effect for this preset, --agent and --env.",
-        ]
-    )
