@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
 from metarl.commands import train_help
 from metarl.commands.train_help import SEEDS
@@ -106,12 +107,40 @@ def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
 def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str]:
     """Returns the config that a command line asks for, checked, and the name of its preset.
 
-    Where only a file is given the name is the run's. The preset comes first, then --agent and
-    --env in its place, then --config, then flags. With `seeds` the folder is one of runs.
+    Where only a file is given the name is the run's. With `seeds` the folder is one of runs.
 
     Raises:
         UserError: for anything in it that does not fit, and for a folder that `directory.check`
             refuses.
+    """
+    asked = resolved(argv)
+    if asked.note:
+        say(asked.note)
+    config = asked.config
+    if not config.run_dir:
+        config = replace(config, run_dir=asked.folder)
+    _check_folder(config, seeds)  # before torch, which is slow
+    return config, asked.preset or Path(config.run_dir).resolve().name
+
+
+class Asked(NamedTuple):
+    """What a command line asks for."""
+
+    config: AnyConfig
+    preset: str | None
+    folder: str
+    """Folder of the run if `config.run_dir` names none."""
+    note: str
+    """A line to say about the number of environment steps; may be empty."""
+
+
+def resolved(argv: Sequence[str], usage: str = "metarl train PRESET") -> Asked:
+    """Returns the config that a command line asks for, before its folder is looked at.
+
+    The preset comes first, then --agent and --env in its place, then --config, then flags.
+
+    Raises:
+        UserError: for anything in it that does not fit.
     """
     argv = once(argv)
     # These stand for whole sections; what is left are the flags of single fields.
@@ -127,7 +156,7 @@ def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str
     if wants_help(argv):
         first = () if wants_all(argv) else FIRST
         told = train_help.brief() if first else train_help.full(config)
-        print_help(config, "metarl train PRESET", told, offered(config), first)
+        print_help(config, usage, told, offered(config), first)
     if file is not None:
         config = _with_file(config, name, file, agent, env)
         check_cluster(getattr(config, "ray_address", ""), argv, file)
@@ -140,12 +169,9 @@ def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str
                 f"{budget.MATCH} is for another agent in the place of a preset's; name a preset"
             )
         config = budget.matched(config, usual)
-    elif (line := budget.note(config, usual)) is not None:
-        say(line)
-    if not config.run_dir:
-        config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
-    _check_folder(config, seeds)  # before torch, which is slow
-    return config, name or Path(config.run_dir).resolve().name
+    note = None if match_budget else budget.note(config, usual)
+    folder = _run_dir(name or Path(file or "").stem, agent, env)
+    return Asked(config, name, folder, note or "")
 
 
 def _check_folder(config: AnyConfig, seeds: Sequence[int]) -> None:

@@ -35,6 +35,7 @@ class Entry(NamedTuple):
     """Whether `builder` also takes a MetaWorldConfig."""
     evaluation: EvaluationConfig | None = None
     """Evaluation protocol of the family, if it has one."""
+    summary: str = ""
 
     @property
     def example(self) -> str:
@@ -42,10 +43,10 @@ class Entry(NamedTuple):
         return PLACEHOLDERS.get(next(iter(self.variants)), "")
 
 
-def _metaworld(variant: str = "") -> Entry:
+def _metaworld(summary: str, variant: str = "") -> Entry:
     module = "metarl.envs.metaworld.distribution"
     protocol = EvaluationConfig(tasks=40, steps=1, episodes=10, mode_episodes=3)
-    return Entry(module, "benchmark", {variant: 500}, metaworld=True, evaluation=protocol)
+    return Entry(module, "benchmark", {variant: 500}, True, protocol, summary)
 
 
 PLACEHOLDERS = {"TASK": "reach-v3", "TRAIN,..|TEST,..": "push-v3,reach-v3|sweep-v3"}
@@ -54,18 +55,47 @@ _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200, "gymnasium": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
 FAMILIES = {
-    "half-cheetah-vel": Entry("metarl.envs.mujoco.half_cheetah", "velocity", _CHEETAH),
-    "half-cheetah-dir": Entry("metarl.envs.mujoco.half_cheetah", "direction", _CHEETAH),
-    "ant-vel": Entry("metarl.envs.mujoco.ant", "velocity", _ANT),
-    "ant-dir": Entry("metarl.envs.mujoco.ant", "direction", _ANT),
-    "point-goal": Entry("metarl.envs.arrays.point_goal", "PointGoal", {"": 100}),
-    "bandit": Entry("metarl.envs.arrays.bandit", "Bandit", {"5": 100, "10": 100}),
-    "tabular-mdp": Entry("metarl.envs.arrays.tabular", "TabularMdp", {"": 10}),
-    "ml1": _metaworld("TASK"),
-    "ml10": _metaworld(),
-    "ml25": _metaworld(),
-    "ml45": _metaworld(),
-    "metaworld": _metaworld("TRAIN,..|TEST,.."),
+    "half-cheetah-vel": Entry(
+        "metarl.envs.mujoco.half_cheetah",
+        "velocity",
+        _CHEETAH,
+        summary="HalfCheetah (MuJoCo) runs at a goal velocity",
+    ),
+    "half-cheetah-dir": Entry(
+        "metarl.envs.mujoco.half_cheetah",
+        "direction",
+        _CHEETAH,
+        summary="HalfCheetah (MuJoCo) runs forward or backward",
+    ),
+    "ant-vel": Entry(
+        "metarl.envs.mujoco.ant", "velocity", _ANT, summary="Ant (MuJoCo) runs at a goal velocity"
+    ),
+    "ant-dir": Entry(
+        "metarl.envs.mujoco.ant", "direction", _ANT, summary="Ant (MuJoCo) runs forward or backward"
+    ),
+    "point-goal": Entry(
+        "metarl.envs.arrays.point_goal",
+        "PointGoal",
+        {"": 100},
+        summary="2-D navigation to a goal that only the reward shows",
+    ),
+    "bandit": Entry(
+        "metarl.envs.arrays.bandit",
+        "Bandit",
+        {"5": 100, "10": 100},
+        summary="Bernoulli bandits of 5 or 10 arms",
+    ),
+    "tabular-mdp": Entry(
+        "metarl.envs.arrays.tabular",
+        "TabularMdp",
+        {"": 10},
+        summary="small random Markov decision processes",
+    ),
+    "ml1": _metaworld("Meta-World (MuJoCo): goals of one manipulation task", "TASK"),
+    "ml10": _metaworld("Meta-World (MuJoCo): 10 classes of manipulation, others held out"),
+    "ml25": _metaworld("Meta-World (MuJoCo): 25 classes of manipulation, others held out"),
+    "ml45": _metaworld("Meta-World (MuJoCo): 45 classes of manipulation, others held out"),
+    "metaworld": _metaworld("Meta-World (MuJoCo): classes of your choice", "TRAIN,..|TEST,.."),
 }
 
 OWN_EXAMPLE = "my_tasks:tasks"

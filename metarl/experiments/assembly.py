@@ -81,7 +81,7 @@ def _check_kind(config: AnyConfig, name: str) -> None:
     }
     if near := agents.like(name, own):
         raise UserError(f"{wrong[own]} there is {near!r}; `metarl list agents` has the others")
-    raise UserError(f"{wrong[own]} there are {', '.join(agents.names(own))}")
+    raise UserError(f"{wrong[own]} take another agent: `metarl list agents --kind {own}`")
 
 
 def _renamed(agent: Any, name: str, preset: str | None) -> Any:
