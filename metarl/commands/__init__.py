@@ -43,6 +43,12 @@ COMMANDS = {
         "write a run as one HTML page",
         out_of_pretrained="{name}.html",
     ),
+    "record": Command(
+        "metarl.commands.record",
+        "film a trained agent before and after adaptation",
+        "a film is written only when it is whole",
+        out_of_pretrained="{name}.gif",
+    ),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }

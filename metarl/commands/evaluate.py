@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from metarl.commands.each_seed import of_each_seed
 from metarl.config.command_line import (
     AGENT,
     ENV,
@@ -40,6 +41,10 @@ FIRST = (
 
 
 def main(argv: Sequence[str]) -> None:
+    if lines := of_each_seed(argv):
+        for line in lines:
+            main(line)
+        return
     options, config = read(argv)
     tasks = envs.configured(config.env, take(list(argv), *ENV))
     from metarl.loop.evaluation import evaluate  # torch: once the command line is right
