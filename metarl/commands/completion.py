@@ -9,6 +9,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from typing import NamedTuple, get_args
 
@@ -77,6 +78,7 @@ def agent_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*agents.names("episodes"), *agents.names("examples"))))
 
 
+@cache
 def words_of(command: str) -> Words:
     """Returns what may follow a command, most of it by the command's own help."""
     text = _help(command)
