@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from metarl.agents import catalogue as agents
+from metarl.callbacks import flags
 from metarl.config.command_line import (
     AGENT,
     ENV,
@@ -38,9 +39,11 @@ MAX_NAME = 80
 
 def main(argv: Sequence[str]) -> None:
     config, name = read(argv)
+    callbacks = flags.take_callbacks(list(argv)).made()
     from metarl.loop.training import train  # torch: once the command line is right
 
-    train(config, name, named=take(list(argv), *ENV), named_agent=take(list(argv), *AGENT))
+    named, named_agent = (take(list(argv), *words) for words in (ENV, AGENT))
+    train(config, name, named=named, named_agent=named_agent, callbacks=callbacks)
 
 
 def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
@@ -54,6 +57,7 @@ def read(argv: Sequence[str]) -> tuple[AnyConfig, str]:
             refuses.
     """
     argv = once(argv)
+    flags.take_callbacks(argv)
     # These stand for whole sections; what is left are the flags of single fields.
     match_budget = take_switch(argv, budget.MATCH)
     file, agent, env = take(argv, "--config"), take(argv, *AGENT), take(argv, *ENV)
@@ -138,6 +142,7 @@ def _description(config: AnyConfig) -> str:
             f"  of the {'other' if few_shot else 'few-shot'} presets, --agent: "
             f"{', '.join(agents.names(other))};",
             f"    --env: {', '.join(others.names())}",
+            flags.HELP,
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
             f"  {budget.MATCH} as many environment steps as the preset's agent plays, in more or "
             "fewer iterations",
