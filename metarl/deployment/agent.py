@@ -19,6 +19,7 @@ from metarl.deployment import recorded
 from metarl.deployment.playing import OneEnvironment, play_in
 from metarl.deployment.policy import Interface, Policy
 from metarl.deployment.spaces import check_same_spaces
+from metarl.envs import given_tasks
 from metarl.envs.task_conditioned import TaskConditioned, numbers_of
 from metarl.errors import UserError
 from metarl.sampling.collect import returns_of
@@ -223,10 +224,11 @@ class LoadedAgent:
             if self._observes_task:
                 distribution = TaskConditioned(tasks)
             self._check_distribution(distribution.spec)
+        given = given_tasks.checked(given, base, "tasks")
         told = [self._told(task) for task in given]
         sampler = Sampler(distribution, len(given), episodes, Workers(0))
         try:
-            _set(sampler, given, base.spec.name)
+            sampler.set_tasks(given)
 
             def played(state: Any, index: int) -> Trajectories:
                 draws = self._draws(len(given), episodes, seed, index)
@@ -324,16 +326,6 @@ class LoadedAgent:
                     f"{spec.name} has {what} {shown(theirs)}, and the run learned {own.name}, with "
                     f"{shown(ours)}\ngive tasks with the same, or load a run of these"
                 )
-
-
-def _set(sampler: Sampler, tasks: list[Task], name: str) -> None:
-    try:
-        sampler.set_tasks(tasks)
-    except (KeyError, TypeError, IndexError) as error:
-        raise UserError(
-            f"{name} has no such task: {shown(dict(tasks[0]))} ({error!r:.80})\n"
-            "agent.sample_tasks(1) shows what its tasks look like"
-        ) from None
 
 
 def acting_of(agent: Any, state: Any, num_tasks: int, task: int) -> Any:
