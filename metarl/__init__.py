@@ -34,6 +34,12 @@ if TYPE_CHECKING:
         FewShotConfig,
         FewShotEnvConfig,
     )
+    from metarl.deployment.agent import AdaptedPolicy, LoadedAgent
+    from metarl.deployment.learner import AdaptedLearner, LoadedLearner
+    from metarl.deployment.loading import load
+    from metarl.deployment.policy import Policy
+    from metarl.deployment.recorded import Episode
+    from metarl.deployment.saved import load_policy
     from metarl.envs.gym.parameters import Choice, LogUniform, Uniform
     from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
@@ -70,6 +76,12 @@ _HOMES = {
         "FewShotConfig",
         "FewShotEnvConfig",
     ),
+    "metarl.deployment.agent": ("AdaptedPolicy", "LoadedAgent"),
+    "metarl.deployment.learner": ("AdaptedLearner", "LoadedLearner"),
+    "metarl.deployment.loading": ("load",),
+    "metarl.deployment.policy": ("Policy",),
+    "metarl.deployment.recorded": ("Episode",),
+    "metarl.deployment.saved": ("load_policy",),
     "metarl.envs.gym.parameters": ("Choice", "LogUniform", "Uniform"),
     "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),

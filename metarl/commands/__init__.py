@@ -49,6 +49,12 @@ COMMANDS = {
         "a film is written only when it is whole",
         out_of_pretrained="{name}.gif",
     ),
+    "export": Command(
+        "metarl.commands.export",
+        "adapt a trained agent to one task and save its policy",
+        "a policy is written only when it is whole",
+    ),
+    "report": Command("metarl.commands.report", "write a run as one HTML page"),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }

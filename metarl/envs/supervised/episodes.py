@@ -17,6 +17,7 @@ from metarl.envs.splits import check_split
 from metarl.envs.supervised.labelled import checked_inputs, checked_labels, plain_classes
 from metarl.envs.task_bounds import OneOf
 from metarl.errors import UserError
+from metarl.runs.inputs import Preprocessing
 from metarl.text import shown
 from metarl.types import Examples, FewShotSpec, Task
 
@@ -40,6 +41,7 @@ class Episodes:
         rotations: str = "none",
         class_names: Sequence[str] = (),
         notes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
     ):
         """
         Args:
@@ -52,6 +54,7 @@ class Episodes:
                 names a rotated class [class, degrees].
             class_names: names of the classes with labels 0, 1, ...; the labels by default.
             notes: lines to print when a run starts.
+            preprocessing: how `inputs` were made of raw data; left out, the division of uint8.
 
         Raises:
             UserError: for arguments that break these rules, and for too few classes in a split.
@@ -66,6 +69,8 @@ class Episodes:
             )
         self.spec = FewShotSpec(name, self.inputs.shape[1:], ways, classes=True)
         self.notes = tuple(notes)
+        self.preprocessing = preprocessing or _division(self.inputs)
+        """How raw examples become inputs, for a learner that is used elsewhere."""
         self._turned = {"none": (), "train": ("train",), "all": ("train", "test")}[rotations]
         self._turns = len(DEGREES) if self._turned else 1
         shape = self.spec.input_shape
@@ -201,6 +206,10 @@ def _examples(drawn: np.ndarray) -> Examples:
         inputs /= 255
     targets = np.tile(np.repeat(np.arange(ways), count), (tasks, 1))
     return Examples(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+def _division(inputs: np.ndarray) -> Preprocessing:
+    return Preprocessing(255.0, 0.0, 1.0) if inputs.dtype == np.uint8 else Preprocessing()
 
 
 def _hashable(name: Any) -> Hashable:
