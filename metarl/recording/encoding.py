@@ -17,6 +17,8 @@ SMALL = 2_000_000
 COLOURS = (128, 64, 32)
 SAMPLES = 6
 """Frames that the colours of a GIF are chosen from."""
+WEIGHT = 0.4
+"""Power of the number of a colour's pixels by which it counts."""
 
 
 def gif(frames: Sequence[Image.Image], fps: int, comment: bytes) -> bytes:
@@ -44,11 +46,18 @@ def _gif(frames: Sequence[Image.Image], fps: int, comment: bytes, colours: int) 
 
 
 def _palette(frames: Sequence[Image.Image], colours: int) -> Image.Image:
-    """Returns an image with one palette for all frames, of samples of them."""
+    """Returns an image with one palette for all frames, of samples of them.
+
+    A colour counts less than its pixels do, so that small things, such as a mark, keep theirs.
+    """
     every = max(1, len(frames) // SAMPLES)
-    seen = [np.asarray(frame)[::2, ::2] for frame in frames[::every]]
-    together = Image.fromarray(np.concatenate(seen))
-    return together.quantize(colours, method=Image.Quantize.MEDIANCUT)
+    seen = np.concatenate([np.asarray(frame).reshape(-1, 3) for frame in frames[::every]])
+    coarse = (seen >> 3).astype(np.int32) @ (1 << 10, 1 << 5, 1)
+    _, place, counts = np.unique(coarse, return_inverse=True, return_counts=True)
+    means = np.stack([np.bincount(place, seen[:, i]) / counts for i in range(3)], axis=1)
+    weights = np.ceil(counts**WEIGHT).astype(int)
+    weighed = np.repeat(means.round().astype(np.uint8), weights, axis=0)[None]
+    return Image.fromarray(weighed).quantize(colours, method=Image.Quantize.MEDIANCUT)
 
 
 def mp4(frames: Iterable[Image.Image], fps: int, comment: bytes) -> bytes:
