@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -68,22 +71,23 @@ def mp4(frames: Iterable[Image.Image], fps: int, comment: bytes) -> bytes:
     """
     import av
 
-    content = io.BytesIO()
-    options = {"movflags": "faststart", "use_metadata_tags": "1"}
-    with av.open(content, "w", format="mp4", options=options) as film:
-        film.metadata["comment"] = comment.decode()
-        stream = None
-        for frame in _with_the_end(frames, round(HELD * fps)):
-            if stream is None:
-                stream = _stream(film, fps, frame.size)
-            for packet in stream.encode(av.VideoFrame.from_image(frame)):
-                film.mux(packet)
-        if stream is not None:
-            film.mux(stream.encode(None))
-    return content.getvalue()
+    # In a file, since the index is moved to the front at the end: a page then shows it at once.
+    with tempfile.TemporaryDirectory(prefix="metarl-film-") as folder:
+        place = Path(folder) / "film.mp4"
+        with av.open(str(place), "w", options={"movflags": "faststart"}) as film:
+            film.metadata["comment"] = comment.decode()
+            stream = None
+            for frame in _with_the_end(frames, round(HELD * fps)):
+                if stream is None:
+                    stream = _stream(film, fps, frame.size)
+                for packet in stream.encode(av.VideoFrame.from_image(frame)):
+                    film.mux(packet)
+            if stream is not None:
+                film.mux(stream.encode(None))
+        return place.read_bytes()
 
 
-def _stream(film, fps: int, size: tuple[int, int]):
+def _stream(film: Any, fps: int, size: tuple[int, int]) -> Any:
     try:
         stream = film.add_stream("libx264", rate=fps)
     except ValueError as error:

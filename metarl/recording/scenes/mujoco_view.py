@@ -59,8 +59,8 @@ class Drawing:
         mujoco.mjv_initGeom(
             scene.geoms[scene.ngeom],
             mujoco.mjtGeom.mjGEOM_CYLINDER.value,
-            np.array([0.03, 0.03, 0.6]),
-            np.array([x, y, 0.6]),
+            np.array([0.025, 0.55, 0.0]),
+            np.array([x, y, 0.55]),
             np.eye(3).flatten(),
             np.array(GREEN, np.float32),
         )
