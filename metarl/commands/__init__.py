@@ -54,7 +54,6 @@ COMMANDS = {
         "adapt a trained agent to one task and save its policy",
         "a policy is written only when it is whole",
     ),
-    "report": Command("metarl.commands.report", "write a run as one HTML page"),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }
