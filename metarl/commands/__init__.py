@@ -31,6 +31,11 @@ COMMANDS = {
     ),
     "report": Command("metarl.commands.report", "write a run as one HTML page"),
     "compare": Command("metarl.commands.compare", "compare learners over seeds and tasks"),
+    "sweep": Command(
+        "metarl.commands.sweep",
+        "search for good settings",
+        "the same command again continues the sweep",
+    ),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }
