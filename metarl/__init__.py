@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metarl.callbacks.tensorboard import TensorBoard
     from metarl.callbacks.wandb import WandB
     from metarl.checking.agents import check_agent
+    from metarl.comparison.comparing import Comparison, compare
     from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
     from metarl.config.settings import (
         AgentConfig,
@@ -68,6 +69,7 @@ _HOMES = {
     "metarl.callbacks.tensorboard": ("TensorBoard",),
     "metarl.callbacks.wandb": ("WandB",),
     "metarl.checking.agents": ("check_agent",),
+    "metarl.comparison.comparing": ("Comparison", "compare"),
     "metarl.config.options": ("EvaluateFewShotOptions", "EvaluateOptions"),
     "metarl.config.settings": (
         "AgentConfig",
