@@ -29,6 +29,11 @@ COMMANDS = {
         "adapt a trained agent to held-out tasks",
         "an evaluation is written only when it is whole",
     ),
+    "record": Command(
+        "metarl.commands.record",
+        "film a trained agent before and after adaptation",
+        "a film is written only when it is whole",
+    ),
     "report": Command("metarl.commands.report", "write a run as one HTML page"),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),

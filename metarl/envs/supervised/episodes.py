@@ -7,7 +7,7 @@ A task is {"classes": [...]}: N classes drawn without replacement, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ import torch
 
 from metarl.envs.splits import check_split
 from metarl.envs.supervised.labelled import checked_inputs, checked_labels, plain_classes
+from metarl.envs.task_bounds import OneOf
 from metarl.errors import UserError
+from metarl.text import shown
 from metarl.types import Examples, FewShotSpec, Task
 
 DEGREES = (0, 90, 180, 270)
@@ -89,6 +91,8 @@ class Episodes:
                 "in the test split; leave it out of one"
             )
         self._row_of = {_hashable(self._name_of(row)): row for row in self._all_rows()}
+        known = [self._name_of(row) for row in self._all_rows()]
+        self.task_bounds = {"classes": OneOf(known, only=True, each=True)}
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         rows = self._splits[check_split(split)]
@@ -111,6 +115,15 @@ class Episodes:
         for turn in range(1, self._turns):
             drawn[turns == turn] = np.rot90(drawn[turns == turn], turn, axes=(-2, -1))
         return _examples(drawn[:, :, :shots]), _examples(drawn[:, :, shots:])
+
+    def completed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a task that a user gave; raises a ValueError for a class that comes twice."""
+        classes = values.get("classes")
+        if isinstance(classes, list | tuple):
+            twice = next((x for i, x in enumerate(classes) if x in classes[:i]), None)
+            if twice is not None:
+                raise ValueError(f"the class {shown(twice)} comes twice")
+        return values
 
     def check(self, shots: int, queries: int) -> None:
         """Checks that every class has enough examples.
