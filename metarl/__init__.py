@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from metarl.checking.agents import check_agent
+    from metarl.comparison.comparing import Comparison, compare
     from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
     from metarl.config.settings import (
         AgentConfig,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "metarl.checking.agents": ("check_agent",),
+    "metarl.comparison.comparing": ("Comparison", "compare"),
     "metarl.config.options": ("EvaluateFewShotOptions", "EvaluateOptions"),
     "metarl.config.settings": (
         "AgentConfig",

@@ -35,6 +35,7 @@ COMMANDS = {
         "a film is written only when it is whole",
     ),
     "report": Command("metarl.commands.report", "write a run as one HTML page"),
+    "compare": Command("metarl.commands.compare", "compare learners over seeds and tasks"),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }
