@@ -49,6 +49,17 @@ COMMANDS = {
         "a film is written only when it is whole",
         out_of_pretrained="{name}.gif",
     ),
+    "export": Command(
+        "metarl.commands.export",
+        "adapt a trained agent to one task and save its policy",
+        "a policy is written only when it is whole",
+    ),
+    "compare": Command("metarl.commands.compare", "compare learners over seeds and tasks"),
+    "sweep": Command(
+        "metarl.commands.sweep",
+        "search for good settings",
+        "the same command again continues the sweep",
+    ),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }

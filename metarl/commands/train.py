@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
+from metarl.callbacks import flags
 from metarl.commands import train_help
 from metarl.commands.train_help import SEEDS
 from metarl.config import own_code
@@ -55,18 +56,20 @@ def main(argv: Sequence[str]) -> None:
     if seeds:
         _train_seeds(config, rest, seeds)
         return
+    callbacks = flags.take_callbacks(list(argv)).made()
     from metarl.loop.training import train  # torch: once the command line is right
 
-    train(config, name, named=take(list(argv), *ENV), named_agent=take(list(argv), *AGENT))
+    named, named_agent = (take(list(argv), *words) for words in (ENV, AGENT))
+    train(config, name, named=named, named_agent=named_agent, callbacks=callbacks)
 
 
 def _train_seeds(config: AnyConfig, argv: Sequence[str], seeds: Sequence[int]) -> None:
     """Trains the seeds of one experiment side by side, each as an ordinary run."""
     from metarl.loop.side_by_side import train_seeds
 
-    flags = list(argv)
-    take(flags, "--run-dir", "--run_dir")
-    train_seeds(config, Path(config.run_dir), seeds, flags)
+    words = list(argv)
+    take(words, "--run-dir", "--run_dir")
+    train_seeds(config, Path(config.run_dir), seeds, words)
     again = [(flag, take(list(argv), *names)) for flag, names in (("env", ENV), ("agent", AGENT))]
     named = [f" --{flag} {name}" for flag, name in again if name and own_code.is_place(name)]
     own = "".join(named) if envs.is_own(config.env.name) else "".join(named[-1:])
@@ -143,6 +146,7 @@ def resolved(argv: Sequence[str], usage: str = "metarl train PRESET") -> Asked:
         UserError: for anything in it that does not fit.
     """
     argv = once(argv)
+    flags.take_callbacks(argv)
     # These stand for whole sections; what is left are the flags of single fields.
     match_budget = take_switch(argv, budget.MATCH)
     file, agent, env = take(argv, "--config"), take(argv, *AGENT), take(argv, *ENV)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textwrap import fill
 
 from metarl.agents import catalogue as agents
+from metarl.callbacks import flags
 from metarl.config.settings import AnyConfig, FewShotConfig
 from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
@@ -65,6 +66,7 @@ def full(config: AnyConfig) -> str:
             f"  {SEEDS} N       runs of the seeds 1 to N side by side, or of those named: "
             f"{SEEDS} 3 7 11;",
             "                 each is a run in RUN_DIR/seed1, RUN_DIR/seed2 ...",
+            flags.HELP,
             f"  {budget.MATCH} as many environment steps as the preset's agent plays, in more or "
             "fewer iterations",
             "",
