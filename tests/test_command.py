@@ -75,8 +75,8 @@ def test_the_short_help_has_ten_flags(capsys: Capture):
             train.main(line.split())
         text = capsys.readouterr().out
         assert text.startswith("usage: metarl train PRESET")
-        assert len(re.findall(r"^\W{1,2}--[a-z]", text, re.M)) == 10
-        assert "`--help all` shows" in text
+        flags = text[text.index("The flags that matter first; `--help all` shows") :]
+        assert len(re.findall(r"^\W{1,2}--[a-z]", flags, re.M)) == 10
 
 
 @pytest.mark.parametrize(
