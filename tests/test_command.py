@@ -265,3 +265,10 @@ def test_damaged_archives(tmp_path: Path):
     for name in ("cut.tar.gz", "bomb.tar.gz", "no.zip", "no.tgz"):
         with pytest.raises(UserError, match=r"cannot be unpacked|more than"):
             unpacked(tmp_path / name, tmp_path / "out" / "here")
+
+
+def test_the_library_knows_runs_that_ship():
+    import metarl
+
+    found = metarl.results("pretrained:halfcheetah-vel-maml2017")
+    assert found.training is not None
