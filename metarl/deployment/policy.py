@@ -81,7 +81,7 @@ class Policy:
         acting = self.acting
         if remember and isinstance(self._ready, ReadyRecurrent) and self._ready.begun:
             self._check_told("start(remember=True)")
-            acting = self._ready.after(self._reward)
+            acting = self._ready.after(self._reward[None, None])
         self._ready = acting.ready(ALONE)
         self._awaited = self._over = False
 

@@ -59,7 +59,7 @@ class Inputs(NamedTuple):
             how = Preprocessing(**given.pop("preprocessing"))
             inputs = cls(**given, preprocessing=how)
             inputs = inputs._replace(input_shape=tuple(inputs.input_shape))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError):
             raise _no_record(place, document) from None
         whole = (*inputs.input_shape, inputs.outputs)
         numbers = [x for x in (how.divisor, how.low, how.high) if x is not None]
