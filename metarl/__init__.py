@@ -21,7 +21,12 @@ if "torch" not in sys.modules:
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from metarl.callbacks.callback import Callback, Start
+    from metarl.callbacks.early_stopping import EarlyStopping
+    from metarl.callbacks.tensorboard import TensorBoard
+    from metarl.callbacks.wandb import WandB
     from metarl.checking.agents import check_agent
+    from metarl.comparison.comparing import Comparison, compare
     from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
     from metarl.config.settings import (
         AgentConfig,
@@ -42,6 +47,8 @@ if TYPE_CHECKING:
     from metarl.errors import DivergedError, EnvFaultError, UserError, WorkersFailedError
     from metarl.experiments.assembly import load_config
     from metarl.experiments.presets import PRESETS, preset
+    from metarl.library import evaluate, meta_train, results
+    from metarl.runs.results import Results
     from metarl.types import (
         BatchedEnv,
         EnvSpec,
@@ -57,7 +64,12 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "metarl.callbacks.callback": ("Callback", "Start"),
+    "metarl.callbacks.early_stopping": ("EarlyStopping",),
+    "metarl.callbacks.tensorboard": ("TensorBoard",),
+    "metarl.callbacks.wandb": ("WandB",),
     "metarl.checking.agents": ("check_agent",),
+    "metarl.comparison.comparing": ("Comparison", "compare"),
     "metarl.config.options": ("EvaluateFewShotOptions", "EvaluateOptions"),
     "metarl.config.settings": (
         "AgentConfig",
@@ -78,6 +90,8 @@ _HOMES = {
     "metarl.errors": ("DivergedError", "EnvFaultError", "UserError", "WorkersFailedError"),
     "metarl.experiments.assembly": ("load_config",),
     "metarl.experiments.presets": ("PRESETS", "preset"),
+    "metarl.library": ("evaluate", "meta_train", "results"),
+    "metarl.runs.results": ("Results",),
     "metarl.types": (
         "BatchedEnv",
         "EnvSpec",

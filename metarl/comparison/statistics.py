@@ -213,10 +213,13 @@ def performance_profile(
 
 
 def thresholds_of(*scores: np.ndarray) -> np.ndarray:
-    """Returns evenly spaced thresholds over the range of all learners' scores, [T]."""
+    """Returns thresholds over the range of all learners' scores, [T].
+
+    They are evenly spaced, or their logarithms where scores are above zero and span two decades.
+    """
     low = min(float(learner.min()) for learner in scores)
     high = max(float(learner.max()) for learner in scores)
-    return np.linspace(low, high, THRESHOLDS)
+    return (np.geomspace if 0 < 100 * low < high else np.linspace)(low, high, THRESHOLDS)
 
 
 def paired_difference(

@@ -88,7 +88,9 @@ def _no_record(place: str, document: Any) -> UserError:
 def of(tasks: Any) -> Inputs:
     """Returns the inputs of few-shot tasks; a user's own may have the attribute `preprocessing`."""
     how = getattr(tasks, "preprocessing", None)
-    return Inputs(*tasks.spec, how if isinstance(how, Preprocessing) else Preprocessing())
+    how = how if isinstance(how, Preprocessing) else Preprocessing()
+    name, shape, outputs, classes = tasks.spec
+    return Inputs(name, tuple(map(int, shape)), int(outputs), bool(classes), how)
 
 
 def write(run: RunDirectory, inputs: Inputs) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ DIGITS = FewShotEnvConfig("digits", shots=2, queries=3, ways=3)
 WORDS = ("five", "six", "seven")
 
 
-def held(run, tasks=None):
-    config = run_config(run)
+def held(run, tasks: Any = None):
+    config: Any = run_config(run)
     options = EvaluateFewShotOptions(run_dir=run, tasks=2, steps=2)
     return HeldOutExamples(tasks or envs.configured(config.env), config, options, CPU)
 
@@ -78,14 +79,14 @@ def digits(tmp_path_factory):
 
 def raw(number: int = 2):
     """Whole numbers 0 to 16, [M, 8, 8], and labels."""
-    found = load_digits()
+    found: Any = load_digits()
     rows = [i for k in range(5, 8) for i in np.flatnonzero(found.target == k)[:number]]
     return found.images[rows].astype(np.uint8), [WORDS[found.target[i] - 5] for i in rows]
 
 
 def test_raw_digits_become_what_training_saw(digits):
     images, _ = raw()
-    tasks = envs.configured(DIGITS)
+    tasks: Any = envs.configured(DIGITS)
     own = {x.tobytes() for x in tasks.inputs}
     found = examples.prepared(images, digits.inputs)
     assert all(x.numpy().tobytes() in own for x in found)
@@ -130,7 +131,7 @@ def test_images_need_neither_the_data_nor_their_size(tmp_path):
                 pixels = np.where(rng.random((9, 9)) < 0.3, 0, 255).astype(np.uint8)
                 Image.fromarray(pixels).save(below / f"{i}.png")
     env = FewShotEnvConfig("omniglot", 2, 2, ways=3, path=str(data), image_size=6)
-    tasks = envs.configured(env)
+    tasks: Any = envs.configured(env)
     run = saved_examples(tmp_path / "run", "maml", env, tasks)
     files = sorted((data / "images_evaluation/b").glob("*/*.png"))
     images, labels = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -31,11 +33,11 @@ SEEN = Dict(
 ACTED = {
     "box": Box(np.array([[-2.0, 0.0]]), np.array([[2.0, 1.0]]), dtype=np.float64),
     "discrete": Discrete(4, start=-1),
-    "multidiscrete": MultiDiscrete([[2, 3]]),
+    "multidiscrete": MultiDiscrete(np.array([[2, 3]])),
 }
 
 
-class Any(gymnasium.Env):
+class Robot(gymnasium.Env):
     """Takes any action of its space, and refuses others."""
 
     def __init__(self, acted="box", spoil=None):
@@ -72,12 +74,12 @@ class OwnTasks:
         return [{"x": 1.0}] * num
 
     def make(self, task):
-        return Any(self.acted)
+        return Robot(self.acted)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of maml-trpo and rl2 on `Any`, by its action space, and the tasks."""
+    """Runs of maml-trpo and rl2 on `Robot`, by its action space, and the tasks."""
     root, found = tmp_path_factory.mktemp("runs"), {}
     for acted in ACTED:
         tasks = own(acted)
@@ -95,7 +97,7 @@ def own(acted):
 @pytest.mark.parametrize("name", ["maml-trpo", "rl2"])
 @pytest.mark.parametrize("acted", list(ACTED))
 def test_observations_and_actions_have_the_environments_own_format(acted, name, runs, tmp_path):
-    env = Any(acted)
+    env = Robot(acted)
     adapted = runs[acted, name].adapt(env, episodes=2, steps=1)
     assert env.resets == 2
     loaded = metarl.load_policy(adapted.save(tmp_path / "policy"))
@@ -132,7 +134,7 @@ def test_exploration_depends_on_the_seed_alone(point):
     assert np.array_equal(policies[0].act(np.ones(2)), policies[1].act(np.ones(2)))
 
 
-def refused(said: str, call, *args, error=metarl.UserError, **kwargs):
+def refused(said: str, call: Callable, *args: Any, error: Any = metarl.UserError, **kwargs: Any):
     with pytest.raises(error, match=said) as raised:
         call(*args, **kwargs)
     assert len(str(raised.value).splitlines()) <= 3
@@ -148,8 +150,8 @@ def test_what_act_refuses(point, runs):
     refused("reward None", adapted.observe, None)
     same = [adapted.act(x) for x in (np.ones(2), [1, 1], torch.ones(2), np.ones(2, int))]
     assert all(np.array_equal(same[0], x) for x in same)
-    told = runs["discrete", "rl2"].adapt(Any("discrete"), 1)
-    obs = Any().reset(seed=0)[0]
+    told = runs["discrete", "rl2"].adapt(Robot("discrete"), 1)
+    obs = Robot().reset(seed=0)[0]
     told.act(obs)
     refused("before observe.*\n.*every step", told.act, obs)
     refused("before observe", told.start, remember=True)
@@ -165,7 +167,7 @@ def test_what_adapt_refuses(point, runs):
     for name in ("episodes", "steps"):
         for value in (0, -1, 1.5, True):
             refused(f"{name} is {value}; .* at least 1", point.adapt, task, **{name: value})
-    refused("gives observations of 9 numbers.*point-goal, with 2\n", point.adapt, Any())
+    refused("gives observations of 9 numbers.*point-goal, with 2\n", point.adapt, Robot())
     other = OneTask(point.base, task)
     other.action_space = Discrete(3)
     refused(r"takes actions in Discrete\(3\).*Box.*\n.*wrap", point.adapt, other)
@@ -174,8 +176,8 @@ def test_what_adapt_refuses(point, runs):
     refused("is no key", point.adapt, {"gaol": [0, 1]})
     refused("given one recorded episode", point.adapt, {"obs": 1, "actions": 1, "rewards": 1})
     loaded = runs["box", "maml-trpo"]
-    refused("reward is nan", loaded.adapt, Any(spoil="reward"), 2, 1, error=EnvFaultError)
-    refused("training with such|with such", point.adapt, Any())
+    refused("reward is nan", loaded.adapt, Robot(spoil="reward"), 2, 1, error=EnvFaultError)
+    refused("training with such|with such", point.adapt, Robot())
     refused("learned point-goal", point.adapt, [task], tasks=loaded.base)
 
 
@@ -217,7 +219,7 @@ def test_what_load_refuses(tmp_path, point):
     refused("is no run", metarl.load, tmp_path)
     mine = saved(tmp_path / "own", "maml-trpo", own("box"), EnvConfig("my_module:tasks", 4))
     refused("run only where", metarl.load, mine)
-    refused("is for agent.adapt", metarl.load, path, env=Any())
+    refused("is for agent.adapt", metarl.load, path, env=Robot())
     told = metarl.load(saved(tmp_path / "oracle", "oracle-trpo"))
     (task,) = told.sample_tasks(1)
     env = OneTask(told.base, task)
@@ -309,5 +311,5 @@ def test_sb3_acts_alike(point, runs, tmp_path):
         np.testing.assert_allclose(
             ppo.predict(obs, deterministic=True)[0], adapted.act(obs), atol=1e-5
         )
-    refused("no MLP policy", runs["box", "rl2"].adapt(Any(), 1).to_sb3, Any())
+    refused("no MLP policy", runs["box", "rl2"].adapt(Robot(), 1).to_sb3, Robot())
     refused("the agent learned", adapted.to_sb3, gymnasium.make("CartPole-v1"))
