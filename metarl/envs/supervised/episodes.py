@@ -7,7 +7,7 @@ A task is {"classes": [...]}: N classes drawn without replacement, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -16,7 +16,10 @@ import torch
 
 from metarl.envs.splits import check_split
 from metarl.envs.supervised.labelled import checked_inputs, checked_labels, plain_classes
+from metarl.envs.task_bounds import OneOf
 from metarl.errors import UserError
+from metarl.runs.inputs import Preprocessing
+from metarl.text import shown
 from metarl.types import Examples, FewShotSpec, Task
 
 DEGREES = (0, 90, 180, 270)
@@ -39,6 +42,7 @@ class Episodes:
         rotations: str = "none",
         class_names: Sequence[str] = (),
         notes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
     ):
         """
         Args:
@@ -51,6 +55,7 @@ class Episodes:
                 names a rotated class [class, degrees].
             class_names: names of the classes with labels 0, 1, ...; the labels by default.
             notes: lines to print when a run starts.
+            preprocessing: how `inputs` were made of raw data; left out, the division of uint8.
 
         Raises:
             UserError: for arguments that break these rules, and for too few classes in a split.
@@ -65,6 +70,8 @@ class Episodes:
             )
         self.spec = FewShotSpec(name, self.inputs.shape[1:], ways, classes=True)
         self.notes = tuple(notes)
+        self.preprocessing = preprocessing or _division(self.inputs)
+        """How raw examples become inputs, for a learner that is used elsewhere."""
         self._turned = {"none": (), "train": ("train",), "all": ("train", "test")}[rotations]
         self._turns = len(DEGREES) if self._turned else 1
         shape = self.spec.input_shape
@@ -90,6 +97,8 @@ class Episodes:
                 "in the test split; leave it out of one"
             )
         self._row_of = {_hashable(self._name_of(row)): row for row in self._all_rows()}
+        known = [self._name_of(row) for row in self._all_rows()]
+        self.task_bounds = {"classes": OneOf(known, only=True, each=True)}
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         rows = self._splits[check_split(split)]
@@ -112,6 +121,15 @@ class Episodes:
         for turn in range(1, self._turns):
             drawn[turns == turn] = np.rot90(drawn[turns == turn], turn, axes=(-2, -1))
         return _examples(drawn[:, :, :shots]), _examples(drawn[:, :, shots:])
+
+    def completed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a task that a user gave; raises a ValueError for a class that comes twice."""
+        classes = values.get("classes")
+        if isinstance(classes, list | tuple):
+            twice = next((x for i, x in enumerate(classes) if x in classes[:i]), None)
+            if twice is not None:
+                raise ValueError(f"the class {shown(twice)} comes twice")
+        return values
 
     def check(self, shots: int, queries: int) -> None:
         """Checks that every class has enough examples.
@@ -216,6 +234,10 @@ def _examples(drawn: np.ndarray) -> Examples:
         inputs /= 255
     targets = np.tile(np.repeat(np.arange(ways), count), (tasks, 1))
     return Examples(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+def _division(inputs: np.ndarray) -> Preprocessing:
+    return Preprocessing(255.0, 0.0, 1.0) if inputs.dtype == np.uint8 else Preprocessing()
 
 
 def _hashable(name: Any) -> Hashable:
