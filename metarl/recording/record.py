@@ -74,7 +74,7 @@ def record(
         film.check_size(layout, planned, output.film.suffix)
         say(f"{given} on {torch_device(options.device)}")
         say(f"{config.agent.name}: adapting to {len(chosen)} task{'s' * (len(chosen) > 1)} ...")
-        episodes, iteration = _played(options, config, tasks, chosen, named_agent)
+        episodes, iteration = played_episodes(options, config, tasks, chosen, named_agent)
         _say_returns(episodes)
         longest = max(episode.length for row in episodes for episode in row)
         times = film.Times.of(longest, options.every, output.film.suffix)
@@ -110,7 +110,7 @@ def _title(config: Config) -> str:
     return f"{config.agent.name} on {config.env.name}"
 
 
-def _played(
+def played_episodes(
     options: RecordOptions,
     config: Config,
     tasks: Any,
