@@ -9,10 +9,13 @@ import pytest
 from whole_runs import door, instead, rows, wait_for, weights
 
 from metarl.commands import train
+from metarl.commands.each_seed import of_each_seed
+from metarl.config.files import dump
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
 from metarl.loop import side_by_side
 from metarl.runs.seeds import seeds_of
+from metarl.threads import Threads
 
 TINY = [
     *("point-goal", "--iterations", "2", "--sampling.tasks", "3", "--sampling.episodes", "2"),
@@ -88,8 +91,6 @@ def test_which_seeds_are_asked_for():
 
 def test_a_folder_is_a_run_or_one_of_seeds(tmp_path: Path):
     config, _ = train.read([*TINY, "--run-dir", str(tmp_path / "seed1")])
-    from metarl.config.files import dump
-
     (tmp_path / "seed1").mkdir()
     (tmp_path / "seed1" / "config.yaml").write_text(dump(config))
     with pytest.raises(UserError, match="holds runs of seeds; continue them with --seeds"):
@@ -103,8 +104,6 @@ def test_a_folder_is_a_run_or_one_of_seeds(tmp_path: Path):
 
 
 def test_seeds_share_the_cores(monkeypatch: pytest.MonkeyPatch):
-    from metarl.threads import Threads
-
     monkeypatch.setattr(side_by_side.threads, "cores", lambda: Threads(16, "here"))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     config, _ = train.read(["point-goal"])
@@ -116,3 +115,18 @@ def test_seeds_share_the_cores(monkeypatch: pytest.MonkeyPatch):
     assert side_by_side.share(config, 5) == (2, 8)
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert side_by_side.share(preset("sinusoid-maml"), 5) == (2, 0)
+
+
+def test_a_command_on_a_folder_of_seeds_is_one_on_each_run(tmp_path: Path):
+    for seed in (1, 2):
+        (tmp_path / f"seed{seed}").mkdir()
+        config, _ = train.read([*TINY, "--seed", str(seed)])
+        (tmp_path / f"seed{seed}" / "config.yaml").write_text(dump(config))
+    one, two = (str(tmp_path / f"seed{seed}") for seed in (1, 2))
+    flags = ["--seed", "4"]
+    assert of_each_seed([str(tmp_path), *flags]) == [[one, *flags], [two, *flags]]
+    assert of_each_seed([str(tmp_path), "--out", "x", *flags]) == [
+        [one, *flags, "--out", "x/seed1"],
+        [two, *flags, "--out", "x/seed2"],
+    ]
+    assert of_each_seed([one]) == of_each_seed([]) == []

@@ -22,8 +22,10 @@ from metarl.experiments.assembly import run_config
 from metarl.recording.headless import prepare
 from metarl.recording.options import RecordOptions, check
 
+TASK = "--task"
+
 DESCRIPTION = """Films a trained agent before and after adaptation, side by side: a column for each
-of --steps, a row for each task. All columns start from the same reset seed.
+of --steps, a row for each task. All columns of a task start from the same reset seed.
 
 The film is RUN_DIR/films/NAME.gif, or the file of --out, .mp4 or .gif. A .mp4 needs
 `pip install "metarl[video]"`.
@@ -53,7 +55,7 @@ def read(argv: Sequence[str]) -> tuple[RecordOptions, Config]:
     Raises:
         UserError: for a folder that is no run or has no episodes, and any flag that does not fit.
     """
-    argv = once(argv)
+    argv = once(_joined(argv))
     name = take_run(argv)
     if wants_help(argv):
         defaults = RecordOptions(run_dir=Path("RUN_DIR"))
@@ -71,6 +73,21 @@ def read(argv: Sequence[str]) -> tuple[RecordOptions, Config]:
     options = read_flags(argv, _defaults(Path(name), config))
     check(options)
     return options, config
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Returns the words with the values of all `--task` behind one of them."""
+    tasks: list[str] = []
+    others: list[str] = []
+    own = False
+    for word in argv:
+        if word.startswith("-"):
+            own = word.partition("=")[0] == TASK
+            if own:
+                tasks += [word.partition("=")[2]] * ("=" in word)
+                continue
+        (tasks if own else others).append(word)
+    return [*others, TASK, *tasks] if tasks else [*others, *(x for x in argv if x == TASK)]
 
 
 def _playing(name: str, config: AnyConfig) -> Config:

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
+from typing import NamedTuple
 
-from metarl.agents import catalogue as agents
+from metarl.callbacks import flags
+from metarl.commands import train_help
+from metarl.commands.train_help import SEEDS
 from metarl.config import own_code
 from metarl.config.checks import check_continues
 from metarl.config.command_line import (
@@ -21,12 +24,12 @@ from metarl.config.command_line import (
     take,
     take_positional,
     take_switch,
+    wants_all,
     wants_help,
 )
 from metarl.config.own_code import check_cluster
-from metarl.config.settings import AnyConfig, EnvConfig, FewShotConfig
+from metarl.config.settings import AnyConfig, EnvConfig
 from metarl.envs import catalogue as envs
-from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, run_config, with_agent, with_env
@@ -36,7 +39,12 @@ from metarl.runs import directory
 from metarl.runs.seeds import begun, is_folder_of_seeds, seed_folder
 from metarl.text import say, shown
 
-SEEDS = "--seeds"
+FIRST = (
+    *("iterations", "seed", "run_dir", "device", "workers", "env.shots", "env.horizon"),
+    *("sampling.tasks", "sampling.episodes", "agent.inner.lr", "agent.inner.steps"),
+    *("agent.outer.lr", "threads"),
+)
+"""Flags that the help shows without `all`, the most important first."""
 MOST_SEEDS = 1000
 MAX_NAME = 80
 """Characters of a folder that is named after an experiment."""
@@ -48,18 +56,20 @@ def main(argv: Sequence[str]) -> None:
     if seeds:
         _train_seeds(config, rest, seeds)
         return
+    callbacks = flags.take_callbacks(list(argv)).made()
     from metarl.loop.training import train  # torch: once the command line is right
 
-    train(config, name, named=take(list(argv), *ENV), named_agent=take(list(argv), *AGENT))
+    named, named_agent = (take(list(argv), *words) for words in (ENV, AGENT))
+    train(config, name, named=named, named_agent=named_agent, callbacks=callbacks)
 
 
 def _train_seeds(config: AnyConfig, argv: Sequence[str], seeds: Sequence[int]) -> None:
     """Trains the seeds of one experiment side by side, each as an ordinary run."""
     from metarl.loop.side_by_side import train_seeds
 
-    flags = list(argv)
-    take(flags, "--run-dir", "--run_dir")
-    train_seeds(config, Path(config.run_dir), seeds, flags)
+    words = list(argv)
+    take(words, "--run-dir", "--run_dir")
+    train_seeds(config, Path(config.run_dir), seeds, words)
     again = [(flag, take(list(argv), *names)) for flag, names in (("env", ENV), ("agent", AGENT))]
     named = [f" --{flag} {name}" for flag, name in again if name and own_code.is_place(name)]
     own = "".join(named) if envs.is_own(config.env.name) else "".join(named[-1:])
@@ -100,14 +110,43 @@ def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
 def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str]:
     """Returns the config that a command line asks for, checked, and the name of its preset.
 
-    Where only a file is given the name is the run's. The preset comes first, then --agent and
-    --env in its place, then --config, then flags. With `seeds` the folder is one of runs.
+    Where only a file is given the name is the run's. With `seeds` the folder is one of runs.
 
     Raises:
         UserError: for anything in it that does not fit, and for a folder that `directory.check`
             refuses.
     """
+    asked = resolved(argv)
+    if asked.note:
+        say(asked.note)
+    config = asked.config
+    if not config.run_dir:
+        config = replace(config, run_dir=asked.folder)
+    _check_folder(config, seeds)  # before torch, which is slow
+    return config, asked.preset or Path(config.run_dir).resolve().name
+
+
+class Asked(NamedTuple):
+    """What a command line asks for."""
+
+    config: AnyConfig
+    preset: str | None
+    folder: str
+    """Folder of the run if `config.run_dir` names none."""
+    note: str
+    """A line to say about the number of environment steps; may be empty."""
+
+
+def resolved(argv: Sequence[str], usage: str = "metarl train PRESET") -> Asked:
+    """Returns the config that a command line asks for, before its folder is looked at.
+
+    The preset comes first, then --agent and --env in its place, then --config, then flags.
+
+    Raises:
+        UserError: for anything in it that does not fit.
+    """
     argv = once(argv)
+    flags.take_callbacks(argv)
     # These stand for whole sections; what is left are the flags of single fields.
     match_budget = take_switch(argv, budget.MATCH)
     file, agent, env = take(argv, "--config"), take(argv, *AGENT), take(argv, *ENV)
@@ -119,7 +158,9 @@ def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str
     if env is not None:
         config = with_env(config, env)
     if wants_help(argv):
-        print_help(config, "metarl.train PRESET", _description(config), offered(config))
+        first = () if wants_all(argv) else FIRST
+        told = train_help.brief() if first else train_help.full(config)
+        print_help(config, usage, told, offered(config), first)
     if file is not None:
         config = _with_file(config, name, file, agent, env)
         check_cluster(getattr(config, "ray_address", ""), argv, file)
@@ -132,12 +173,9 @@ def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str
                 f"{budget.MATCH} is for another agent in the place of a preset's; name a preset"
             )
         config = budget.matched(config, usual)
-    elif (line := budget.note(config, usual)) is not None:
-        say(line)
-    if not config.run_dir:
-        config = replace(config, run_dir=_run_dir(name or Path(file or "").stem, agent, env))
-    _check_folder(config, seeds)  # before torch, which is slow
-    return config, name or Path(config.run_dir).resolve().name
+    note = None if match_budget else budget.note(config, usual)
+    folder = _run_dir(name or Path(file or "").stem, agent, env)
+    return Asked(config, name, folder, note or "")
 
 
 def _check_folder(config: AnyConfig, seeds: Sequence[int]) -> None:
@@ -195,35 +233,3 @@ def _run_dir(label: str, agent: str | None, env: str | None) -> str:
     if len(name) > MAX_NAME:
         name = f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
     return str(Path("runs", name))
-
-
-def _description(config: AnyConfig) -> str:
-    few_shot = isinstance(config, FewShotConfig)
-    kind, tasks = ("examples", families) if few_shot else ("episodes", envs)
-    other, others = ("episodes", envs) if few_shot else ("examples", families)
-    width = max(map(len, PRESETS)) + 2
-    return "\n".join(
-        [
-            "Meta-trains an agent. The same command again continues a run that stopped.",
-            "",
-            "presets:",
-            *(f"  {name:<{width}}{entry.summary}" for name, entry in PRESETS.items()),
-            "",
-            "in a preset's place, or over it:",
-            f"  --agent NAME   another agent with its defaults: {', '.join(agents.names(kind))};",
-            "                 or your own, package.module:attribute",
-            f"  --env NAME     other tasks: {', '.join(tasks.names())};",
-            "                 or your own, package.module:attribute",
-            f"  of the {'other' if few_shot else 'few-shot'} presets, --agent: "
-            f"{', '.join(agents.names(other))};",
-            f"    --env: {', '.join(others.names())}",
-            "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
-            f"  {SEEDS} N       runs of the seeds 1 to N side by side, or of those named: "
-            f"{SEEDS} 3 7 11;",
-            "                 each is a run in RUN_DIR/seed1, RUN_DIR/seed2 ...",
-            f"  {budget.MATCH} as many environment steps as the preset's agent plays, in more or "
-            "fewer iterations",
-            "",
-            "The flags below have an effect for this preset, --agent and --env.",
-        ]
-    )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -17,6 +20,8 @@ SMALL = 2_000_000
 COLOURS = (128, 64, 32)
 SAMPLES = 6
 """Frames that the colours of a GIF are chosen from."""
+WEIGHT = 0.4
+"""Power of the number of a colour's pixels by which it counts."""
 
 
 def gif(frames: Sequence[Image.Image], fps: int, comment: bytes) -> bytes:
@@ -44,11 +49,18 @@ def _gif(frames: Sequence[Image.Image], fps: int, comment: bytes, colours: int) 
 
 
 def _palette(frames: Sequence[Image.Image], colours: int) -> Image.Image:
-    """Returns an image with one palette for all frames, of samples of them."""
+    """Returns an image with one palette for all frames, of samples of them.
+
+    A colour counts less than its pixels do, so that small things, such as a mark, keep theirs.
+    """
     every = max(1, len(frames) // SAMPLES)
-    seen = [np.asarray(frame)[::2, ::2] for frame in frames[::every]]
-    together = Image.fromarray(np.concatenate(seen))
-    return together.quantize(colours, method=Image.Quantize.MEDIANCUT)
+    seen = np.concatenate([np.asarray(frame).reshape(-1, 3) for frame in frames[::every]])
+    coarse = (seen >> 3).astype(np.int32) @ (1 << 10, 1 << 5, 1)
+    _, place, counts = np.unique(coarse, return_inverse=True, return_counts=True)
+    means = np.stack([np.bincount(place, seen[:, i]) / counts for i in range(3)], axis=1)
+    weights = np.ceil(counts**WEIGHT).astype(int)
+    weighed = np.repeat(means.round().astype(np.uint8), weights, axis=0)[None]
+    return Image.fromarray(weighed).quantize(colours, method=Image.Quantize.MEDIANCUT)
 
 
 def mp4(frames: Iterable[Image.Image], fps: int, comment: bytes) -> bytes:
@@ -59,22 +71,23 @@ def mp4(frames: Iterable[Image.Image], fps: int, comment: bytes) -> bytes:
     """
     import av
 
-    content = io.BytesIO()
-    options = {"movflags": "faststart", "use_metadata_tags": "1"}
-    with av.open(content, "w", format="mp4", options=options) as film:
-        film.metadata["comment"] = comment.decode()
-        stream = None
-        for frame in _with_the_end(frames, round(HELD * fps)):
-            if stream is None:
-                stream = _stream(film, fps, frame.size)
-            for packet in stream.encode(av.VideoFrame.from_image(frame)):
-                film.mux(packet)
-        if stream is not None:
-            film.mux(stream.encode(None))
-    return content.getvalue()
+    # In a file, since the index is moved to the front at the end: a page then shows it at once.
+    with tempfile.TemporaryDirectory(prefix="metarl-film-") as folder:
+        place = Path(folder) / "film.mp4"
+        with av.open(str(place), "w", options={"movflags": "faststart"}) as film:
+            film.metadata["comment"] = comment.decode()
+            stream = None
+            for frame in _with_the_end(frames, round(HELD * fps)):
+                if stream is None:
+                    stream = _stream(film, fps, frame.size)
+                for packet in stream.encode(av.VideoFrame.from_image(frame)):
+                    film.mux(packet)
+            if stream is not None:
+                film.mux(stream.encode(None))
+        return place.read_bytes()
 
 
-def _stream(film, fps: int, size: tuple[int, int]):
+def _stream(film: Any, fps: int, size: tuple[int, int]) -> Any:
     try:
         stream = film.add_stream("libx264", rate=fps)
     except ValueError as error:

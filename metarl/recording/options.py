@@ -31,6 +31,11 @@ class RecordOptions:
     """Adaptation steps after which an episode is filmed, side by side; 0 is before adaptation."""
     tasks: Panels = 1
     """Tasks, one below the other: the first of those that `metarl evaluate` adapts to."""
+    task: tuple[str, ...] = ()
+    """Tasks of your own in their place, as `mass=1.7,goal=1.0` or `goal=0.1,-0.2`; the flag may be
+    repeated."""
+    task_file: str = ""
+    """JSON, YAML or CSV file with tasks of your own."""
     split: Literal["train", "test"] = "test"
     """Tasks of training, or held-out ones."""
     episodes: Count = 20
@@ -74,12 +79,19 @@ def check(options: RecordOptions) -> None:
             f"--steps is {' '.join(map(str, steps)) or 'empty'}; give growing numbers of "
             "adaptation steps, such as 0 1 3"
         )
-    if (panels := options.tasks * len(steps)) > MOST_PANELS:
-        raise UserError(
-            f"--tasks {options.tasks} by {len(steps)} --steps are {panels} panels; "
-            f"a film has at most {MOST_PANELS}"
-        )
+    if options.task and options.task_file:
+        raise UserError("--task and --task-file both give tasks; give one of them")
+    check_panels(options, len(options.task) or options.tasks)
     if not re.fullmatch(r"[\w][\w.-]{0,79}", options.name, re.ASCII):
         raise UserError(
             f"--name is {shown(options.name)}; give up to 80 letters, digits, '-', '_' and '.'"
+        )
+
+
+def check_panels(options: RecordOptions, tasks: int) -> None:
+    """Raises a UserError for more panels than can be told apart."""
+    if (panels := tasks * len(options.steps)) > MOST_PANELS:
+        raise UserError(
+            f"{tasks} tasks by {len(options.steps)} --steps are {panels} panels; "
+            f"a film has at most {MOST_PANELS}"
         )

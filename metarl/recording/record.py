@@ -13,6 +13,7 @@ from metarl.config.options import EvaluateOptions
 from metarl.config.settings import Config
 from metarl.device import torch_device, use_threads, workers_of
 from metarl.envs import catalogue as envs
+from metarl.envs import given_tasks
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.limits import within_the_machine
 from metarl.loop.learners import trained
@@ -20,7 +21,7 @@ from metarl.loop.training import check_named
 from metarl.recording import encoding, film
 from metarl.recording.canvas import Layout
 from metarl.recording.episodes import Episode, first_tasks, play
-from metarl.recording.options import RecordOptions
+from metarl.recording.options import RecordOptions, check_panels
 from metarl.recording.output import MARK, Output, checked
 from metarl.recording.scenes.choice import scene_of
 from metarl.recording.scenes.scene import Scene
@@ -40,7 +41,6 @@ def record(
     config: Config,
     tasks: Any = None,
     named_agent: str | None = None,
-    chosen: Sequence[Task] | None = None,
 ) -> Path:
     """Writes a film of the run's agent, and prints the returns of its episodes.
 
@@ -49,7 +49,6 @@ def record(
         config: the run's config.
         tasks: the distribution that the run learned from; where it is left out, the catalogue's.
         named_agent: code of an agent of a user's own that may be run.
-        chosen: the tasks to film in the place of the first held-out ones.
 
     Returns:
         The path of the film.
@@ -62,10 +61,7 @@ def record(
     given = use_threads(options.threads)
     tasks = envs.configured(config.env) if tasks is None else tasks
     check_named(config, tasks.spec)
-    if chosen is None:
-        chosen = first_tasks(
-            tasks, options.tasks, options.split, options.seed, config.evaluation.tasks
-        )
+    chosen = _chosen(options, config, tasks)
     with ExitStack() as stack:
         scene = scene_of(tasks, options.size)
         stack.callback(scene.close)
@@ -81,6 +77,22 @@ def record(
         facts = _facts(options, config, episodes, times) | {"iteration": iteration}
         _write(output, options, scene, episodes, layout, times, facts)
     return output.film
+
+
+def _chosen(options: RecordOptions, config: Config, tasks: Any) -> Sequence[Task]:
+    """Returns the tasks that are filmed."""
+    if not options.task and not options.task_file:
+        return first_tasks(
+            tasks, options.tasks, options.split, options.seed, config.evaluation.tasks
+        )
+    if options.task:
+        found = given_tasks.parsed(options.task, tasks)
+    else:
+        found = given_tasks.in_file(options.task_file, tasks)
+    check_panels(options, len(found))
+    for remark in given_tasks.remarks(found, tasks):
+        say(remark)
+    return found
 
 
 def _layout(
@@ -156,7 +168,7 @@ def _facts(
         "format": FORMAT,
         "agent": config.agent.name,
         "env": config.env.name,
-        "split": options.split,
+        "split": None if options.task or options.task_file else options.split,
         "checkpoint": options.checkpoint,
         "seed": options.seed,
         "actions": options.actions,

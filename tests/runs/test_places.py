@@ -126,7 +126,6 @@ def test_what_is_written_to_is_no_link(run, tmp_path, inside):
         pass
     with pytest.raises(UserError, match=r"metrics\.jsonl is a symbolic link"):
         log.append({"iteration": 1})
-    log.close()
     fault = EnvFaultError("x", {}, 0, 0, "reset", "wrong", trace="trace")
     with pytest.raises(EnvFaultError, match="could not be written"), faults_logged(run, "x"):
         raise fault

@@ -14,7 +14,9 @@ import numpy as np
 
 from metarl.errors import UserError
 
-GREEN = (0.0, 0.62, 0.45, 0.9)
+GREEN = (0.0, 0.62, 0.45, 1.0)
+SKY = 240
+"""Grey level of the sky."""
 
 
 class Drawing:
@@ -38,6 +40,11 @@ class Drawing:
                 "\nset MUJOCO_GL to egl or osmesa, and install libegl1 or libosmesa6"
             ) from error
 
+    def without_shadows(self) -> None:
+        """Leaves shadows and reflections out, which cost time and make films large."""
+        flags, kinds = self._renderer.scene.flags, mujoco.mjtRndFlag
+        flags[kinds.mjRND_SHADOW.value] = flags[kinds.mjRND_REFLECTION.value] = 0
+
     def image(self, camera: Any, poles: Sequence[tuple[float, float]] = ()) -> np.ndarray:
         """Returns a picture of `data`, [height, width, 3] uint8, with poles at places (x, y), m."""
         self._renderer.update_scene(self.data, camera)
@@ -52,8 +59,8 @@ class Drawing:
         mujoco.mjv_initGeom(
             scene.geoms[scene.ngeom],
             mujoco.mjtGeom.mjGEOM_CYLINDER.value,
-            np.array([0.03, 0.03, 0.6]),
-            np.array([x, y, 0.6]),
+            np.array([0.025, 0.55, 0.0]),
+            np.array([x, y, 0.55]),
             np.eye(3).flatten(),
             np.array(GREEN, np.float32),
         )
@@ -61,6 +68,22 @@ class Drawing:
 
     def close(self) -> None:
         self._renderer.close()
+
+
+def lightened(model: mujoco.MjModel) -> mujoco.MjModel:
+    """Returns a copy of the model of a robot in light grey surroundings, which make small films."""
+    light = copy.copy(model)
+    for index in range(light.ntex):
+        start, kind = light.tex_adr[index], light.tex_type[index]
+        size = light.tex_width[index] * light.tex_height[index] * light.tex_nchannel[index]
+        pixels = light.tex_data[start : start + size]
+        if kind == mujoco.mjtTexture.mjTEXTURE_SKYBOX.value:
+            pixels[:] = SKY
+        elif kind == mujoco.mjtTexture.mjTEXTURE_2D.value:  # the floor's squares
+            pixels[:] = 191 + pixels // 8
+    light.light_ambient[:], light.light_specular[:] = 0.15, 0.1
+    light.vis.headlight.ambient[:] = 0.2
+    return light
 
 
 def following(x: float, y: float, z: float, distance: float, elevation: float) -> Any:

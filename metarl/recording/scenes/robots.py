@@ -13,7 +13,7 @@ import numpy as np
 from metarl.envs.mujoco.run_tasks import Direction, Runs
 from metarl.envs.mujoco.tasks import MujocoTasks
 from metarl.recording.episodes import Episode
-from metarl.recording.scenes.mujoco_view import Drawing, following
+from metarl.recording.scenes.mujoco_view import Drawing, following, lightened
 from metarl.recording.scenes.scene import View, check_same
 from metarl.types import Task, Workers
 
@@ -26,7 +26,8 @@ class RobotScene:
     def __init__(self, distribution: Runs, width: int):
         self._distribution = distribution
         model = self._opened().batch.model
-        self._drawing = Drawing(model, width, round(self.aspect * width))
+        self._drawing = Drawing(lightened(model), width, round(self.aspect * width))
+        self._drawing.without_shadows()
         self._flat = model.nq == 9  # a half-cheetah moves in a plane
 
     def _opened(self) -> MujocoTasks:
@@ -67,7 +68,7 @@ class RobotScene:
         mujoco.mj_forward(self._drawing.model, data)
         x, y = float(qpos[0]), 0.0
         if self._flat:
-            return self._drawing.image(following(x, y, 0.4, 3.4, -12.0), poles)
+            return self._drawing.image(following(x, y, 0.4, 3.6, -12.0), poles)
         return self._drawing.image(following(x, float(qpos[1]), 0.3, 5.0, -25.0), poles)
 
     def close(self) -> None:
