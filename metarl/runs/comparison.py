@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metarl.runs.adaptation import Adaptation, Outcome, aside
-from metarl.runs.measures import Measure
+from metarl.runs.measures import HUGE, Measure
 from metarl.runs.published import Curve as PublishedCurve
 from metarl.runs.published import Published
 from metarl.runs.statistics import Summary
@@ -111,6 +111,8 @@ def interval(ends: np.ndarray, unit: str = "", digits: int = 1) -> str:
     if not np.isfinite(ends).all():
         return ""
     low, high = 100 * ends if unit else ends
+    if max(abs(low), abs(high)) >= HUGE:
+        return f"{low:.3g} to {high:.3g}{unit}"
     return f"{low:.{digits}f} to {high:.{digits}f}{unit}"
 
 

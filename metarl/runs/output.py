@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from metarl import found
@@ -28,6 +29,8 @@ from metarl.text import printable
 
 REPORT_OF = '<meta name="run" content="{}">'
 """Line of a report that says of which run it is."""
+SEVERAL = "several"
+"""In that line, of a page about several runs."""
 
 
 def identity(run: RunDirectory) -> str:
@@ -102,9 +105,32 @@ def for_report(run_dir: Path, out: str) -> RunDirectory:
     return run
 
 
+def for_several(folder: Path, out: str) -> Path:
+    """Returns the place of a page about several runs: `out` if a file is given, else in `folder`.
+
+    Raises:
+        UserError: if it lies in a run's folder, or is anything but such a page.
+    """
+    page = Path(out).expanduser() if out else folder / "report.html"
+    if page.suffix != ".html" or page.is_dir():
+        raise UserError(f"--out is {out or str(page)!r}; give an .html file")
+    _refuse_runs(page.parent, out or str(page))
+    if os.path.lexists(page) and not _says(page, SEVERAL):
+        raise UserError(f"{page} is there already and no page of several runs; give another --out")
+    return page
+
+
 def _is_report_of(run: RunDirectory) -> bool:
-    with found.opened(run.report) as file:  # the line is at the top; pictures make it long
-        return REPORT_OF.format(identity(run)).encode() in file.read(found.SMALL)
+    return _says(run.report, identity(run))
+
+
+def _says(page: Path, whose: str) -> bool:
+    """Returns whether a page says that it is of a run."""
+    try:
+        with found.opened(page) as file:  # the line is at the top; pictures make it long
+            return REPORT_OF.format(whose).encode() in file.read(found.SMALL)
+    except OSError as error:
+        raise UserError(f"{page} cannot be read: {error.strerror}") from error
 
 
 def _refuse_runs(folder: Path, out: str) -> None:
