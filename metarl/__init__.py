@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         FewShotConfig,
         FewShotEnvConfig,
     )
-    from metarl.envs.gym.parameters import Choice, LogUniform, Uniform
+    from metarl.envs.gym.parameters import Choice, Constant, LogUniform, Normal, Uniform
     from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
     from metarl.errors import DivergedError, EnvFaultError, UserError, WorkersFailedError
@@ -70,7 +70,7 @@ _HOMES = {
         "FewShotConfig",
         "FewShotEnvConfig",
     ),
-    "metarl.envs.gym.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.envs.gym.parameters": ("Choice", "Constant", "LogUniform", "Normal", "Uniform"),
     "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),
     "metarl.errors": ("DivergedError", "EnvFaultError", "UserError", "WorkersFailedError"),
