@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from metarl.commands.each_seed import of_each_seed
 from metarl.config.command_line import (
     AGENT,
     ENV,
@@ -14,6 +15,7 @@ from metarl.config.command_line import (
     read_flags,
     take,
     take_run,
+    wants_all,
     wants_help,
 )
 from metarl.config.options import DataPlace, EvaluateFewShotOptions, EvaluateOptions
@@ -31,8 +33,18 @@ only read. Defaults are the run's own.
 If the tasks or the agent of the run are your own code, give --env or --agent
 package.module:attribute again: the code is run."""
 
+FIRST = (
+    *("tasks", "steps", "split", "checkpoint", "controls", "against", "out", "episodes", "shots"),
+    *("seed", "inner_lr", "device"),
+)
+"""Flags that the help shows without `all`, the most important first."""
+
 
 def main(argv: Sequence[str]) -> None:
+    if lines := of_each_seed(argv):
+        for line in lines:
+            main(line)
+        return
     options, config = read(argv)
     tasks = envs.configured(config.env, take(list(argv), *ENV))
     from metarl.loop.evaluation import evaluate  # torch: once the command line is right
@@ -55,7 +67,8 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
         more = "; predictions.png of curves" if isinstance(defaults, EvaluateFewShotOptions) else (
             "; success.json and .png where\ntasks are of classes"
         )  # fmt: skip
-        print_help(defaults, "metarl.evaluate RUN_DIR", DESCRIPTION.format(more=more))
+        first = () if wants_all(argv) else FIRST
+        print_help(defaults, "metarl evaluate RUN", DESCRIPTION.format(more=more), first=first)
     if name is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))

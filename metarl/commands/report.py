@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     run_dir, out = read(argv)
     figures = published(run_config(run_dir))
     run = for_report(run_dir, out)
-    from metarl.runs.report import write_report  # imports matplotlib, which is slow
+    from metarl.reporting.report import write_report  # imports matplotlib, which is slow
 
     say(write_report(run, figures))
 

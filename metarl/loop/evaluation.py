@@ -29,6 +29,7 @@ from metarl.loop import step_size
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
+from metarl.reporting.report import page
 from metarl.runs import bounds, checkpoint, data, output, publish
 from metarl.runs.adaptation import Adaptation, as_csv, as_json, described
 from metarl.runs.adaptation_plot import adaptation_figure
@@ -37,7 +38,6 @@ from metarl.runs.directory import RunDirectory
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.files import encoded, write_bytes
 from metarl.runs.plot_style import png
-from metarl.runs.report import page
 from metarl.sampling.main_script import end_if_importing
 from metarl.sampling.sampler import place_to_act
 from metarl.sources.episodes import CLASS_TASKS_AT_ONCE, HeldOutEpisodes

@@ -56,6 +56,8 @@ class RunDirectory:
         """Versions, git commit, machine, threads."""
         self.data = root / "data.json"
         """Hash and places of a user's own data."""
+        self.inputs = root / "inputs.json"
+        """Inputs of few-shot tasks, and how they are made of raw data."""
         self.metrics = root / "metrics.jsonl"
         """A line per iteration."""
         self.tensorboard = root / "tensorboard"
@@ -113,7 +115,8 @@ def check(run: RunDirectory) -> None:
         run.root,
         [run.checkpoints, run.tensorboard, *folders],
         [
-            *(run.config, run.environment, run.data, run.metrics, run.report, run.errors, run.lock),
+            *(run.config, run.environment, run.data, run.inputs, run.metrics),
+            *(run.report, run.errors, run.lock),
             *places.files_in(folders),
         ],
     )
@@ -174,7 +177,12 @@ def locked(run: RunDirectory) -> Iterator[None]:
         except OSError as error:
             raise _cannot_be("locked", run, error, "its file system has no locks; ") from error
         _held.add(file)
-        for path in (run.metrics, run.data, run.report):  # the others are replaced in any case
+        for path in (
+            run.metrics,
+            run.data,
+            run.inputs,
+            run.report,
+        ):  # the others are replaced in any case
             sweep(path)
         file.truncate(0)
         print(f"process {os.getpid()} on {platform.node()}", file=file, flush=True)

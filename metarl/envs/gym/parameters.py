@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split, quantiles, shares, turns
+from metarl.envs.task_bounds import Between, Bounds, OneOf
 from metarl.errors import UserError
 from metarl.runs.plain import plain
 
@@ -186,6 +187,16 @@ class ParameterTasks:
         if self._cut is None:
             choices = (p.values for p in parameters.values() if isinstance(p, Choice))
             self._combinations = _combinations(list(choices))
+
+    @property
+    def bounds(self) -> dict[str, Bounds]:
+        """Bounds of training tasks."""
+        return {
+            name: OneOf([plain(value) for value in parameter.of("train")])
+            if isinstance(parameter, Choice)
+            else Between(parameter.low, parameter.high)
+            for name, parameter in self._parameters.items()
+        }
 
     def sample(
         self, num: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
