@@ -67,7 +67,7 @@ class Range:
 
     @property
     def usual(self) -> tuple[Numbers, Numbers]:
-        """The ends that nearly all values lie between, those of `test` among them or not."""
+        """Ends between which nearly all training values lie."""
         return self.low, self.high
 
     def at(self, shares: np.ndarray, split: str) -> np.ndarray:
