@@ -21,6 +21,7 @@ from metarl.loop import step_size
 from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
 from metarl.runs.pretrained import run_place
+from metarl.runs.seeds import is_folder_of_seeds, seeds_of
 from metarl.text import shown
 from metarl.types import TaskDistribution
 
@@ -51,6 +52,10 @@ def load(
             that is not named.
     """
     path = run_place(run_dir)
+    if is_folder_of_seeds(path):
+        raise UserError(
+            f"{path} holds the runs of several seeds; load one of them, such as {seeds_of(path)[0]}"
+        )
     config = run_config(path)
     if inner_lr is not None:
         sized: Any = replace(config, agent=step_size.given(config.agent, inner_lr))
