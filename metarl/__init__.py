@@ -21,7 +21,12 @@ if "torch" not in sys.modules:
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from metarl.callbacks.callback import Callback, Start
+    from metarl.callbacks.early_stopping import EarlyStopping
+    from metarl.callbacks.tensorboard import TensorBoard
+    from metarl.callbacks.wandb import WandB
     from metarl.checking.agents import check_agent
+    from metarl.comparison.comparing import Comparison, compare
     from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
     from metarl.config.settings import (
         AgentConfig,
@@ -30,12 +35,20 @@ if TYPE_CHECKING:
         FewShotConfig,
         FewShotEnvConfig,
     )
-    from metarl.envs.gym.parameters import Choice, LogUniform, Uniform
+    from metarl.deployment.agent import AdaptedPolicy, LoadedAgent
+    from metarl.deployment.learner import AdaptedLearner, LoadedLearner
+    from metarl.deployment.loading import load
+    from metarl.deployment.policy import Policy
+    from metarl.deployment.recorded import Episode
+    from metarl.deployment.saved import load_policy
+    from metarl.envs.gym.parameters import Choice, Constant, LogUniform, Normal, Uniform
     from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
     from metarl.errors import DivergedError, EnvFaultError, UserError, WorkersFailedError
     from metarl.experiments.assembly import load_config
     from metarl.experiments.presets import PRESETS, preset
+    from metarl.library import evaluate, meta_train, results
+    from metarl.runs.results import Results
     from metarl.types import (
         BatchedEnv,
         EnvSpec,
@@ -51,7 +64,12 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "metarl.callbacks.callback": ("Callback", "Start"),
+    "metarl.callbacks.early_stopping": ("EarlyStopping",),
+    "metarl.callbacks.tensorboard": ("TensorBoard",),
+    "metarl.callbacks.wandb": ("WandB",),
     "metarl.checking.agents": ("check_agent",),
+    "metarl.comparison.comparing": ("Comparison", "compare"),
     "metarl.config.options": ("EvaluateFewShotOptions", "EvaluateOptions"),
     "metarl.config.settings": (
         "AgentConfig",
@@ -60,12 +78,20 @@ _HOMES = {
         "FewShotConfig",
         "FewShotEnvConfig",
     ),
-    "metarl.envs.gym.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.deployment.agent": ("AdaptedPolicy", "LoadedAgent"),
+    "metarl.deployment.learner": ("AdaptedLearner", "LoadedLearner"),
+    "metarl.deployment.loading": ("load",),
+    "metarl.deployment.policy": ("Policy",),
+    "metarl.deployment.recorded": ("Episode",),
+    "metarl.deployment.saved": ("load_policy",),
+    "metarl.envs.gym.parameters": ("Choice", "Constant", "LogUniform", "Normal", "Uniform"),
     "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),
     "metarl.errors": ("DivergedError", "EnvFaultError", "UserError", "WorkersFailedError"),
     "metarl.experiments.assembly": ("load_config",),
     "metarl.experiments.presets": ("PRESETS", "preset"),
+    "metarl.library": ("evaluate", "meta_train", "results"),
+    "metarl.runs.results": ("Results",),
     "metarl.types": (
         "BatchedEnv",
         "EnvSpec",

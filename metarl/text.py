@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -47,8 +50,28 @@ def shown(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quiet(wanted: bool = True) -> Iterator[None]:
+    """Lets `say` print nothing on the output while the block runs; errors are still printed."""
+    before = _quiet.set(wanted)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
+
+
+def is_quiet() -> bool:
+    """Returns whether nothing is to be shown but errors."""
+    return _quiet.get()
+
+
 def say(*parts: object, error: bool = False) -> None:
     """Prints a line that is safe on any terminal; `error` is for the error stream."""
+    if is_quiet() and not error:
+        return
     stream = sys.stderr if error else sys.stdout
     print(writable(" ".join(map(str, parts)), stream), file=stream, flush=True)
 

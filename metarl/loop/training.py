@@ -6,6 +6,7 @@ import math
 import time
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,9 @@ import torch
 
 from metarl import keys, memory
 from metarl.agents import catalogue as agents
+from metarl.callbacks.callback import Callback, Start
+from metarl.callbacks.group import Callbacks
+from metarl.callbacks.tensorboard import TensorBoard
 from metarl.checking.before_training import check_before_training
 from metarl.config import own_code
 from metarl.config.checks import check_continues
@@ -34,7 +38,7 @@ from metarl.experiments.data import checked_data
 from metarl.limits import within_the_machine
 from metarl.loop import saved_state, stalls
 from metarl.loop.saved_state import SavedState
-from metarl.runs import checkpoint, data, directory, environment, files
+from metarl.runs import checkpoint, data, directory, environment, files, inputs
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog, count
 from metarl.runs.progress import Progress
@@ -62,17 +66,22 @@ def train(
     tasks: Tasks | None = None,
     named: str | None = None,
     named_agent: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Meta-trains, or continues the run in `config.run_dir`. Returns the run's folder.
 
     `tasks` are those of `config.env`. If left out they are made, a user's own if the command line
     `named` their code, as `named_agent` that of an agent. `preset_name` heads the progress.
+    `callbacks` watch the run; TensorBoard's files are written in any case.
 
     Raises:
         UserError: where the folder cannot be used, or holds a run with other settings or data.
     """
     end_if_importing()
     agents.check_task_batch(config)
+    if not any(isinstance(one, TensorBoard) for one in callbacks):
+        callbacks = (TensorBoard(), *callbacks)
+    told = Callbacks(callbacks, config.run_dir)
     use_threads(config.threads)
     found = checked_data(config) if isinstance(config, FewShotConfig) else None
     made = envs.configured(config.env, named) if tasks is None else tasks
@@ -96,13 +105,15 @@ def train(
             training.resume()
         if found is not None:
             data.write(run, found)
+        if isinstance(config, FewShotConfig):
+            inputs.write(run, inputs.of(made))
         if training.iteration >= config.iterations:
             say(f"{run.root} is done: it has {training.iteration} iterations")
             return run.root
         if isinstance(config, Config) and envs.is_own(config.env.name):
             check_before_training(cast(TaskDistribution, made), config, workers_of(config))
         files.replace_text(run.config, dump(config))
-        training.run_to_the_end()
+        training.run_to_the_end(told)
         say(f"done; next: {_evaluation(config, run)}")
         return run.root
 
@@ -166,6 +177,15 @@ def check_named(config: AnyConfig, spec: Any) -> None:
         )
 
 
+def _tell_end(callbacks: Callbacks, kind: type[BaseException] | None, *rest: object) -> None:
+    """Tells callbacks how training ended: by this kind of exception, or by none."""
+    del rest
+    if kind is None:
+        callbacks.end("stopped" if callbacks.stop else "done")
+    else:
+        callbacks.end("interrupted" if kind is KeyboardInterrupt else "failed")
+
+
 class Snapshot(NamedTuple):
     """A run after a complete iteration."""
 
@@ -213,13 +233,12 @@ class Training:
         self.wall_s, self.skipped_in_a_row = state.wall_s, state.skipped_in_a_row
         self.source.counters |= state.counters
 
-    def run_to_the_end(self) -> None:
+    def run_to_the_end(self, callbacks: Callbacks | None = None) -> None:
         """Iterates until the config's number is reached; saves whatever ends it."""
-        config = self.config
+        config, callbacks = self.config, callbacks or Callbacks()
         self._record_environment()
         with ExitStack() as stack:
             log, progress = MetricsLog(self.run, self.iteration), Progress()
-            stack.callback(log.close)
             title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
             progress.note(f"{title} {self.run.root}")
             facts = self.source.open(stack, progress.note)
@@ -228,24 +247,38 @@ class Training:
             stack.callback(progress.close)
             used = next(iter(self.source.counters.values()))  # environment steps, or tasks
             progress.start(config.iterations, self.iteration, used, facts)
+            stack.push(partial(_tell_end, callbacks))  # later than the signals' block
             # A signal ends an iteration, or waits: no complete one is lost.
             stops = stack.enter_context(held("saving the last iteration"))
             complete, told = self._snapshot(), stalls.Stalls(progress.note)
             begun = self.iteration
+            start = Start(self.run.root, config, begun)
             try:
-                while self.iteration < config.iterations:
+                stops.interruptible(partial(callbacks.start, start))
+                while self.iteration < config.iterations and not callbacks.stop:
                     row = stops.interruptible(self._iterate)
                     log.append(row)
                     complete = self._snapshot()
-                    log.show(row)
+                    stops.interruptible(
+                        partial(callbacks.iteration, row, self.agent, complete.weights)
+                    )
                     stops.interruptible(partial(progress.update, self.iteration, row))
                     if self.iteration % config.checkpoint_every == 0:
                         self._save(complete)
+                        stops.interruptible(partial(self._tell_saved, callbacks))
                     self._check_skipped(row, progress)
                     told.after(row, self.facts)
+                if callbacks.stop:
+                    progress.note(f"ended after iteration {self.iteration}: {callbacks.stop}")
                 told.end(self.iteration - begun)
+                if self.saved != self.iteration:
+                    self._save(complete)
+                    stops.interruptible(partial(self._tell_saved, callbacks))
             finally:
                 self._save(complete)
+
+    def _tell_saved(self, callbacks: Callbacks) -> None:
+        callbacks.checkpoint(self.saved, self.run.checkpoints / f"{self.saved:06d}")
 
     def _iterate(self) -> Metrics:
         """Takes the meta-updates of one iteration; returns its line of metrics.jsonl."""

@@ -22,8 +22,14 @@ from metarl.runs.files import naming
 class Board:
     """Appends scalars to a new file in a run's `tensorboard/`."""
 
-    def __init__(self, folder: Path, iteration: int = 0):
-        """Starts a file. TensorBoard then hides iterations after `iteration` in earlier files."""
+    def __init__(self, folder: Path, iteration: int = 0, kind: str = ""):
+        """Starts a file. TensorBoard then hides iterations after `iteration` in earlier files.
+
+        A `kind` is a subfolder, which TensorBoard shows as a run of its own.
+        """
+        with naming(folder):
+            folder.mkdir(exist_ok=True)
+        folder = folder / kind if kind else folder
         host = platform.node() or "localhost"
         # The number after the process's keeps files apart that one process makes in a second.
         name = f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}"
@@ -41,6 +47,13 @@ class Board:
         """Writes the scalars of a step."""
         values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
         self._write(Event(step=step, summary=Summary(value=values)))
+
+    def hyperparameters(self, values: Mapping[str, float | bool | str]) -> None:
+        """Writes the settings of a run, for TensorBoard's page HPARAMS."""
+        from tensorboard.plugins.hparams import summary_v2 as hparams
+
+        for made in hparams.hparams_pb(dict(values), start_time_secs=0.0).value:
+            self._write(Event(step=0, summary=Summary(value=[made])))
 
     def _write(self, *events: Event) -> None:
         with naming(self._path):

@@ -1,4 +1,4 @@
-"""Writes and reads a run's metrics: a line of JSON per iteration, and TensorBoard's files."""
+"""Writes and reads a run's metrics: a line of JSON per iteration."""
 
 from __future__ import annotations
 
@@ -39,17 +39,13 @@ Row = dict[str, float]
 
 
 class MetricsLog:
-    """Appends to metrics.jsonl and tensorboard/, starting after a checkpoint's iteration."""
+    """Appends to metrics.jsonl, starting after a checkpoint's iteration."""
 
     def __init__(self, run: RunDirectory, iteration: int = 0):
         """Removes lines of iterations after `iteration`, which the run will repeat."""
-        # Imported here because it is slow and readers of metrics do not need it.
-        from metarl.runs.board import Board
-
         if run.metrics.exists():
             rewind(run.metrics, iteration)
         self._path = run.metrics
-        self._board = Board(run.tensorboard, iteration)
 
     def append(self, row: Mapping[str, float]) -> None:
         """Writes one iteration; `row` has "iteration", its number counted from 1.
@@ -58,19 +54,11 @@ class MetricsLog:
         """
         append_bytes(self._path, line(row))
 
-    def show(self, row: Mapping[str, float]) -> None:
-        """Writes an iteration for TensorBoard."""
-        names = sorted(row.keys() - {"iteration"}, key=_natural)
-        self._board.append(int(row["iteration"]), {name: float(row[name]) for name in names})
-
-    def close(self) -> None:
-        self._board.close()
-
 
 def line(row: Mapping[str, float]) -> bytes:
     """Returns a row as a line of JSON; null is not finite, and equal rows give equal bytes."""
     names = [name for name in FIRST if name in row]
-    names += sorted(row.keys() - set(FIRST), key=_natural)
+    names += sorted(row.keys() - set(FIRST), key=natural)
     return (json.dumps({name: _number(row[name]) for name in names}) + "\n").encode()
 
 
@@ -80,7 +68,7 @@ def _number(value: float) -> int | float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """Returns a sort key that orders digits as numbers: step2 before step10."""
     parts = re.findall(r"\d+|\D+", name)
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from metarl.runs.measures import decimals
 from metarl.runs.metrics import by_step
-from metarl.text import writable
+from metarl.text import is_quiet, writable
 
 ROWS = 12
 """Number of iterations in the live table."""
@@ -30,7 +30,7 @@ class Progress:
     """Shows rows of metrics as they arrive."""
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic):
-        self._console = console or Console()
+        self._console = console or Console(quiet=is_quiet())
         self._clock = clock
         self._live: Live | None = None
         # Replaced, never changed in place, because a thread of rich reads it too.
@@ -48,7 +48,8 @@ class Progress:
             self.note(facts)
         if done:
             self.note(f"continuing after iteration {done} of {iterations}")
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        watched = self._console.is_terminal and not self._console.is_dumb_terminal
+        if watched and not self._console.quiet:
             # One refresh a second shows that the run is alive and costs little.
             self._live = Live(
                 get_renderable=self._screen, console=self._console, refresh_per_second=1
@@ -73,6 +74,8 @@ class Progress:
 
     def note(self, message: str) -> None:
         """Shows a message on its own line, e.g. a checkpoint or a discarded iteration."""
+        if self._console.quiet:
+            return
         text = writable(message, self._console.file)
         self._console.print(text, soft_wrap=True, markup=False, highlight=False, emoji=False)
         self._console.file.flush()

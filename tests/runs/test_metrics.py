@@ -2,14 +2,12 @@
 
 import json
 import math
-import time
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from metarl.errors import UserError
 from metarl.runs import directory, metrics
@@ -29,8 +27,6 @@ def append(run, rows, iteration=0):
     log = MetricsLog(run, iteration)
     for each in rows:
         log.append(each)
-        log.show(each)
-    log.close()
 
 
 def test_what_is_appended_is_read(run):
@@ -95,16 +91,6 @@ def test_a_strange_line_is_named(run):
 def test_no_log_yet(run):
     assert metrics.read(run.metrics) == []
     assert metrics.columns([]) == {}
-
-
-def test_tensorboard_forgets_what_is_taken_anew(run):
-    append(run, [row(i, value=i) for i in range(1, 9)])
-    time.sleep(1.0)  # TensorBoard reads files in the order of the second in their names
-    append(run, [row(i, value=10 * i) for i in range(5, 8)], iteration=4)
-    board = EventAccumulator(str(run.tensorboard))
-    board.Reload()
-    events = [(event.step, event.value) for event in board.Scalars("kl")]
-    assert events == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 50), (6, 60), (7, 70)]
 
 
 def test_columns_have_nan_where_a_row_lacks_the_name():

@@ -1,0 +1,1 @@
+"""Callbacks of training: your own code, Weights & Biases, TensorBoard, an early stop."""
