@@ -196,9 +196,9 @@ def number_of(annotation: Any) -> Literal["float", "int"] | None:
     if origin is Annotated:
         return number_of(get_args(annotation)[0])
     if origin in (Union, UnionType):
-        kinds = [number_of(one) for one in get_args(annotation)]
-        return next((kind for kind in ("float", "int") if kind in kinds), None)
-    return {float: "float", int: "int"}.get(annotation)
+        kinds = {number_of(one) for one in get_args(annotation)}
+        return "float" if "float" in kinds else "int" if "int" in kinds else None
+    return "float" if annotation is float else "int" if annotation is int else None
 
 
 def _plain(value: Any) -> Any:

@@ -86,6 +86,7 @@ def test_command_lines(tmp_path: Path):
         (["--sampler", "cma"], "'tpe' or 'random' or 'grid'"),
         (["--trails", "3"], "no flag"),
         (["--param", LR], "given twice"),
+        (["--stop-after", "3"], "leave them out"),
     ):
         flags = [flag for flag in argv if more[0] != "--trials" or flag not in ("--trials", "7")]
         with pytest.raises(UserError, match=message):
@@ -231,7 +232,7 @@ def test_a_whole_sweep_that_is_killed(tmp_path: Path, begin):
     assert evaluation["split"] == "validation"
     config, _ = train.read(["--config", str(root / "best.yaml"), "--run-dir", str(tmp_path / "x")])
     best = document["trials"][document["best"]]
-    assert config.agent.inner.lr == best["settings"]["agent.inner.lr"]
+    assert keys(config)["agent.inner.lr"] == best["settings"]["agent.inner.lr"]
     assert (root / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
