@@ -308,7 +308,7 @@ BAD_EVALUATE = {
     "RUN --tasks 0": "tasks is 0; it must be at least 1",
     "RUN --controls good": "--controls is 'good'; expected a list, each 'random'",
     "RUN --split all": "--split is 'all'; expected 'train' or 'test'",
-    "RUN --task 3": "--task is no flag; did you mean --tasks?",
+    "RUN --task 3": "--task '3': '3' is no KEY=VALUE",
     "RUN --shots 3": "--shots is no flag",
     "FEW_SHOT --shot 3": "--shot is no flag; did you mean --shots?",
     "FEW_SHOT --episodes 3": "--episodes is no flag",
@@ -322,8 +322,9 @@ BAD_EVALUATE = {
 BAD_REPORT = {
     "": "no run directory given",
     "no/run": "no/run is no run",
-    "RUN more": "two run folders are given, 'RUN' and 'more'; give one",
-    "RUN --run-dir more": "two run folders are given, 'RUN' and 'more'; give one",
+    "RUN more": "2 folders are given; name their page with --out FILE.html",
+    "RUN more --out a.html": "more is no run, and no folder of seeds: there is no such folder",
+    "RUN --run-dir more --out a.html": "more is no run, and no folder of seeds",
     "RUN --out a.html --out b.html": "--out is given twice: 'a.html' and 'b.html'; give it once",
     "RUN --out page.txt": "--out is 'page.txt'; give an .html file",
     "RUN --plot more": "'--plot' belongs to no flag",
@@ -421,7 +422,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.parametrize(
-    "line", sorted(set(re.findall(r"python -m metarl\.train ([^#`\n]+)", README.read_text())))
+    "line", sorted(set(re.findall(r"metarl train ([^#`\n]+)", README.read_text())))
 )
 def test_every_training_command_of_the_readme_is_one(line: str):
     if "--config" in line or "--help" in line:
@@ -441,7 +442,7 @@ def test_flags_of_the_readme_exist():
             [sys.executable, "-m", *f"metarl.{command} --help all".split()],
             capture_output=True, text=True, check=True,
         ).stdout
-        for command in ("train", promp, arrays, "evaluate")
+        for command in ("train", promp, arrays, "evaluate", "record", "sweep")
     )  # fmt: skip
     assert {flag for flag in flags if flag not in text} == set()
 
