@@ -34,8 +34,8 @@ for each trial, best.yaml, sweep.json, sweep.png.
   --select-on validation|train  tasks to judge by; train only where there are too few (validation)
   --seed N                      seed of the sampler and of all trials (1)
 
-`metarl train PRESET --help` lists the keys, and the flags that all trials share, such as
---iterations."""
+`metarl train PRESET --help` lists the keys, and the flags that all trials share (--iterations,
+--sampling.tasks and others)."""
 PARAM = "--param"
 
 
@@ -51,7 +51,7 @@ class SweepOptions:
 
 
 def main(argv: Sequence[str]) -> None:
-    if wants_help(argv) or not argv:
+    if wants_help(argv):
         say(f"{USAGE}\n\n{DESCRIPTION}")
         sys.exit(0)
     config, options, varied, named = read(argv)
