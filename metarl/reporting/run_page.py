@@ -18,7 +18,7 @@ from metarl.reporting.task_table import TaskTable, task_table
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.class_success import ALL_CLASSES, class_success
 from metarl.runs.class_success import table as class_table
-from metarl.runs.comparison import curves, table
+from metarl.runs.comparison import curves, remarks, table
 from metarl.runs.progress import duration, short
 from metarl.runs.published import Published
 from metarl.text import printable
@@ -109,6 +109,7 @@ class Section(NamedTuple):
     title: str
     adaptation: Adaptation
     published: bool
+    remarks: list[str]
     drawn: Drawn
     headings: list[str]
     rows: list[list[str]]
@@ -138,6 +139,7 @@ def _section(
         f"Evaluation {name}" if name else f"Adaptation, {adaptation.split} tasks",
         adaptation,
         published is not None,
+        remarks(adaptation),
         adaptation_charts(adaptation, published),
         headings,
         some(rows),

@@ -16,15 +16,15 @@ from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
 from metarl.runs import places, publish
 from metarl.runs.directory import (
-    SPLITS,
+    MARKER,
     Evaluation,
     RunDirectory,
     check_evaluations,
     existing,
     is_run,
     make_writable,
+    names_in,
 )
-from metarl.runs.publish import MARKER
 from metarl.text import printable
 
 REPORT_OF = '<meta name="run" content="{}">'
@@ -45,9 +45,9 @@ def identity(run: RunDirectory) -> str:
     return hashlib.sha256(found.read(source)).hexdigest()
 
 
-def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
-    """Returns the paths of a run, with those of an evaluation and of the report in the folder `out`
-    if one is given. The folder is made, and can be written.
+def for_evaluation(run_dir: Path, out: str, name: str) -> RunDirectory:
+    """Returns the paths of a run, with those of evaluations and of the report in the folder `out`
+    if one is given. The folder is made, and can be written; so can that of the evaluation `name`.
 
     Raises:
         UserError: if there is no run, if the folder cannot be written, if it lies in a run's folder
@@ -58,13 +58,16 @@ def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
         folder = Path(out).expanduser()
         run.evaluation, run.report = Evaluation(folder), folder / run.report.name
         run.errors = folder / run.errors.name
-        _refuse_runs(run.evaluation_of(split).root, out)
+        _refuse_runs(run.evaluation_of(name).root, out)
         check_evaluations(folder, run.evaluation)
         places.check(folder, [], [run.report, run.errors, folder / MARKER])
         publish.finish(run)
         _check_owner(run, folder)
+    files = run.evaluation_of(name)
+    places.check(run.evaluation.root, [files.root] * (name != "test"), files.files)
+    made = name == "test" or files.root.is_dir()  # others are made with their files
     try:
-        make_writable(run.report.parent, run.evaluation_of(split).root)
+        make_writable(run.report.parent, run.evaluation.root, *([files.root] if made else []))
     except OSError as error:
         instead = "give another folder" if out else "give a folder for the evaluation"
         raise UserError(
@@ -142,7 +145,8 @@ def _refuse_runs(folder: Path, out: str) -> None:
 
 def _check_owner(run: RunDirectory, folder: Path) -> None:
     """Raises a UserError if a folder holds files of another evaluation than this run's."""
-    files = [path for split in SPLITS for path in run.evaluation_of(split).files]
+    names = names_in(run.evaluation.root)
+    files = [path for name in names for path in run.evaluation_of(name).files]
     held = next((path for path in (*files, run.report) if path.exists()), None)
     if held is None:
         return
