@@ -216,7 +216,8 @@ def _on(config: AnyConfig, tasks: Any) -> tuple[AnyConfig, Any]:
         return with_env(config, tasks), None
     from metarl.envs import own_tasks
 
-    name, made = own_tasks.given(tasks)
+    name, given = own_tasks.given(tasks)
+    made: Any = given
     supervised = not hasattr(made, "open")
     if supervised is not isinstance(config, FewShotConfig):
         kind, other = "supervised tasks", "from episodes"
@@ -259,7 +260,7 @@ def _as_asked(config: AnyConfig, tasks: Any) -> Any:
         from metarl.envs import own_tasks
 
         return own_tasks.with_horizon(tasks, config.env.horizon, config.env.name)
-    if isinstance(config, FewShotConfig) and hasattr(tasks, "check"):  # as `Episodes` has
+    if tasks is not None and isinstance(config, FewShotConfig) and hasattr(tasks, "check"):  # as `Episodes` has
         tasks.check(config.env.shots, config.env.queries)
     return tasks
 

@@ -49,7 +49,7 @@ class Diary(metarl.Callback):
     def on_iteration(self, metrics, agent):
         assert agent.state_dict()
         self.seen.append(metrics["iteration"])
-        metrics["kl"] = np.nan  # a copy of the run's
+        metrics.clear()  # pyright: ignore[reportAttributeAccessIssue]  a copy of the run's
 
     def on_checkpoint(self, iteration, folder):
         assert (folder / "manifest.json").is_file()
