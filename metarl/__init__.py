@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from metarl.callbacks.tensorboard import TensorBoard
     from metarl.callbacks.wandb import WandB
     from metarl.checking.agents import check_agent
+    from metarl.comparison.comparing import Comparison, compare
     from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
     from metarl.config.settings import (
         AgentConfig,
@@ -34,6 +35,12 @@ if TYPE_CHECKING:
         FewShotConfig,
         FewShotEnvConfig,
     )
+    from metarl.deployment.agent import AdaptedPolicy, LoadedAgent
+    from metarl.deployment.learner import AdaptedLearner, LoadedLearner
+    from metarl.deployment.loading import load
+    from metarl.deployment.policy import Policy
+    from metarl.deployment.recorded import Episode
+    from metarl.deployment.saved import load_policy
     from metarl.envs.gym.parameters import Choice, Constant, LogUniform, Normal, Uniform
     from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
@@ -63,6 +70,7 @@ _HOMES = {
     "metarl.callbacks.tensorboard": ("TensorBoard",),
     "metarl.callbacks.wandb": ("WandB",),
     "metarl.checking.agents": ("check_agent",),
+    "metarl.comparison.comparing": ("Comparison", "compare"),
     "metarl.config.options": ("EvaluateFewShotOptions", "EvaluateOptions"),
     "metarl.config.settings": (
         "AgentConfig",
@@ -71,6 +79,12 @@ _HOMES = {
         "FewShotConfig",
         "FewShotEnvConfig",
     ),
+    "metarl.deployment.agent": ("AdaptedPolicy", "LoadedAgent"),
+    "metarl.deployment.learner": ("AdaptedLearner", "LoadedLearner"),
+    "metarl.deployment.loading": ("load",),
+    "metarl.deployment.policy": ("Policy",),
+    "metarl.deployment.recorded": ("Episode",),
+    "metarl.deployment.saved": ("load_policy",),
     "metarl.envs.gym.parameters": ("Choice", "Constant", "LogUniform", "Normal", "Uniform"),
     "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),

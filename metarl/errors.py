@@ -83,6 +83,8 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
     """
     choices = list(known)
     near = get_close_matches(word, choices, n=count, cutoff=0.6)
+    if not near and len(word) > 2:  # a part of a name, such as `cheetah`
+        near = [name for name in choices if word in name][:count]
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
     return f"; there are {', '.join(choices)}"

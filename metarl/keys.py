@@ -51,6 +51,8 @@ class Phase(IntEnum):
     AGENT_CHECK = 2**32 - 5
     TASK_ENV = 2**32 - 6
     """Episodes of one task that another library plays."""
+    FILM = 2**32 - 12
+    """Episodes that are filmed."""
 
 
 def sequence(seed: int, purpose: Purpose, *counters: int) -> np.random.SeedSequence:

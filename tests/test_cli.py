@@ -96,7 +96,7 @@ def test_help_is_quick_and_light(line: str, few_shot_run: Path):
 
 def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stopped:
-        train.main(["--help"])
+        train.main(["--help", "all"])
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     for name in PRESETS:
@@ -127,7 +127,7 @@ UNUSED = {
 def test_help_of_a_few_shot_preset_names_its_flags(name: str, capsys: pytest.CaptureFixture[str]):
     """Flags that have an effect there, in words of examples."""
     with pytest.raises(SystemExit) as stopped:
-        train.main([name, "--help"])
+        train.main([name, "--help", "all"])
     assert stopped.value.code == 0
     _, text = capsys.readouterr().out.split("The flags below")
     flags = set(re.findall(r"--([a-z][\w.-]*)", text))
@@ -143,7 +143,7 @@ def test_help_of_evaluation_has_the_words_of_its_run(
     said = {}
     for folder in (run_dir, few_shot_run):
         with pytest.raises(SystemExit):
-            evaluate.main([str(folder), "--help"])
+            evaluate.main([str(folder), "--help", "all"])
         said[folder] = capsys.readouterr().out
     assert "success.json" in said[run_dir]
     assert "predictions.png" not in said[run_dir]
@@ -322,8 +322,9 @@ BAD_EVALUATE = {
 BAD_REPORT = {
     "": "no run directory given",
     "no/run": "no/run is no run",
-    "RUN more": "two run folders are given, 'RUN' and 'more'; give one",
-    "RUN --run-dir more": "two run folders are given, 'RUN' and 'more'; give one",
+    "RUN more": "2 folders are given; name their page with --out FILE.html",
+    "RUN more --out a.html": "more is no run, and no folder of seeds: there is no such folder",
+    "RUN --run-dir more --out a.html": "more is no run, and no folder of seeds",
     "RUN --out a.html --out b.html": "--out is given twice: 'a.html' and 'b.html'; give it once",
     "RUN --out page.txt": "--out is 'page.txt'; give an .html file",
     "RUN --plot more": "'--plot' belongs to no flag",
@@ -438,7 +439,7 @@ def test_flags_of_the_readme_exist():
     promp, arrays = "train point-goal --agent promp", "train digits-maml --env arrays"
     text = "".join(
         subprocess.run(
-            [sys.executable, "-m", *f"metarl.{command} --help".split()],
+            [sys.executable, "-m", *f"metarl.{command} --help all".split()],
             capture_output=True, text=True, check=True,
         ).stdout
         for command in ("train", promp, arrays, "evaluate")

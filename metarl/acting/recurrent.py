@@ -100,6 +100,19 @@ class ReadyRecurrent:
         self._actions = acting.family.sample(output, noise, self._std)
         return self._actions, output
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has acted."""
+        return self._actions is not None
+
+    def after(self, rewards: np.ndarray) -> RecurrentActing:
+        """Returns the policy with what is remembered after the episode, whose last step had these
+        `rewards` [U, e]."""
+        assert self._actions is not None
+        before = self._described(self._actions, rewards)
+        before[..., -1] = 1.0
+        return self._acting._replace(memory=self._memory, before=before)
+
     def _described(self, actions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
         """Returns the inputs that describe the previous step, within an episode."""
         scale = self._acting.scale

@@ -262,6 +262,35 @@ def names(source: Source) -> tuple[str, ...]:
     return (*composed, *(name for name, row in NAMED.items() if row.source == source))
 
 
+def _names_of_rules(word: str, source: Source) -> tuple[str, ...]:
+    """Returns the names to look for a misspelt one in: without an outer rule, the usual ones."""
+    usual, *others = outer_names(source)
+    if word.endswith(tuple(f"-{outer}" for outer in (usual, *others))):
+        return names(source)
+    return tuple(
+        name for name in names(source) if not name.endswith(tuple(f"-{x}" for x in others))
+    )
+
+
+def like(name: str, source: Source) -> str | None:
+    """Returns the agent on a source that has the inner rule of one of the other source, if any."""
+    inner = name if name in INNER else name.rpartition("-")[0] or name
+    alike = (other for other in names(source) if f"{other}-".startswith(f"{inner}-"))
+    return next(alike, None)
+
+
+def rules(name: str, source: Source) -> tuple[str, str]:
+    """Returns the names of an agent's inner and outer rule, which are those of their files."""
+    agent = default(name, source)
+    return tuple(type(rule).__module__.rpartition(".")[2] for rule in (agent.inner, agent.outer))  # pyright: ignore[reportReturnType]
+
+
+def summary(name: str, source: Source) -> str:
+    """Returns an agent in a line."""
+    row = _row(name, source)
+    return row.summary if row else ""
+
+
 def is_one(name: str, source: Source) -> bool:
     """Returns whether an agent on that source is called `name`."""
     return _row(name, source) is not None
@@ -280,7 +309,8 @@ def default(name: str, source: Source = "episodes") -> AnyAgentConfig:
     row = _row(name, source)
     if row is None:
         kind = "agent" if source == "episodes" else "agent on supervised tasks"
-        raise UserError(f"{name!r} is no {kind}{nearest(name, names(source))}")
+        word = name.lower().replace("_", "-")
+        raise UserError(f"{name!r} is no {kind}{nearest(word, _names_of_rules(word, source))}")
     if source == "examples":
         return FewShotAgentConfig(name=name, inner=row.inner, outer=row.outer)
     return AgentConfig(name=name, inner=row.inner, outer=row.outer, **row.parts)

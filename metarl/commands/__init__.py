@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ class Command(NamedTuple):
     """A line for `metarl --help`."""
     when_stopped: str = ""
     """What Ctrl-C leaves, for the message."""
+    out_of_pretrained: str = ""
+    """The value of --out where a run that ships with metarl is named without it: it is only read.
+    Empty for commands that write nothing into a run's folder."""
 
 
 COMMANDS = {
@@ -28,8 +32,34 @@ COMMANDS = {
         "metarl.commands.evaluate",
         "adapt a trained agent to held-out tasks",
         "an evaluation is written only when it is whole",
+        out_of_pretrained="evaluation-{name}",
     ),
-    "report": Command("metarl.commands.report", "write a run as one HTML page"),
+    "list": Command("metarl.commands.listing", "list agents, presets or envs by name"),
+    "show": Command("metarl.commands.show", "print all settings of a preset or a run"),
+    "pretrained": Command("metarl.commands.pretrained", "list trained runs that ship with metarl"),
+    "completion": Command("metarl.commands.completion", "print a shell's completion script"),
+    "report": Command(
+        "metarl.commands.report",
+        "write a run as one HTML page",
+        out_of_pretrained="{name}.html",
+    ),
+    "record": Command(
+        "metarl.commands.record",
+        "film a trained agent before and after adaptation",
+        "a film is written only when it is whole",
+        out_of_pretrained="{name}.gif",
+    ),
+    "export": Command(
+        "metarl.commands.export",
+        "adapt a trained agent to one task and save its policy",
+        "a policy is written only when it is whole",
+    ),
+    "compare": Command("metarl.commands.compare", "compare learners over seeds and tasks"),
+    "sweep": Command(
+        "metarl.commands.sweep",
+        "search for good settings",
+        "the same command again continues the sweep",
+    ),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
 }
@@ -38,4 +68,25 @@ COMMANDS = {
 def run(name: str) -> None:
     """Runs a command on the words of the command line that follow its name."""
     command = COMMANDS[name]
-    open_door(import_module(command.module).main, command.when_stopped)
+
+    def door(argv: Sequence[str]) -> object:
+        return import_module(command.module).main(_placed(argv, command))
+
+    open_door(door, command.when_stopped)
+
+
+def _placed(argv: Sequence[str], command: Command) -> list[str]:
+    """Returns the words with the folder of each run for which `pretrained:NAME` stands."""
+    words = list(argv)
+    named = [i for i, word in enumerate(words) if word.startswith("pretrained:")]
+    if not named:
+        return words
+    from metarl.runs.pretrained import run_place
+
+    first = run_place(words[named[0]]).name
+    for i in named:
+        words[i] = str(run_place(words[i]))
+    has_out = any(word.partition("=")[0] == "--out" for word in words)
+    if command.out_of_pretrained and not has_out and named[0] == 0:
+        words += ["--out", command.out_of_pretrained.format(name=first)]
+    return words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,19 +73,13 @@ def read(argv: Sequence[str]) -> tuple[str, CheckOptions]:
     argv = once(argv)
     name = take_positional(argv)
     if wants_help(argv):
-        print_help(CheckOptions(), "metarl.check_env TASKS", DESCRIPTION)
+        print_help(CheckOptions(), "metarl check-env TASKS", DESCRIPTION)
     if name is None:
         raise UserError(
             f"no tasks given; the first argument is one of {', '.join(catalogue.names())}, "
             "or your own package.module:attribute"
         )
-    if re.search(r"-v\d+$", name) and name.partition(":")[0] not in catalogue.FAMILIES:
-        raise UserError(
-            f"{name!r} is one environment; write a file my_tasks.py that makes tasks of it:\n"
-            f"  from metarl import Uniform, gym_tasks; tasks = gym_tasks({name!r}, "
-            '{"gravity": Uniform(5, 15)}, horizon=200)\n'
-            "with the parameters that differ between tasks; then check my_tasks:tasks"
-        )
+    catalogue.refuse_one_environment(name, f"then check {catalogue.OWN_EXAMPLE}")
     options = read_flags(argv, CheckOptions())
     if options.plot and (
         Path(options.plot).suffix != ".png" or not Path(options.plot).expanduser().parent.is_dir()

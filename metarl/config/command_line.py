@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import partial
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -31,6 +31,9 @@ ENV = ("--env", "--env.name")
 """Flags that name the tasks. Code of a user's own is run only where they name it."""
 AGENT = ("--agent", "--agent.name")
 """Flags that name the agent. Code of a user's own is run only where they name it."""
+
+MOST_FIRST = 10
+"""Flags that a help shows without `all`."""
 
 # A field that may hold several rules gets the flags of the rule that it holds.
 _tyro = partial(tyro.cli, config=(tyro.conf.AvoidSubcommands,))
@@ -56,14 +59,25 @@ def read_flags(argv: list[str], defaults: Options) -> Options:
 
 
 def print_help(
-    defaults: Any, usage: str, description: str, offered: Mapping[str, Any] | None = None
+    defaults: Any,
+    usage: str,
+    description: str,
+    offered: Mapping[str, Any] | None = None,
+    first: Sequence[str] = (),
 ) -> None:
-    """Prints every flag with its default and its field's docstring, then exits.
+    """Prints flags with their defaults and their fields' docstrings, then exits.
 
-    `offered` has the flags to leave out, or to show otherwise: see `experiments/offered.py`.
+    `offered` has the flags to leave out, or to show otherwise: see `experiments/offered.py`. Only
+    the ten first keys of `first` that there are get a flag, if any are given.
     """
-    shown = _shown(defaults, offered or {})
-    named: Any = {"prog": f"python -m {usage}", "description": description}
+    offered = dict(offered or {})
+    known = [key for key, _, _ in flatten(defaults) if offered.get(key, key) is not None]
+    if kept := [key for key in first if key in known][:MOST_FIRST]:
+        offered |= dict.fromkeys(key for key in known if key not in kept)
+        more = len(known) - len(kept)
+        description += f"\n\nThe flags that matter first; `--help all` shows {more} more."
+    shown = _shown(defaults, offered)
+    named: Any = {"prog": usage, "description": description}
     _tyro(type(shown), args=["--help"], default=shown, **named)
 
 
@@ -105,7 +119,13 @@ def once(argv: Sequence[str]) -> list[str]:
 
 
 def wants_help(argv: Sequence[str]) -> bool:
-    return "-h" in argv or "--help" in argv
+    return any(word in ("-h", "--help") or word.startswith("--help=") for word in argv)
+
+
+def wants_all(argv: Sequence[str]) -> bool:
+    """Returns whether help on every flag is asked for: `--help all`."""
+    pairs = pairwise(argv)
+    return "--help=all" in argv or any(h in ("-h", "--help") and a == "all" for h, a in pairs)
 
 
 def flags(options: object) -> dict[str, object]:
@@ -144,7 +164,7 @@ def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
     for flag in map(_flag, argv):
         if flag.startswith("--") and flag not in known and not flag.startswith("--tyro-"):
             keys = [other.removeprefix("--") for other in known]
-            near = " or ".join(f"--{key}" for key in near_keys(flag.removeprefix("--"), keys))
+            near = " or ".join(_as_flag(key) for key in near_keys(flag.removeprefix("--"), keys))
             instead = f"did you mean {near}?" if near else "--help lists the flags"
             return f"{flag} is no flag; {instead}"
     text = " ".join(re.sub(r"[╭╮╰╯│─]", " ", printed).split())
@@ -161,6 +181,11 @@ def _diagnosis(printed: str, argv: list[str], known: dict[str, object]) -> str:
         annotation = get_args(annotation)[0]
     apart = ", separated by spaces" if get_origin(annotation) is tuple else ""
     return f"{flag} {is_what}; expected {expected(known[flag])}{apart}"
+
+
+def _as_flag(key: str) -> str:
+    """Returns the flag of a key; a section has a flag for its name."""
+    return f"--{key.removesuffix('.name')}"
 
 
 def _given(argv: list[str], flag: str) -> str:

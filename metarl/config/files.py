@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 
-from metarl.config import yaml_text
-from metarl.config.ranges import Range
+from metarl.config import synonyms, yaml_text
+from metarl.config.ranges import NO_FLAG, Range
 from metarl.errors import UserError
 from metarl.found import read_text
 from metarl.text import shown
@@ -63,7 +63,7 @@ def flatten(record: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
         value = getattr(record, name)
         if is_dataclass(value):
             yield from flatten(value, f"{path}{name}.")
-        else:
+        elif NO_FLAG not in getattr(annotation, "__metadata__", ()):
             yield path + name, annotation, value
 
 
@@ -133,11 +133,15 @@ def _overlay(
 
 
 def near_keys(key: str, known: Iterable[str]) -> list[str]:
-    """Returns likely intended keys: those with the same last part, else the closest spelling."""
+    """Returns likely intended keys: those with the same last part, those that other projects call
+    so, else the closest spelling, also of a last part."""
     known = list(known)
     last = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == last]
-    return same[:3] or get_close_matches(key, known, n=1)
+    if found := same[:3] or synonyms.meant(key, known) or get_close_matches(key, known, n=1):
+        return found
+    near = get_close_matches(last, [other.rpartition(".")[2] for other in known], n=1, cutoff=0.7)
+    return [other for other in known if other.rpartition(".")[2] in near][:3]
 
 
 def _fitted(value: Any, annotation: Any, place: str, current: Any) -> Any:

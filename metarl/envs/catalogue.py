@@ -6,6 +6,7 @@ tasks are named by their code, `package.module:attribute`.
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -34,6 +35,7 @@ class Entry(NamedTuple):
     """Whether `builder` also takes a MetaWorldConfig."""
     evaluation: EvaluationConfig | None = None
     """Evaluation protocol of the family, if it has one."""
+    summary: str = ""
 
     @property
     def example(self) -> str:
@@ -41,10 +43,10 @@ class Entry(NamedTuple):
         return PLACEHOLDERS.get(next(iter(self.variants)), "")
 
 
-def _metaworld(variant: str = "") -> Entry:
+def _metaworld(summary: str, variant: str = "") -> Entry:
     module = "metarl.envs.metaworld.distribution"
     protocol = EvaluationConfig(tasks=40, steps=1, episodes=10, mode_episodes=3)
-    return Entry(module, "benchmark", {variant: 500}, metaworld=True, evaluation=protocol)
+    return Entry(module, "benchmark", {variant: 500}, True, protocol, summary)
 
 
 PLACEHOLDERS = {"TASK": "reach-v3", "TRAIN,..|TEST,..": "push-v3,reach-v3|sweep-v3"}
@@ -53,19 +55,58 @@ _CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200, "gymnasium": 200}
 _ANT = {"maml2017": 200, "gymnasium": 200}
 
 FAMILIES = {
-    "half-cheetah-vel": Entry("metarl.envs.mujoco.half_cheetah", "velocity", _CHEETAH),
-    "half-cheetah-dir": Entry("metarl.envs.mujoco.half_cheetah", "direction", _CHEETAH),
-    "ant-vel": Entry("metarl.envs.mujoco.ant", "velocity", _ANT),
-    "ant-dir": Entry("metarl.envs.mujoco.ant", "direction", _ANT),
-    "point-goal": Entry("metarl.envs.arrays.point_goal", "PointGoal", {"": 100}),
-    "bandit": Entry("metarl.envs.arrays.bandit", "Bandit", {"5": 100, "10": 100}),
-    "tabular-mdp": Entry("metarl.envs.arrays.tabular", "TabularMdp", {"": 10}),
-    "ml1": _metaworld("TASK"),
-    "ml10": _metaworld(),
-    "ml25": _metaworld(),
-    "ml45": _metaworld(),
-    "metaworld": _metaworld("TRAIN,..|TEST,.."),
+    "half-cheetah-vel": Entry(
+        "metarl.envs.mujoco.half_cheetah",
+        "velocity",
+        _CHEETAH,
+        summary="HalfCheetah (MuJoCo) runs at a goal velocity",
+    ),
+    "half-cheetah-dir": Entry(
+        "metarl.envs.mujoco.half_cheetah",
+        "direction",
+        _CHEETAH,
+        summary="HalfCheetah (MuJoCo) runs forward or backward",
+    ),
+    "ant-vel": Entry(
+        "metarl.envs.mujoco.ant", "velocity", _ANT, summary="Ant (MuJoCo) runs at a goal velocity"
+    ),
+    "ant-dir": Entry(
+        "metarl.envs.mujoco.ant", "direction", _ANT, summary="Ant (MuJoCo) runs forward or backward"
+    ),
+    "point-goal": Entry(
+        "metarl.envs.arrays.point_goal",
+        "PointGoal",
+        {"": 100},
+        summary="2-D navigation to a goal that only the reward shows",
+    ),
+    "bandit": Entry(
+        "metarl.envs.arrays.bandit",
+        "Bandit",
+        {"5": 100, "10": 100},
+        summary="Bernoulli bandits of 5 or 10 arms",
+    ),
+    "tabular-mdp": Entry(
+        "metarl.envs.arrays.tabular",
+        "TabularMdp",
+        {"": 10},
+        summary="small random Markov decision processes",
+    ),
+    "ml1": _metaworld("Meta-World (MuJoCo): goals of one manipulation task", "TASK"),
+    "ml10": _metaworld("Meta-World (MuJoCo): 10 classes of manipulation, others held out"),
+    "ml25": _metaworld("Meta-World (MuJoCo): 25 classes of manipulation, others held out"),
+    "ml45": _metaworld("Meta-World (MuJoCo): 45 classes of manipulation, others held out"),
+    "metaworld": _metaworld("Meta-World (MuJoCo): classes of your choice", "TRAIN,..|TEST,.."),
 }
+
+OWN_EXAMPLE = "my_tasks:tasks"
+_WEIGHT = '"model.opt.gravity[2]": Uniform(-15, -5)'
+VARIED = {
+    "Pendulum": '"g": Uniform(5, 15)',
+    "Acrobot": '"LINK_LENGTH_1": Uniform(0.5, 2)',
+    **dict.fromkeys(("HalfCheetah", "Ant", "Hopper", "Walker2d", "Humanoid", "Swimmer"), _WEIGHT),
+    **dict.fromkeys(("InvertedPendulum", "InvertedDoublePendulum", "Reacher", "Pusher"), _WEIGHT),
+}
+"""Examples of a parameter that differs between tasks, by gymnasium's environments."""
 
 _BEFORE = {f"half-cheetah-{x}:varibad": f"half-cheetah-{x}:gymnasium" for x in ("vel", "dir")}
 """Names that meant other tasks in earlier commits -> what those tasks are called now."""
@@ -205,9 +246,34 @@ def _find(name: str) -> tuple[Entry, str]:
     return entry, variant
 
 
+def _spelt(name: str) -> str:
+    """Returns a name as the catalogue spells names."""
+    words = name.lower().replace("_", "-").replace("halfcheetah", "half-cheetah")
+    return words.replace("navigation", "point-goal").replace("2d-", "")
+
+
+def refuse_one_environment(name: str, after: str) -> None:
+    """Raises a UserError for the name of a gymnasium environment, such as Pendulum-v1: it says how
+    tasks are made of it, and what to do `after` that."""
+    family = name.partition(":")[0]
+    if not re.search(r"-v\d+$", name) or family in FAMILIES:
+        return
+    base = re.sub(r"-v\d+$", "", name).rpartition("/")[2]
+    parameter = VARIED.get(base, '"gravity": Uniform(5, 15)')
+    ours = {"HalfCheetah": "half-cheetah-vel or half-cheetah-dir", "Ant": "ant-vel or ant-dir"}
+    have = f" (metarl's own tasks of it: {ours[base]})" if base in ours else ""
+    raise UserError(
+        f"{name!r} is one environment{have}; write a file my_tasks.py that makes tasks of it:\n"
+        f"  from metarl import Uniform, gym_tasks; tasks = gym_tasks({name!r}, "
+        f"{{{parameter}}}, horizon=200)\n"
+        f"with the parameters that differ between tasks; {after}"
+    )
+
+
 def _unknown(name: str) -> UserError:
     """Returns the error for an unknown name, with the nearest known names."""
     refuse_taken(name)
+    refuse_one_environment(name, f"then give --env {OWN_EXAMPLE}")
     family = name.partition(":")[0]
     entry = FAMILIES.get(family)
     if entry and entry.example:
@@ -219,8 +285,8 @@ def _unknown(name: str) -> UserError:
             "them by the presets sinusoid-* and digits-*"
         )
     firsts = [f"{each}:{next(iter(FAMILIES[each].variants))}".rstrip(":") for each in FAMILIES]
-    near = names() if entry else firsts
+    near = names() if entry else [*firsts, *families.names()]
     return UserError(
-        f"{name!r} is no task distribution{nearest(name.lower(), near, count=1)}\n"
+        f"{name!r} is no task distribution{nearest(_spelt(name), near, count=1)}\n"
         "your own are package.module:attribute, see docs/custom_environments.md"
     )

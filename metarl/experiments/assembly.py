@@ -79,7 +79,9 @@ def _check_kind(config: AnyConfig, name: str) -> None:
         "examples": f"{name!r} learns from reinforcement, and {config.env.name!r} are supervised "
         "tasks; for those",
     }
-    raise UserError(f"{wrong[own]} there are {', '.join(agents.names(own))}")
+    if near := agents.like(name, own):
+        raise UserError(f"{wrong[own]} there is {near!r}; `metarl list agents` has the others")
+    raise UserError(f"{wrong[own]} take another agent: `metarl list agents --kind {own}`")
 
 
 def _renamed(agent: Any, name: str, preset: str | None) -> Any:
@@ -134,6 +136,7 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
             f"{name!r} is for reinforcement learning, and {config.agent.name!r} learns supervised "
             "tasks; begin with a preset of its own, as in `python -m metarl.train point-goal`"
         )
+    envs.refuse_one_environment(name, f"then give --env {envs.OWN_EXAMPLE} to point-goal")
     if envs.is_own(name):  # a user's code knows its own data
         kept = replace(FewShotEnvConfig(), shots=config.env.shots, queries=config.env.queries)
         return replace(config, env=replace(kept, name=name))

@@ -11,6 +11,7 @@ import yaml
 
 from metarl.agents import catalogue as agents
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
+from metarl.envs import catalogue as envs
 from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
 
@@ -70,5 +71,24 @@ def preset(name: str) -> AnyConfig:
         UserError: for an unknown name, with the nearest ones.
     """
     if name not in PRESETS:
-        raise UserError(f"{name!r} is no preset{nearest(name, PRESETS)}")
+        raise UserError(f"{name!r} is no preset{_instead(name)}")
     return PRESETS[name].config
+
+
+def _instead(name: str) -> str:
+    """Returns what to give in the place of a name that is no preset, to end a message with."""
+    if agents.is_one(name, "episodes") or agents.is_one(name, "examples"):
+        first = "point-goal" if agents.is_one(name, "episodes") else "digits-maml"
+        return f" but an agent; name a preset first, as in {first} --agent {name}"
+    family = name.partition(":")[0]
+    if family in envs.FAMILIES or families.is_one(name):
+        found = [
+            preset
+            for preset, entry in PRESETS.items()
+            if entry.settings["env"]["name"].partition(":")[0] == family
+        ]
+        first = "digits-maml" if families.is_one(name) else "point-goal"
+        return (
+            f" but tasks; name a preset, such as {found[0] if found else f'{first} --env {name}'}"
+        )
+    return nearest(name.lower().replace("_", "-"), PRESETS)

@@ -38,7 +38,7 @@ from metarl.experiments.data import checked_data
 from metarl.limits import within_the_machine
 from metarl.loop import saved_state, stalls
 from metarl.loop.saved_state import SavedState
-from metarl.runs import checkpoint, data, directory, environment, files
+from metarl.runs import checkpoint, data, directory, environment, files, inputs
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog, count
 from metarl.runs.progress import Progress
@@ -105,6 +105,8 @@ def train(
             training.resume()
         if found is not None:
             data.write(run, found)
+        if isinstance(config, FewShotConfig):
+            inputs.write(run, inputs.of(made))
         if training.iteration >= config.iterations:
             say(f"{run.root} is done: it has {training.iteration} iterations")
             return run.root

@@ -9,14 +9,14 @@ import pytest
 
 from metarl.errors import UserError
 from metarl.experiments.published import Curve, Published
+from metarl.reporting.report import write_report
+from metarl.reporting.run_page import render
 from metarl.runs import directory, environment, plot_style
 from metarl.runs.adaptation import Adaptation, Outcome, write_json
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import Kind, curves, text_table
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR, Measure
 from metarl.runs.metrics import line
-from metarl.runs.report import render, write_report
-from metarl.runs.training_plot import training_figure
 
 PUBLISHED = Published(
     source="the paper",
@@ -190,38 +190,9 @@ def test_pictures_repeat_and_leave_matplotlib_as_it_was(tmp_path):
     assert dict(matplotlib.rcParams) == before
 
 
-@pytest.mark.parametrize(("count", "success"), [(1, False), (70, True)])
-def test_the_training_figure(count, success):
-    figure = training_figure(rows(count, success), "run")
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    kl = "KL divergence of the meta-update"
-    assert titles == ["return", *(["success"] if success else []), kl, "line search"]
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["before adaptation", "after 1 step"]
-    plot_style.png(figure, dpi=30)
-
-
-@pytest.mark.parametrize("classes", [True, False])
-def test_the_training_figure_of_a_few_shot_run(classes):
-    figure = training_figure(few_shot_rows(9, classes), "run")
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    gradient = "gradient of the meta-update"
-    assert titles == ["loss", *(["accuracy"] if classes else []), gradient]
-    loss = figure.axes[0]
-    assert {axes.get_xlabel() for axes in figure.axes} == {"tasks learned from"}
-    assert loss.get_yscale() == "log"  # from 4 to a ninth
-    np.testing.assert_array_equal(
-        np.asarray(loss.lines[2].get_xydata())[[0, -1]], [[2500, 1], [22500, 1 / 9]]
-    )
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["before adaptation", "after 1 step"]
-    assert len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) == 1  # type: ignore
-    plot_style.png(figure, dpi=30)
-
-
-def test_a_run_that_only_has_returns():
-    only = [{k: v for k, v in row.items() if not k.startswith(("kl", "line"))} for row in rows(2)]
-    assert len(training_figure(only, "run").axes) == 1
+def charts(page: str) -> list[str]:
+    """Returns the titles of a page's charts."""
+    return re.findall("<figcaption><b>(.*?)</b>", page)
 
 
 def test_the_report_holds_everything_and_fetches_nothing():
@@ -230,8 +201,9 @@ def test_the_report_holds_everything_and_fetches_nothing():
     page = render(hostile, f"name: {hostile}\n", described, rows(3), [example(True)], PUBLISHED)
     assert hostile not in page
     assert page.count("&lt;script&gt;") >= 3  # title, heading, config
-    assert page.count("data:image/png;base64,") == 2
-    assert "http" not in page
+    assert len(charts(page)) == 6  # three of the evaluation and of training
+    assert "http:" not in page
+    assert "https:" not in page
     for part in ("versions.torch", "2.13.0", "-5.0 → 35.0", "42% → 67%", "oracle (published)"):
         assert part in page
 
@@ -275,8 +247,8 @@ def test_the_report_of_a_few_shot_run(tmp_path):
     for word in ("episode", "Return", "undiscounted", "environment step", "Predictions"):
         assert word not in page
     assert "same\n10 examples" in page
-    assert page.count("data:image/png;base64,") == 2
-    png = plot_style.png(training_figure(few_shot_rows(1, False), ""), dpi=20)
+    assert charts(page)[:3] == ["Mean-squared error by adaptation steps", "Loss", "Loss"]
+    png = plot_style.png(adaptation_figure(few_shot()), dpi=20)
     run.evaluation.predictions_png.write_bytes(png)
     page = write_report(run.root).read_text()
     assert "Predictions, test tasks" in page

@@ -7,12 +7,14 @@ The observation is a constant 1, because layers without biases learn nothing fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from metarl.envs.splits import quantiles, shares
+from metarl.envs.task_bounds import Between, Bounds
 from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 
@@ -67,6 +69,7 @@ class Bandit:
     """
 
     opens_fast = True
+    task_bounds: ClassVar[Mapping[str, Bounds]] = {"probabilities": Between(0.0, 1.0, only=True)}
 
     def __init__(self, name: str, variant: str, horizon: int):
         self.arms = int(variant)

@@ -8,12 +8,14 @@ coordinates are within 0.01 of the goal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.envs.splits import quantiles, shares
+from metarl.envs.task_bounds import Between, Bounds
 from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 STRIDE = 0.1
@@ -73,6 +75,7 @@ class PointGoal:
     """
 
     opens_fast = True
+    task_bounds: ClassVar[Mapping[str, Bounds]] = {"goal": Between(-SPREAD, SPREAD)}
 
     def __init__(self, name: str, variant: str, horizon: int):
         del variant

@@ -7,13 +7,14 @@ step, episodes of 10 steps from state 0. The observation is the state, one-hot.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from metarl.envs.splits import HELD_OUT_EVERY, check_draw, check_split
+from metarl.envs.task_bounds import Between, Bounds
 from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
 
 STATES = 10
@@ -93,6 +94,7 @@ class TabularMdp:
     """Tasks {"mdp": number}; every fourth number is held out for testing."""
 
     opens_fast = True
+    task_bounds: ClassVar[Mapping[str, Bounds]] = {"mdp": Between(0, MDPS - 1, only=True)}
 
     def __init__(self, name: str, variant: str, horizon: int):
         del variant

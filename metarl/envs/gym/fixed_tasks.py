@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from metarl.envs.splits import check_draw, check_split, turns
+from metarl.envs.task_bounds import OneOf
 from metarl.errors import UserError
 from metarl.runs.plain import plain
 
@@ -38,6 +39,12 @@ class FixedTasks:
         for index, task in enumerate(self._tasks["test"]):
             if plain(task, "test") in known:
                 raise UserError(f"test[{index}], {task}, is in train too; leave one of them out")
+
+    @property
+    def bounds(self) -> dict[str, OneOf]:
+        """Values of each parameter in training tasks."""
+        train = self._tasks["train"]
+        return {name: OneOf([plain(task[name]) for task in train]) for name in self.names}
 
     def sample(
         self, num: int, rng: np.random.Generator, split: str = "train", draw: str = "random"

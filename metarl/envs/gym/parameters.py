@@ -27,7 +27,9 @@ from metarl.envs.gym.ranges import LogUniform as LogUniform
 from metarl.envs.gym.ranges import Normal as Normal
 from metarl.envs.gym.ranges import Uniform as Uniform
 from metarl.envs.splits import HELD_OUT_EVERY, check_split, quantiles, shares
+from metarl.envs.task_bounds import Between, Bounds, OneOf
 from metarl.errors import UserError
+from metarl.runs.plain import plain
 
 MAX_COMBINATIONS = 2**16
 """The most combinations of choices that are listed one by one."""
@@ -67,6 +69,16 @@ class ParameterTasks:
         if self._cut is None:
             choices = [p for p in parameters.values() if isinstance(p, Choice)]
             self._combinations, self._weights = _combinations(choices)
+
+    @property
+    def bounds(self) -> dict[str, Bounds]:
+        """Bounds of training tasks."""
+        return {
+            name: OneOf([plain(value) for value in parameter.of("train")])
+            if isinstance(parameter, Choice)
+            else Between(*parameter.usual)
+            for name, parameter in self._parameters.items()
+        }
 
     def sample(
         self, num: int, rng: np.random.Generator, split: str = "train", draw: str = "random"

@@ -25,6 +25,9 @@ all values on the same side of the nearer end: rounding would spoil less."""
 LAST = 2.0**-42
 """The least share of a normal distribution on either side; a range without an end has no last."""
 
+USUAL = 4.0
+"""Standard deviations from the mean within which nearly all values of a normal distribution lie."""
+
 
 class Range:
     """Numbers from a range. With vectors as ends each component is drawn by itself."""
@@ -61,6 +64,11 @@ class Range:
     def size(self) -> int:
         """Count of numbers in a value."""
         return math.prod(self.shape)
+
+    @property
+    def usual(self) -> tuple[Numbers, Numbers]:
+        """Ends between which nearly all training values lie."""
+        return self.low, self.high
 
     def at(self, shares: np.ndarray, split: str) -> np.ndarray:
         """Returns a split's values at the quantiles `shares` in [0, 1), [num] or [num, size].
@@ -244,6 +252,12 @@ class Normal(Range):
     """Test tasks are drawn from this range, training tasks from the rest of [low, high]."""
     relative: bool = False
     """Multiply the environment's own value by the number."""
+
+    @property
+    def usual(self) -> tuple[Numbers, Numbers]:
+        mean, reach = np.asarray(self.mean), USUAL * np.asarray(self.std)
+        low, high = np.maximum(self.low, mean - reach), np.minimum(self.high, mean + reach)
+        return low.tolist(), high.tolist()
 
     def _check(self) -> None:
         self._check_numbers(self.mean, self.std)

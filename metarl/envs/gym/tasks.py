@@ -33,6 +33,7 @@ from metarl.envs.gym.makers import (
 from metarl.envs.gym.parameters import Parameter, ParameterTasks
 from metarl.envs.gym.rows import GymRows, Maker, close
 from metarl.envs.gym.spaces import flat_actions, flat_observations
+from metarl.envs.task_bounds import Bounds
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.pool import Pool
 from metarl.sampling.rows import RowError, Shares, faults_of
@@ -156,6 +157,10 @@ class GymTasks:
         spaces = env.observation_space, env.action_space
         close(env)
         return GymRows(maker, *spaces, self.horizon, self.success)
+
+    @property
+    def task_bounds(self) -> Mapping[str, Bounds]:
+        return getattr(self.tasks, "bounds", {})
 
     def with_horizon(self, horizon: int) -> GymTasks:
         """Returns these tasks with episodes of another length."""

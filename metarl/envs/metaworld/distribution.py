@@ -7,6 +7,9 @@ its numbers are zero. Episodes never terminate; solved means `info["success"] ==
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from gymnasium.spaces import Box
 
@@ -18,6 +21,7 @@ from metarl.envs.metaworld.reference_rows import ReferenceRows
 from metarl.envs.metaworld.simulations import CURRENT, HAND_HIGH, HAND_LOW
 from metarl.envs.metaworld.snapshots import Snapshot, model_path
 from metarl.envs.splits import check_draw, check_split
+from metarl.envs.task_bounds import Between, Bounds, OneOf
 from metarl.errors import UserError
 from metarl.sampling.pool import Pool
 from metarl.sampling.rows import Shares
@@ -133,6 +137,29 @@ class MetaWorld:
             for split in Splits._fields
         }
         return Shares(ReferenceRows(rand_vecs, self.config.rewards, self.spec.horizon))
+
+    @property
+    def task_bounds(self) -> dict[str, Bounds]:
+        both = dict.fromkeys(name for split in self.splits for name in split.classes)
+        return {
+            "class": OneOf(tuple(both), only=True),
+            "split": OneOf(Splits._fields, only=True),
+            "goal": Between(0, GOALS - 1, only=True),
+        }
+
+    def completed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a task that a user gave with its split: that of its class; of a class in both,
+        the held-out one.
+
+        Raises:
+            ValueError: for a class that is not in the split.
+        """
+        name = values.get("class")
+        own = [split for split in Splits._fields if name in self._split(split).classes]
+        split = values.get("split", own[-1] if own else "test")
+        if own and split in Splits._fields and split not in own:
+            raise ValueError(f"{name} is a class of the {own[0]} split, and split is {split}")
+        return {**values, "split": split}
 
     def describe(self, task: Task) -> str:
         return f"{task['class']} #{task['goal']}"

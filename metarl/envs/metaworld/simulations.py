@@ -174,6 +174,11 @@ class Simulations:
             obs[unstable] = np.nan
         return obs, terms
 
+    @property
+    def states(self) -> np.ndarray:
+        """Whole states of the simulations, [N, nstate] float64; a view."""
+        return self._states
+
     def _simulate(self) -> None:
         model, data, whole = self.kind.model, self.kind.data, WHOLE
         sensed, step, forward = data.sensordata, mujoco.mj_step, mujoco.mj_forward

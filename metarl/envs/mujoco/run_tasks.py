@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from metarl.envs.splits import check_draw, check_split, quantiles
+from metarl.envs.task_bounds import Between, Bounds, OneOf
 from metarl.types import BatchedEnv, EnvSpec, Task, Workers
 
 
@@ -18,6 +19,10 @@ class Velocity:
     max_velocity: float
     bonus: float = 0.0
     """Added to each reward: 1 if a fall ends the episode, so that falling does not pay."""
+
+    @property
+    def bounds(self) -> Mapping[str, Bounds]:
+        return {"velocity": Between(0.0, self.max_velocity)}
 
     def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
         shares = quantiles(num, rng, split, draw)
@@ -40,6 +45,10 @@ class Direction:
 
     There are only these two, so both splits have both, as is usual in the field.
     """
+
+    @property
+    def bounds(self) -> Mapping[str, Bounds]:
+        return {"direction": OneOf((1.0, -1.0))}
 
     def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
         """Draws directions independently, or alternates them if `stratified`."""
@@ -74,6 +83,10 @@ class Runs:
     tasks: RunTask
     open_env: Callable[[int, int, Workers], BatchedEnv]
     """Called with num_tasks, episodes_per_task, workers."""
+
+    @property
+    def task_bounds(self) -> Mapping[str, Bounds]:
+        return self.tasks.bounds
 
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"

@@ -14,6 +14,7 @@ from metarl.envs.supervised.episodes import Episodes
 from metarl.envs.supervised.labelled import checked_labels, missing, plain_classes
 from metarl.errors import UserError
 from metarl.found import check_file
+from metarl.runs.inputs import Preprocessing
 from metarl.text import shown
 
 KEYS = ("inputs", "labels")
@@ -120,4 +121,13 @@ def digits(env: FewShotEnvConfig, variant: str) -> Episodes:
 
     found: Any = load_digits()
     images = found.images[:, None] / 16
-    return Episodes(env.name, images, found.target, range(5), range(5, 10), env.ways, env.rotations)
+    return Episodes(
+        env.name,
+        images,
+        found.target,
+        range(5),
+        range(5, 10),
+        env.ways,
+        env.rotations,
+        preprocessing=Preprocessing(16.0, 0.0, 1.0),
+    )

@@ -7,7 +7,8 @@ A task is {"classes": [...]}: N classes drawn without replacement, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,10 @@ import torch
 
 from metarl.envs.splits import check_split
 from metarl.envs.supervised.labelled import checked_inputs, checked_labels, plain_classes
+from metarl.envs.task_bounds import OneOf
 from metarl.errors import UserError
+from metarl.runs.inputs import Preprocessing
+from metarl.text import shown
 from metarl.types import Examples, FewShotSpec, Task
 
 DEGREES = (0, 90, 180, 270)
@@ -38,6 +42,7 @@ class Episodes:
         rotations: str = "none",
         class_names: Sequence[str] = (),
         notes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
     ):
         """
         Args:
@@ -50,6 +55,7 @@ class Episodes:
                 names a rotated class [class, degrees].
             class_names: names of the classes with labels 0, 1, ...; the labels by default.
             notes: lines to print when a run starts.
+            preprocessing: how `inputs` were made of raw data; left out, the division of uint8.
 
         Raises:
             UserError: for arguments that break these rules, and for too few classes in a split.
@@ -64,6 +70,8 @@ class Episodes:
             )
         self.spec = FewShotSpec(name, self.inputs.shape[1:], ways, classes=True)
         self.notes = tuple(notes)
+        self.preprocessing = preprocessing or _division(self.inputs)
+        """How raw examples become inputs, for a learner that is used elsewhere."""
         self._turned = {"none": (), "train": ("train",), "all": ("train", "test")}[rotations]
         self._turns = len(DEGREES) if self._turned else 1
         shape = self.spec.input_shape
@@ -89,6 +97,8 @@ class Episodes:
                 "in the test split; leave it out of one"
             )
         self._row_of = {_hashable(self._name_of(row)): row for row in self._all_rows()}
+        known = [self._name_of(row) for row in self._all_rows()]
+        self.task_bounds = {"classes": OneOf(known, only=True, each=True)}
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         rows = self._splits[check_split(split)]
@@ -112,6 +122,15 @@ class Episodes:
             drawn[turns == turn] = np.rot90(drawn[turns == turn], turn, axes=(-2, -1))
         return _examples(drawn[:, :, :shots]), _examples(drawn[:, :, shots:])
 
+    def completed(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Returns a task that a user gave; raises a ValueError for a class that comes twice."""
+        classes = values.get("classes")
+        if isinstance(classes, list | tuple):
+            twice = next((x for i, x in enumerate(classes) if x in classes[:i]), None)
+            if twice is not None:
+                raise ValueError(f"the class {shown(twice)} comes twice")
+        return values
+
     def check(self, shots: int, queries: int) -> None:
         """Checks that every class has enough examples.
 
@@ -119,6 +138,29 @@ class Episodes:
             UserError: if a class of a split has fewer than shots + queries examples.
         """
         self._check_counts(np.unique(self._all_rows() // self._turns), shots, queries)
+
+    def with_validation(self) -> Episodes:
+        """Returns these tasks with a quarter of the training classes in the place of the test
+        classes, and the others for training; see `envs/validation.py`.
+
+        Raises:
+            UserError: where tasks of as many ways leave too few classes for either.
+        """
+        places = np.unique(self._splits["train"] // self._turns)
+        ways = self.spec.outputs
+        apart = max(len(places) // 4, ways)
+        if len(places) - apart < ways:
+            raise UserError(
+                f"{self.spec.name} has {len(places)} training classes: too few to keep {ways} for "
+                f"validation and train on {ways} others\nlower env.ways, or use --select-on train"
+            )
+        chosen = np.random.default_rng(0).permutation(places)
+        found = copy(self)
+        found._splits = {
+            "train": self._rows_of(np.sort(chosen[apart:]), "train"),
+            "test": self._rows_of(np.sort(chosen[:apart]), "test"),
+        }
+        return found
 
     def describe(self, task: Task) -> str:
         names = [f"{x[0]} ({x[1]}°)" if isinstance(x, list) else str(x) for x in task["classes"]]
@@ -139,14 +181,18 @@ class Episodes:
                     "labels; leave it out"
                 )
         found = np.unique([places[label] for label in given]).astype(np.int64)
-        turns = np.arange(self._turns if split in self._turned else 1)
-        rows = (found[:, None] * self._turns + turns).ravel()
+        rows = self._rows_of(found, split)
         if len(rows) < self.spec.outputs:
             raise UserError(
                 f"{self.spec.name}: the {split} split has {len(rows)} classes, and a task takes "
                 f"{self.spec.outputs}; lower env.ways, or give the split more classes"
             )
         return rows
+
+    def _rows_of(self, places: np.ndarray, split: str) -> np.ndarray:
+        """Returns the rows of classes at these places among all labels."""
+        turns = np.arange(self._turns if split in self._turned else 1)
+        return (places[:, None] * self._turns + turns).ravel()
 
     def _all_rows(self) -> np.ndarray:
         return np.concatenate(list(self._splits.values()))
@@ -188,6 +234,10 @@ def _examples(drawn: np.ndarray) -> Examples:
         inputs /= 255
     targets = np.tile(np.repeat(np.arange(ways), count), (tasks, 1))
     return Examples(torch.from_numpy(inputs), torch.from_numpy(targets))
+
+
+def _division(inputs: np.ndarray) -> Preprocessing:
+    return Preprocessing(255.0, 0.0, 1.0) if inputs.dtype == np.uint8 else Preprocessing()
 
 
 def _hashable(name: Any) -> Hashable:

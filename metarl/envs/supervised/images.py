@@ -14,6 +14,7 @@ from metarl.envs.supervised.picture import picture
 from metarl.envs.supervised.picture_bounds import MOST_BYTES
 from metarl.errors import UserError
 from metarl.found import check_file
+from metarl.runs.inputs import Preprocessing
 from metarl.text import say
 
 SUFFIXES = frozenset(".bmp .gif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
@@ -108,6 +109,7 @@ def _episodes(env: FewShotEnvConfig, ink: bool) -> Episodes:
         env.rotations,
         class_names=list(classes),
         notes=notes,
+        preprocessing=Preprocessing(255.0, 0.0, 1.0, inverted=ink, image_size=env.image_size),
     )
 
 

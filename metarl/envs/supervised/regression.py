@@ -16,12 +16,14 @@ from numpy.polynomial.legendre import legval
 
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.splits import quantiles, shares
+from metarl.envs.task_bounds import Between, Bounds
 from metarl.types import Examples, FewShotSpec, Task
 
 
 class Curves(ABC):
     """Draws the points of regression tasks with one input and one output, for FewShotTasks."""
 
+    task_bounds: Mapping[str, Bounds]
     interval: tuple[float, float]
     """Range of x; examples are drawn uniformly from it."""
 
@@ -57,6 +59,11 @@ class Sinusoid(Curves):
     amplitudes = (0.1, 5.0)
     phases = (0.0, np.pi)
 
+    def __init__(self, env: FewShotEnvConfig, variant: str):
+        super().__init__(env, variant)
+        ends = {"amplitude": self.amplitudes, "phase": self.phases}
+        self.task_bounds = {name: Between(*both) for name, both in ends.items()}
+
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         amplitudes = _scaled(quantiles(num_tasks, rng, split), self.amplitudes)
         phases = _scaled(shares(num_tasks, rng, "random"), self.phases)
@@ -87,6 +94,7 @@ class Polynomial(Curves):
         self.degree = int(variant)
         self.reach = (3.0 / (self.degree + 1)) ** 0.5
         """r, the largest coefficient; the variance is r^2 / 3."""
+        self.task_bounds = {"coefficients": Between(-self.reach, self.reach)}
 
     def sample(self, num_tasks: int, rng: np.random.Generator, split: str = "train") -> list[Task]:
         last = quantiles(num_tasks, rng, split)

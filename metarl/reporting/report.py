@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from metarl import found
 from metarl.errors import UserError
+from metarl.reporting.films import PNG, films
+from metarl.reporting.run_page import render
 from metarl.runs import data, output, publish
 from metarl.runs import environment as environments
 from metarl.runs.adaptation import Adaptation, read_json
@@ -14,11 +16,8 @@ from metarl.runs.directory import SPLITS, RunDirectory, existing, make_writable
 from metarl.runs.files import replace_text
 from metarl.runs.metrics import read
 from metarl.runs.published import Published
-from metarl.runs.report_page import render
 from metarl.text import shown
 
-PNG = b"\x89PNG\r\n\x1a\n"
-"""First bytes of every PNG file."""
 MOST_PNG = 10 << 20
 """Bytes of a picture."""
 
@@ -43,7 +42,7 @@ def write_report(run_dir: Path | RunDirectory, published: Published | None = Non
     except OSError as error:
         raise UserError(
             f"{run.report} cannot be written: {error.strerror}\n"
-            "`python -m metarl.report RUN_DIR --out FILE.html` writes it elsewhere"
+            "`metarl report RUN_DIR --out FILE.html` writes it elsewhere"
         ) from error
     return run.report
 
@@ -94,7 +93,16 @@ def _page(
         published,
         {split: picture for split, picture in pictures.items() if picture},
         output.REPORT_OF.format(output.identity(run)),
+        films(run.root, run.report),
+        _place(run.root),
     )
+
+
+def _place(root: Path) -> str:
+    """Returns a run's folder for a command line; a page that is shared tells no other folders."""
+    with suppress(ValueError):
+        return str(root.resolve().relative_to(Path.cwd()))
+    return root.resolve().name
 
 
 def _seen(run: RunDirectory, split: str, name: str) -> Path:

@@ -1,0 +1,112 @@
+"""`metarl record RUN_DIR`: films a trained agent before and after adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from metarl.config.command_line import (
+    AGENT,
+    ENV,
+    once,
+    print_help,
+    read_flags,
+    take,
+    take_run,
+    wants_help,
+)
+from metarl.config.settings import AnyConfig, Config, FewShotConfig
+from metarl.envs import catalogue as envs
+from metarl.errors import UserError
+from metarl.experiments.assembly import run_config
+from metarl.recording.headless import prepare
+from metarl.recording.options import RecordOptions, check
+
+TASK = "--task"
+
+DESCRIPTION = """Films a trained agent before and after adaptation, side by side: a column for each
+of --steps, a row for each task. All columns of a task start from the same reset seed.
+
+The film is RUN_DIR/films/NAME.gif, or the file of --out, .mp4 or .gif. A .mp4 needs
+`pip install "metarl[video]"`.
+If the tasks or the agent of the run are your own code, give --env or --agent
+package.module:attribute again: the code is run."""
+
+
+def main(argv: Sequence[str]) -> None:
+    options, config = read(argv)
+    prepare(*_drawing(config.env.name))  # before mujoco is imported
+    tasks = envs.configured(config.env, take(list(argv), *ENV))
+    from metarl.recording.record import record  # torch: once the command line is right
+
+    record(options, config, tasks, take(list(argv), *AGENT))
+
+
+def _drawing(name: str) -> tuple[bool, bool]:
+    """Returns whether MuJoCo draws the tasks of a name, and whether it might."""
+    entry = envs.FAMILIES.get(name.partition(":")[0])
+    needed = entry is not None and (entry.metaworld or ".mujoco." in entry.module)
+    return needed, needed or envs.is_own(name)
+
+
+def read(argv: Sequence[str]) -> tuple[RecordOptions, Config]:
+    """Returns the options that a command line asks for, checked, and the config of its run.
+
+    Raises:
+        UserError: for a folder that is no run or has no episodes, and any flag that does not fit.
+    """
+    argv = once(_joined(argv))
+    name = take_run(argv)
+    if wants_help(argv):
+        defaults = RecordOptions(run_dir=Path("RUN_DIR"))
+        if name is not None:
+            defaults = _defaults(Path(name), _playing(name, run_config(Path(name))))
+        print_help(defaults, "metarl record RUN_DIR", DESCRIPTION)
+    if name is None:
+        raise UserError("no run directory given; name it first, such as runs/point-goal")
+    config = _playing(name, run_config(Path(name)))
+    env, agent = take(argv, *ENV), take(argv, *AGENT)
+    if env not in (None, config.env.name):
+        raise UserError(f"--env is {env!r}, and {name} learned {config.env.name!r}")
+    if agent not in (None, config.agent.name):
+        raise UserError(f"--agent is {agent!r}, and {name} is of {config.agent.name!r}")
+    options = read_flags(argv, _defaults(Path(name), config))
+    check(options)
+    return options, config
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Returns the words with the values of all `--task` behind one of them."""
+    tasks: list[str] = []
+    others: list[str] = []
+    own = False
+    for word in argv:
+        if word.startswith("-"):
+            own = word.partition("=")[0] == TASK
+            if own:
+                tasks += [word.partition("=")[2]] * ("=" in word)
+                continue
+        (tasks if own else others).append(word)
+    return [*others, TASK, *tasks] if tasks else [*others, *(x for x in argv if x == TASK)]
+
+
+def _playing(name: str, config: AnyConfig) -> Config:
+    """Returns the config of a run that learned from episodes."""
+    if isinstance(config, FewShotConfig):
+        raise UserError(
+            f"{name} learned from examples of {config.env.name!r}, so there are no episodes to "
+            "film\n`metarl evaluate` draws what such a run predicts"
+        )
+    return config
+
+
+def _defaults(run_dir: Path, config: Config) -> RecordOptions:
+    """Returns the options as the run's own config has them."""
+    playing = {name: getattr(config, name) for name in ("workers", "worker_timeout", "act_on")}
+    return RecordOptions(
+        run_dir=run_dir,
+        episodes=config.evaluation.episodes,
+        device=config.device,
+        threads=config.threads,
+        **playing,
+    )

@@ -1,0 +1,208 @@
+"""Saved policies of episodes: the parameters that `metarl/acting` reads, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+
+from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.policy import Layer, MlpActing, Normal
+from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.deployment import folder, spaces
+from metarl.envs.gym.spaces import flat_actions, flat_observations
+from metarl.sampling.draws import KINDS
+
+if TYPE_CHECKING:
+    from metarl.deployment.policy import Interface
+
+MLP, RECURRENT = "mlp", "recurrent"
+
+
+def write(
+    path: Path, acting: MlpActing | RecurrentActing, interface: Interface, facts: Mapping[str, Any]
+) -> Path:
+    """Writes a policy into a new folder; raises as `folder.write`."""
+    tensors: dict[str, np.ndarray] = {"told": interface.told}
+    document: dict[str, Any] = {
+        "made_from": dict(facts),
+        "observation_space": spaces.as_json(interface.observation_space, acted=False),
+        "action_space": spaces.as_json(interface.action_space, acted=True),
+        "noise": list(interface.noise),
+        "activation": acting.activation,
+    }
+    if acting.normal is not None:
+        tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
+        document["clip"] = float(acting.normal.clip)
+    _put_family(acting.family, document, tensors)
+    if isinstance(acting, MlpActing):
+        _put_layers("layer", acting.layers, tensors)
+        return folder.write(path, {"kind": MLP, **document}, tensors)
+    _put_layers("encoder", acting.encoder, tensors)
+    _put_layers("cell", (acting.inputs, acting.hidden), tensors)
+    _put_layers("head", (acting.head,), tensors)
+    document |= {"cell": acting.cell, "before_dim": acting.before_dim}
+    if acting.scale is not None:
+        document["reward_scale"] = [float(x) for x in acting.scale]
+    if acting.memory is not None and acting.before is not None:
+        tensors |= {f"memory{i}": x for i, x in enumerate(acting.memory)}
+        tensors["before"] = acting.before
+    return folder.write(path, {"kind": RECURRENT, **document}, tensors)
+
+
+def _put_layers(prefix: str, layers: tuple[Layer, ...], tensors: dict[str, np.ndarray]) -> None:
+    for i, layer in enumerate(layers):
+        tensors |= {f"{prefix}{i}.weight": layer.weight, f"{prefix}{i}.bias": layer.bias}
+
+
+def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    if isinstance(family, ChosenActions):
+        document["options"] = list(family.options)
+        return
+    document["min_log_std"] = float(family.min_log_std)
+    for name in ("log_std", "middle", "half"):
+        if (x := getattr(family, name)) is not None:
+            tensors[f"family.{name}"] = x
+
+
+def restored(
+    saved: folder.Saved, path: Path
+) -> tuple[MlpActing | RecurrentActing, dict[str, Any], dict[str, Any]]:
+    """Returns the policy, the fields of its Interface and its facts.
+
+    Raises:
+        UserError: for anything that `write` does not write; it names the file.
+    """
+    place = path / folder.DOCUMENT
+    try:
+        return _restored(saved, place)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if type(error).__name__ == "UserError":
+            raise
+        raise folder.damaged(place, f"it describes no policy ({error!r:.80})") from None
+
+
+def _restored(
+    saved: folder.Saved, place: Path
+) -> tuple[MlpActing | RecurrentActing, dict[str, Any], dict[str, Any]]:
+    document, tensors = saved
+    seen = spaces.from_json(document["observation_space"], str(place))
+    acted = spaces.from_json(document["action_space"], str(place))
+    kind, width = document["noise"]
+    told, normal = _float32(tensors["told"], 1), None
+    obs_dim = flat_observations(seen, str(place)).shape[0] + len(told)
+    action_space = flat_actions(acted, str(place))
+    if "clip" in document:
+        mean, deviation = (tensors[f"normal.{name}"] for name in ("mean", "deviation"))
+        _demand(mean.shape == deviation.shape == (obs_dim,) and bool((deviation > 0).all()))
+        normal = Normal(mean, deviation, float(document["clip"]))
+    family, outputs = _family(document, tensors, action_space)
+    codes = sum(family.options) if isinstance(family, ChosenActions) else len_of(action_space)
+    _demand(kind == family.noise and kind in KINDS and int(width) == codes)
+    activation = document["activation"]
+    _demand(activation in ("relu", "tanh"))
+    interface = {
+        "observation_space": seen,
+        "action_space": acted,
+        "noise": (kind, int(width)),
+        "told": told,
+    }
+    facts = document["made_from"]
+    _demand(isinstance(facts, dict))
+    if document["kind"] == MLP:
+        layers = _layers("layer", tensors, obs_dim, outputs)
+        return MlpActing(layers, activation, family, normal), interface, facts
+    _demand(document["kind"] == RECURRENT and document["cell"] in ("gru", "lstm"))
+    _demand(document["before_dim"] == codes + 2)
+    shape = obs_dim + codes + 2
+    acting = _recurrent(document, tensors, shape, outputs, family, normal)
+    return acting, interface, facts
+
+
+def len_of(space: Box | Discrete | MultiDiscrete) -> int:
+    """Returns the numbers of a flat Box."""
+    return space.shape[0] if space.shape else 1
+
+
+def _recurrent(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    inputs: int,
+    outputs: int,
+    family: Family,
+    normal: Normal | None,
+) -> RecurrentActing:
+    head = _layer("head0", tensors)
+    size = head.weight.shape[1]
+    gates = {"gru": 3, "lstm": 4}[document["cell"]] * size
+    encoder = _layers("encoder", tensors, inputs, None)
+    encoded = encoder[-1].weight.shape[2] if encoder else inputs
+    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+    _demand(head.weight.shape[2] == outputs)
+    _demand(of_inputs.weight.shape[1:] == (encoded, gates))
+    _demand(of_hidden.weight.shape[1:] == (size, gates))
+    scale = memory = before = None
+    if "reward_scale" in document:
+        root, clip = (float(x) for x in document["reward_scale"])
+        _demand(root > 0 and clip > 0)
+        scale = RewardScale(root, clip)
+    if "before" in tensors:
+        count = 1 if document["cell"] == "gru" else 2
+        memory = tuple(_float32(tensors[f"memory{i}"], 3) for i in range(count))
+        before = _float32(tensors["before"], 3)
+        _demand(before.shape == (1, 1, document["before_dim"]))
+        _demand(all(x.shape == (1, 1, size) for x in memory))
+    return RecurrentActing(
+        encoder, of_inputs, of_hidden, head, document["cell"], document["activation"], family,
+        normal, scale, memory, before, document["before_dim"],
+    )  # fmt: skip
+
+
+def _family(
+    document: dict[str, Any], tensors: dict[str, np.ndarray], space: Box | Discrete | MultiDiscrete
+) -> tuple[Family, int]:
+    """Returns the distribution of actions, and the numbers that it takes from the network."""
+    if not isinstance(space, Box):
+        options = (int(space.n),) if isinstance(space, Discrete) else tuple(space.nvec.tolist())
+        _demand(document["options"] == list(options))
+        return ChosenActions(options), sum(options)
+    width = space.shape[0]
+    log_std = tensors.get("family.log_std")
+    middle, half = (tensors.get(f"family.{name}") for name in ("middle", "half"))
+    _demand(log_std is None or _float32(log_std, 2).shape == (1, width))
+    _demand((middle is None) == (half is None))
+    for x in (middle, half):
+        _demand(x is None or _float32(x, 1).shape == (width,))
+    floor = np.float32(document["min_log_std"])
+    return GaussianActions(log_std, floor, middle, half), width * (2 if log_std is None else 1)
+
+
+def _layers(
+    prefix: str, tensors: dict[str, np.ndarray], inputs: int, outputs: int | None
+) -> tuple[Layer, ...]:
+    number = sum(name.startswith(prefix) and name.endswith(".weight") for name in tensors)
+    layers, width = tuple(_layer(f"{prefix}{i}", tensors) for i in range(number)), inputs
+    for layer in layers:
+        _demand(layer.weight.shape[1] == width)
+        width = layer.weight.shape[2]
+    _demand(outputs is None or (number > 0 and width == outputs))
+    return layers
+
+
+def _layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:
+    weight, bias = _float32(tensors[f"{name}.weight"], 3), _float32(tensors[f"{name}.bias"], 2)
+    _demand(len(weight) == 1 and bias.shape == (1, weight.shape[2]))
+    return Layer(weight, bias)
+
+
+def _float32(x: np.ndarray, dimensions: int) -> np.ndarray:
+    _demand(x.dtype == np.float32 and x.ndim == dimensions)
+    return x
+
+
+def _demand(fits: bool) -> None:
+    if not fits:
+        raise ValueError("its parts do not fit together")
