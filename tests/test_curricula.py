@@ -14,6 +14,7 @@ import metarl
 from metarl.envs.gym.tasks import class_tasks, gym_tasks
 from metarl.envs.task_conditioned import TaskConditioned
 from metarl.errors import EnvFaultError, UserError
+from metarl.loop import evaluation
 from metarl.types import takes_progress
 
 SMALL: dict[str, Any] = {
@@ -138,7 +139,9 @@ def test_a_curriculum_without_tasks_is_refused(curriculum, error, message, rng):
         pendulums(curriculum).sample(3, rng, progress=metarl.Progress(7, 9, ()))
 
 
-def test_a_run_with_a_curriculum_is_evaluated_on_all_held_out_tasks(tmp_path):
+def test_a_run_with_a_curriculum_is_evaluated_on_all_held_out_tasks(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "png", lambda figure: b"")  # pictures take their time
+    monkeypatch.setattr(evaluation, "adaptation_figure", lambda *_: None)
     train(tmp_path, pendulums(), 1)
     found = metarl.evaluate(tmp_path, pendulums(), num_tasks=20, episodes=1, steps=1)
     assert max(found.adaptation.column("task.m")) > 1.5
