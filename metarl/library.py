@@ -22,6 +22,7 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import load_config, run_config, with_agent, with_env
 from metarl.experiments.presets import preset
+from metarl.runs.pretrained import is_pretrained, run_place
 from metarl.text import quiet, shown
 
 if TYPE_CHECKING:
@@ -130,9 +131,12 @@ def evaluate(
         if num_tasks is not None:
             raise UserError("the number of tasks is given twice, by `tasks` and by `num_tasks`")
         tasks, num_tasks = None, tasks
-    config, made = _learned(run_config(Path(run).expanduser()), tasks)
+    place = run_place(run)
+    if is_pretrained(run):  # it is only read
+        options.setdefault("out", f"evaluation-{place.name}")
+    config, made = _learned(run_config(place), tasks)
     given = {**options, **({} if num_tasks is None else {"tasks": num_tasks})}
-    usual = _defaults(Path(run).expanduser(), config)
+    usual = _defaults(place, config)
     asked = overlay(usual, nested(given), "evaluate")
     check_ranges(asked, "evaluate")
     from metarl.loop import evaluation  # torch
@@ -140,7 +144,7 @@ def evaluate(
 
     with quiet(not progress):
         picture = evaluation.evaluate(asked, made, config, agent)
-    found = of_evaluation(run, picture.parent)
+    found = of_evaluation(place, picture.parent)
     told.evaluation(found)
     return found
 
@@ -156,7 +160,7 @@ def results(run: str | Path, split: str = "test") -> Results:
     """
     from metarl.runs.results import of_run
 
-    return of_run(run, split)
+    return of_run(run_place(run), split)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -322,8 +322,9 @@ BAD_EVALUATE = {
 BAD_REPORT = {
     "": "no run directory given",
     "no/run": "no/run is no run",
-    "RUN more": "two run folders are given, 'RUN' and 'more'; give one",
-    "RUN --run-dir more": "two run folders are given, 'RUN' and 'more'; give one",
+    "RUN more": "2 folders are given; name their page with --out FILE.html",
+    "RUN more --out a.html": "more is no run, and no folder of seeds: there is no such folder",
+    "RUN --run-dir more --out a.html": "more is no run, and no folder of seeds",
     "RUN --out a.html --out b.html": "--out is given twice: 'a.html' and 'b.html'; give it once",
     "RUN --out page.txt": "--out is 'page.txt'; give an .html file",
     "RUN --plot more": "'--plot' belongs to no flag",

@@ -27,7 +27,7 @@ from metarl.loop import saved_state
 from metarl.loop.evaluation import evaluate
 from metarl.loop.training import source_of
 from metarl.reporting.report import write_report
-from metarl.runs import bounds, checkpoint, data, environment, metrics
+from metarl.runs import bounds, checkpoint, data, environment, inputs, metrics
 from metarl.runs.adaptation import read_json
 from metarl.runs.directory import RunDirectory
 
@@ -74,6 +74,7 @@ READERS: dict[str, Callable[[RunDirectory], Any]] = {
     "metrics.jsonl": lambda run: (metrics.read(run.metrics), metrics.rewind(run.metrics, 1)),
     "environment.json": lambda run: environment.changes(environment.read(run.environment), {}),
     "data.json": lambda run: data.found("/nowhere", run),
+    "inputs.json": inputs.read,
     "evaluation/adaptation.json": lambda run: read_json(run.evaluation.adaptation_json),
     "checkpoints/000002/state.json": resumed,
     "checkpoints/000002/agent.safetensors": resumed,

@@ -38,7 +38,7 @@ class AdaptedPolicy(Policy):
     def __init__(self, loaded: LoadedAgent, adapted: _Adapted, task: int):
         """`task` is the index of the task among those that were adapted together."""
         interface = Interface(*adapted.spaces, loaded.agent.noise, adapted.told[task])
-        acting = acting_of(loaded.agent, adapted.state, adapted.tasks, task)
+        acting = acting_of(loaded, adapted.state, adapted.tasks, task)
         super().__init__(acting, interface, adapted.facts, adapted.seed)
         self.support_returns = tuple(tuple(returns_of(x)[task].tolist()) for x in adapted.supports)
         """Undiscounted return of each episode that was learned from: a tuple for each step."""
@@ -330,11 +330,11 @@ class LoadedAgent:
                 )
 
 
-def acting_of(agent: Any, state: Any, num_tasks: int, task: int) -> Any:
+def acting_of(loaded: LoadedAgent, state: Any, num_tasks: int, task: int) -> Any:
     """Returns the policy of one of K tasks, in numpy where the agent has one."""
-    if acts_in_numpy(agent):
-        return agent.acting(state).of(Units.all(num_tasks, 1).part(task, task + 1))
-    return OwnActing(agent, state, num_tasks, task)
+    if acts_in_numpy(loaded.agent):
+        return loaded.agent.acting(state).of(Units.all(num_tasks, 1).part(task, task + 1))
+    return OwnActing(loaded.agent, loaded.device, state, num_tasks, task)
 
 
 @dataclass(frozen=True)
@@ -342,6 +342,7 @@ class OwnActing:
     """Policy of an agent of a user's own, which torch evaluates; implements Acting."""
 
     agent: Any
+    device: torch.device
     state: Any
     num_tasks: int
     task: int
@@ -352,7 +353,7 @@ class OwnActing:
 
     def ready(self, units: Units) -> Ready:
         """Returns the policy at the begin of an episode of its task; the other tasks see zeros."""
-        actor, device = self.agent.actor(self.state, slice(0, 1)), self.agent.device
+        actor, device = self.agent.actor(self.state, slice(0, 1)), self.device
 
         @torch.no_grad()
         def act(

@@ -56,7 +56,7 @@ def _files(given: Any) -> list[Path] | None:
     return None
 
 
-def _rows(given: Any) -> Sequence[Any]:
+def _rows(given: Any) -> Any:
     """Returns the examples in a list or along the first axis."""
     if isinstance(given, Tensor):
         given = given.detach().cpu().numpy()

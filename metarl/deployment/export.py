@@ -16,7 +16,7 @@ from metarl.deployment.options import ExportOptions
 from metarl.envs import given_tasks
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
-from metarl.runs.files import write_bytes
+from metarl.runs.files import replace_bytes
 from metarl.text import say, shown
 
 
@@ -105,7 +105,7 @@ def _write_sb3(adapted: AdaptedPolicy, env: gymnasium.Env, out: Path) -> None:
     adapted.to_sb3(env).save(content)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(out, content.getvalue())
+        replace_bytes(out, content.getvalue())
     except OSError as error:
         raise UserError(f"no policy can be written to {out}: {error.strerror}") from error
 

@@ -224,6 +224,10 @@ def _state(agent: SupervisedAgent, params: dict[str, Tensor], place: Path) -> Ta
         UserError: where they are none of the agent's.
     """
     state = TaskState(agent, params)
+    for name, x in agent.begin().params.items():
+        found = tuple(params[name].shape) if name in params else None
+        if found not in (shape := tuple(x.shape), (1, *shape)):
+            raise folder.damaged(place, f"{name} has the shape {found}, and the agent's {shape}")
     try:
         shape = (1, 1, *agent.spec.input_shape)
         found = agent.predict(state, torch.zeros(shape)).shape

@@ -20,6 +20,8 @@ from metarl.experiments.assembly import run_config
 from metarl.loop import step_size
 from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
+from metarl.runs.pretrained import run_place
+from metarl.runs.seeds import is_folder_of_seeds, seeds_of
 from metarl.text import shown
 from metarl.types import TaskDistribution
 
@@ -37,7 +39,7 @@ def load(
     few-shot run.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or `pretrained:NAME`.
         checkpoint: "last", "best", or the iteration of a checkpoint that is kept.
         device: "auto", "cpu" or "cuda".
         env: for tasks of your own: their place `package.module:attribute`, which is then imported,
@@ -49,7 +51,11 @@ def load(
         UserError: for a folder that is no run, a checkpoint that is not there, and code of your own
             that is not named.
     """
-    path = Path(run_dir).expanduser()
+    path = run_place(run_dir)
+    if is_folder_of_seeds(path):
+        raise UserError(
+            f"{path} holds the runs of several seeds; load one of them, such as {seeds_of(path)[0]}"
+        )
     config = run_config(path)
     if inner_lr is not None:
         sized: Any = replace(config, agent=step_size.given(config.agent, inner_lr))

@@ -59,7 +59,7 @@ class Policy:
         self._decode = decoder(interface.action_space)
         self._rng = np.random.default_rng(seed)
         self._ready: Ready | None = None
-        self._reward = np.float32(0.0)
+        self._reward = np.zeros((1, 1), np.float32)
         self._awaited = False
         """Whether the reward of the last action has not been told."""
         self._over = False
@@ -98,7 +98,8 @@ class Policy:
             told = np.float32(np.nan)
         if np.ndim(told) or not np.isfinite(told):
             raise UserError(f"observe was told the reward {shown(reward)}; give one finite number")
-        self._reward, self._awaited, self._over = told, False, self._over or bool(ended)
+        self._reward = np.full((1, 1), told, np.float32)
+        self._awaited, self._over = False, self._over or bool(ended)
 
     def act(self, obs: Any, explore: bool = False) -> Any:
         """Returns an action in the environment's own format: an int of a Discrete space, an array
@@ -124,7 +125,7 @@ class Policy:
         if explore:
             noise = noise_block([self._rng], (1, width), kind)
         with np.errstate(over="ignore", invalid="ignore"):
-            actions, outputs = self._ready(vector[None, None], self._reward[None, None], noise)
+            actions, outputs = self._ready(vector[None, None], self._reward, noise)
         if not (np.isfinite(outputs).all() and np.isfinite(actions).all()):
             raise UnstableError(
                 "the adapted policy gives numbers that are not finite for the observation "

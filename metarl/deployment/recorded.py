@@ -130,7 +130,7 @@ class _Reader(NamedTuple):
             )
         return bool(flags.ravel()[-1])
 
-    def _of_steps(self, name: str, given: Any, allowed: tuple[int, ...]) -> Sequence[Any]:
+    def _of_steps(self, name: str, given: Any, allowed: tuple[int, ...]) -> Any:
         if isinstance(given, Tensor):
             given = given.detach().cpu().numpy()
         count = len(given) if isinstance(given, Sequence | np.ndarray) and np.ndim(given) else -1

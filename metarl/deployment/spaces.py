@@ -129,7 +129,8 @@ def _space(document: Mapping[str, Any]) -> Space:
                 raise ValueError(nvec)
             return MultiDiscrete(nvec, start=start)
         case "multibinary":
-            return MultiBinary(_shape(document["shape"]))
+            shape = _shape(document["shape"])
+            return MultiBinary(shape[0] if len(shape) == 1 else shape)
         case "tuple":
             return Tuple([_space(x) for x in _few(document["spaces"])])
         case "dict":

@@ -59,7 +59,7 @@ class Inputs(NamedTuple):
             how = Preprocessing(**given.pop("preprocessing"))
             inputs = cls(**given, preprocessing=how)
             inputs = inputs._replace(input_shape=tuple(inputs.input_shape))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError):
             raise _no_record(place, document) from None
         whole = (*inputs.input_shape, inputs.outputs)
         numbers = [x for x in (how.divisor, how.low, how.high) if x is not None]
@@ -88,7 +88,9 @@ def _no_record(place: str, document: Any) -> UserError:
 def of(tasks: Any) -> Inputs:
     """Returns the inputs of few-shot tasks; a user's own may have the attribute `preprocessing`."""
     how = getattr(tasks, "preprocessing", None)
-    return Inputs(*tasks.spec, how if isinstance(how, Preprocessing) else Preprocessing())
+    how = how if isinstance(how, Preprocessing) else Preprocessing()
+    name, shape, outputs, classes = tasks.spec
+    return Inputs(name, tuple(map(int, shape)), int(outputs), bool(classes), how)
 
 
 def write(run: RunDirectory, inputs: Inputs) -> None:

@@ -18,6 +18,7 @@ from metarl.errors import UserError
 from metarl.parallel import in_parts
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
+from metarl.runs.watch import Unwatched, Watch
 from metarl.sources import facts
 from metarl.sources.source import Note, Rounds
 from metarl.text import say
@@ -181,7 +182,7 @@ class HeldOutExamples:
         """Draws them; they depend on the seed and their number alone."""
         self.known, self.options, self.spec = known, options, known.spec
         rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
-        self.tasks = known.sample(options.tasks, rng, options.split)
+        self.tasks = options.own_tasks or known.sample(options.tasks, rng, options.split)
         self.shots = options.shots or config.env.shots
         self.parts: list[tuple[Examples, Examples]] = []
         for start in range(0, len(self.tasks), TASKS_AT_ONCE):
@@ -201,11 +202,17 @@ class HeldOutExamples:
         del observes_task  # no such agent learns from examples
         return self
 
-    def adapt(self, agent: SupervisedAgent, name: str) -> Outcome:
+    def adapt(self, agent: SupervisedAgent, name: str, watch: Watch | None = None) -> Outcome:
         """Returns the accuracy or the mean-squared error, [K, steps + 1, 1]."""
         steps = self.options.steps
-        say(f"{name}: {steps} step{'s' if steps != 1 else ''} on {len(self.tasks)} tasks ...")
-        found = [adaptation(agent, self.spec, *part, steps)[-1].T for part in self.parts]
+        number = f"{len(self.tasks)} task{'s' if len(self.tasks) != 1 else ''}"
+        say(f"{name}: {steps} step{'s' if steps != 1 else ''} on {number} ...")
+        watch, found = watch or Unwatched(), []
+        with watch.adapting(name, len(self.tasks), 1):
+            for part in self.parts:
+                start = sum(map(len, found))
+                found.append(adaptation(agent, self.spec, *part, steps)[-1].T)
+                watch.round(start, start + len(found[-1]), 1)
         return Outcome(torch.cat(found).double().cpu().numpy()[..., None])
 
     def shown(self, agent: SupervisedAgent, found: Adaptation, title: str) -> dict[str, bytes]:

@@ -166,7 +166,9 @@ class Study:
         else:
             space = {parameter.key: parameter.grid() for parameter in self.parameters}
             self._study.sampler = samplers.GridSampler(space, seed=self.seed)
-        return self._study.ask({x.key: _distribution(x) for x in self.parameters})
+        trial = self._study.ask({x.key: _distribution(x) for x in self.parameters})
+        self._study.sampler = samplers.RandomSampler()  # that of a grid would stop at its last
+        return trial
 
     def values(self, trial: Any) -> dict[str, Any]:
         """Returns the settings of a trial by dotted key, checked."""

@@ -18,8 +18,9 @@ from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog
 
 FILES = (
-    ".lock", "config.yaml", "environment.json", "data.json", "metrics.jsonl", "report.html",
-    "errors.log", "checkpoints/000001/state.json", "checkpoints/.000001.new/agent.safetensors",
+    ".lock", "config.yaml", "environment.json", "data.json", "inputs.json", "metrics.jsonl",
+    "report.html", "errors.log", "checkpoints/000001/state.json",
+    "checkpoints/.000001.new/agent.safetensors",
     "evaluation/adaptation.json", "evaluation/predictions.png", "evaluation/train/adaptation.json",
     "evaluation/.publish.lock",
 )  # fmt: skip

@@ -119,7 +119,10 @@ class ParameterMaker:
             relative = path.name in self.relative
             if path.index is None and not relative and isinstance(given, Number) and is_many(own):
                 raise RowError(path.name, f"{path.name} is {own!r:.60}, not a single number{OWN}")
-            value = times(given, own) if relative else of_kind(given, own)
+            try:
+                value = times(given, own) if relative else of_kind(given, own)
+            except ValueError as error:
+                raise RowError(path.name, f"{path.name}: {error}") from error
             try:
                 path.set(inner, value)
             except Exception as error:

@@ -138,6 +138,8 @@ def _last_word(key: str) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_short, value))}]"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -164,7 +166,7 @@ def gym_tasks(
 
     Args:
         env: the id or the spec of a registered environment, or a class or function that makes one.
-        parameters: name -> Uniform, LogUniform or Choice.
+        parameters: name -> Uniform, LogUniform, Normal, Choice or Constant.
         horizon: steps after which an episode is truncated, instead of a registered limit.
         train, test: explicit lists of tasks, instead of `parameters`.
         apply: `apply(env, task)` sets an environment's task before every reset, instead of the

@@ -57,6 +57,7 @@ class Drawn:
     """Base of scenes that draw from an episode's numbers alone."""
 
     aspect = 0.75
+    notes = True
 
     def __init__(self, width: int):
         self._width = width
@@ -114,12 +115,12 @@ class BanditScene(Drawn):
     def draw(self, pen: Pen, episode: Episode, time: int) -> str:
         chances = list(episode.task["probabilities"])
         pulled, paid = episode.actions[:time, 0].astype(int), episode.rewards[:time] > 0
-        left, right, top = 0.2, 0.84, 0.09
+        left, right, top = 0.21, 0.86, 0.09
         row = (self.aspect - top - 0.02) / len(chances)
         mark = (right - left) / max(episode.length, 1)
-        pen.text(0.02, 0.045, "arm pays", 0.036)
-        pen.text(left, 0.045, "pulls: green paid, orange did not", 0.036)
-        pen.text(0.98, 0.045, "count", 0.036, "rm")
+        pen.text(0.02, 0.045, "chance", 0.03)
+        pen.text(left, 0.045, "pulls, green where they paid", 0.03)
+        pen.text(0.98, 0.045, "count", 0.03, "rm")
         for arm, chance in enumerate(chances):
             y = top + arm * row
             best = chance == max(chances)
