@@ -1,4 +1,4 @@
-"""Adapts an agent to one environment, saves the policy, and loads it where neither run nor torch is."""
+"""Adapts an agent to one environment, saves the policy, and loads it without the run."""
 
 import gymnasium
 

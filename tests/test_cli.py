@@ -419,7 +419,10 @@ def test_interrupted_work_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
 
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", *(f"docs/{name}.md" for name in ("presets", "choosing", "results", "metaworld"))]
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("presets", "choosing", "results", "metaworld")),
+]
 COMMAND = re.compile(r"^    metarl train ([^#`\n]+)|`metarl train ([^`]+)`", re.M)
 ELSEWHERE = ("--config", "--help", "--seeds", "my_tasks", "AGENT", "PRESET")
 """Commands that need a run, a module or a name of the reader's; tested with one elsewhere."""

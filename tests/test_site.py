@@ -14,7 +14,9 @@ import metarl
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-FETCHED = re.compile(r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^\s>]+", re.I)
+FETCHED = re.compile(
+    r"<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^\s>]+", re.I
+)
 LINK = re.compile(r"\]\(([^)\s#]+)")
 
 
@@ -48,7 +50,11 @@ def test_every_public_name_is_in_the_reference():
 def test_every_page_is_in_the_index_for_language_models():
     linked = {*LINK.findall((DOCS / "llms.txt").read_text(encoding="utf-8"))}
     pages = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
-    assert {link.replace(".html", ".md") for link in linked} == {*pages, "security.md", "changelog.md"}
+    assert {link.replace(".html", ".md") for link in linked} == {
+        *pages,
+        "security.md",
+        "changelog.md",
+    }
 
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():

@@ -16,7 +16,6 @@ from whole_runs import instead
 
 from metarl.commands import COMMANDS, train
 from metarl.config.door import open_door
-from metarl.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)

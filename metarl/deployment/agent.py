@@ -154,8 +154,8 @@ class LoadedAgent:
                 together; or a list of recorded episodes of one task (`metarl.Episode`).
             episodes: episodes that each step learns from; left out, as many as in training.
                 Recorded ones are divided among the steps, in their order.
-            steps: adaptation steps, each on fresh episodes; left out, as many as in training. With 0
-                the policy is the one before adaptation, and nothing is played. With RL2 each
+            steps: adaptation steps, each on fresh episodes; left out, as many as in training. With
+                0 nothing is played, and the policy is the one before adaptation. With RL2 each
                 episode is a step of its own, so episodes x steps are remembered.
             seed: decides all random numbers.
             task: what is known of the task of an environment or of recorded episodes; only agents
