@@ -20,7 +20,7 @@ from metarl.config.door import open_door
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 FILE = re.compile(r"# (\S+\.py)\n")
-FEW = ["--sampling.tasks", "2", "--sampling.episodes", "2"]
+FEW = ["--sampling.tasks", "2", "--sampling.episodes", "2", "--workers", "0"]
 EXAMPLES = ["--sampling.tasks", "2", "--sampling.updates", "2"]
 ROUNDS = ["--tasks", "2", "--episodes", "2", "--steps", "1"]
 SMALL = {
@@ -72,7 +72,7 @@ def follow(words: list[str], small: dict[str, list[str]]) -> None:
         return
     assert program == "metarl"
     argv = instead(argv, *small.get(name, []))
-    argv += ["--workers", "0", "--device", "cpu"] if name == "train" else []
+    argv += ["--device", "cpu"] if name == "train" else []
     import_module(COMMANDS[name].module).main(argv)
 
 
