@@ -94,8 +94,9 @@ def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
     if not words or not all(word.isdecimal() and len(word) < 10 for word in words):
         is_what = f"is {shown(' '.join(words))}" if words else "has no value"
         raise UserError(f"{flag} {is_what}; give how many, as in {flag} 5, or which: {flag} 3 7 11")
-    numbers = tuple(map(int, words))
-    seeds = numbers if len(numbers) > 1 else tuple(range(1, min(numbers[0], MOST_SEEDS + 1) + 1))
+    numbers = [int(word) for word in words]
+    counted = range(1, min(numbers[0], MOST_SEEDS + 1) + 1)
+    seeds = tuple(numbers if len(numbers) > 1 else counted)
     if not 0 < len(seeds) <= MOST_SEEDS:
         raise UserError(f"{flag} is {words[0]}; give 1 to {MOST_SEEDS} seeds")
     if len(set(seeds)) < len(seeds):
