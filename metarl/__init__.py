@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from metarl.deployment.policy import Policy
     from metarl.deployment.recorded import Episode
     from metarl.deployment.saved import load_policy
-    from metarl.envs.gym.parameters import Choice, LogUniform, Uniform
+    from metarl.envs.gym.parameters import Choice, Constant, LogUniform, Normal, Uniform
     from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
     from metarl.errors import DivergedError, EnvFaultError, UserError, WorkersFailedError
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         FewShotSpec,
         FewShotTasks,
         Params,
+        Progress,
         StepResult,
         Task,
         TaskDistribution,
@@ -86,7 +87,7 @@ _HOMES = {
     "metarl.deployment.policy": ("Policy",),
     "metarl.deployment.recorded": ("Episode",),
     "metarl.deployment.saved": ("load_policy",),
-    "metarl.envs.gym.parameters": ("Choice", "LogUniform", "Uniform"),
+    "metarl.envs.gym.parameters": ("Choice", "Constant", "LogUniform", "Normal", "Uniform"),
     "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),
     "metarl.errors": ("DivergedError", "EnvFaultError", "UserError", "WorkersFailedError"),
@@ -101,6 +102,7 @@ _HOMES = {
         "FewShotSpec",
         "FewShotTasks",
         "Params",
+        "Progress",
         "StepResult",
         "Task",
         "TaskDistribution",

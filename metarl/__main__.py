@@ -29,11 +29,19 @@ def _without_command(argv: Sequence[str]) -> None:
             say(_help())
         case ["--version"]:
             say(f"metarl {__version__}")
+        case [word, *_] if word in _preset_names():
+            raise UserError(f"{word!r} is a preset; the command comes first: metarl train {word}")
         case [word, *_]:
             raise UserError(
                 f"{word!r} is no command{nearest(word, list(COMMANDS), count=1)}\n"
                 f"there are {', '.join(COMMANDS)}; `metarl --help` describes them"
             )
+
+
+def _preset_names() -> Sequence[str]:
+    from metarl.experiments.presets import PRESETS
+
+    return list(PRESETS)
 
 
 def _help() -> str:
@@ -46,6 +54,7 @@ def _help() -> str:
             "",
             *(f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items()),
             "",
+            "RUN is a run's folder, a folder of seeds, or `pretrained:NAME`.",
             "`metarl COMMAND --help` has the flags of a command.",
         ]
     )

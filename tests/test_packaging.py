@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 from shutil import ignore_patterns
 
 import pytest
+from whole_runs import tree
 
 import metarl
+from metarl.runs.pretrained import described, shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,8 +24,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("installed")
     source = tmp_path_factory.mktemp("source")  # setuptools leaves its build folder behind
     shutil.copytree(ROOT / "metarl", source / "metarl", ignore=ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py"):
         shutil.copy(ROOT / name, source)
+    for run in ("halfcheetah-vel-maml2017", "few-shot/sinusoid-maml", "few-shot/digits-maml"):
+        shutil.copytree(ROOT / "results" / run, source / "results" / run)  # the last: no weights
     for name in ("agents", "envs"):
         (source / name).symlink_to(f"metarl/{name}")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
@@ -49,6 +54,40 @@ def test_what_the_code_reads_is_shipped_with_it(installed: Path):
         if path.is_file() and path.suffix not in (".py", ".pyc")
     }
     assert all((installed / name).is_file() for name in here)
+
+
+@pytest.mark.slow
+def test_runs_with_weights_are_shipped_and_only_read(installed: Path, tmp_path: Path):
+    runs = installed / "metarl" / "pretrained_runs"
+    before = tree(runs)
+    names = {str(path.parents[2].relative_to(runs)) for path in runs.rglob("*.safetensors")}
+    assert names == {"halfcheetah-vel-maml2017", "few-shot/sinusoid-maml"}
+    assert not list(runs.rglob("digits*"))
+    assert not list(runs.rglob("*.png"))
+
+    def metarl_command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "metarl", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert all(name in metarl_command("pretrained") for name in names)
+    metarl_command("evaluate", "pretrained:sinusoid-maml", "--tasks", "2", "--steps", "1")
+    assert (tmp_path / "evaluation-sinusoid-maml" / "adaptation.json").is_file()
+    assert tree(runs) == before
+
+
+def test_every_run_with_weights_in_the_checkout_is_described():
+    found = {run.name: run for run in described(shipped())}
+    assert {"halfcheetah-vel-maml2017", "halfcheetah-vel-agents/promp"} <= found.keys()
+    assert all(run.agent and run.env and run.adapted and run.experience for run in found.values())
+    size = sum(path.stat().st_size for path in shipped().rglob("*") if path.suffix != ".png")
+    assert size < 15 << 20, "the wheel is to stay small"
 
 
 def test_a_users_own_envs_package_is_left_alone(installed: Path, tmp_path: Path):

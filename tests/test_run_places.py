@@ -256,11 +256,13 @@ def test_a_printed_check_can_be_copied_into_a_shell():
 @pytest.mark.parametrize("source", ["examples"], indirect=True)
 def test_two_folders_are_refused_and_one_may_be_given_by_its_flag(here, source):
     said = "two run folders are given, 'runs/a' and 'runs/b'; give one"
+    for argv in (["runs/a", "runs/b"], ["runs/a", "--run-dir", "runs/b"]):
+        with pytest.raises(UserError, match=said):
+            evaluate.read(argv)
+        with pytest.raises(UserError, match="2 folders are given; name their page with --out"):
+            report.read(argv)
     for door in (evaluate.read, report.read):
-        for argv in (["runs/a", "runs/b"], ["runs/a", "--run-dir", "runs/b"]):
-            with pytest.raises(UserError, match=said):
-                door(argv)
         with pytest.raises(UserError, match="--run-dir is given twice"):
             door(["--run-dir", "runs/a", "--run-dir=runs/b"])
     assert evaluate.read(["--run-dir", "runs/a"])[0].run_dir == Path("runs/a")
-    assert report.read(["--run-dir=runs/a"]) == (Path("runs/a"), "")
+    assert report.read(["--run-dir=runs/a"]) == ([Path("runs/a")], "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from metarl.commands.each_seed import of_each_seed
@@ -30,6 +30,9 @@ DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-paramet
 Writes RUN_DIR/evaluation/adaptation.json, .csv and .png{more}. With --split train these files go to
 RUN_DIR/evaluation/train. With --out DIR they go to DIR together with the report, and RUN_DIR is
 only read. Defaults are the run's own.
+--task mass=1.7,goal=1.0 adapts to a task of your own, and --task-file FILE to many; the files go to
+RUN_DIR/evaluation/own. --env OTHER adapts on another distribution with the same spaces; the files
+go to RUN_DIR/evaluation/other. --name NAME puts any of these into RUN_DIR/evaluation/NAME.
 If the tasks or the agent of the run are your own code, give --env or --agent
 package.module:attribute again: the code is run."""
 
@@ -46,7 +49,9 @@ def main(argv: Sequence[str]) -> None:
             main(line)
         return
     options, config = read(argv)
-    tasks = envs.configured(config.env, take(list(argv), *ENV))
+    tasks = None
+    if not options.env.name:
+        tasks = envs.configured(config.env, take(list(argv), *ENV))
     from metarl.loop.evaluation import evaluate  # torch: once the command line is right
 
     evaluate(options, tasks, config, take(list(argv), *AGENT))
@@ -58,6 +63,9 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     Raises:
         UserError: for a folder that is no run, and any flag that does not fit.
     """
+    argv, words = list(argv), []
+    while (word := take(argv, "--task")) is not None:  # the flag that may come several times
+        words.append(word)
     argv = once(argv)
     name = take_run(argv)
     if wants_help(argv):
@@ -73,9 +81,12 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))
     env, agent = take(argv, *ENV), take(argv, *AGENT)
-    if env not in (None, config.env.name):
-        raise UserError(f"--env is {env!r}, and {name} learned {config.env.name!r}")
     options = read_flags(argv, _defaults(Path(name), config))
+    if env not in (None, config.env.name):
+        options = replace(options, env=replace(options.env, name=env))
+    if words or options.task_file:
+        options = replace(options, task=tuple(words))
+        _check_own(argv)
     if agent not in (None, config.agent.name) and all(
         run_config(path).agent.name != agent for path in options.against
     ):
@@ -83,11 +94,21 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     return options, placed(config, options)
 
 
+def _check_own(argv: Sequence[str]) -> None:
+    """Raises a UserError for flags that choose held-out tasks, beside tasks of the user's own."""
+    for flag in ("--tasks", "--split"):
+        if any(word.partition("=")[0] == flag for word in argv):
+            raise UserError(
+                f"{flag} chooses tasks of the distribution, and --task or --task-file give your own"
+                f"\nleave out {flag}, or your tasks"
+            )
+
+
 def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFewShotOptions:
     """Returns the options as the run's own config has them."""
     machine = {"device": config.device, "threads": config.threads}
     common = {"run_dir": run_dir, **machine, **asdict(config.evaluation)}
     if isinstance(config, FewShotConfig):
-        return EvaluateFewShotOptions(env=DataPlace(config.env.path), **common)
+        return EvaluateFewShotOptions(env=DataPlace(path=config.env.path), **common)
     playing = {name: getattr(config, name) for name in ("workers", "worker_timeout", "act_on")}
     return EvaluateOptions(**playing, **common)

@@ -70,10 +70,9 @@ def _train_seeds(config: AnyConfig, argv: Sequence[str], seeds: Sequence[int]) -
     words = list(argv)
     take(words, "--run-dir", "--run_dir")
     train_seeds(config, Path(config.run_dir), seeds, words)
-    again = [(flag, take(list(argv), *names)) for flag, names in (("env", ENV), ("agent", AGENT))]
-    named = [f" --{flag} {name}" for flag, name in again if name and own_code.is_place(name)]
-    own = "".join(named) if envs.is_own(config.env.name) else "".join(named[-1:])
-    say(f"done; next: python -m metarl.evaluate {quote(config.run_dir)}{own}")
+    again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
+    again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
+    say(f"done; next: python -m metarl.evaluate {quote(config.run_dir)}{again}")
 
 
 def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import yaml
 
 from metarl.config import synonyms, yaml_text
-from metarl.config.ranges import Range
+from metarl.config.ranges import NO_FLAG, Range
 from metarl.errors import UserError
 from metarl.found import read_text
 from metarl.text import shown
@@ -63,7 +63,7 @@ def flatten(record: object, path: str = "") -> Iterator[tuple[str, Any, Any]]:
         value = getattr(record, name)
         if is_dataclass(value):
             yield from flatten(value, f"{path}{name}.")
-        else:
+        elif NO_FLAG not in getattr(annotation, "__metadata__", ()):
             yield path + name, annotation, value
 
 

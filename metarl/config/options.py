@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from metarl.config.ranges import Natural, Positive, Seconds
+from tyro.conf import Fixed, Suppress
+
+from metarl.config.ranges import NO_FLAG, Natural, Positive, Seconds
 from metarl.config.settings import (
     ActOn,
     ActorCount,
@@ -44,6 +46,24 @@ class EvaluateRun:
     the run's folder."""
     seed: Natural = 1
     """Seed of tasks and all randomness; runs with the same seed get the same tasks."""
+    name: str = ""
+    """Name of the evaluation, whose files go to the folder evaluation/NAME. Empty: it has none, and
+    an earlier one without a name is kept as evaluation/earlier-1."""
+    task: tuple[str, ...] = ()
+    """A task of your own, as `mass=1.7,goal=1.0` or `goal=0.1,-0.2`; the flag may be repeated."""
+    task_file: str = ""
+    """JSON, YAML or CSV file with tasks of your own."""
+    own_tasks: Annotated[tuple[Any, ...], NO_FLAG, Fixed, Suppress] = ()
+    """Tasks of your own as mappings, which only Python can give."""
+
+
+@dataclass(frozen=True)
+class OtherEnv:
+    """Other tasks than the run learned from."""
+
+    name: str = ""
+    """Other distribution with the same spaces to evaluate on, also as `--env NAME`. Empty: the
+    run's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +82,19 @@ class EvaluateOptions(EvaluationConfig, EvaluateRun):
     """HOST:PORT of a Ray cluster that this machine is a node of; empty: Ray is started here."""
     actors: ActorCount = "auto"
     """Actors of Ray that play episodes; `auto` is one for each CPU of the cluster."""
+    env: OtherEnv = field(default_factory=OtherEnv)
 
 
 @dataclass(frozen=True)
 class DataPlace:
-    """Place of a run's data."""
+    """Place of a run's data, and other tasks than it learned from."""
 
     path: str = ""
     """Folder or file where the data of the run are now, with the same contents. Empty: where the
     run found them."""
+    name: str = ""
+    """Other distribution with the same examples to evaluate on, also as `--env NAME`. Empty: the
+    run's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

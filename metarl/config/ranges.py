@@ -41,6 +41,9 @@ class Range(NamedTuple):
         return str(self)
 
 
+NO_FLAG = "no flag"
+"""Annotation of a field that is neither a flag nor a key, and that only Python can give."""
+
 Count = Annotated[int, Range(least=1, most=MOST_WHOLE)]
 Natural = Annotated[int, Range(least=0, most=MOST_WHOLE)]
 MOST_THREADS = 1024

@@ -46,7 +46,7 @@ class AdaptedPolicy(Policy):
         acting = acting_of(adapted, task)
         super().__init__(acting, interface, adapted.facts, adapted.seed)
         self.support_returns = tuple(tuple(returns_of(x)[task].tolist()) for x in adapted.supports)
-        """Undiscounted return of each episode that was learned from, [steps][episodes]."""
+        """Undiscounted return of each episode that was learned from: a tuple for each step."""
         self._adapted, self._task = adapted, task
 
     def to_sb3(self, env: Any, **settings: Any) -> Any:

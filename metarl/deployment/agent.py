@@ -97,7 +97,8 @@ class LoadedAgent:
             episodes: episodes that each step learns from; left out, as many as in training.
                 Recorded ones are divided among the steps, in their order.
             steps: adaptation steps, each on fresh episodes; left out, as many as in training. With
-                RL2 each episode is a step of its own, so episodes x steps are remembered.
+                0 nothing is played, and the policy is the one before adaptation. With RL2 each
+                episode is a step of its own, so episodes x steps are remembered.
             seed: decides all random numbers.
             task: what is known of the task of an environment or of recorded episodes; only agents
                 that observe their task's numbers, such as oracle-trpo, read it.
@@ -131,11 +132,12 @@ class LoadedAgent:
     def _asked(self, episodes: int | None, steps: int | None) -> tuple[int, int]:
         """Returns the episodes of a round and the number of rounds."""
         if self.one_by_one and episodes is not None:
-            steps = _count("episodes", episodes) * (1 if steps is None else _count("steps", steps))
+            trials = 1 if steps is None else _count("steps", steps, least=0)
+            steps = _count("episodes", episodes) * trials
             episodes = 1
         return (
             self.episodes if episodes is None else _count("episodes", episodes),
-            self.steps if steps is None else _count("steps", steps),
+            self.steps if steps is None else _count("steps", steps, least=0),
         )
 
     def _to_environment(
@@ -223,7 +225,7 @@ class LoadedAgent:
         for index in range(steps):
             supports.append(played(state, index))
             state = self.agent.adapt(state, supports[-1])
-        used = {"steps": steps, "episodes": int(supports[0].mask.shape[2])}
+        used = {"steps": steps, "episodes": int(supports[0].mask.shape[2]) if supports else 0}
         about = {**self.facts, **facts, **used}
         adapted = Adaptation(self.agent, self.device, state, supports, spaces, told, about, seed)
         return [AdaptedPolicy(adapted, k) for k in range(len(told))]

@@ -20,6 +20,7 @@ from metarl.experiments.assembly import run_config
 from metarl.loop import step_size
 from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
+from metarl.runs.pretrained import run_place
 from metarl.runs.seeds import is_folder_of_seeds, seeds_of
 from metarl.text import shown
 from metarl.types import TaskDistribution
@@ -38,7 +39,7 @@ def load(
     few-shot run.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or `pretrained:NAME`.
         checkpoint: "last", "best", or the iteration of a checkpoint that is kept.
         device: "auto", "cpu" or "cuda".
         env: for tasks of your own: their place `package.module:attribute`, which is then imported,
@@ -52,7 +53,7 @@ def load(
     """
     if device not in get_args(Device):
         raise UserError(f"device is {shown(device)}; give one of {', '.join(get_args(Device))}")
-    path = Path(run_dir).expanduser()
+    path = run_place(run_dir)
     if is_folder_of_seeds(path):
         raise UserError(
             f"{path} holds the runs of several seeds; load one of them, such as {seeds_of(path)[0]}"

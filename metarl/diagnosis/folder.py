@@ -13,7 +13,7 @@ from pathlib import Path
 from metarl import found
 from metarl.diagnosis.finding import FAULT, NOTE, OK, Finding, command, summed
 from metarl.memory import size
-from metarl.runs.directory import RunDirectory
+from metarl.runs.directory import RunDirectory, names_in
 from metarl.text import printable
 
 SPARE = 16 << 20
@@ -49,7 +49,8 @@ def lock(run: RunDirectory) -> Iterator[Finding]:
 
 def leftovers(run: RunDirectory) -> Iterator[Finding]:
     """Yields a note of what a killed process left; harmless, and no business of a running one."""
-    folders = (run.root, run.checkpoints, run.evaluation.root, run.evaluation_of("train").root)
+    evaluated = (run.evaluation_of(name).root for name in names_in(run.evaluation.root))
+    folders = (run.root, run.checkpoints, *evaluated)
     listed = chain.from_iterable(folder.glob(name) for folder in folders for name in HIDDEN)
     left = list(islice(listed, 100))
     names = ", ".join(str(path.relative_to(run.root)) for path in sorted(left)[:SHOWN])

@@ -12,7 +12,7 @@ from metarl.errors import UserError
 from metarl.runs import output, publish
 from metarl.runs.adaptation import Adaptation, as_csv, read_json
 from metarl.runs.bounds import MOST_BYTES
-from metarl.runs.directory import SPLITS, Evaluation, RunDirectory
+from metarl.runs.directory import SPLITS, Evaluation, RunDirectory, names_in
 from metarl.text import shown
 
 SLACK_S = 60.0
@@ -21,24 +21,30 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def evaluations(run: RunDirectory, weights: Weights) -> Iterator[Finding]:
-    for split in SPLITS:
-        part = "evaluation" if split == "test" else f"evaluation of {split} tasks"
-        files = run.evaluation_of(split)
-        again = command("evaluate", run.root, *(() if split == "test" else ("--split", split)))
-        again = f"{again} makes it anew" if weights.intact else "put back a copy"
-        json = publish.seen(run, split, files.adaptation_json)
+    for name in names_in(run.evaluation.root):
+        part, flags = "evaluation", ()
+        if name == "train":
+            part, flags = "evaluation of train tasks", ("--split", name)
+        elif name != "test":
+            part, flags = f"evaluation {name}", ("--name", "NAME")
+        files = run.evaluation_of(name)
+        again = f"{command('evaluate', run.root, *flags)} makes it anew"
+        if name not in SPLITS:
+            again = f"{removal(files.root, folder=True)}, and {again}"
+        again = again if weights.intact else "put back a copy"
+        json = publish.seen(run, name, files.adaptation_json)
         if json.exists():
-            yield from _evaluation(run, split, files, json, weights, part, again)
+            yield from _evaluation(run, name, files, json, weights, part, again)
         elif left := [path.name for path in files.files if path.exists()]:
             text = f"{', '.join(left)} without adaptation.json"
             yield Finding(FAULT, part, text, again)
-        elif split == "test":
+        elif name == "test":
             yield Finding(OK, part, "none yet")
 
 
 def _evaluation(
     run: RunDirectory,
-    split: str,
+    name: str,
     files: Evaluation,
     json: Path,
     weights: Weights,
@@ -50,16 +56,17 @@ def _evaluation(
     except UserError as error:
         yield Finding(FAULT, part, str(error).partition("\n")[0], again)
         return
-    if adaptation.split != split:
-        text = f"{json} is of the split {shown(adaptation.split)}, not {split!r}"
+    if name in SPLITS and adaptation.split != name:
+        text = f"{json} is of the split {shown(adaptation.split)}, not {name!r}"
         yield Finding(FAULT, part, text, again)
         return
     fault = False
-    for text in _disagreements(run, split, files, adaptation, json):
+    for text in _disagreements(run, name, files, adaptation, json):
         fault = True
         yield Finding(FAULT, part, text, again)
     iteration = adaptation.made_from.get("iteration")
-    if iteration is not None and iteration < weights.newest and iteration != weights.best:
+    old = iteration is not None and iteration < weights.newest and iteration != weights.best
+    if old and name in SPLITS:  # others are kept on purpose
         text = f"it is of iteration {iteration}, and the best checkpoint is of {weights.best}"
         yield Finding(NOTE, part, text, again)
     elif not fault:
@@ -67,16 +74,16 @@ def _evaluation(
 
 
 def _disagreements(
-    run: RunDirectory, split: str, files: Evaluation, adaptation: Adaptation, json: Path
+    run: RunDirectory, name: str, files: Evaluation, adaptation: Adaptation, json: Path
 ) -> Iterator[str]:
     """Yields where files of an evaluation are not of one set."""
-    csv, png = (publish.seen(run, split, x) for x in (files.adaptation_csv, files.adaptation_png))
+    csv, png = (publish.seen(run, name, x) for x in (files.adaptation_csv, files.adaptation_png))
     for path in (csv, png):
         if not path.exists():
             yield f"{path} is missing"
     if csv.exists() and found.read(csv, MOST_BYTES) != as_csv(adaptation):
         yield f"{csv} has other numbers than {json.name}"
-    pictures = (png, publish.seen(run, split, files.predictions_png))
+    pictures = (png, publish.seen(run, name, files.predictions_png))
     for path in (path for path in pictures if path.exists()):
         if found.read(path, MOST_BYTES)[: len(PNG)] != PNG:
             yield f"{path} is no picture"

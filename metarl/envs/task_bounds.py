@@ -7,16 +7,17 @@ says nothing, `given_tasks.py` goes by a sample of its training tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 
 @dataclass(frozen=True)
 class Between:
-    """Numbers from `low` to `high`; of a list, each number."""
+    """Numbers from `low` to `high`; of a list, each number. Lists as ends are those of a list's
+    items."""
 
-    low: float
-    high: float
+    low: Any
+    high: Any
     only: bool = False
     """Whether others mean nothing, as a probability of 2, and are refused."""
     slack: float = 0.0
@@ -24,8 +25,12 @@ class Between:
 
     def holds(self, value: Any) -> bool:
         if isinstance(value, list | tuple):
-            return all(map(self.holds, value))
-        if not isinstance(value, int | float):
+            if not isinstance(self.low, list | tuple):
+                return all(map(self.holds, value))
+            ends = zip(self.low, self.high, strict=False)
+            each = [replace(self, low=low, high=high) for low, high in ends]
+            return all(one.holds(item) for one, item in zip(each, value, strict=False))
+        if not isinstance(value, int | float) or isinstance(self.low, list | tuple):
             return True
         return self.low - self.slack <= value <= self.high + self.slack
 

@@ -26,18 +26,20 @@ from metarl.experiments.data import placed, same_data
 from metarl.experiments.published import published
 from metarl.limits import within_the_machine
 from metarl.loop import step_size
+from metarl.loop.asked import WEIGHTS, Asked, asked, check_free, digest_of, settings
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
-from metarl.reporting.report import page
-from metarl.runs import bounds, checkpoint, data, output, publish
-from metarl.runs.adaptation import Adaptation, as_csv, as_json, described
+from metarl.reporting.report import page, write_report
+from metarl.runs import bounds, checkpoint, data, evaluations, output, publish
+from metarl.runs.adaptation import Adaptation, as_csv, as_json, aside, described
 from metarl.runs.adaptation_plot import adaptation_figure
-from metarl.runs.comparison import curves, text_table
-from metarl.runs.directory import RunDirectory
+from metarl.runs.comparison import curves, remarks, text_table
+from metarl.runs.directory import SPLITS, RunDirectory
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.files import encoded, write_bytes
 from metarl.runs.plot_style import png
+from metarl.runs.watch import Watch
 from metarl.sampling.main_script import end_if_importing
 from metarl.sampling.sampler import place_to_act
 from metarl.sources.episodes import CLASS_TASKS_AT_ONCE, HeldOutEpisodes
@@ -73,39 +75,66 @@ def evaluate(
     """
     end_if_importing()
     given = use_threads(options.threads)
-    config = placed(run_config(options.run_dir) if config is None else config, options)
+    config = run_config(options.run_dir) if config is None else config
+    wanted = asked(options, tasks, placed(config, options))
+    options, tasks = wanted.options, wanted.tasks
     against = labelled(options.against, config.agent.name)
     rivals = {name: (path, run_config(path)) for name, path in against.items()}
     for name, (_, other) in rivals.items():
         check_same_tasks(name, other, config)
-    found_data = same_data(config, options.run_dir, rivals)
-    run = output.for_evaluation(options.run_dir, options.out, options.split)
+    found_data = None
+    if not wanted.learned:
+        found_data = same_data(wanted.config, options.run_dir, rivals)
+    run = output.for_evaluation(options.run_dir, options.out, wanted.name)
+    by = settings(wanted, rivals)
+    check_free(run, wanted, by)
     if found_data is not None and not options.out:
         data.moved(run, found_data)
-    tasks = envs.configured(config.env) if tasks is None else tasks
     device = torch_device(options.device)
     say(f"{given} on {device}")
-    with faults_logged(run, config.env.name), ExitStack() as stack:
-        check_named(config, tasks.spec)
-        learners = learners_of(config, rivals, options, device, named_agent)
-        _check_size(len(learners), tasks, options)
-        sizes = _step_sizes(learners, config, tasks, options, device)
+    for line in aside(wanted.split, wanted.learned, wanted.remarks):
+        say(line)
+    with faults_logged(run, wanted.config.env.name), ExitStack() as stack:
+        found, held, agent = _played(wanted, run, rivals, by, device, named_agent, stack)
+        return _write(found, run, wanted, config, held, agent)
+
+
+def _played(
+    wanted: Asked,
+    run: RunDirectory,
+    rivals: Mapping[str, tuple[Path, AnyConfig]],
+    by: dict[str, Any],
+    device: torch.device,
+    named_agent: str | None,
+    stack: ExitStack,
+) -> tuple[Adaptation, HeldOut, Any]:
+    """Returns the results of all learners, the tasks, and the run's agent."""
+    config, tasks, options = wanted.config, wanted.tasks, wanted.options
+    check_named(config, tasks.spec)
+    learners = learners_of(config, rivals, options, device, named_agent)
+    _check_size(len(learners), tasks, options)
+    with _watch(learners, config, tasks, options) as watch:
+        sizes = _step_sizes(learners, config, tasks, options, device, watch)
         held = held_out(config, tasks, options, device, stack)
         _check_size(len(learners), tasks, options, described(held.tasks))
         made = [learner.made(held, sizes) for learner in learners]
         agent, _ = made[0]
         room = checkpoint.room_for(agent)  # now: the run may train on, and save others
         iteration = checkpoint.chosen(run, options.checkpoint, device, room).iteration
+        by[WEIGHTS] = {
+            learner.name: digest_of(one) for learner, (one, _) in zip(learners, made, strict=True)
+        }
+        check_free(run, wanted, by)
         outcomes = {
-            learner.name: seen.adapt(agent, learner.name)
-            for learner, (agent, seen) in zip(learners, made, strict=True)
+            learner.name: seen.adapt(one, learner.name, watch)
+            for learner, (one, seen) in zip(learners, made, strict=True)
         }
     outcome = outcomes.pop(config.agent.name)
     controls = {name: outcomes.pop(name) for name in (RANDOM,) if name in outcomes}
     found = Adaptation(
         env=config.env.name,
         agent=config.agent.name,
-        split=options.split,
+        split=wanted.split,
         steps=tuple(range(options.steps + 1)),
         env_steps=outcome.env_steps or held.used,
         tasks=tuple(held.tasks),
@@ -119,20 +148,40 @@ def evaluate(
             "inner_lr": {name: size.recorded() for name, size in sizes.items()},
             **held.made_from,
             **_protocol(config, options),
+            **wanted.made_from(),
+            evaluations.SETTINGS: by,
         },
         measure=held.measure,
     )
-    return _write(found, run, config, options, held, agent)
+    return found, held, agent
+
+
+def _watch(learners: Sequence[Learner], config: AnyConfig, tasks: Any, options: Options) -> Watch:
+    """Returns what shows how far an evaluation is, by its rounds and those of searches."""
+    rounds = options.steps + 1 if isinstance(options, EvaluateOptions) else 1
+    number = _number(tasks, options)
+    searched = sum(learner.searched for learner in learners)
+    total = len(learners) * number * rounds
+    if searched:
+        trial = step_size.training_tasks(options, config.agent, tasks)
+        total += searched * len(step_size.FACTORS) * _number(tasks, trial) * rounds
+    return Watch(total)
+
+
+def _number(tasks: Any, options: Options) -> int:
+    """Returns the number of tasks that the options ask for."""
+    if options.own_tasks or not isinstance(tasks, Classes):
+        return options.tasks
+    return options.tasks * tasks.spread(options.split)
 
 
 def _check_size(learners: int, tasks: Any, options: Options, described: int = 0) -> None:
     """Raises a UserError where the results will be too many to be read; `described` are the values
     that describe the tasks, once these are drawn."""
-    of_each = tasks.spread(options.split) if isinstance(tasks, Classes) else 1
     episodes, arrays = 1, 1
     if isinstance(options, EvaluateOptions):
         episodes, arrays = options.mode_episodes or options.episodes, 3
-    bounds.check(options.tasks * of_each, options.steps + 1, episodes, learners, arrays, described)
+    bounds.check(_number(tasks, options), options.steps + 1, episodes, learners, arrays, described)
 
 
 def _step_sizes(
@@ -141,6 +190,7 @@ def _step_sizes(
     tasks: Any,
     options: Options,
     device: torch.device,
+    watch: Watch,
 ) -> dict[str, StepSize]:
     """Returns the inner step size of each learner that has one, by search where there is none."""
     found = {}
@@ -151,7 +201,7 @@ def _step_sizes(
                 if held is None:
                     asked = step_size.training_tasks(options, config.agent, tasks)
                     held = held_out(config, tasks, asked, device, stack)
-                found[learner.name] = learner.search(held)
+                found[learner.name] = learner.search(held, watch)
             elif agents.no_inner_lr(learner.config) is None:
                 found[learner.name] = StepSize(learner.config.inner.lr)
     return found
@@ -195,7 +245,7 @@ def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
     if not isinstance(config, Config):
         return {}
     laid_down = envs.protocol(config.env.name)
-    if laid_down is None:
+    if laid_down is None or options.own_tasks:
         return {"protocol": None}
     official = asdict(laid_down)
     asked = {name: getattr(options, name) for name in official}
@@ -213,33 +263,45 @@ def _protocol(config: AnyConfig, options: Options) -> dict[str, str | None]:
 def _write(
     found: Adaptation,
     run: RunDirectory,
+    wanted: Asked,
     config: AnyConfig,
-    options: Options,
     held: HeldOut,
     agent: Any,
 ) -> Path:
-    """Publishes all files of an evaluation and prints its tables; returns the curve's picture."""
-    reported = published(config)
-    figures = reported if options.split == "test" else None
+    """Publishes all files of an evaluation and prints its tables; returns the curve's picture.
+
+    `config` is the run's own. Only evaluations on the run's own distribution stand in its report.
+    """
+    reported, name = published(config), wanted.name
+    figures = reported if wanted.held_out else None
     numbers = {"adaptation.json": as_json(found), "adaptation.csv": as_csv(found)}
     numbers |= output.mark(run)
-    title = f"{config.agent.name} on {config.env.name}, {options.split} tasks"
+    title = f"{found.agent} on {found.env}, {found.split} tasks"
+    title = "; ".join([title, *aside(found.split, wanted.learned)])
     with _kept(numbers), publish.publishing(run, publish.LONG_PATIENCE):
+        kept = evaluations.make_room(run, name, found.made_from[evaluations.SETTINGS])
         try:
             say(text_table(curves(found, figures)))
+            for line in remarks(found):
+                say(line)
             shown = {"adaptation.png": png(adaptation_figure(found, figures))}
             shown |= held.shown(agent, found, title)
-            whole = page(run, reported, found, shown.get("predictions.png"))
+            if name in SPLITS:
+                whole = page(run, reported, found, shown.get("predictions.png"))
+                shown[run.report.name] = encoded(whole)
         except BaseException:  # also a signal, and an output that nobody reads any more
-            publish.publish(run, options.split, numbers)  # they may have taken hours
+            publish.publish(run, name, numbers)  # they may have taken hours
             raise
-        shown[run.report.name] = encoded(whole)
-        publish.publish(run, options.split, numbers | shown)
-    files = run.evaluation_of(options.split)
+        publish.publish(run, name, numbers | shown)
+    if name not in SPLITS:
+        write_report(run, reported)
+    files = run.evaluation_of(name)
     pictures = [path for path in files.files if path.name in shown]
     say(f"\nnumbers  {files.adaptation_json}")
     say("\n".join(f"picture  {picture}" for picture in pictures))
     say(f"report   {run.report}")
+    if kept:
+        say(f"earlier  {run.evaluation_of(kept).root} keeps the evaluation that was here")
     return files.adaptation_png
 
 

@@ -17,6 +17,7 @@ from metarl.envs import catalogue as envs
 from metarl.loop import step_size
 from metarl.loop.step_size import Options, StepSize
 from metarl.runs import checkpoint, directory
+from metarl.runs.watch import Watch
 from metarl.sources.source import HeldOut
 
 RANDOM = "random initialisation"
@@ -34,11 +35,11 @@ class Learner(NamedTuple):
     searched: bool
     """Whether its inner step size is searched for."""
 
-    def search(self, held: HeldOut) -> StepSize:
+    def search(self, held: HeldOut, watch: Watch) -> StepSize:
         """Returns its best step size on training tasks."""
         seen = held.seen_by(agents.observes_task(self.config))
         return step_size.search(
-            self.name, self.config, lambda config: self.make(config, seen), seen
+            self.name, self.config, lambda config: self.make(config, seen), seen, watch
         )
 
     def made(self, held: HeldOut, sizes: Mapping[str, StepSize]) -> tuple[Any, HeldOut]:

@@ -17,7 +17,8 @@ OUTCOMES = ("return", "success", "loss", "accuracy")
 PAUSE = 15.0
 """Least time between two lines about the progress of all where there is no terminal, s."""
 REPEATED = re.compile(
-    r"\w[^:]*: .*, kept in |.*\btorch threads? \(|done; next: |.* is done: it has |stopped|$"
+    r"\w[^:]*: .*, kept in |.*\btorch threads? \(|done; next: |.* is done: it has |stopped"
+    r"|.*; --match-budget makes that |$"
 )
 """Lines of a single run that are told once for all seeds."""
 
@@ -31,6 +32,7 @@ class Said:
         self.eta = ""
         self.error = ""
         """First line of the error that ended it."""
+        self.begun = False
         self.end = ""
         """How it ended."""
 
@@ -51,7 +53,7 @@ class Said:
         if self.end:
             return "  ".join(filter(None, [self.end, self.outcome]))
         if not self.iteration:
-            return "waits or begins"
+            return "begins" if self.begun else "waits"
         return "  ".join(filter(None, [f"{self.iteration}/{iterations}", self.outcome, self.eta]))
 
 

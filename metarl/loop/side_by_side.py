@@ -89,6 +89,7 @@ class Job:
 
     def start(self, lines: SimpleQueue[tuple[Job, str]], environment: dict[str, str]) -> None:
         """Starts the process; its lines go to `lines`."""
+        self.said.begun = True
         self.process = process = subprocess.Popen(
             self.command,
             stdin=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from metarl.config.checks import in_range
 from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
 from metarl.config.settings import AnyAgentConfig
 from metarl.errors import UnstableError, UserError
+from metarl.runs.watch import Watch
 from metarl.sources.source import HeldOut
 from metarl.text import say
 from metarl.types import Classes
@@ -72,12 +73,14 @@ def training_tasks(options: Options, config: AnyAgentConfig, distribution: Any) 
     number = TASKS[config.source]
     if isinstance(distribution, Classes):  # the number is that of each class
         number = -(-number // distribution.spread("train"))
-    tasks = min(number, options.tasks)
-    asked: Any = replace(options, split="train", tasks=tasks, seed=int(seed))
+    tasks = number if options.own_tasks else min(number, options.tasks)
+    asked: Any = replace(options, split="train", tasks=tasks, seed=int(seed), own_tasks=())
     return replace(asked, mode_episodes=0) if isinstance(asked, EvaluateOptions) else asked
 
 
-def search(name: str, config: Any, make: Callable[[Any], Any], held: HeldOut) -> StepSize:
+def search(
+    name: str, config: Any, make: Callable[[Any], Any], held: HeldOut, watch: Watch
+) -> StepSize:
     """Returns the size with the best outcome on training tasks, on average over all steps.
 
     Args:
@@ -85,6 +88,7 @@ def search(name: str, config: Any, make: Callable[[Any], Any], held: HeldOut) ->
         config: its agent's.
         make: returns the agent of such a config, with its weights.
         held: the training tasks.
+        watch: shows how far it is.
 
     Raises:
         UserError: where the learner diverges by each size.
@@ -94,7 +98,7 @@ def search(name: str, config: Any, make: Callable[[Any], Any], held: HeldOut) ->
         lr = float(f"{factor * config.inner.lr:.6g}")
         asked = with_lr(config, lr)
         if in_range(asked):
-            tried[lr] = _mean(held, make(asked), f"{name} with step size {lr:g}")
+            tried[lr] = _mean(held, make(asked), f"{name} with step size {lr:g}", watch)
     finite = {lr: mean for lr, mean in tried.items() if mean is not None}
     if not finite:
         sizes = ", ".join(f"{lr:g}" for lr in tried)
@@ -112,10 +116,10 @@ def search(name: str, config: Any, make: Callable[[Any], Any], held: HeldOut) ->
     return StepSize(lr, tried)
 
 
-def _mean(held: HeldOut, agent: Any, name: str) -> float | None:
+def _mean(held: HeldOut, agent: Any, name: str, watch: Watch) -> float | None:
     """Returns the mean outcome after each step, averaged over the steps; None if it diverged."""
     try:
-        mean = held.adapt(agent, name).values[:, 1:].mean()
+        mean = held.adapt(agent, name, watch).values[:, 1:].mean()
     except UnstableError:
         return None
     return float(mean) if np.isfinite(mean) else None

@@ -19,12 +19,13 @@ GAP = 8
 
 
 @cache
-def font(size: int) -> Any:
+def font(size: int, bold: bool = False) -> Any:
     """Returns letters of a height in pixels: matplotlib's, which have the signs of many languages,
     or Pillow's own."""
     import matplotlib
 
-    place = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
+    name = f"DejaVuSans{'-Bold' * bold}.ttf"
+    place = Path(matplotlib.get_data_path()) / "fonts/ttf" / name
     try:
         return ImageFont.truetype(str(place), size)
     except (OSError, ImportError):
@@ -92,7 +93,7 @@ class Layout:
 
 
 def _fitted(image: np.ndarray, width: int, height: int) -> Image.Image:
-    picture = Image.fromarray(image)
+    picture = Image.fromarray(np.ascontiguousarray(image))
     if picture.size == (width, height):
         return picture
     return picture.resize((width, height), Image.Resampling.LANCZOS)
@@ -102,7 +103,7 @@ class Writer:
     """Writes lines that are cut where they would be too wide."""
 
     def __init__(self, draw: ImageDraw.ImageDraw, size: int):
-        self._draw, self._font = draw, font(size)
+        self._draw, self._size = draw, size
 
     def __call__(
         self,
@@ -114,10 +115,10 @@ class Writer:
         bold: bool = False,
         anchor: str = "la",
     ) -> None:
+        letters = font(self._size, bold)
         text = " ".join(printable(text[:300]).split())
-        if self._font.getlength(text) > most:
-            while text and self._font.getlength(text + "...") > most:
+        if letters.getlength(text) > most:
+            while text and letters.getlength(text + "...") > most:
                 text = text[:-1]
             text += "..."
-        stroke = {"stroke_width": 0.4} if bold else {}
-        self._draw.text((x, y), text, fill=colour, font=self._font, anchor=anchor, **stroke)
+        self._draw.text((x, y), text, fill=colour, font=letters, anchor=anchor)

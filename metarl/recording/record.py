@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
+
+from PIL import Image
 
 from metarl import memory
 from metarl.agents import catalogue as agents
@@ -70,7 +73,8 @@ def record(
         layout = _layout(options, config, tasks, chosen, scene)
         film.check_size(layout, planned, output.film.suffix)
         say(f"{given} on {torch_device(options.device)}")
-        episodes, iteration = _played(options, config, tasks, chosen, named_agent)
+        say(f"{config.agent.name}: adapting to {len(chosen)} task{'s' * (len(chosen) > 1)} ...")
+        episodes, iteration = played_episodes(options, config, tasks, chosen, named_agent)
         _say_returns(episodes)
         longest = max(episode.length for row in episodes for episode in row)
         times = film.Times.of(longest, options.every, output.film.suffix)
@@ -99,14 +103,14 @@ def _layout(
     options: RecordOptions, config: Config, tasks: Any, chosen: Sequence[Task], scene: Scene
 ) -> Layout:
     heads, rows = film.headings(options.steps), [tasks.describe(task) for task in chosen]
-    return Layout(options.size, scene.aspect, _title(config), heads, rows, notes=True)
+    return Layout(options.size, scene.aspect, _title(config), heads, rows, scene.notes)
 
 
 def _title(config: Config) -> str:
     return f"{config.agent.name} on {config.env.name}"
 
 
-def _played(
+def played_episodes(
     options: RecordOptions,
     config: Config,
     tasks: Any,
@@ -195,15 +199,14 @@ def _write(
     times: film.Times,
     facts: dict[str, Any],
 ) -> None:
-    import json
-
     strip = film.Strip(layout.title, episodes, times)
 
-    def drawn():
+    def drawn() -> Iterator[Image.Image]:
         for index, shown in enumerate(film.frames(scene, episodes, layout, times)):
             strip.see(index, shown)
             yield shown.frame
 
+    say(f"drawing {facts['frames']} frames ...")
     comment = MARK + b" " + json.dumps(facts).encode()
     if output.is_gif:
         content = encoding.gif(list(drawn()), facts["fps"], comment)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -11,7 +10,7 @@ from markupsafe import Markup
 from metarl import found
 from metarl.errors import UserError
 from metarl.recording.places import facts_of, films_of, strip_of
-from metarl.reporting.pages import embedded
+from metarl.reporting.pages import address, embedded
 
 MOST_FILM = 3 << 20
 """Bytes of a film that becomes part of the page."""
@@ -19,6 +18,8 @@ MOST_BYTES = 6 << 20
 """Bytes of all films in a page."""
 MOST_FILMS = 12
 """Films that are shown or linked."""
+MOST_SAID = 12
+"""Tasks or steps that are named beside a film."""
 KINDS = {".gif": ("image", "image/gif"), ".mp4": ("video", "video/mp4")}
 """End of a film's name -> the element that shows it, and its media type."""
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -59,7 +60,7 @@ def films(run: Path, page: Path) -> list[Film]:
         strip = strip if strip.startswith(PNG) else b""
         left -= len(strip)
         picture = embedded(strip) if strip else Markup()
-        shown.append(Film(path.stem, _about(path), "image", picture, _address(path, page)))
+        shown.append(Film(path.stem, _about(path), "image", picture, address(path, page)))
     return shown
 
 
@@ -80,7 +81,7 @@ def _content(path: Path, most: int) -> bytes:
 
 
 def _about(film: Path) -> str:
-    """Returns the tasks and steps of a film in words, where its facts can be read."""
+    """Returns a film's tasks, steps and returns in words, where its facts can be read."""
     path = facts_of(film)
     try:
         if path.is_symlink():
@@ -88,16 +89,16 @@ def _about(film: Path) -> str:
         facts = found.json_object(path, values=10_000)
     except (OSError, UserError):
         return ""
-    tasks, steps = facts.get("tasks"), facts.get("steps")
-    parts = (
-        [f"{len(tasks)} task{'s' if len(tasks) != 1 else ''}"] if isinstance(tasks, list) else []
-    )
-    if isinstance(steps, list) and steps and all(type(step) is int for step in steps[:20]):
-        parts.append(f"after {', '.join(map(str, steps[:20]))} adaptation steps")
-    return ", ".join(parts)
+    parts = []
+    for key, said in (("labels", "task"), ("steps", "adaptation steps")):
+        values = facts.get(key)
+        if isinstance(values, list) and 0 < len(values) <= MOST_SAID:
+            parts.append(f"{said} {', '.join(map(_said, values))}")
+    returns = facts.get("returns")
+    if isinstance(returns, list) and len(returns) == 1 and isinstance(returns[0], list):
+        parts.append(f"return {' → '.join(map(_said, returns[0][:MOST_SAID]))}")
+    return "; ".join(parts)
 
 
-def _address(film: Path, page: Path) -> str:
-    """Returns a film's address relative to the page, with what is special in addresses escaped."""
-    relative = os.path.relpath(film.resolve(), page.resolve().parent)
-    return PurePosixPath("/", relative).as_uri().removeprefix("file:///")
+def _said(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)[:60]

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jinja2
@@ -23,6 +26,8 @@ MOST_TEXT = 2000
 """Characters of a name or a value."""
 MOST_ROWS = 1000
 """Rows of a table."""
+NUMBER = re.compile(r"[-\u2212]?[\d.]|not finite$")
+"""Beginning of a cell with a number."""
 
 
 def filled(template: str, name: str, head: str = "", **values: Any) -> str:
@@ -57,6 +62,12 @@ def embedded(content: bytes, kind: str = "image/png") -> Markup:
     return Markup(f"data:{kind};base64,{base64.b64encode(content).decode()}")
 
 
+def address(file: Path, page: Path) -> str:
+    """Returns a file's address relative to a page, with what is special in addresses escaped."""
+    relative = os.path.relpath(file.resolve(), page.resolve().parent)
+    return PurePosixPath("/", relative).as_uri().removeprefix("file:///")
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Flattens nested mappings to dotted keys and values."""
     found = []
@@ -76,15 +87,27 @@ def bounded(value: Any) -> Any:
     return printable(text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]}...")
 
 
+def words(rows: Sequence[Sequence[str]]) -> set[int]:
+    """Returns the columns of a table that hold words, and not numbers."""
+    return {
+        place
+        for row in rows
+        for place, cell in enumerate(row)
+        if cell and not NUMBER.match(str(cell)[:40])
+    }
+
+
 @lru_cache
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.FunctionLoader(_file),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         finalize=bounded,
     )
+    found.filters["words"] = words
+    return found
 
 
 @lru_cache

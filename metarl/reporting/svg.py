@@ -109,16 +109,15 @@ class _Axes(NamedTuple):
         with np.errstate(all="ignore"):
             if self.logarithmic:
                 values, low, high = np.log10(values), math.log10(low), math.log10(high)
-            share = (values - low) / (high - low)
-        inside = HEIGHT - TOP - BOTTOM
-        # What lies far outside is clipped by the browser; huge coordinates are not drawn well.
-        return np.clip(TOP + (1 - share) * inside, -HEIGHT, 2 * HEIGHT)
+            # What lies far outside is clipped by the browser, which draws no huge coordinates.
+            share = np.clip((values - low) / (high - low), -2.0, 3.0)
+        return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
 
 
 def _drawn(chart: Chart) -> str:
     lines = [_drawable(line) for line in chart.lines]
     x, (y, logarithmic) = _x_limits(lines), _y_limits(chart, lines)
-    y_ticks = ticks.logarithmic(*y) if logarithmic else ticks.linear(*y)
+    y_ticks = ticks.logarithmic(*y) if logarithmic else ticks.linear(*y, most=6)
     texts = ticks.shares if chart.scale == "share" else (
         ticks.powers if logarithmic else ticks.numbers
     )  # fmt: skip

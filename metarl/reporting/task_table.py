@@ -62,7 +62,8 @@ def task_table(adaptation: Adaptation) -> TaskTable:
         headings.append("solved after")
         texts.append([f"{rate:.0%}" for rate in success[:, -1].mean(axis=-1)])
     standing, ends = _standing(values[:, -1], measure.lower_is_better)
-    first = [k for k in range(count) if k in standing or k < MOST_ROWS - len(standing)]
+    others = [k for k in range(count) if k not in standing]
+    shown = sorted([*standing, *others[: MOST_ROWS - len(standing)]])
     rows = [
         Row(
             k + 1,
@@ -70,7 +71,7 @@ def task_table(adaptation: Adaptation) -> TaskTable:
             [column[k] for column in texts],
             standing.get(k, ""),
         )
-        for k in first[:MOST_ROWS]
+        for k in shown
     ]
     return TaskTable(names, headings, rows, count - len(rows), ends)
 

@@ -97,6 +97,16 @@ class Adaptation:
         return self.made_from.get("horizon")
 
     @property
+    def learned(self) -> str:
+        """Name of the distribution that the agent learned from, if it is another than `env`."""
+        return str(self.made_from.get("learned", ""))
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Lines about tasks that training would never draw."""
+        return tuple(self.made_from.get("remarks", ()))
+
+    @property
     def by_mode(self) -> bool:
         """Whether the episodes use the policy's mode; adaptation then learns from others."""
         return bool(self.made_from.get("mode_episodes"))
@@ -156,6 +166,19 @@ def _check_range(place: str, values: np.ndarray, measure: Measure) -> None:
         raise ValueError(f"{place}{measure.key} holds {np.nanmax(values)}, no share of one")
 
 
+def aside(split: str, learned: str, remarks: Sequence[str] = ()) -> list[str]:
+    """Returns lines that say in what tasks differ from held-out ones; none where they do not.
+
+    Args:
+        learned: name of the distribution that the agent learned from, if it is another.
+        remarks: about tasks that training would never draw.
+    """
+    found = [f"out of distribution: learned on {learned}"] if learned else []
+    if split == "own":
+        found.append("own tasks, not held-out ones")
+    return [*found, *remarks]
+
+
 def write_json(path: Path, adaptation: Adaptation) -> None:
     """Writes adaptation.json alone; an evaluation publishes all of its files together."""
     replace_bytes(path, as_json(adaptation))
@@ -197,7 +220,7 @@ def described(tasks: Sequence[Task]) -> int:
 
 
 def _stored(outcome: Outcome, measure: Measure) -> dict[str, Any]:
-    stored: dict[str, Any] = {measure.key: _numbers(outcome.values)}
+    stored: dict[str, Any] = {measure.key: numbers(outcome.values)}
     if measure.of_episodes:
         stored["success"] = None if outcome.success is None else outcome.success.tolist()
         stored["solved_at"] = None if outcome.solved_at is None else outcome.solved_at.tolist()
@@ -210,11 +233,11 @@ def _stored(outcome: Outcome, measure: Measure) -> dict[str, Any]:
 
 
 def _figures(summary: Summary) -> dict[str, Any]:
-    return {name: _numbers(values) for name, values in summary._asdict().items()}
+    return {name: numbers(values) for name, values in summary._asdict().items()}
 
 
-def _numbers(values: np.ndarray) -> list[Any]:
-    """Converts an array to nested lists, with null for values that are not finite."""
+def numbers(values: np.ndarray) -> list[Any]:
+    """Returns an array as nested lists, with null for values that are not finite."""
     numbers = values.astype(np.float64).astype(object)
     numbers[~np.isfinite(values)] = None
     return numbers.tolist()
@@ -274,6 +297,13 @@ def _made_from(document: dict[str, Any]) -> dict[str, Any]:
         value = made_from.get(key)
         if value is not None and not (type(value) is int and 0 <= value <= MOST_WHOLE):
             raise ValueError(f"made_from.{key} is {shown(value)}, no whole number")
+    if "learned" in made_from:
+        made_from["learned"] = _name(made_from, "learned")
+    if "remarks" in made_from:
+        lines = _get(made_from, "remarks", list, "made_from.")
+        if not all(isinstance(line, str) for line in lines):
+            raise ValueError("made_from.remarks holds something that is no text")
+        made_from["remarks"] = [_text(line, "made_from.remarks") for line in lines]
     return made_from
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from metarl.runs import plot_style as look
-from metarl.runs.adaptation import Adaptation
+from metarl.runs.adaptation import Adaptation, aside
 from metarl.runs.comparison import Curve, Kind, curves
 from metarl.runs.measures import Measure
 from metarl.runs.published import Published
@@ -168,7 +168,9 @@ def _title(adaptation: Adaptation) -> str:
     if not adaptation.measure.of_episodes:
         each = f"{adaptation.env_steps[-1]:g} examples in each"
     where = f"{look.titled(adaptation.agent)} on {look.titled(adaptation.env)}"
-    return f"{where}: {tasks} {adaptation.split} tasks, {each}"
+    many = f"{tasks} {adaptation.split} task{'s' if tasks != 1 else ''}"
+    apart = aside(adaptation.split, look.titled(adaptation.learned))
+    return "\n".join([f"{where}: {many}, {each}", *(["; ".join(apart)] if apart else [])])
 
 
 def _legend(
@@ -181,7 +183,11 @@ def _legend(
     drawn = _drawn(adaptation)
     each = "its tasks, one by one" if drawn == len(adaptation.tasks) else f"{drawn} of its tasks"
     handles.append(Line2D([], [], color=look.BLUE, alpha=0.3, linewidth=0.8, label=each))
-    handles.append(Patch(color=look.GREY, alpha=0.3, linewidth=0, label="95% interval over tasks"))
+    if len(adaptation.tasks) > 1:
+        label, alpha = "95% interval over tasks", 0.3
+    else:
+        label, alpha = "no interval: a single task", 0.0
+    handles.append(Patch(color=look.GREY, alpha=alpha, linewidth=0, label=label))
     figure.legend(handles=handles, loc="outside right center", fontsize=10, handlelength=2.8)
     if published:
         figure.supxlabel(

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metarl.runs.adaptation import Adaptation, Outcome
+from metarl.runs.adaptation import Adaptation, Outcome, numbers
 from metarl.runs.bounds import MOST_CLASSES
 from metarl.runs.comparison import Kind, aligned, interval
 from metarl.runs.files import encoded
@@ -33,11 +33,14 @@ NOTE = (
 )
 
 
+SINGLE = "no interval for a class with a single goal, nor over classes with such a one"
+
+
 class Rates(NamedTuple):
     """Shares of solved episodes, in [0, 1], after each adaptation step."""
 
     mean: np.ndarray  # [S] over goals; for all classes, the mean of the classes
-    ci95: np.ndarray  # [S, 2] of the mean: low, high
+    ci95: np.ndarray  # [S, 2] of the mean: low, high; NaN where a class has a single goal
     official: np.ndarray | None  # [S] metaworld's count; None where the horizon was not stored
 
 
@@ -111,18 +114,27 @@ def _solved(solved_at: np.ndarray, places: Mapping[str, np.ndarray], horizon: in
     rng = np.random.default_rng(0)
     side_by_side = max(1, META_BATCH // len(places))
     classes, resampled = {}, []
+    single = any(len(rows) < 2 for rows in places.values())
     for name, rows in places.items():
         by_goal = (solved_at[rows] > 0).mean(axis=-1)  # [G, S]
         resampled.append(resampled_means(by_goal, rng))
         official = (
             None if horizon is None else official_count(solved_at[rows], horizon, side_by_side)
         )
-        classes[name] = Rates(by_goal.mean(axis=0), interval95(resampled[-1]), official)
+        ends = _interval(resampled[-1], len(rows) < 2)
+        classes[name] = Rates(by_goal.mean(axis=0), ends, official)
     every = [rates.official for rates in classes.values() if rates.official is not None]
     mean = np.mean([rates.mean for rates in classes.values()], axis=0)
     official = np.mean(every, axis=0) if every else None
-    overall = Rates(mean, interval95(np.mean(resampled, axis=0)), official)
+    overall = Rates(mean, _interval(np.mean(resampled, axis=0), single), official)
     return Solved(classes, overall, solved_at.shape[-1])
+
+
+def _interval(estimates: np.ndarray, single: bool) -> np.ndarray:
+    """Returns the interval of bootstrap estimates; NaN for a single goal, which says nothing of
+    others."""
+    ends = interval95(estimates)
+    return np.full_like(ends, np.nan) if single else ends
 
 
 def official_count(solved_at: np.ndarray, horizon: int, side_by_side: int) -> np.ndarray:
@@ -158,7 +170,8 @@ def as_json(success: ClassSuccess) -> bytes:
     Keys: `format` (1), `env`, `agent`, `split`, `steps` ([0, 1, ...]), `goals` (class -> number).
     The run's results: `episodes` (per goal and step), `classes` (class -> rates), `overall`
     (rates). Rates are shares of episodes in [0, 1], one per step: `mean`, `ci95` ([low, high] of
-    the mean) and `official` (metaworld's count; null where the horizon is not known).
+    the mean, null where a class has a single goal) and `official` (metaworld's count; null where
+    the horizon is not known).
     `controls` and `others`: name -> `episodes`, `classes`, `overall`.
     """
     document = {
@@ -185,7 +198,7 @@ def _stored(solved: Solved) -> dict[str, Any]:
 
 def _figures(rates: Rates) -> dict[str, Any]:
     return {
-        name: None if values is None else values.tolist()
+        name: None if values is None else numbers(values)
         for name, values in rates._asdict().items()
     }
 
@@ -226,5 +239,7 @@ def _cells(rates: Rates, points: Sequence[int]) -> list[str]:
 
 def text_table(success: ClassSuccess) -> str:
     """Returns the table for a terminal or a log file."""
-    note = "" if success.solved.overall.official is None else f"\n{NOTE}"
-    return aligned(*table(success)) + note
+    notes = [] if success.solved.overall.official is None else [NOTE]
+    if 1 in success.goals.values():
+        notes.append(SINGLE)
+    return "\n".join([aligned(*table(success)), *notes])

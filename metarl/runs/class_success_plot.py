@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from metarl.runs import plot_style as look
+from metarl.runs.adaptation import aside
 from metarl.runs.adaptation_plot import COLORS
 from metarl.runs.class_success import ALL_CLASSES, ClassSuccess, Rates, Solved, moment
 
@@ -107,7 +108,10 @@ def _floor(axes: Axes, classes: int) -> None:
 def _title(success: ClassSuccess) -> str:
     classes, goals, found = len(success.goals), sum(success.goals.values()), success.adaptation
     many = f"{classes} {found.split} class{'es' if classes > 1 else ''}"
-    return f"{look.titled(found.agent)} on {look.titled(found.env)}: {many}, {goals} goals in all"
+    where = f"{look.titled(found.agent)} on {look.titled(found.env)}"
+    goal = f"{goals} goal{'s' if goals > 1 else ''} in all"
+    apart = aside(found.split, look.titled(found.learned))
+    return "\n".join([f"{where}: {many}, {goal}", *(["; ".join(apart)] if apart else [])])
 
 
 def _legend(figure: Figure, success: ClassSuccess, rivals: Sequence[dict]) -> None:
@@ -117,7 +121,10 @@ def _legend(figure: Figure, success: ClassSuccess, rivals: Sequence[dict]) -> No
         for i, color in zip(success.points, TONES, strict=False)
     ]
     handles += [Line2D([], [], **line) for line in rivals]
-    handles.append(Line2D([], [], color=look.INK, linewidth=1.2, label="95% interval over goals"))
+    interval = "95% interval over goals"
+    if 1 in success.goals.values():
+        interval += ",\nnone over a single one"
+    handles.append(Line2D([], [], color=look.INK, linewidth=1.2, label=interval))
     if success.solved.overall.official is not None:
         label = "metaworld's official count:\nthe first episodes of a class to end"
         handles.append(Line2D([], [], label=label, **OFFICIAL))

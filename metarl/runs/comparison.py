@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metarl.runs.adaptation import Adaptation, Outcome
-from metarl.runs.measures import Measure
+from metarl.runs.adaptation import Adaptation, Outcome, aside
+from metarl.runs.measures import HUGE, Measure
 from metarl.runs.published import Curve as PublishedCurve
 from metarl.runs.published import Published
 from metarl.runs.statistics import Summary
@@ -111,7 +111,18 @@ def interval(ends: np.ndarray, unit: str = "", digits: int = 1) -> str:
     if not np.isfinite(ends).all():
         return ""
     low, high = 100 * ends if unit else ends
+    if max(abs(low), abs(high)) >= HUGE:
+        return f"{low:.3g} to {high:.3g}{unit}"
     return f"{low:.{digits}f} to {high:.{digits}f}{unit}"
+
+
+def remarks(adaptation: Adaptation) -> list[str]:
+    """Returns lines that a table of the results needs: on tasks that are no held-out ones of the
+    run's distribution, and on intervals that there are not."""
+    found = aside(adaptation.split, adaptation.learned, adaptation.remarks)
+    if len(adaptation.tasks) == 1:
+        found.append("no stderr and no 95% interval: they need more than one task")
+    return found
 
 
 def text_table(found: Sequence[Curve]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -19,11 +20,19 @@ from metarl.runs.files import open_own, sweep
 from metarl.text import printable
 
 SPLITS = ("test", "train")
-"""Kinds of tasks that an evaluation may be of."""
+"""Kinds of tasks that a distribution draws."""
+UNNAMED = (*SPLITS, "own", "other")
+"""Evaluations without a name of the user's: on held-out and on training tasks, on tasks of the
+user's own, and on another distribution."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Names of evaluations. They have no dot, so that no file of metarl's has such a name."""
 PROBE = "writable"
 """Name of which `make_writable` writes temporary files."""
 PUBLISH_LOCK = ".publish.lock"
 """Lock in the folder of an evaluation, beside hidden folders of `publish.py`."""
+MARKER = "run.json"
+"""File in a folder of evaluations elsewhere that says of which run they are."""
+_HIDDEN = re.compile(r"\.(?:(test|train)|evaluation-(.+))\.(?:new|complete)")
 
 
 class Evaluation:
@@ -69,9 +78,9 @@ class RunDirectory:
         """Tracebacks of environments that raised."""
         self.lock = root / ".lock"
 
-    def evaluation_of(self, split: str) -> Evaluation:
-        """Files of a split's evaluation; those of training tasks are in a subfolder."""
-        return self.evaluation if split == "test" else Evaluation(self.evaluation.root / split)
+    def evaluation_of(self, name: str) -> Evaluation:
+        """Files of an evaluation; all but those of held-out tasks, `test`, are in a subfolder."""
+        return self.evaluation if name == "test" else Evaluation(self.evaluation.root / name)
 
 
 def create(root: Path | str) -> RunDirectory:
@@ -125,13 +134,43 @@ def check(run: RunDirectory) -> None:
 
 def check_evaluations(root: Path, evaluation: Evaluation) -> None:
     """Checks the files of evaluations below `root` in the same way."""
-    parts = [evaluation, *(Evaluation(evaluation.root / split) for split in SPLITS[1:])]
+    names = names_in(evaluation.root)
+    parts = [evaluation, *(Evaluation(evaluation.root / name) for name in names if name != "test")]
     folders = [part.root for part in parts if part.root != root]
     hidden = [
-        evaluation.root / f".{split}.{end}" for split in SPLITS for end in ("new", "complete")
+        evaluation.root / hidden_name(name, end) for name in names for end in ("new", "complete")
     ]
     files = chain.from_iterable(part.files for part in parts)
     places.check(root, [*folders, *hidden], [evaluation.root / PUBLISH_LOCK, *files])
+
+
+def hidden_name(name: str, end: str) -> str:
+    """Returns the name of the folder of an evaluation that is being published."""
+    return f".{name if name in SPLITS else f'evaluation-{name}'}.{end}"
+
+
+def names_in(root: Path) -> list[str]:
+    """Returns the names of the evaluations in a folder, and of the two splits.
+
+    A folder of another name is one if it holds an adaptation.json, is no link, and is not the
+    folder of another run's evaluations. So is one that is being published.
+    """
+    try:
+        listed = sorted(os.listdir(root))
+    except OSError:  # there is none, or it may not be read: whoever reads it says so
+        listed = []
+    found = []
+    for entry in listed:
+        folder = root / entry
+        if (hidden := _HIDDEN.fullmatch(entry)) is not None:
+            found.append(hidden[1] or hidden[2])
+        elif (
+            os.path.lexists(folder / "adaptation.json")
+            and not os.path.lexists(folder / MARKER)
+            and not folder.is_symlink()
+        ):
+            found.append(entry)
+    return list(dict.fromkeys([*SPLITS, *filter(NAME.fullmatch, found)]))
 
 
 def is_run(root: Path | str) -> bool:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+HUGE = 1e12
+"""Size from which on a number is written with an exponent; its digits would fill a table."""
+
 
 class Measure(NamedTuple):
     """Measure with a value for each task, adaptation step and episode, and its presentation."""
@@ -49,6 +52,8 @@ class Measure(NamedTuple):
         """Returns a value as text, empty if it is not finite."""
         if not math.isfinite(value):
             return ""
+        if abs(value) >= HUGE:
+            return f"{value:.3g}"
         return f"{100 * value:.{digits}f}%" if self.share else f"{value:.{digits}f}"
 
 

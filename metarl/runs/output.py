@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from metarl import found
@@ -15,19 +16,21 @@ from metarl.config.yaml_text import LONGEST
 from metarl.errors import UserError
 from metarl.runs import places, publish
 from metarl.runs.directory import (
-    SPLITS,
+    MARKER,
     Evaluation,
     RunDirectory,
     check_evaluations,
     existing,
     is_run,
     make_writable,
+    names_in,
 )
-from metarl.runs.publish import MARKER
 from metarl.text import printable
 
 REPORT_OF = '<meta name="run" content="{}">'
 """Line of a report that says of which run it is."""
+SEVERAL = "several"
+"""In that line, of a page about several runs."""
 
 
 def identity(run: RunDirectory) -> str:
@@ -42,9 +45,9 @@ def identity(run: RunDirectory) -> str:
     return hashlib.sha256(found.read(source)).hexdigest()
 
 
-def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
-    """Returns the paths of a run, with those of an evaluation and of the report in the folder `out`
-    if one is given. The folder is made, and can be written.
+def for_evaluation(run_dir: Path, out: str, name: str) -> RunDirectory:
+    """Returns the paths of a run, with those of evaluations and of the report in the folder `out`
+    if one is given. The folder is made, and can be written; so can that of the evaluation `name`.
 
     Raises:
         UserError: if there is no run, if the folder cannot be written, if it lies in a run's folder
@@ -55,13 +58,16 @@ def for_evaluation(run_dir: Path, out: str, split: str) -> RunDirectory:
         folder = Path(out).expanduser()
         run.evaluation, run.report = Evaluation(folder), folder / run.report.name
         run.errors = folder / run.errors.name
-        _refuse_runs(run.evaluation_of(split).root, out)
+        _refuse_runs(run.evaluation_of(name).root, out)
         check_evaluations(folder, run.evaluation)
         places.check(folder, [], [run.report, run.errors, folder / MARKER])
         publish.finish(run)
         _check_owner(run, folder)
+    files = run.evaluation_of(name)
+    places.check(run.evaluation.root, [files.root] * (name != "test"), files.files)
+    made = name == "test" or files.root.is_dir()  # others are made with their files
     try:
-        make_writable(run.report.parent, run.evaluation_of(split).root)
+        make_writable(run.report.parent, run.evaluation.root, *([files.root] if made else []))
     except OSError as error:
         instead = "give another folder" if out else "give a folder for the evaluation"
         raise UserError(
@@ -99,9 +105,32 @@ def for_report(run_dir: Path, out: str) -> RunDirectory:
     return run
 
 
+def for_several(folder: Path, out: str) -> Path:
+    """Returns the place of a page about several runs: `out` if a file is given, else in `folder`.
+
+    Raises:
+        UserError: if it lies in a run's folder, or is anything but such a page.
+    """
+    page = Path(out).expanduser() if out else folder / "report.html"
+    if page.suffix != ".html" or page.is_dir():
+        raise UserError(f"--out is {out or str(page)!r}; give an .html file")
+    _refuse_runs(page.parent, out or str(page))
+    if os.path.lexists(page) and not _says(page, SEVERAL):
+        raise UserError(f"{page} is there already and no page of several runs; give another --out")
+    return page
+
+
 def _is_report_of(run: RunDirectory) -> bool:
-    with found.opened(run.report) as file:  # the line is at the top; pictures make it long
-        return REPORT_OF.format(identity(run)).encode() in file.read(found.SMALL)
+    return _says(run.report, identity(run))
+
+
+def _says(page: Path, whose: str) -> bool:
+    """Returns whether a page says that it is of a run."""
+    try:
+        with found.opened(page) as file:  # the line is at the top; pictures make it long
+            return REPORT_OF.format(whose).encode() in file.read(found.SMALL)
+    except OSError as error:
+        raise UserError(f"{page} cannot be read: {error.strerror}") from error
 
 
 def _refuse_runs(folder: Path, out: str) -> None:
@@ -116,7 +145,8 @@ def _refuse_runs(folder: Path, out: str) -> None:
 
 def _check_owner(run: RunDirectory, folder: Path) -> None:
     """Raises a UserError if a folder holds files of another evaluation than this run's."""
-    files = [path for split in SPLITS for path in run.evaluation_of(split).files]
+    names = names_in(run.evaluation.root)
+    files = [path for name in names for path in run.evaluation_of(name).files]
     held = next((path for path in (*files, run.report) if path.exists()), None)
     if held is None:
         return

@@ -56,24 +56,29 @@ def folders(root: Path) -> dict[str, Path]:
     }
 
 
-def run_place(word: str) -> Path:
+def is_pretrained(word: str | Path) -> bool:
+    """Returns whether a run that ships with metarl is named, which is only read."""
+    return str(word).startswith(PREFIX)
+
+
+def run_place(word: str | Path) -> Path:
     """Returns the folder of a run that a command line or a caller names, also `pretrained:NAME`.
 
     Raises:
         UserError: for a name that none of the runs that ship has.
     """
-    if not word.startswith(PREFIX):
+    if not is_pretrained(word):
         return Path(word).expanduser()
-    name, known = word.removeprefix(PREFIX), folders(shipped())
+    name, known = str(word).removeprefix(PREFIX), folders(shipped())
     if name in known:
         return known[name]
     last = [full for full in known if full.rpartition("/")[2] == name]
     if len(last) == 1:
         return known[last[0]]
     if len(last) > 1:
-        raise UserError(f"{word!r} may be {' or '.join(PREFIX + full for full in last)}")
+        raise UserError(f"{name!r} may be {' or '.join(PREFIX + full for full in last)}")
     if not known:
-        raise UserError(f"{word!r}: no runs ship with this copy of metarl; give a run's folder")
+        raise UserError(f"{name!r}: no runs ship with this copy of metarl; give a run's folder")
     raise UserError(
         f"{name!r} is no run that ships with metarl{nearest(name.lower(), known)}\n"
         "`metarl pretrained` lists them"

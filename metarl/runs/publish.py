@@ -1,8 +1,9 @@
 """Publishes the files of an evaluation as a set: all of them are of one evaluation, or of the next.
 
-    evaluation/.test.new/       a set that is being written
-    evaluation/.test.complete/  a whole set, whose files are being moved to their places
-    evaluation/.publish.lock    exists while a process publishes, and is locked by it (flock)
+    evaluation/.test.new/                  a set that is being written
+    evaluation/.test.complete/             a whole set, whose files are being moved to their places
+    evaluation/.evaluation-NAME.complete/  the same of the evaluation in evaluation/NAME
+    evaluation/.publish.lock               exists while a process publishes, locked by it (flock)
 
 The rename from `.new` to `.complete` decides. Before it the old set stands; after it whoever comes
 next moves the remaining files, so a killed process leaves no mixture. In a complete set an empty
@@ -22,12 +23,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from metarl.errors import UserError
-from metarl.runs.directory import PROBE, PUBLISH_LOCK, SPLITS, RunDirectory
+from metarl.runs.directory import (
+    MARKER,
+    PROBE,
+    PUBLISH_LOCK,
+    SPLITS,
+    RunDirectory,
+    hidden_name,
+    names_in,
+)
 from metarl.runs.files import open_own, sweep, sync_folder, write_bytes
 from metarl.signals import held
 
-MARKER = "run.json"
-"""File in a folder of evaluations that says of which run they are."""
 PATIENCE = 30.0
 """Time to wait for another process that publishes, which takes about a second, s."""
 LONG_PATIENCE = 600.0
@@ -36,30 +43,31 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of file systems that have no locks, as some network ones."""
 
 
-def publish(run: RunDirectory, split: str, contents: Mapping[str, bytes]) -> None:
-    """Replaces the files of a split's evaluation, and the report, by those in `contents`.
+def publish(run: RunDirectory, name: str, contents: Mapping[str, bytes]) -> None:
+    """Replaces the files of an evaluation by those in `contents`; of a split's, the report too.
 
     Files that `contents` lacks are removed. The caller is within `publishing`. Signals that end the
     process wait for the moment that it takes.
 
     Args:
+        name: `test`, `train`, or that of the folder in the folder of evaluations.
         contents: name of the file -> what is in it, at least a byte.
 
     Raises:
         UserError: if they cannot be written, as on a full disk. The old files then stay.
     """
     with held("writing the evaluation"):
-        _written(run, split, contents)
-        _move(run, split)
+        _written(run, name, contents)
+        _move(run, name)
 
 
-def _written(run: RunDirectory, split: str, contents: Mapping[str, bytes]) -> None:
+def _written(run: RunDirectory, name: str, contents: Mapping[str, bytes]) -> None:
     """Writes the files into a complete set."""
-    new, complete = _new(run, split), _complete(run, split)
+    new, complete = _new(run, name), _complete(run, name)
     try:
         new.mkdir()
-        for name in _places(run, split):
-            write_bytes(new / name, contents.get(name, b""))
+        for file in _places(run, name):
+            write_bytes(new / file, contents.get(file, b""))
         sync_folder(new)
         os.rename(new, complete)
         sync_folder(complete.parent)
@@ -86,12 +94,12 @@ def finish(run: RunDirectory) -> None:
             pass
 
 
-def seen(run: RunDirectory, split: str, path: Path) -> Path:
+def seen(run: RunDirectory, name: str, path: Path) -> Path:
     """Returns where a file of an evaluation is, if it may be in a set not moved to its place yet.
 
     A run that is only read cannot be finished.
     """
-    moving = _complete(run, split) / path.name
+    moving = _complete(run, name) / path.name
     return moving if moving.is_file() and not moving.is_symlink() else path
 
 
@@ -155,7 +163,8 @@ def _lock(descriptor: int) -> None:
 
 def _pending(run: RunDirectory) -> bool:
     hidden = [run.evaluation.root / PUBLISH_LOCK]
-    hidden += [named(run, split) for split in SPLITS for named in (_new, _complete)]
+    names = names_in(run.evaluation.root)
+    hidden += [named(run, name) for name in names for named in (_new, _complete)]
     temporary = [path.parent.glob(f".{path.name}.*.tmp") for path in _swept(run)]
     return any(map(os.path.lexists, hidden)) or any(any(found) for found in temporary)
 
@@ -163,19 +172,19 @@ def _pending(run: RunDirectory) -> bool:
 def _finish(run: RunDirectory) -> None:
     for path in _swept(run):
         sweep(path)
-    for split in SPLITS:
-        new = _new(run, split)
+    for name in names_in(run.evaluation.root):
+        new = _new(run, name)
         if new.is_dir() and not new.is_symlink():
             shutil.rmtree(new)
         else:
             new.unlink(missing_ok=True)
-        if os.path.lexists(_complete(run, split)):
-            _move(run, split)
+        if os.path.lexists(_complete(run, name)):
+            _move(run, name)
 
 
-def _move(run: RunDirectory, split: str) -> None:
+def _move(run: RunDirectory, name: str) -> None:
     """Moves the files of a complete set to their places; what was moved already is not there."""
-    folder, places = _complete(run, split), _places(run, split)
+    folder, places = _complete(run, name), _places(run, name)
     if not stat.S_ISDIR(folder.lstat().st_mode):
         raise UserError(f"{folder} is no folder of an evaluation; remove it")
     for source in (folder / name for name in sorted(os.listdir(folder))):
@@ -195,10 +204,11 @@ def _move(run: RunDirectory, split: str) -> None:
     folder.rmdir()
 
 
-def _places(run: RunDirectory, split: str) -> dict[str, Path]:
-    """Returns the place of every file that is published with a split's evaluation, by its name."""
-    found = {path.name: path for path in run.evaluation_of(split).files}
-    found[run.report.name] = run.report
+def _places(run: RunDirectory, name: str) -> dict[str, Path]:
+    """Returns the place of every file that is published with an evaluation, by its name."""
+    found = {path.name: path for path in run.evaluation_of(name).files}
+    if name in SPLITS:
+        found[run.report.name] = run.report
     if run.report.parent != run.root:  # elsewhere it has to be said of which run they are
         found[MARKER] = run.evaluation.root / MARKER
     return found
@@ -206,13 +216,13 @@ def _places(run: RunDirectory, split: str) -> dict[str, Path]:
 
 def _swept(run: RunDirectory) -> list[Path]:
     """Returns the files of whose names killed processes may have left temporary ones."""
-    found = [path for split in SPLITS for path in _places(run, split).values()]
+    found = [path for name in names_in(run.evaluation.root) for path in _places(run, name).values()]
     return [*found, *(folder / PROBE for folder in {path.parent for path in found})]
 
 
-def _new(run: RunDirectory, split: str) -> Path:
-    return run.evaluation.root / f".{split}.new"
+def _new(run: RunDirectory, name: str) -> Path:
+    return run.evaluation.root / hidden_name(name, "new")
 
 
-def _complete(run: RunDirectory, split: str) -> Path:
-    return run.evaluation.root / f".{split}.complete"
+def _complete(run: RunDirectory, name: str) -> Path:
+    return run.evaluation.root / hidden_name(name, "complete")

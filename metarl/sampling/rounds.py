@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,11 +25,13 @@ def adaptation_rounds(
     steps: int,
     key: tuple[int, ...],
     device: torch.device,
+    after: Callable[[int], object] = int,
 ) -> tuple[Any, list[Trajectories]]:
     """Plays `steps` + 1 rounds of fresh episodes, with an adaptation step between rounds.
 
     All tasks start at the meta-parameters. Returns the tasks' state after the last step, and the
-    rounds. `key` is (seed, counters...) of all randomness; round r has the key (*key, r).
+    rounds. `key` is (seed, counters...) of all randomness; round r has the key (*key, r), and
+    `after` is called with r at its end.
 
     Raises:
         DivergedError: if a simulation became unstable.
@@ -50,6 +52,7 @@ def adaptation_rounds(
             if largest < LARGE_REWARD:
                 raise
             raise unstable(index, f"rewards up to {largest:.3g}") from error
+        after(index)
     return state, rounds
 
 
@@ -65,6 +68,7 @@ def greedy_rounds(
     key: tuple[int, ...],
     mode_key: tuple[int, ...],
     device: torch.device,
+    after: Callable[[int], object] = int,
 ) -> tuple[list[Trajectories], list[Trajectories]]:
     """Plays `steps` rounds to adapt to, as above, and `steps` + 1 rounds of likeliest actions.
 
@@ -83,6 +87,7 @@ def greedy_rounds(
             draws = play.draws(episodes, agent.noise, key, index)
             rounds.append(play(env, state, index, draws))
             state = agent.adapt(state, rounds[-1])
+        after(index)
     return rounds, shown
 
 

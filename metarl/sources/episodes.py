@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from metarl.runs import class_success
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import RETURN
 from metarl.runs.progress import short
+from metarl.runs.watch import Unwatched, Watch
 from metarl.sampling.collect import returns_of
 from metarl.sampling.draws import RoundDraws
 from metarl.sampling.idle import Idle
@@ -35,9 +36,11 @@ from metarl.types import (
     Classes,
     EnvSpec,
     Metrics,
+    Progress,
     Task,
     TaskDistribution,
     Trajectories,
+    takes_progress,
 )
 
 MAX_RESAMPLED = 10
@@ -53,6 +56,7 @@ class EpisodeSource:
     """Tasks to learn from in training, played in K x E environments."""
 
     updates = 1
+    recent: Sequence[float] = ()
 
     def __init__(self, config: Config, distribution: TaskDistribution, device: torch.device):
         self.config, self.distribution, self.device = config, distribution, device
@@ -108,7 +112,9 @@ class EpisodeSource:
         config, sampling = self.config, self.config.sampling
         for attempt in range(MAX_RESAMPLED):
             rng = keys.generator(config.seed, keys.Purpose.TASKS, iteration, attempt)
-            tasks = self.distribution.sample(sampling.tasks, rng, "train", sampling.task_draw)
+            tasks = self.distribution.sample(
+                sampling.tasks, rng, "train", sampling.task_draw, **self._curriculum(iteration)
+            )
             key = (config.seed, iteration, attempt)
             try:
                 state, rounds = adaptation_rounds(
@@ -128,6 +134,11 @@ class EpisodeSource:
             f"iteration {iteration + 1}: {MAX_RESAMPLED} draws in a row diverged; "
             "lower the learning rates or the policy's deviation"
         )
+
+    def _curriculum(self, iteration: int) -> dict[str, Progress]:
+        if not takes_progress(self.distribution):
+            return {}
+        return {"progress": Progress(iteration, self.config.iterations, tuple(self.recent))}
 
     def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns mean returns, and success rates where success is defined."""
@@ -200,13 +211,16 @@ class HeldOutEpisodes(NamedTuple):
         number alone."""
         for note in getattr(distribution, "notes", ()):
             say(note)
-        if isinstance(distribution, Classes):
+        if options.own_tasks:
+            tasks = options.own_tasks
+        elif isinstance(distribution, Classes):
             tasks = distribution.held_out(options.tasks, options.split)
-            at_once = min(len(tasks), CLASS_TASKS_AT_ONCE)
         else:
             rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
             tasks = distribution.sample(options.tasks, rng, options.split)
-            at_once = len(tasks)
+        at_once = len(tasks)
+        if isinstance(distribution, Classes):
+            at_once = min(at_once, CLASS_TASKS_AT_ONCE)
         env, greedy_env = _opened(distribution, at_once, options, act_on, stack)
         return cls(
             distribution, tasks, at_once, env, greedy_env, options, device, act_on, stack, []
@@ -230,37 +244,41 @@ class HeldOutEpisodes(NamedTuple):
             self.told.append(self._replace(distribution=told, env=env, greedy_env=greedy))
         return self.told[0]
 
-    def adapt(self, agent: Agent, name: str) -> Outcome:
+    def adapt(self, agent: Agent, name: str, watch: Watch | None = None) -> Outcome:
         """Returns returns and success [K, S, E], and what a task has used at each point."""
         options, num_tasks = self.options, len(self.tasks)
         steps = f"{options.steps} step{'s' if options.steps != 1 else ''}"
-        say(f"{name}: {steps} on {num_tasks} tasks ...")
+        say(f"{name}: {steps} on {num_tasks} task{'s' if num_tasks != 1 else ''} ...")
         returns, solved_at, used = [], [], np.zeros(options.steps)
-        for start in range(0, num_tasks, self.at_once):
-            try:
-                learned, shown = self._rounds(agent, start)
-            except DivergedError as error:
-                raise UnstableError(
-                    f"{name}: {error}; another --seed draws other episodes"
-                ) from error
-            except UserError as error:
-                error.args = (f"{name}: {error}",)
-                raise
-            done = min(start + self.at_once, num_tasks)
-            own = slice(0, done - start)
-            returns.append(np.stack([returns_of(x)[own].cpu().numpy() for x in shown], axis=1))
-            solved_at.append(np.stack([x.solved_at[own].cpu().numpy() for x in shown], axis=1))
-            # A trial goes through one episode a step; the others beside it are other trials.
-            share = getattr(agent, "episodes_per_step", options.episodes) / options.episodes
-            used += [share * float(x.mask[own].sum()) for x in learned]
-            if self.at_once < num_tasks:
-                say(f"{name}: {done} of {num_tasks} tasks")
+        watch = watch or Unwatched()
+        with watch.adapting(name, num_tasks, options.steps + 1):
+            for start in range(0, num_tasks, self.at_once):
+                end = min(start + self.at_once, num_tasks)
+                learned, shown = self._named_rounds(agent, name, start, end, watch)
+                own = slice(0, end - start)
+                returns.append(np.stack([returns_of(x)[own].cpu().numpy() for x in shown], axis=1))
+                solved_at.append(np.stack([x.solved_at[own].cpu().numpy() for x in shown], axis=1))
+                # A trial goes through one episode a step; the others beside it are other trials.
+                share = getattr(agent, "episodes_per_step", options.episodes) / options.episodes
+                used += [share * float(x.mask[own].sum()) for x in learned]
         env_steps = tuple(np.concatenate([[0.0], np.cumsum(used / num_tasks)]).tolist())
         at = np.concatenate(solved_at) if self.spec.has_success else None
         return Outcome(np.concatenate(returns), None if at is None else at > 0, env_steps, at)
 
+    def _named_rounds(
+        self, agent: Agent, name: str, start: int, end: int, watch: Watch
+    ) -> tuple[Sequence[Trajectories], Sequence[Trajectories]]:
+        """Returns `_rounds`; errors name the learner."""
+        try:
+            return self._rounds(agent, start, lambda index: watch.round(start, end, index + 1))
+        except DivergedError as error:
+            raise UnstableError(f"{name}: {error}; another --seed draws other episodes") from error
+        except UserError as error:
+            error.args = (f"{name}: {error}",)
+            raise
+
     def _rounds(
-        self, agent: Agent, start: int
+        self, agent: Agent, start: int, after: Callable[[int], object]
     ) -> tuple[Sequence[Trajectories], Sequence[Trajectories]]:
         """Returns the rounds that tasks from `start` on learn from, and those that are reported.
 
@@ -276,13 +294,13 @@ class HeldOutEpisodes(NamedTuple):
         if self.greedy_env is None:
             _, rounds = adaptation_rounds(
                 agent, self.env, self.spec, tasks, options.episodes, options.steps, key,
-                self.device,
+                self.device, after,
             )  # fmt: skip
             return rounds[:-1], rounds
         return greedy_rounds(
             agent, self.env, self.greedy_env, self.spec, tasks, options.episodes,
             options.mode_episodes, options.steps, key, (options.seed, keys.Phase.MODE, start),
-            self.device,
+            self.device, after,
         )  # fmt: skip
 
     def shown(self, agent: Agent, found: Adaptation, title: str) -> dict[str, bytes]:

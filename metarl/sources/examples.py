@@ -18,11 +18,21 @@ from metarl.errors import UserError
 from metarl.parallel import in_parts
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import ACCURACY, MEAN_SQUARED_ERROR
+from metarl.runs.watch import Unwatched, Watch
 from metarl.sources import facts
 from metarl.sources.source import Note, Rounds
 from metarl.text import say
 from metarl.threads import threads
-from metarl.types import Curves, Examples, FewShotSpec, FewShotTasks, Metrics, SupervisedAgent
+from metarl.types import (
+    Curves,
+    Examples,
+    FewShotSpec,
+    FewShotTasks,
+    Metrics,
+    Progress,
+    SupervisedAgent,
+    takes_progress,
+)
 
 if TYPE_CHECKING:
     from metarl.runs.predictions_plot import Panel
@@ -39,6 +49,7 @@ class ExampleSource:
     """Supervised tasks to learn from in training: an iteration is several meta-updates."""
 
     workers = 0
+    recent: Sequence[float] = ()
 
     def __init__(self, config: FewShotConfig, tasks: FewShotTasks, device: torch.device):
         self.config, self.tasks, self.device = config, tasks, device
@@ -63,7 +74,11 @@ class ExampleSource:
         """Draws fresh tasks, and adapts to the support as often as in training."""
         config = self.config
         rng = keys.generator(config.seed, keys.Purpose.TASKS, iteration, update)
-        tasks = self.tasks.sample(config.sampling.tasks, rng)
+        own: Any = self.tasks  # one with a curriculum has an argument more
+        extra = {}
+        if takes_progress(own):
+            extra["progress"] = Progress(iteration, config.iterations, tuple(self.recent))
+        tasks = own.sample(config.sampling.tasks, rng, **extra)
         drawn = self.tasks.draw(tasks, config.env.shots, config.env.queries, rng)
         try:
             support, query = (checked(x, self.spec, len(tasks), self.device) for x in drawn)
@@ -181,7 +196,7 @@ class HeldOutExamples:
         """Draws them; they depend on the seed and their number alone."""
         self.known, self.options, self.spec = known, options, known.spec
         rng = keys.generator(options.seed, keys.Purpose.EVALUATION_TASKS)
-        self.tasks = known.sample(options.tasks, rng, options.split)
+        self.tasks = options.own_tasks or known.sample(options.tasks, rng, options.split)
         self.shots = options.shots or config.env.shots
         self.parts: list[tuple[Examples, Examples]] = []
         for start in range(0, len(self.tasks), TASKS_AT_ONCE):
@@ -201,11 +216,17 @@ class HeldOutExamples:
         del observes_task  # no such agent learns from examples
         return self
 
-    def adapt(self, agent: SupervisedAgent, name: str) -> Outcome:
+    def adapt(self, agent: SupervisedAgent, name: str, watch: Watch | None = None) -> Outcome:
         """Returns the accuracy or the mean-squared error, [K, steps + 1, 1]."""
         steps = self.options.steps
-        say(f"{name}: {steps} step{'s' if steps != 1 else ''} on {len(self.tasks)} tasks ...")
-        found = [adaptation(agent, self.spec, *part, steps)[-1].T for part in self.parts]
+        number = f"{len(self.tasks)} task{'s' if len(self.tasks) != 1 else ''}"
+        say(f"{name}: {steps} step{'s' if steps != 1 else ''} on {number} ...")
+        watch, found = watch or Unwatched(), []
+        with watch.adapting(name, len(self.tasks), 1):
+            for part in self.parts:
+                start = sum(map(len, found))
+                found.append(adaptation(agent, self.spec, *part, steps)[-1].T)
+                watch.round(start, start + len(found[-1]), 1)
         return Outcome(torch.cat(found).double().cpu().numpy()[..., None])
 
     def shown(self, agent: SupervisedAgent, found: Adaptation, title: str) -> dict[str, bytes]:

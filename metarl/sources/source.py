@@ -14,6 +14,7 @@ import torch
 
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import Measure
+from metarl.runs.watch import Watch
 from metarl.types import Metrics, Task
 
 Note = Callable[[str], None]
@@ -43,6 +44,8 @@ class Source(Protocol):
     device: torch.device
     counters: dict[str, Any]
     """Counts of what was used so far; checkpoints keep them."""
+    recent: Sequence[float]
+    """Scores of the last iterations, which training sets before an iteration, for a curriculum."""
     updates: int
     """Meta-updates in an iteration."""
     workers: int
@@ -100,8 +103,9 @@ class HeldOut(Protocol):
 
     @property
     def spec(self) -> Any: ...
-    def adapt(self, agent: Any, name: str) -> Outcome:
-        """Returns how the agent adapted to every task, from its meta-parameters each time."""
+    def adapt(self, agent: Any, name: str, watch: Watch | None = None) -> Outcome:
+        """Returns how the agent adapted to every task, from its meta-parameters each time; `watch`
+        is told of each round."""
         ...
 
     def shown(self, agent: Any, found: Adaptation, title: str) -> dict[str, bytes]:

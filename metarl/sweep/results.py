@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from metarl.config.files import dump
 from metarl.runs import plot_style as look
@@ -125,6 +126,7 @@ def _history(axes: Axes, trials: Sequence[Any], values: np.ndarray, measure: Mea
     axes.step(numbers, best, where="post", color=look.VERMILION)
     axes.set_title("history, and the best so far")
     axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(measure.name)
 
 
@@ -139,6 +141,8 @@ def _slice(axes: Axes, parameter: Parameter, trials: Sequence[Any], values: np.n
         axes.plot(stored, values, "o", color=look.BLUE, alpha=0.6)
         if parameter.log:
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.set_xlim(parameter.low / 1.1, 1.1 * parameter.high)
     axes.set_title(look.name(parameter.key))
 
 

@@ -164,9 +164,9 @@ def test_what_act_refuses(point, runs):
 
 def test_what_adapt_refuses(point, runs):
     (task,) = point.sample_tasks(1)
-    for name in ("episodes", "steps"):
-        for value in (0, -1, 1.5, True):
-            refused(f"{name} is {value}; .* at least 1", point.adapt, task, **{name: value})
+    for name, least in (("episodes", 1), ("steps", 0)):
+        for value in (least - 1, -7, 1.5, True):
+            refused(f"{name} is {value}; .* at least {least}", point.adapt, task, **{name: value})
     refused("gives observations of 9 numbers.*point-goal, with 2\n", point.adapt, Robot())
     other = OneTask(point.base, task)
     other.action_space = Discrete(3)

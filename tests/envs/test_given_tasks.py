@@ -9,6 +9,7 @@ import pytest
 import metarl
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs import catalogue, given_tasks
+from metarl.envs.gym.parameters import Normal, ParameterTasks, Uniform
 from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.runs.plain import plain
@@ -224,3 +225,14 @@ def test_tasks_of_python_are_checked_as_words_are():
     for wrong in ({"goal": [0, 0]}, [3], 3, "goal=1"):
         with pytest.raises(UserError, match="own_tasks"):
             given_tasks.checked(wrong, distribution)
+
+
+def test_vectors_are_judged_by_component_and_normal_ones_by_their_usual_range():
+    bounds = ParameterTasks(
+        {"a": Uniform([0, 0], [1, 5]), "b": Normal([0.0, 1.0], [1.0, 2.0], low=[-1, -99])}
+    ).bounds
+    assert bounds["a"].holds([0.5, 4])
+    assert not bounds["a"].holds([4, 0.5])
+    assert bounds["b"].holds([-0.9, 8.9])
+    assert not bounds["b"].holds([-1.1, 8.9])
+    assert not bounds["b"].holds([-0.9, 9.1])

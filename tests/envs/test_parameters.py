@@ -260,7 +260,9 @@ ERRORS = {
     "3 is no range; write test=": lambda: Uniform(0, 1, test=3),  # pyright: ignore
     "test leaves nothing of [0, 1] to train on; narrow": lambda: Uniform(0, 1, test=(0, 1)),
     "no value is left to train on": lambda: Choice([]),
-    "Choice(values=(1, 2), test=(2, 1), relative=False): no value": lambda: Choice([1, 2], [2, 1]),
+    "Choice(values=(1, 2), test=(2, 1), relative=False, weights=None): no value": lambda: Choice(
+        [1, 2], [2, 1]
+    ),
     "1.0 is twice in values": lambda: Choice([1, 2, 1.0]),
     "[3] is twice in test": lambda: Choice([1], test=[[3], (3,)]),
     "values is 'ab'; give a list": lambda: Choice("ab"),

@@ -53,7 +53,18 @@ def _sequence(own: Any, items: list[Any]) -> Any:
 
 
 def times(factor: Any, own: Any) -> Any:
-    """Returns the environment's own number, or numbers, times a factor."""
+    """Returns the environment's own number, or numbers, times a factor, or a factor for each.
+
+    Raises:
+        ValueError: for factors of another shape than the environment's numbers.
+    """
+    if is_many(factor):
+        if np.shape(own) != np.shape(factor):
+            raise ValueError(f"{np.shape(factor)} factors for values of shape {np.shape(own)}")
+        if isinstance(own, SEQUENCES):
+            pairs = zip(factor, own, strict=True)
+            return _sequence(own, [times(one, item) for one, item in pairs])
+        return own * np.asarray(factor)
     if isinstance(own, SEQUENCES):
         return _sequence(own, [times(factor, item) for item in own])
     return own * factor

@@ -26,6 +26,7 @@ class ArmScene:
     """Draws Meta-World's tasks by a model for each class."""
 
     aspect = 0.75
+    notes = True
 
     def __init__(self, distribution: MetaWorld, width: int):
         self._distribution, self._width = distribution, width
@@ -68,7 +69,7 @@ class ArmScene:
         kind.wear(start.model)  # another panel may be of another task
         mujoco.mj_setState(drawing.model, drawing.data, state, WHOLE)
         mujoco.mj_forward(drawing.model, drawing.data)
-        return drawing.image(CAMERA)
+        return drawing.image(CAMERA)[::-1, ::-1]  # this camera hangs upside down
 
     def close(self) -> None:
         for _, drawing in self._classes.values():

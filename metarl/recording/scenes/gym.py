@@ -76,6 +76,8 @@ def _takes_mode(constructor: Any) -> bool:
 class GymScene:
     """Plays an episode again in an environment of its own, which draws itself."""
 
+    notes = False
+
     def __init__(self, distribution: GymTasks, width: int):
         del width  # environments have sizes of their own
         if not distribution.spec.deterministic:

@@ -22,6 +22,7 @@ class RobotScene:
     """Plays an episode again in one simulation, and draws its states."""
 
     aspect = 0.75
+    notes = True
 
     def __init__(self, distribution: Runs, width: int):
         self._distribution = distribution

@@ -25,6 +25,8 @@ class Scene(Protocol):
 
     aspect: float
     """Height of a picture for a width of 1."""
+    notes: bool
+    """Whether views have notes."""
 
     def check(self, tasks: Sequence[Task]) -> None:
         """Draws a state of the tasks before anything is played.
