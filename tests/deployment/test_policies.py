@@ -140,6 +140,32 @@ def refused(said: str, call: Callable, *args: Any, error: Any = metarl.UserError
     assert len(str(raised.value).splitlines()) <= 3
 
 
+@pytest.mark.parametrize("name", ["maml-trpo", "rl2"])
+def test_no_steps_give_the_policy_before_adaptation(name, runs, tmp_path):
+    env = Robot()
+    before = runs["box", name].adapt(env, steps=0)
+    assert env.resets == 0
+    assert before.support_returns == ()
+    obs = env.reset(seed=0)[0]
+    action = metarl.load_policy(before.save(tmp_path / "policy")).act(obs)
+    assert np.array_equal(action, before.act(obs))
+    after = runs["box", name].adapt(env, episodes=3)
+    ours, theirs = (
+        x._ready(
+            np.ones((1, 1, 9), np.float32),
+            np.zeros((1, 1), np.float32),
+            np.zeros((1, 1, 2), np.float32),
+        )[1]
+        for x in map(begun, (before, after))
+    )
+    assert not np.allclose(ours, theirs)
+
+
+def begun(policy):
+    policy.start()
+    return policy
+
+
 def test_what_act_refuses(point, runs):
     adapted = point.adapt(point.sample_tasks(1)[0], 2, 1)
     refused("batch of 7 observations.*\n.*each", adapted.act, np.zeros((7, 2), np.float32))
