@@ -308,7 +308,7 @@ BAD_EVALUATE = {
     "RUN --tasks 0": "tasks is 0; it must be at least 1",
     "RUN --controls good": "--controls is 'good'; expected a list, each 'random'",
     "RUN --split all": "--split is 'all'; expected 'train' or 'test'",
-    "RUN --task 3": "--task is no flag; did you mean --tasks?",
+    "RUN --task 3": "--task '3': '3' is no KEY=VALUE",
     "RUN --shots 3": "--shots is no flag",
     "FEW_SHOT --shot 3": "--shot is no flag; did you mean --shots?",
     "FEW_SHOT --episodes 3": "--episodes is no flag",
