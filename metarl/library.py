@@ -98,6 +98,7 @@ def evaluate(
     tasks: Any = None,
     *,
     num_tasks: int | None = None,
+    own_tasks: Sequence[Mapping[str, Any]] = (),
     agent: str | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
@@ -111,9 +112,10 @@ def evaluate(
 
     Args:
         run: the run's folder.
-        tasks: the number of tasks; or the tasks themselves, which a run on tasks of your own needs:
-            as for `meta_train`.
-        num_tasks: the number of tasks, where `tasks` are tasks.
+        tasks: the number of tasks; or their distribution, as for `meta_train`, which a run on tasks
+            of your own needs; or the name of another one, as for `--env`; or as `own_tasks`.
+        num_tasks: the number of tasks, where `tasks` is a distribution.
+        own_tasks: the tasks themselves, such as [{"goal": [0.2, 0.1]}], instead of held-out ones.
         agent: the name of the agent's code, where the agent is your own; it is run.
         callbacks: their `on_evaluation` is called with the results.
         progress: whether to show what is done, and the table.
@@ -131,14 +133,17 @@ def evaluate(
         if num_tasks is not None:
             raise UserError("the number of tasks is given twice, by `tasks` and by `num_tasks`")
         tasks, num_tasks = None, tasks
+    if isinstance(tasks, list | tuple) and all(isinstance(one, Mapping) for one in tasks):
+        tasks, own_tasks = None, tasks
     place = run_place(run)
     if is_pretrained(run):  # it is only read
         options.setdefault("out", f"evaluation-{place.name}")
-    config, made = _learned(run_config(place), tasks)
-    given = {**options, **({} if num_tasks is None else {"tasks": num_tasks})}
+    config, made, more = _learned(run_config(place), tasks)
+    given = {**more, **options, **({} if num_tasks is None else {"tasks": num_tasks})}
     usual = _defaults(place, config)
     asked = overlay(usual, nested(given), "evaluate")
     check_ranges(asked, "evaluate")
+    asked = replace(asked, own_tasks=tuple(own_tasks))
     from metarl.loop import evaluation  # torch
     from metarl.runs.results import of_evaluation
 
@@ -149,8 +154,10 @@ def evaluate(
     return found
 
 
-def results(run: str | Path, split: str = "test") -> Results:
-    """Returns the results in a run's folder: of training, and of its evaluation on a split.
+def results(run: str | Path, evaluation: str = "test") -> Results:
+    """Returns the results in a run's folder: of training, and of an evaluation.
+
+    Its name is "test" for held-out tasks, "train", "own", "other", or the one that was given.
 
         found = metarl.results("runs/point-goal")
         found.training.frame().plot("iteration", ["return/step0", "return/step1"])
@@ -160,7 +167,7 @@ def results(run: str | Path, split: str = "test") -> Results:
     """
     from metarl.runs.results import of_run
 
-    return of_run(run_place(run), split)
+    return of_run(run_place(run), evaluation)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +227,8 @@ def _on(config: AnyConfig, tasks: Any) -> tuple[AnyConfig, Any]:
         return with_env(config, tasks), None
     from metarl.envs import own_tasks
 
-    name, made = own_tasks.given(tasks)
+    name, given = own_tasks.given(tasks)
+    made: Any = given
     supervised = not hasattr(made, "open")
     if supervised is not isinstance(config, FewShotConfig):
         kind, other = "supervised tasks", "from episodes"
@@ -244,17 +252,22 @@ def _on(config: AnyConfig, tasks: Any) -> tuple[AnyConfig, Any]:
     return replace(config, env=env, evaluation=evaluation), made
 
 
-def _learned(config: AnyConfig, tasks: Any) -> tuple[AnyConfig, Any]:
-    """Returns a run's config with tasks to evaluate it on; None are those of the config."""
+def _learned(config: AnyConfig, tasks: Any) -> tuple[AnyConfig, Any, dict[str, Any]]:
+    """Returns a run's config with tasks to evaluate it on, and options that these need.
+
+    The tasks are None where the options name them.
+    """
     if tasks is None:
         _refuse_unnamed(config)
-        return config, envs.configured(config.env)
+        return config, envs.configured(config.env), {}
     if isinstance(tasks, str):
-        config = config if tasks == config.env.name else with_env(config, tasks)
-        return config, envs.configured(config.env, tasks)
+        if tasks != config.env.name:
+            return config, None, {"env.name": tasks}
+        return config, envs.configured(config.env, tasks), {}
     other, made = _on(config, tasks)
-    config = config if envs.is_own(config.env.name) else other  # objects have no name of their own
-    return config, _as_asked(config, made)
+    if envs.is_own(config.env.name):  # objects have no name of their own: they are the run's
+        return config, _as_asked(config, made), {}
+    return other, made, {} if other.env == config.env else {"name": "other-tasks"}
 
 
 def _as_asked(config: AnyConfig, tasks: Any) -> Any:
@@ -263,8 +276,8 @@ def _as_asked(config: AnyConfig, tasks: Any) -> Any:
         from metarl.envs import own_tasks
 
         return own_tasks.with_horizon(tasks, config.env.horizon, config.env.name)
-    if isinstance(config, FewShotConfig) and hasattr(tasks, "check"):  # as `Episodes` has
-        tasks.check(config.env.shots, config.env.queries)
+    if isinstance(config, FewShotConfig) and (check := getattr(tasks, "check", None)):
+        check(config.env.shots, config.env.queries)  # as `Episodes` has it
     return tasks
 
 

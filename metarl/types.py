@@ -6,6 +6,7 @@ per task, then features. Inside `torch.func.vmap` the K axis is gone.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -152,6 +153,21 @@ class Part(Protocol):
         ...
 
 
+class Progress(NamedTuple):
+    """How far training has come, for a curriculum: a `sample` with an argument `progress`.
+
+    All of it comes from the run's settings and checkpoint, so a continued run gets the same.
+    """
+
+    iteration: int
+    """Complete iterations, 0 at first."""
+    iterations: int
+    """Iterations of the whole run, as they are asked for now."""
+    returns: tuple[float, ...]
+    """Mean returns after the last adaptation step in up to 20 iterations before, the newest last;
+    of supervised tasks the accuracy, or minus the loss. NaN where one was not finite."""
+
+
 class TaskDistribution(Protocol):
     """Distribution of training and held-out tasks, which opens their environments."""
 
@@ -169,6 +185,13 @@ class TaskDistribution(Protocol):
     def describe(self, task: Task) -> str:
         """Returns a short label for a plot's legend, e.g. "v*=1.32"."""
         ...
+
+
+def takes_progress(tasks: Any) -> bool:
+    """Returns whether the `sample` of tasks has an argument `progress`, for a curriculum."""
+    if (known := getattr(tasks, "takes_progress", None)) is not None:
+        return bool(known)
+    return "progress" in inspect.signature(tasks.sample).parameters
 
 
 @runtime_checkable

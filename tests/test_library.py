@@ -22,6 +22,7 @@ from metarl.envs import catalogue, own_tasks
 from metarl.envs.gym.tasks import gym_tasks
 from metarl.errors import UserError
 from metarl.library import nested
+from metarl.loop import evaluation
 from metarl.runs.results import Table
 
 SMALL: dict[str, Any] = {
@@ -55,11 +56,24 @@ class Lakes:
         return gymnasium.make("FrozenLake-v1", desc=rows, is_slippery=False, max_episode_steps=-1)
 
 
+def without_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Pictures and the report take most of a small evaluation's time; other tests look at them."""
+    patch.setattr(evaluation, "png", lambda figure: b"")
+    patch.setattr(evaluation, "adaptation_figure", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    without_pictures(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("library") / "run"
     made = metarl.meta_train("point-goal", run_dir=folder, **{**SMALL, "env": {"horizon": 12}})
-    metarl.evaluate(made, tasks=3, steps=2, controls=["random"])
+    with pytest.MonkeyPatch.context() as patch:
+        without_pictures(patch)
+        metarl.evaluate(made, tasks=3, steps=2, controls=["random"])
     return made
 
 
@@ -145,10 +159,10 @@ def test_the_name_evaluate_can_be_called_once_the_module_is_imported():
 
 def tasks_of_ones_own() -> dict[str, Any]:
     pendulums = gym_tasks("Pendulum-v1", {"m": metarl.Uniform(0.5, 2)}, horizon=8)
-    return {"class": Lakes, "object": Lakes(), "gym_tasks": pendulums}
+    return {"class": Lakes, "gym_tasks": pendulums}
 
 
-@pytest.mark.parametrize("kind", ["class", "object", "gym_tasks"])
+@pytest.mark.parametrize("kind", ["class", "gym_tasks"])
 def test_any_distribution_is_trained_on_and_evaluated(kind, tmp_path):
     """Twice, so that the second call continues the first's run."""
     tasks = tasks_of_ones_own()[kind]
@@ -171,7 +185,7 @@ def test_a_horizon_of_ones_own_is_heeded(tmp_path):
         "point-goal", Lakes, run_dir=tmp_path, **{**SMALL, "env": {"horizon": 5}, "iterations": 1}
     )
     assert metarl.results(made).training[0]["env_steps"] <= 2 * 9 * 5
-    metarl.evaluate(made, Lakes, num_tasks=2)
+    metarl.evaluate(made, Lakes(), num_tasks=2)
 
 
 class Doubling:
@@ -223,6 +237,23 @@ def test_tasks_of_the_catalogue_keep_their_name(tmp_path):
     assert len(metarl.evaluate(made, tasks=2).summary) == 2
 
 
+def test_tasks_of_ones_own_and_those_of_another_distribution(run):
+    found = metarl.evaluate(run, [{"goal": [0.25, 0.25]}], episodes=2)
+    assert found.adaptation.column("task.goal") == [[0.25, 0.25]] * 4
+    assert metarl.results(run, "own").summary == found.summary
+    held_out = metarl.results(run).summary
+    other = metarl.gym_tasks(
+        "MountainCarContinuous-v0", {"power": metarl.Uniform(0.001, 0.002)}, horizon=5
+    )
+    with pytest.raises(UserError, match="not this agent's"):
+        metarl.evaluate(run, other, num_tasks=2)
+    with pytest.raises(UserError, match="--env bandit:5 has"):
+        metarl.evaluate(run, "bandit:5")
+    metarl.evaluate(run, catalogue.make("point-goal", 6), num_tasks=2)
+    assert metarl.results(run, "other-tasks").adaptation[0]["return"] < 0
+    assert metarl.results(run).summary == held_out
+
+
 def test_settings_are_dotted_or_nested():
     assert nested({"a.b": 1, "a": {"c.d": 2}, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     for twice in ({"a": 1, "a.b": 2}, {"a": {"b": 1}, "a.b": 2}, {"a.b": 1, "a": {"b": 2}}):
@@ -262,7 +293,7 @@ def test_what_cannot_be_evaluated_is_refused(run, tmp_path):
         metarl.evaluate(run, 3, num_tasks=3)
     with pytest.raises(UserError, match="there is no run directory"):
         metarl.results(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="split is 'all'; give 'test' or 'train'"):
+    with pytest.raises(UserError, match="has no evaluation 'all'; there are test"):
         metarl.results(run, "all")
 
 

@@ -9,7 +9,15 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from metarl.errors import UserError
-from metarl.types import BatchedEnv, Classes, StepResult, Task, TaskDistribution, Workers
+from metarl.types import (
+    BatchedEnv,
+    Classes,
+    StepResult,
+    Task,
+    TaskDistribution,
+    Workers,
+    takes_progress,
+)
 
 MAX_INTEGER = 2**24
 """The largest integer up to which float32 holds every integer exactly."""
@@ -50,9 +58,18 @@ class TaskConditioned:
         )
 
     def sample(
-        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+        self,
+        num_tasks: int,
+        rng: np.random.Generator,
+        split: str = "train",
+        draw: str = "random",
+        **progress: Any,
     ) -> Sequence[Task]:
-        return self._distribution.sample(num_tasks, rng, split, draw)
+        return self._distribution.sample(num_tasks, rng, split, draw, **progress)
+
+    @property
+    def takes_progress(self) -> bool:
+        return takes_progress(self._distribution)
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> TaskConditionedEnv:
         env = self._distribution.open(num_tasks, episodes_per_task, workers)

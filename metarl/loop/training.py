@@ -283,7 +283,7 @@ class Training:
     def _iterate(self) -> Metrics:
         """Takes the meta-updates of one iteration; returns its line of metrics.jsonl."""
         source, started, updating = self.source, time.perf_counter(), 0.0
-        before = self.agent.state_dict()
+        before, source.recent = self.agent.state_dict(), tuple(self.recent)
         steps = self.agent.steps  # an agent may adapt more steps after its update
         kept, found = [], []
         for update in range(source.updates):

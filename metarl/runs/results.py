@@ -14,7 +14,10 @@ from metarl.errors import UserError
 from metarl.runs import directory, metrics
 from metarl.runs.adaptation import Adaptation, Outcome, read_json
 from metarl.runs.class_success import Solved, class_success
+from metarl.runs.evaluations import evaluations_of
 from metarl.runs.plain import plain
+from metarl.runs.publish import seen
+from metarl.text import shown
 
 Row = dict[str, Any]
 KINDS = ("run", "control", "rival")
@@ -198,17 +201,22 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def of_run(run: Path | str, split: str = "test") -> Results:
-    """Returns the results in a run's folder; without an evaluation of that split, its training's.
+def of_run(run: Path | str, evaluation: str = "test") -> Results:
+    """Returns the results in a run's folder; before an evaluation those of its training alone.
 
     Raises:
-        UserError: where there is no run, or its files hold something else.
+        UserError: where there is no run, no evaluation of another name than "test" or "train", or
+            its files hold something else.
     """
     found = directory.existing(run)
-    if split not in directory.SPLITS:
-        raise UserError(f"split is {split!r}; give {' or '.join(map(repr, directory.SPLITS))}")
-    file = found.evaluation_of(split).adaptation_json
-    return Results(found.root, read_json(file) if file.exists() else None)
+    there = dict(evaluations_of(found))
+    if evaluation in there:
+        file = seen(found, evaluation, there[evaluation].adaptation_json)
+        return Results(found.root, read_json(file))
+    if evaluation not in ("test", "train"):
+        known = f"; there are {', '.join(there)}" if there else "; it has none"
+        raise UserError(f"{found.root} has no evaluation {shown(evaluation)}{known}")
+    return Results(found.root)
 
 
 def of_evaluation(run: Path | str, folder: Path) -> Results:

@@ -36,9 +36,11 @@ from metarl.types import (
     Classes,
     EnvSpec,
     Metrics,
+    Progress,
     Task,
     TaskDistribution,
     Trajectories,
+    takes_progress,
 )
 
 MAX_RESAMPLED = 10
@@ -54,6 +56,7 @@ class EpisodeSource:
     """Tasks to learn from in training, played in K x E environments."""
 
     updates = 1
+    recent: Sequence[float] = ()
 
     def __init__(self, config: Config, distribution: TaskDistribution, device: torch.device):
         self.config, self.distribution, self.device = config, distribution, device
@@ -109,7 +112,9 @@ class EpisodeSource:
         config, sampling = self.config, self.config.sampling
         for attempt in range(MAX_RESAMPLED):
             rng = keys.generator(config.seed, keys.Purpose.TASKS, iteration, attempt)
-            tasks = self.distribution.sample(sampling.tasks, rng, "train", sampling.task_draw)
+            tasks = self.distribution.sample(
+                sampling.tasks, rng, "train", sampling.task_draw, **self._curriculum(iteration)
+            )
             key = (config.seed, iteration, attempt)
             try:
                 state, rounds = adaptation_rounds(
@@ -129,6 +134,11 @@ class EpisodeSource:
             f"iteration {iteration + 1}: {MAX_RESAMPLED} draws in a row diverged; "
             "lower the learning rates or the policy's deviation"
         )
+
+    def _curriculum(self, iteration: int) -> dict[str, Progress]:
+        if not takes_progress(self.distribution):
+            return {}
+        return {"progress": Progress(iteration, self.config.iterations, tuple(self.recent))}
 
     def outcomes(self, rounds: Sequence[Rounds]) -> Metrics:
         """Returns mean returns, and success rates where success is defined."""

@@ -23,7 +23,16 @@ from metarl.sources import facts
 from metarl.sources.source import Note, Rounds
 from metarl.text import say
 from metarl.threads import threads
-from metarl.types import Curves, Examples, FewShotSpec, FewShotTasks, Metrics, SupervisedAgent
+from metarl.types import (
+    Curves,
+    Examples,
+    FewShotSpec,
+    FewShotTasks,
+    Metrics,
+    Progress,
+    SupervisedAgent,
+    takes_progress,
+)
 
 if TYPE_CHECKING:
     from metarl.runs.predictions_plot import Panel
@@ -40,6 +49,7 @@ class ExampleSource:
     """Supervised tasks to learn from in training: an iteration is several meta-updates."""
 
     workers = 0
+    recent: Sequence[float] = ()
 
     def __init__(self, config: FewShotConfig, tasks: FewShotTasks, device: torch.device):
         self.config, self.tasks, self.device = config, tasks, device
@@ -64,7 +74,11 @@ class ExampleSource:
         """Draws fresh tasks, and adapts to the support as often as in training."""
         config = self.config
         rng = keys.generator(config.seed, keys.Purpose.TASKS, iteration, update)
-        tasks = self.tasks.sample(config.sampling.tasks, rng)
+        own: Any = self.tasks  # one with a curriculum has an argument more
+        extra = {}
+        if takes_progress(own):
+            extra["progress"] = Progress(iteration, config.iterations, tuple(self.recent))
+        tasks = own.sample(config.sampling.tasks, rng, **extra)
         drawn = self.tasks.draw(tasks, config.env.shots, config.env.queries, rng)
         try:
             support, query = (checked(x, self.spec, len(tasks), self.device) for x in drawn)

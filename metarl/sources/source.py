@@ -44,6 +44,8 @@ class Source(Protocol):
     device: torch.device
     counters: dict[str, Any]
     """Counts of what was used so far; checkpoints keep them."""
+    recent: Sequence[float]
+    """Scores of the last iterations, which training sets before an iteration, for a curriculum."""
     updates: int
     """Meta-updates in an iteration."""
     workers: int

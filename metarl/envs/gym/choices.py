@@ -59,7 +59,7 @@ class Choice:
             )
         for weight in weights:
             number = isinstance(weight, Real) and not isinstance(weight, bool)
-            if not number or not (math.isfinite(weight) and weight > 0):
+            if not number or not 0 < float(weight) < math.inf:
                 raise UserError(
                     f"{self}: the weight {weight!r} is no number above 0; leave out values that "
                     "are not drawn"

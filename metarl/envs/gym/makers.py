@@ -19,7 +19,7 @@ from metarl.envs.gym.rows import close
 from metarl.envs.gym.values import alike, is_many, of_kind, times
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.rows import RowError, faults_of
-from metarl.types import Task
+from metarl.types import Progress, Task
 
 Constructor = Callable[..., gymnasium.Env]
 Apply = Callable[[gymnasium.Env, Task], object]
@@ -156,13 +156,29 @@ class OwnClass:
     tasks: Any
     name: str
 
-    def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
-        extra = {"draw": draw} if "draw" in arguments_of(self.tasks.sample) else {}
-        if draw != "random" and not extra:
+    @property
+    def takes_progress(self) -> bool:
+        """Whether `sample` has an argument `progress`."""
+        return "progress" in arguments_of(self.tasks.sample)
+
+    def sample(
+        self,
+        num: int,
+        rng: np.random.Generator,
+        split: str,
+        draw: str,
+        progress: Progress | None = None,
+    ) -> list[Task]:
+        extra: dict[str, Any] = {}
+        if "draw" in arguments_of(self.tasks.sample):
+            extra["draw"] = draw
+        if draw != "random" and "draw" not in extra:
             raise UserError(
                 f"{self.name}: sample has no argument `draw`, so it cannot draw {draw} tasks; "
                 "use --sampling.task-draw random"
             )
+        if self.takes_progress:
+            extra["progress"] = progress
         try:
             with faults_of("sample"):
                 found = list(self.tasks.sample(num, rng, split, **extra))

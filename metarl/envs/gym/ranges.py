@@ -281,12 +281,17 @@ class Normal(Range):
 
     def _measure(self, values: np.ndarray) -> np.ndarray:
         z = (values - self.mean) / self.std
-        return -special.ndtr(-z) if self.low > self.mean else special.ndtr(z)
+        return -special.ndtr(-z) if self._upper else special.ndtr(z)
 
     def _value(self, measure: np.ndarray) -> np.ndarray:
-        upper = self.low > self.mean  # measured from above, where rounding would lose it
-        z = -special.ndtri(-measure) if upper else special.ndtri(measure)
+        z = -special.ndtri(-measure) if self._upper else special.ndtri(measure)
         return self.mean + self.std * z
+
+    @property
+    def _upper(self) -> bool:
+        """Whether all values lie above the mean: measured from above rounding spoils less."""
+        low: Any = self.low
+        return low > self.mean
 
     def _at(self, shares: np.ndarray, split: str) -> np.ndarray:
         return super()._at(np.clip(shares, LAST, 1 - LAST), split)

@@ -8,7 +8,7 @@ Environments step one at a time, on worker processes (`sampling/pool.py`).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
@@ -37,7 +37,7 @@ from metarl.envs.task_bounds import Bounds
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.pool import Pool
 from metarl.sampling.rows import RowError, Shares, faults_of
-from metarl.types import EnvSpec, Task, Workers
+from metarl.types import EnvSpec, Progress, Task, Workers
 
 
 class Sampler(Protocol):
@@ -46,6 +46,11 @@ class Sampler(Protocol):
     def sample(
         self, num: int, rng: np.random.Generator, split: str, draw: str
     ) -> Sequence[Task]: ...
+
+
+Curriculum = Callable[[Task, Progress], bool]
+MOST_REFUSED = 1000
+"""Draws of a meta-batch in a row of which a curriculum offers no task, after which it is wrong."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class GymTasks:
     success: str | None = None
     deterministic: bool = True
     sparse: bool = False
+    curriculum: Curriculum | None = None
 
     @property
     def spec(self) -> EnvSpec:
@@ -83,9 +89,55 @@ class GymTasks:
         )
 
     def sample(
-        self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
+        self,
+        num_tasks: int,
+        rng: np.random.Generator,
+        split: str = "train",
+        draw: str = "random",
+        progress: Progress | None = None,
     ) -> Sequence[Task]:
-        return self.tasks.sample(num_tasks, rng, split, draw)
+        """Draws tasks; in training `progress` lets a curriculum choose among them."""
+        if isinstance(self.tasks, OwnClass):
+            return self.tasks.sample(num_tasks, rng, split, draw, progress)
+        if self.curriculum is None or progress is None or split != "train":
+            return self.tasks.sample(num_tasks, rng, split, draw)
+        return self._offered(self.curriculum, num_tasks, rng, draw, progress)
+
+    @property
+    def takes_progress(self) -> bool:
+        """Whether what is drawn depends on the progress of training."""
+        own = isinstance(self.tasks, OwnClass) and self.tasks.takes_progress
+        return own or self.curriculum is not None
+
+    def _offered(
+        self,
+        offers: Curriculum,
+        num_tasks: int,
+        rng: np.random.Generator,
+        draw: str,
+        progress: Progress,
+    ) -> list[Task]:
+        """Draws training tasks until the curriculum has offered as many as are asked for."""
+        found: list[Task] = []
+        refused = 0
+        while len(found) < num_tasks:
+            drawn = self.tasks.sample(num_tasks, rng, "train", draw)
+            try:
+                with faults_of("curriculum"):
+                    more = [task for task in drawn if offers(task, progress)]
+            except RowError as error:
+                raise EnvFaultError(
+                    self.name, {}, 0, 0, "curriculum", error.what, error.trace
+                ) from None
+            refused = 0 if more else refused + 1
+            if refused == MOST_REFUSED:
+                raise UserError(
+                    f"{self.name}: the curriculum offers none of {MOST_REFUSED * num_tasks} drawn "
+                    f"tasks, such as {dict(drawn[0])}, after iteration {progress.iteration}\n"
+                    "let it return True for some training tasks at any time"
+                )
+            found += more
+        return found[:num_tasks]
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> Pool:
         return Pool(self.rows, self.spec, num_tasks, episodes_per_task, workers)
@@ -156,6 +208,7 @@ def gym_tasks(
     name: str | None = None,
     deterministic: bool = True,
     sparse: bool = False,
+    curriculum: Curriculum | None = None,
 ) -> GymTasks:
     """Returns tasks of one gymnasium environment that differ in parameters.
 
@@ -176,6 +229,8 @@ def gym_tasks(
             it at the last step of an episode only.
         name: the name in errors and reports; the id or the constructor's name by default.
         deterministic: False if seed and actions do not decide an episode.
+        curriculum: `curriculum(task, progress)` returns whether a training task is offered now, by
+            the iteration and the last returns (metarl.Progress). Held-out tasks stay as they are.
         sparse: True if random actions seldom meet what differs between tasks. Otherwise training
             refuses tasks whose episodes of random actions are all the same.
 
@@ -210,7 +265,7 @@ def gym_tasks(
     defaults = {**defaults_of(constructor), **(spec.kwargs if spec else {})}
     maker = ParameterMaker(make, given, arguments, paths, tasks.relative, apply, defaults)
     title = name or (env if isinstance(env, str) else spec.id if spec else _name_of(env))
-    return GymTasks(title, maker, tasks, int(horizon), success, deterministic, sparse)
+    return GymTasks(title, maker, tasks, int(horizon), success, deterministic, sparse, curriculum)
 
 
 def _name_of(constructor: Any) -> str:
