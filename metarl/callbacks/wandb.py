@@ -74,7 +74,7 @@ class WandB(Callback):
         """Sends the adaptation curve as a table, and its last values to the run's summary."""
         begun = self._run is None
         if begun:
-            self._begin(results.run, None, train=False)
+            self._begin(results.home, None, train=False)
         wandb, rows = library(), results.summary
         columns = rows.columns
         table = wandb.Table(columns=columns, data=[[row[x] for x in columns] for row in rows])
