@@ -1,6 +1,7 @@
 # make train   a trained agent and the picture of its adaptation, from nothing
 # make lint    format, style, types  make check   lint and the fast tests
 # make test    every test            make slow    the tests that `make check` leaves out
+# make docs    the site of the documents, site/index.html
 # make test-faults    attacks small runs and prints what held (half an hour)
 # make venv    only the set-up       make clean   removes what these made, but no runs
 
@@ -16,7 +17,7 @@ SUPPORTED := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES := python3 python3.13 python3.12 python3.11 python3.10
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: train lint test slow test-faults check venv clean
+.PHONY: train docs lint test slow test-faults check venv clean
 .DELETE_ON_ERROR:
 
 train: venv
@@ -36,6 +37,11 @@ slow: venv
 test-faults: venv
 	$(PY) scripts/attack.py
 
+# After the set-up it needs no network.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	@echo "site     site/index.html"
+
 lint: venv
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -52,9 +58,9 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "name one with: make PYTHON=/path/to/python $(or $(MAKECMDGOALS),train)" >&2; exit 2; }
 	@$(PY) -c '$(SUPPORTED)' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv
 	@echo "installing metarl and what it needs into .venv (a minute or two)"
-	@$(PY) -m pip install -qq --no-compile -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install -qq --no-compile -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find metarl scripts tests -name __pycache__ -prune -exec rm -rf {} +

@@ -308,7 +308,7 @@ BAD_EVALUATE = {
     "RUN --tasks 0": "tasks is 0; it must be at least 1",
     "RUN --controls good": "--controls is 'good'; expected a list, each 'random'",
     "RUN --split all": "--split is 'all'; expected 'train' or 'test'",
-    "RUN --task 3": "--task is no flag; did you mean --tasks?",
+    "RUN --task 3": "--task '3': '3' is no KEY=VALUE",
     "RUN --shots 3": "--shots is no flag",
     "FEW_SHOT --shot 3": "--shot is no flag; did you mean --shots?",
     "FEW_SHOT --episodes 3": "--episodes is no flag",
@@ -418,31 +418,44 @@ def test_interrupted_work_says_how_to_go_on(capsys: pytest.CaptureFixture[str]):
     assert "the same command again continues" in capsys.readouterr().err
 
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("presets", "choosing", "results", "metaworld")),
+]
+COMMAND = re.compile(r"^    metarl train ([^#`\n]+)|`metarl train ([^`]+)`", re.M)
+ELSEWHERE = ("--config", "--help", "--seeds", "my_tasks", "AGENT", "PRESET")
+"""Commands that need a run, a module or a name of the reader's; tested with one elsewhere."""
 
 
-@pytest.mark.parametrize(
-    "line", sorted(set(re.findall(r"python -m metarl\.train ([^#`\n]+)", README.read_text())))
-)
-def test_every_training_command_of_the_readme_is_one(line: str):
-    if "--config" in line or "--help" in line:
-        pytest.skip("needs a run; tested with one elsewhere")
-    if "my_tasks" in line:
-        pytest.skip("needs that module; tested with it in test_examples.py")
+def commands() -> list[str]:
+    """Returns the training commands of the pages."""
+    text = "\n".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    found = {(block or inline).strip() for block, inline in COMMAND.findall(text)}
+    return sorted(line for line in found if not any(word in line for word in ELSEWHERE))
+
+
+def test_the_pages_have_training_commands():
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_training_command_of_the_pages_is_one(line: str):
     config, _ = train.read(shlex.split(line))
     assert config.run_dir
 
 
-def test_flags_of_the_readme_exist():
+def test_flags_of_the_pages_exist():
     """Each is in the help of some command: flags differ between agents and kinds of tasks."""
-    flags = set(re.findall(r"`?(--[a-z][\w.-]+)", README.read_text()))
+    text = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES[:3])
+    flags = set(re.findall(r"`?(--[a-z][\w.-]+)", text))
     promp, arrays = "train point-goal --agent promp", "train digits-maml --env arrays"
     text = "".join(
         subprocess.run(
-            [sys.executable, "-m", *f"metarl.{command} --help all".split()],
+            [sys.executable, "-m", "metarl", *f"{command} --help all".split()],
             capture_output=True, text=True, check=True,
         ).stdout
-        for command in ("train", promp, arrays, "evaluate")
+        for command in ("train", promp, arrays, "evaluate", "sweep point-goal", "record", "compare")
     )  # fmt: skip
     assert {flag for flag in flags if flag not in text} == set()
 

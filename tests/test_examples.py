@@ -47,7 +47,7 @@ def examples(document: str) -> list[Example]:
     ]
 
 
-ALL = examples(OWN) + examples("README.md") + examples(AGENTS)
+ALL = examples(OWN) + examples(AGENTS)
 TASKS = [one for one in ALL if one.file.startswith("my_tasks/")]
 SCRIPTS = [one for one in ALL if one not in TASKS and one.document != AGENTS]
 
@@ -167,8 +167,8 @@ def test_own_agents_keep_every_promise(folders):
 def test_own_agents_are_trained_and_evaluated(folders):
     """By the document's own commands, on few tasks."""
     folder, text = folders[AGENTS], (ROOT / AGENTS).read_text(encoding="utf-8")
-    made = re.findall(r"^    python -m metarl\.train (.*--agent my_\w+:.*)$", text, re.M)
-    used = re.findall(r"^    python -m metarl\.evaluate (.*--agent my_\w+:.*)$", text, re.M)
+    made = re.findall(r"^    metarl train (.*--agent my_\w+:.*)$", text, re.M)
+    used = re.findall(r"^    metarl evaluate (.*--agent my_\w+:.*)$", text, re.M)
     assert len(made) == len(used) == 2
     for line in made:
         line = instead(shlex.split(line), *SMALL, "--device", "cpu")
@@ -178,13 +178,13 @@ def test_own_agents_are_trained_and_evaluated(folders):
         run(folder, "-m", "metarl.evaluate", *instead(shlex.split(line), *small))
 
 
-@pytest.mark.parametrize("document", [OWN, "README.md"])
+@pytest.mark.parametrize("document", [OWN, AGENTS])
 def test_the_commands_in_a_document_have_flags_that_exist(document, folders, modules_of):
     if document in folders:
         modules_of(document)
     text = (ROOT / document).read_text(encoding="utf-8")
-    commands = re.findall(r"^    python -m metarl\.(train|check_env) ([^#\n]+)", text, re.M)
-    read = {"train": train.read, "check_env": check_env.read}
+    commands = re.findall(r"^    metarl (train|check-env) ([^#\n]+)", text, re.M)
+    read = {"train": train.read, "check-env": check_env.read}
     argvs = [(door, shlex.split(line)) for door, line in commands]
     asked = [(door, argv) for door, argv in argvs if not {"--help", "--config"} & {*argv}]
     assert asked

@@ -26,6 +26,8 @@ from metarl.envs.gym.task_vec_env import TaskEnv
 from metarl.errors import DivergedError
 from metarl.experiments.presets import preset
 from metarl.loop import evaluation, training
+from metarl.recording.options import RecordOptions
+from metarl.recording.record import record
 from metarl.sources import episodes
 from metarl.types import Workers
 
@@ -124,6 +126,14 @@ def evaluated(run_dir: Path, of: Any = None, **options: Any) -> None:
     evaluation.evaluate(asked, of)
 
 
+def filmed(run_dir: Path, config: Config) -> None:
+    """Films the agent: it adapts to the episodes of an evaluation, and plays others."""
+    options = RecordOptions(
+        run_dir=run_dir, seed=SEED, episodes=5, steps=(0, 1, 2), size=96, device="cpu", workers=0
+    )
+    record(options, config)
+
+
 def few_shot(run_dir: Path) -> FewShotConfig:
     config = preset("sinusoid-maml")
     assert isinstance(config, FewShotConfig)
@@ -178,6 +188,7 @@ def uses(tmp_path_factory: pytest.TempPathFactory) -> list[Use]:
         add("evaluation", lambda: evaluated(run, classes, tasks=15))
         add("evaluation", lambda: evaluated(run, classes, tasks=15, mode_episodes=5))
         add("evaluation", lambda: evaluated(run, controls=("random",)), once=False)
+        add("evaluation", lambda: filmed(run, config), once=False)
         asked = EvaluateFewShotOptions(run_dir=shots, tasks=110, seed=SEED, device="cpu")
         add("evaluation", lambda: evaluation.evaluate(asked))
         checking = "checks of tasks"

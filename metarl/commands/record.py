@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from metarl.config.command_line import (
@@ -13,6 +14,7 @@ from metarl.config.command_line import (
     read_flags,
     take,
     take_run,
+    wants_all,
     wants_help,
 )
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
@@ -21,8 +23,8 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.recording.headless import prepare
 from metarl.recording.options import RecordOptions, check
-
-TASK = "--task"
+from metarl.runs.seeds import is_folder_of_seeds, seeds_of
+from metarl.text import say
 
 DESCRIPTION = """Films a trained agent before and after adaptation, side by side: a column for each
 of --steps, a row for each task. All columns of a task start from the same reset seed.
@@ -31,6 +33,12 @@ The film is RUN_DIR/films/NAME.gif, or the file of --out, .mp4 or .gif. A .mp4 n
 `pip install "metarl[video]"`.
 If the tasks or the agent of the run are your own code, give --env or --agent
 package.module:attribute again: the code is run."""
+
+FIRST = (
+    *("steps", "tasks", "task", "task_file", "out", "name", "size", "every", "episodes"),
+    "actions",
+)
+"""Flags that the help shows without `all`, the most important first."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -55,13 +63,19 @@ def read(argv: Sequence[str]) -> tuple[RecordOptions, Config]:
     Raises:
         UserError: for a folder that is no run or has no episodes, and any flag that does not fit.
     """
-    argv = once(_joined(argv))
+    argv, words = list(argv), []
+    while (word := take(argv, "--task")) is not None:  # the flag that may come several times
+        words.append(word)
+    argv = once(argv)
     name = take_run(argv)
+    if name is not None:
+        name = _run_of(name)
     if wants_help(argv):
         defaults = RecordOptions(run_dir=Path("RUN_DIR"))
         if name is not None:
             defaults = _defaults(Path(name), _playing(name, run_config(Path(name))))
-        print_help(defaults, "metarl record RUN_DIR", DESCRIPTION)
+        first = () if wants_all(argv) else FIRST
+        print_help(defaults, "metarl record RUN", DESCRIPTION, first=first)
     if name is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = _playing(name, run_config(Path(name)))
@@ -71,23 +85,30 @@ def read(argv: Sequence[str]) -> tuple[RecordOptions, Config]:
     if agent not in (None, config.agent.name):
         raise UserError(f"--agent is {agent!r}, and {name} is of {config.agent.name!r}")
     options = read_flags(argv, _defaults(Path(name), config))
+    if words or options.task_file:
+        options = replace(options, task=tuple(words))
+        _check_own(argv)
     check(options)
     return options, config
 
 
-def _joined(argv: Sequence[str]) -> list[str]:
-    """Returns the words with the values of all `--task` behind one of them."""
-    tasks: list[str] = []
-    others: list[str] = []
-    own = False
-    for word in argv:
-        if word.startswith("-"):
-            own = word.partition("=")[0] == TASK
-            if own:
-                tasks += [word.partition("=")[2]] * ("=" in word)
-                continue
-        (tasks if own else others).append(word)
-    return [*others, TASK, *tasks] if tasks else [*others, *(x for x in argv if x == TASK)]
+def _run_of(name: str) -> str:
+    """Returns the folder of a run: of a folder of seeds, that of the first."""
+    if not is_folder_of_seeds(name):
+        return name
+    first, *others = seeds_of(name)
+    say(f"{name} has {len(others) + 1} seeds; this films {first}")
+    return str(first)
+
+
+def _check_own(argv: Sequence[str]) -> None:
+    """Raises a UserError for flags that choose tasks, beside tasks of the user's own."""
+    for flag in ("--tasks", "--split"):
+        if any(word.partition("=")[0] == flag for word in argv):
+            raise UserError(
+                f"{flag} chooses tasks of the distribution, and --task or --task-file give your own"
+                f"\nleave out {flag}, or your tasks"
+            )
 
 
 def _playing(name: str, config: AnyConfig) -> Config:

@@ -41,7 +41,7 @@ class AdaptedPolicy(Policy):
         acting = acting_of(loaded, adapted.state, adapted.tasks, task)
         super().__init__(acting, interface, adapted.facts, adapted.seed)
         self.support_returns = tuple(tuple(returns_of(x)[task].tolist()) for x in adapted.supports)
-        """Undiscounted return of each episode that was learned from, [steps][episodes]."""
+        """Undiscounted return of each episode that was learned from: a tuple for each step."""
         self._loaded, self._adapted, self._task = loaded, adapted, task
 
     def to_sb3(self, env: Any, **settings: Any) -> Any:
@@ -155,7 +155,8 @@ class LoadedAgent:
             episodes: episodes that each step learns from; left out, as many as in training.
                 Recorded ones are divided among the steps, in their order.
             steps: adaptation steps, each on fresh episodes; left out, as many as in training. With
-                RL2 each episode is a step of its own, so episodes x steps are remembered.
+                0 nothing is played, and the policy is the one before adaptation. With RL2 each
+                episode is a step of its own, so episodes x steps are remembered.
             seed: decides all random numbers.
             task: what is known of the task of an environment or of recorded episodes; only agents
                 that observe their task's numbers, such as oracle-trpo, read it.
@@ -188,11 +189,12 @@ class LoadedAgent:
     def _asked(self, episodes: int | None, steps: int | None) -> tuple[int, int]:
         """Returns the episodes of a round and the number of rounds."""
         if self.one_by_one and episodes is not None:
-            steps = _count("episodes", episodes) * (1 if steps is None else _count("steps", steps))
+            trials = 1 if steps is None else _count("steps", steps, least=0)
+            steps = _count("episodes", episodes) * trials
             episodes = 1
         return (
             self.episodes if episodes is None else _count("episodes", episodes),
-            self.steps if steps is None else _count("steps", steps),
+            self.steps if steps is None else _count("steps", steps, least=0),
         )
 
     def _to_environment(
@@ -280,7 +282,7 @@ class LoadedAgent:
         for index in range(steps):
             supports.append(played(state, index))
             state = self.agent.adapt(state, supports[-1])
-        used = {"steps": steps, "episodes": int(supports[0].mask.shape[2])}
+        used = {"steps": steps, "episodes": int(supports[0].mask.shape[2]) if supports else 0}
         about = {**self.facts, **facts, **used}
         adapted = _Adapted(state, supports, spaces, told, about, seed)
         return [AdaptedPolicy(self, adapted, k) for k in range(len(told))]
@@ -382,9 +384,9 @@ def spaces_of(distribution: TaskDistribution) -> tuple[Space, Space]:
     return distribution.spec.observation_space, distribution.spec.action_space
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise UserError(f"{name} is {shown(value)}; give a whole number, at least 1")
+def _count(name: str, value: Any, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UserError(f"{name} is {shown(value)}; give a whole number, at least {least}")
     return int(value)
 
 

@@ -43,6 +43,7 @@ class Output(NamedTuple):
             UserError: for another's file that appeared in the meantime.
         """
         if self.beside:
+            self.film.parent.mkdir(exist_ok=True)
             replace_bytes(facts_of(self.film), encoded(json.dumps(facts, indent=2) + "\n"))
             replace_bytes(strip_of(self.film), strip)
         else:
@@ -76,7 +77,7 @@ def _in_the_run(options: RecordOptions) -> Output:
     folder = folder_of(run.root)
     film = folder / f"{options.name}.gif"
     places.check(run.root, [folder], [film, strip_of(film), facts_of(film)])
-    _check_writable(folder)
+    _check_writable(folder if folder.exists() else run.root)
     return Output(film, True, True)
 
 

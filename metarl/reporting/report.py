@@ -8,11 +8,12 @@ from pathlib import Path
 from metarl import found
 from metarl.errors import UserError
 from metarl.reporting.films import PNG, films
-from metarl.reporting.run_page import render
+from metarl.reporting.run_page import Further, render
 from metarl.runs import data, output, publish
 from metarl.runs import environment as environments
 from metarl.runs.adaptation import Adaptation, read_json
 from metarl.runs.directory import SPLITS, RunDirectory, existing, make_writable
+from metarl.runs.evaluations import evaluations_of
 from metarl.runs.files import replace_text
 from metarl.runs.metrics import read
 from metarl.runs.published import Published
@@ -20,6 +21,8 @@ from metarl.text import shown
 
 MOST_PNG = 10 << 20
 """Bytes of a picture."""
+MOST_FURTHER = 30
+"""Evaluations with names of their own that a page tells of."""
 
 
 def write_report(run_dir: Path | RunDirectory, published: Published | None = None) -> Path:
@@ -95,7 +98,18 @@ def _page(
         output.REPORT_OF.format(output.identity(run)),
         films(run.root, run.report),
         _place(run.root),
+        _further(run),
     )
+
+
+def _further(run: RunDirectory) -> list[Further]:
+    """Reads the evaluations that are not of a split's tasks alone, the newest names last."""
+    names = [name for name, _ in evaluations_of(run) if name not in SPLITS]
+    found = []
+    for name in names[:MOST_FURTHER]:
+        adaptation = read_json(_seen(run, name, "adaptation.json"))
+        found.append(Further(name, adaptation, _picture(_seen(run, name, "predictions.png"))))
+    return found
 
 
 def _place(root: Path) -> str:
@@ -105,8 +119,8 @@ def _place(root: Path) -> str:
     return root.resolve().name
 
 
-def _seen(run: RunDirectory, split: str, name: str) -> Path:
-    return publish.seen(run, split, run.evaluation_of(split).root / name)
+def _seen(run: RunDirectory, evaluation: str, name: str) -> Path:
+    return publish.seen(run, evaluation, run.evaluation_of(evaluation).root / name)
 
 
 def _evaluation(path: Path, split: str) -> Adaptation:

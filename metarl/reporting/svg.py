@@ -117,7 +117,7 @@ class _Axes(NamedTuple):
 def _drawn(chart: Chart) -> str:
     lines = [_drawable(line) for line in chart.lines]
     x, (y, logarithmic) = _x_limits(lines), _y_limits(chart, lines)
-    y_ticks = ticks.logarithmic(*y) if logarithmic else ticks.linear(*y)
+    y_ticks = ticks.logarithmic(*y) if logarithmic else ticks.linear(*y, most=6)
     texts = ticks.shares if chart.scale == "share" else (
         ticks.powers if logarithmic else ticks.numbers
     )  # fmt: skip

@@ -14,11 +14,11 @@ from metarl.errors import UserError
 from metarl.types import EnvSpec
 
 LEARNED = ("lomaml", "meta-lstm", "gbml", "mapping")
-README = Path(__file__).parents[2] / "README.md"
+CHOOSING = Path(__file__).parents[2] / "docs" / "choosing.md"
 
 
-def test_the_readme_shows_the_catalogue():
-    assert table() in README.read_text(encoding="utf-8")
+def test_the_documents_show_the_catalogue():
+    assert table() in CHOOSING.read_text(encoding="utf-8")
 
 
 def test_an_agent_that_there_is_not_is_named_with_the_nearest():

@@ -17,7 +17,7 @@ def every_rule(source: Source) -> list[str]:
 
 
 def table() -> str:
-    """Returns the agents as the README shows them."""
+    """Returns the agents as docs/choosing.md shows them."""
     both: tuple[Source, ...] = ("episodes", "examples")
     inner = catalogue.INNER.items()
     rows = [

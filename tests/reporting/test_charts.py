@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from metarl.reporting import ticks
+from metarl.reporting.commands import commands
 from metarl.reporting.learning_charts import MOST_STEPS, learning
 from metarl.reporting.svg import HEIGHT, TOP, WIDTH, Chart, Line, figure
+from metarl.reporting.task_charts import task_charts
 from metarl.reporting.task_table import ENDS, MOST_ROWS, task_table
 from metarl.runs.adaptation import Adaptation, Outcome
 from metarl.runs.measures import MEAN_SQUARED_ERROR
@@ -132,3 +135,27 @@ def test_of_many_tasks_the_ends_stay():
     assert len(table.rows) == MOST_ROWS
     assert table.left_out == 4 * MOST_ROWS
     assert sum(row.standing == "best" for row in table.rows) == ENDS
+
+
+def test_results_are_drawn_against_what_tasks_differ_in():
+    """A chart for each number, and a map where the parameter is a place."""
+    given = tuple({"speed": 0.1 * k, "goal": [k, -k], "name": "x", "fixed": 1} for k in range(20))
+    drawn = task_charts(replace(evaluated(20), tasks=given))
+    assert titles(drawn) == ["Return by speed", "Return by goal"]
+    assert drawn[0].count('<path class="mark c4 bare"') == 20 + 1  # and one in the legend
+    assert "task 20: 19" in drawn[1]
+    assert "17.0 to 19.0" not in drawn[1]  # seven groups of 20 tasks: three at first, then two
+    assert "18.0 to 19.0" in drawn[1]
+    assert task_charts(evaluated(2)) == []
+    odd = ({"a": 1e308}, {"a": [1]}, {"a": None}, {})
+    assert task_charts(replace(evaluated(4), tasks=odd)) == []
+
+
+def test_commands_repeat_the_evaluation():
+    made = {"iteration": 3, "seed": 7, "checkpoint": "best", "shots": "$(x)" * 20}
+    lines = commands("runs/my run", evaluated(5, made_from=made)).splitlines()
+    assert lines == [
+        "metarl train --config 'runs/my run/config.yaml' --run-dir 'runs/my run-again'",
+        "metarl evaluate 'runs/my run' --tasks 5 --steps 1 --episodes 1 --checkpoint best --seed 7",
+        "metarl report 'runs/my run'",
+    ]

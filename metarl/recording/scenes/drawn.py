@@ -18,7 +18,8 @@ from metarl.types import Task
 FINE = 3
 """Pixels drawn for each pixel of a picture along a side, which smooths edges."""
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (0, 158, 115)
-INK, GREY, LIGHT, WHITE = (34, 34, 34), (107, 107, 107), (228, 228, 228), (255, 255, 255)
+INK, GREY, WHITE = (34, 34, 34), (107, 107, 107), (255, 255, 255)
+LIGHT, PALE = (228, 228, 228), (246, 246, 246)
 
 
 class Pen:
@@ -94,7 +95,7 @@ class PointScene(Drawn):
 
     def draw(self, pen: Pen, episode: Episode, time: int) -> str:
         goal = np.asarray(episode.task["goal"], np.float64)
-        pen.box(*self._at(-0.5, 0.5), *self._at(0.5, -0.5), (246, 246, 246))
+        pen.box(*self._at(-0.5, 0.5), *self._at(0.5, -0.5), PALE)
         for a, b in (((-9, 0), (9, 0)), ((0, -9), (0, 9))):
             pen.line([self._at(*a), self._at(*b)], LIGHT, 0.004)
         path = [self._at(*place) for place in episode.obs[: time + 1, :2].tolist()]
@@ -124,7 +125,7 @@ class BanditScene(Drawn):
         for arm, chance in enumerate(chances):
             y = top + arm * row
             best = chance == max(chances)
-            pen.box(left, y + 0.12 * row, right, y + 0.88 * row, LIGHT if best else (246,) * 3)
+            pen.box(left, y + 0.12 * row, right, y + 0.88 * row, LIGHT if best else PALE)
             pen.text(0.02, y + row / 2, f"{arm}: {chance:.2f}", min(0.045, 0.8 * row))
             for pull in np.flatnonzero(pulled == arm).tolist():
                 x = left + pull * mark
