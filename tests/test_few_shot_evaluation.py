@@ -123,6 +123,7 @@ def test_what_an_evaluation_leaves_behind(runs, env, capfd):
         "seed": 1,
         "inner_lr": found.made_from["inner_lr"],  # see test_step_size.py
         "shots": ENVS[env].shots,
+        "settings": found.made_from["settings"],  # see test_named_evaluations.py
     }
     said = capfd.readouterr().out
     for name in (*files, "report.html"):
@@ -156,7 +157,9 @@ def test_numbers_stay_whatever_ends_an_evaluation_after_them(runs, line, error, 
         with pytest.raises(type(error)):
             evaluate(options_of(runs / "sinusoid"))
     files = {path.name: path for path in (runs / "sinusoid" / "evaluation").iterdir()}
-    assert set(files) == {"adaptation.json", "adaptation.csv"}  # no picture is of the old ones
+    # No picture is of the old ones, which are kept.
+    assert set(files) == {"adaptation.json", "adaptation.csv", "earlier-1"}
+    assert (files["earlier-1"] / "adaptation.json").read_bytes() == old
     assert files["adaptation.json"].read_bytes() != old
 
 
@@ -185,11 +188,11 @@ def test_numbers_that_cannot_be_published_are_kept_elsewhere(runs, monkeypatch, 
 def test_the_iteration_is_that_of_the_weights_of_a_run_that_trains_on(runs, monkeypatch):
     adapt = HeldOutExamples.adapt
 
-    def trained_meanwhile(self, agent, name):
+    def trained_meanwhile(self, agent, name, watch):
         saved = checkpoint.load_latest(runs / "sinusoid" / "checkpoints")
         assert saved is not None
         checkpoint.save(saved.path.parent, 2, saved.tensors, saved.state, 0.0)
-        return adapt(self, agent, name)
+        return adapt(self, agent, name, watch)
 
     monkeypatch.setattr(HeldOutExamples, "adapt", trained_meanwhile)
     assert evaluated(runs / "sinusoid").made_from["iteration"] == 1

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "networks": GROUND | {"acting", "equations", "types", "networks"},
     "sampling": GROUND | {"acting", "equations", "types", "networks", "sampling"},
     "runs": GROUND | {"equations", "types", "runs"},
+    "comparison": GROUND | {"types", "runs", "comparison"},
     "agents": LOWER | {"agents"},
     "envs": LOWER | {"envs"},
     "checking": LOWER | {"envs", "checking"},

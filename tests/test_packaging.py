@@ -64,14 +64,20 @@ def test_runs_with_weights_are_shipped_and_only_read(installed: Path, tmp_path: 
     assert names == {"halfcheetah-vel-maml2017", "few-shot/sinusoid-maml"}
     assert not list(runs.rglob("digits*"))
     assert not list(runs.rglob("*.png"))
-    command = [sys.executable, "-m", "metarl"]
-    options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": True}
-    where = {"env": {**os.environ, "PYTHONPATH": str(installed)}}
-    listed = subprocess.run([*command, "pretrained"], **options, **where).stdout
-    assert all(name in listed for name in names)
-    word = "pretrained:sinusoid-maml"
-    line = [*command, "evaluate", word, "--tasks", "2", "--steps", "1"]
-    subprocess.run(line, **options, **where)
+
+    def metarl_command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "metarl", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert all(name in metarl_command("pretrained") for name in names)
+    metarl_command("evaluate", "pretrained:sinusoid-maml", "--tasks", "2", "--steps", "1")
     assert (tmp_path / "evaluation-sinusoid-maml" / "adaptation.json").is_file()
     assert tree(runs) == before
 

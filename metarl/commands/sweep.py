@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from metarl.callbacks.flags import take_callbacks
 from metarl.commands import train
 from metarl.config.command_line import AGENT, ENV, read_flags, take, wants_help
 from metarl.config.ranges import Count
@@ -33,8 +34,8 @@ for each trial, best.yaml, sweep.json, sweep.png.
   --select-on validation|train  tasks to judge by; train only where there are too few (validation)
   --seed N                      seed of the sampler and of all trials (1)
 
-`metarl train PRESET --help` lists the keys, and the flags that all trials share, such as
---iterations."""
+`metarl train PRESET --help` lists the keys, and the flags that all trials share (--iterations,
+--sampling.tasks and others)."""
 PARAM = "--param"
 
 
@@ -50,7 +51,7 @@ class SweepOptions:
 
 
 def main(argv: Sequence[str]) -> None:
-    if wants_help(argv) or not argv:
+    if wants_help(argv):
         say(f"{USAGE}\n\n{DESCRIPTION}")
         sys.exit(0)
     config, options, varied, named = read(argv)
@@ -80,12 +81,15 @@ def read(
         for word in (flag, value)
     ]
     options = read_flags(own, SweepOptions())
-    where = take(list(rest), "--run-dir", "--run_dir")
-    config, _ = train.read(rest)
-    if where is None:
-        folder = f"{config.run_dir}-sweep"
-        made: Any = replace(config, run_dir=folder)
-        config = made
+    if take_callbacks(list(rest)) != take_callbacks([]):
+        raise UserError(
+            "--wandb and --stop-after are for single runs, and the trials of a sweep have to be "
+            "equal\nleave them out; --pruner median ends bad trials"
+        )
+    asked = train.resolved(rest, "metarl sweep PRESET")
+    config: Any = asked.config
+    if not config.run_dir:
+        config = replace(config, run_dir=f"{asked.folder}-sweep")
     if directory.is_run(Path(config.run_dir)):
         raise UserError(
             f"{config.run_dir} is a run's folder; give a sweep one of its own with --run-dir"

@@ -173,8 +173,9 @@ def _called(name: str) -> str:
 def _command(run: RunDirectory, name: str) -> str:
     """Returns the command that evaluates a run."""
     words = ["metarl", "evaluate", quote(str(run.root))]
-    if name == "train":
-        words += ["--split", "train"]
+    own = {"train": "--split train", "own": "--task ...", "other": "--env ..."}
+    if name in own:
+        words.append(own[name])
     elif name:
         words += ["--name", quote(name)]
     for section in ("env", "agent"):  # code of a user's own has to be named

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from metarl.reporting import ticks
-from metarl.reporting.legend import legend
+from metarl.reporting.legend import Entry, legend
 from metarl.reporting.svg import Chart, Line, Mark, Scale, figure
 from metarl.runs.adaptation import Adaptation
 from metarl.runs.comparison import Curve, Kind, curves
@@ -54,7 +54,7 @@ def adaptation_charts(adaptation: Adaptation, published: Published | None = None
         charts.append(_values(adaptation, pairs, against_env_steps=True))
     if any(curve.success for curve in found):
         charts.append(_success(pairs))
-    entries = [(label(curve), look, mark) for curve, (look, mark) in pairs]
+    entries: list[Entry] = [(label(curve), look, mark) for curve, (look, mark) in pairs]
     drawn = min(len(adaptation.tasks), MOST_TASKS)
     each = "its tasks, one by one" if drawn == len(adaptation.tasks) else f"{drawn} of its tasks"
     entries.append((each, "c0 faint", ""))

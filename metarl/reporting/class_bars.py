@@ -9,8 +9,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from metarl.reporting.adaptation_charts import COLORS
-from metarl.reporting.legend import legend
-from metarl.reporting.svg import Mark
+from metarl.reporting.legend import Entry, legend
 from metarl.runs.class_success import ALL_CLASSES, ClassSuccess, Rates, Solved, moment
 from metarl.text import printable
 
@@ -42,10 +41,11 @@ def class_bars(success: ClassSuccess) -> Markup:
             f'aria-label="{_said(rates, success.points)}">{row}</svg></dd></div>'
         )
     when = [moment(success.adaptation.steps[i]) for i in success.points]
-    entries: list[tuple[str, str, Mark]] = [
-        (text, f"{tone} thick", "") for text, tone in zip(when, TONES, strict=False)
-    ]
-    entries += [(f"{name}, {when[-1]}", f"{look} bare", "triangle") for name, _, look in rivals]
+    entries: list[Entry] = []
+    for text, tone in zip(when, TONES, strict=False):
+        entries.append((text, f"{tone} thick", ""))
+    for name, _, look in rivals:
+        entries.append((f"{name}, {when[-1]}", f"{look} bare", "triangle"))
     bars = Markup(f'<dl class="bars">{"".join(drawn)}</dl>')
     return bars + legend(entries)
 

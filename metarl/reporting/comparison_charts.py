@@ -55,7 +55,7 @@ def compared(comparison: Comparison, styles: Mapping[str, str]) -> Compared:
         facts.append(("best iqm", best.learner.label))
     charts = [*_adaptation(comparison, styles), *_profiles(comparison, styles)]
     return Compared(
-        f"{measure.name} after {field.steps}, {len(learners[0].tasks)} tasks",
+        f"{measure.name} after {field.steps}, {best.learner.scores.shape[1]} tasks",
         [figure(chart) for chart in charts],
         *_table(comparison, digits),
         *_pairs(comparison),

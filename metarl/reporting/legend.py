@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from markupsafe import Markup, escape
 
 from metarl.reporting.svg import Mark, swatch
 from metarl.text import printable
 
+Entry: TypeAlias = tuple[str, str, Mark]
+"""Name, classes of its look, and mark of a line."""
 MOST_NAME = 80
 """Characters of a name in a legend."""
 
 
-def legend(entries: Sequence[tuple[str, str, Mark]], bands: str = "") -> Markup:
+def legend(entries: Sequence[Entry], bands: str = "") -> Markup:
     """Returns a legend of lines.
 
     Args:
-        entries: name, classes of its look, and mark of each line.
+        entries: the lines.
         bands: the meaning of the bands, if there are any.
     """
     items = [f"<li>{swatch(look, mark)}{_name(name)}</li>" for name, look, mark in entries]

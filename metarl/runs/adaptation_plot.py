@@ -169,7 +169,7 @@ def _title(adaptation: Adaptation) -> str:
         each = f"{adaptation.env_steps[-1]:g} examples in each"
     where = f"{look.titled(adaptation.agent)} on {look.titled(adaptation.env)}"
     many = f"{tasks} {adaptation.split} task{'s' if tasks != 1 else ''}"
-    apart = [look.titled(line) for line in aside(adaptation.split, adaptation.learned)]
+    apart = aside(adaptation.split, look.titled(adaptation.learned))
     return "\n".join([f"{where}: {many}, {each}", *(["; ".join(apart)] if apart else [])])
 
 

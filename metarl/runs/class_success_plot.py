@@ -110,7 +110,7 @@ def _title(success: ClassSuccess) -> str:
     many = f"{classes} {found.split} class{'es' if classes > 1 else ''}"
     where = f"{look.titled(found.agent)} on {look.titled(found.env)}"
     goal = f"{goals} goal{'s' if goals > 1 else ''} in all"
-    apart = [look.titled(line) for line in aside(found.split, found.learned)]
+    apart = aside(found.split, look.titled(found.learned))
     return "\n".join([f"{where}: {many}, {goal}", *(["; ".join(apart)] if apart else [])])
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from metarl.agents import catalogue as agents
 from metarl.config import yaml_text
 from metarl.config.checks import FREE_TO_CHANGE, check_ranges
-from metarl.config.files import dump, flatten, near_keys, overlay
+from metarl.config.files import flatten, near_keys, overlay
 from metarl.config.settings import AnyConfig, OwnAgentConfig
 from metarl.errors import UserError
 from metarl.text import shown
@@ -121,13 +121,8 @@ def settings(config: AnyConfig) -> dict[str, Any]:
     return {
         key: _plain(value)
         for key, _, value in flatten(config)
-        if key == "iterations" or not key.startswith(FREE_TO_CHANGE)
+        if key.startswith(("iterations", "evaluation.")) or not key.startswith(FREE_TO_CHANGE)
     }
-
-
-def yaml_of(config: AnyConfig) -> str:
-    """Returns a config as YAML that `metarl train --config` takes."""
-    return dump(config)
 
 
 def _parameter(text: str, config: AnyConfig) -> Parameter:
@@ -196,9 +191,9 @@ def number_of(annotation: Any) -> Literal["float", "int"] | None:
     if origin is Annotated:
         return number_of(get_args(annotation)[0])
     if origin in (Union, UnionType):
-        kinds = [number_of(one) for one in get_args(annotation)]
-        return next((kind for kind in ("float", "int") if kind in kinds), None)
-    return {float: "float", int: "int"}.get(annotation)
+        kinds = {number_of(one) for one in get_args(annotation)}
+        return "float" if "float" in kinds else "int" if "int" in kinds else None
+    return "float" if annotation is float else "int" if annotation is int else None
 
 
 def _plain(value: Any) -> Any:

@@ -20,10 +20,11 @@ from metarl.comparison.learners import evaluation_of
 from metarl.config.files import dump
 from metarl.config.settings import AnyConfig
 from metarl.errors import UserError
+from metarl.experiments.assembly import run_config
 from metarl.runs import metrics, places
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import open_own, replace_text
-from metarl.sweep.parameters import Parameter, changed
+from metarl.sweep.parameters import Parameter, changed, settings
 from metarl.sweep.study import Study
 from metarl.sweep.trial import SPLIT, place
 from metarl.text import say
@@ -122,7 +123,13 @@ def _begun(plan: Plan, study: Study, trial: Any) -> Running | None:
     run = RunDirectory(folder)
     places.check(plan.root, [folder], [plan.root / "logs" / f"trial{trial.number}.log"])
     folder.mkdir(exist_ok=True)
-    if not run.config.exists():
+    if run.config.exists():  # of a trial that was stopped, or of a study that is gone
+        if settings(run_config(folder)) != settings(config):
+            raise UserError(
+                f"{folder} is there already, with other settings than trial {trial.number} has\n"
+                "move it away, or give another folder with --run-dir"
+            )
+    else:
         asked: Any = replace(config, run_dir=str(folder))
         replace_text(run.config, dump(asked))
     told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())

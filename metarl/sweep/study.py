@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +22,16 @@ from metarl.runs import places
 from metarl.sweep.parameters import Parameter
 from metarl.text import shown
 
-try:
-    import optuna
-except ImportError:  # it is in the extra `sweep`
-    optuna = None  # pyright: ignore[reportAssignmentType]
+
+def _library() -> Any:
+    """Returns Optuna, which is in the extra `sweep`; None where it is not installed."""
+    try:
+        return import_module("optuna")
+    except ImportError:
+        return None
+
+
+optuna: Any = _library()
 
 MOST_BYTES = 1 << 28
 """Bytes of a study."""

@@ -84,7 +84,7 @@ def test_two_folders_of_seeds(tmp_path: Path, capsys):
     assert [x.shape for x in scores] == [(4, 6), (3, 6)]
     assert document["learners"][0]["iqm"]["estimate"] == pytest.approx(statistics.iqm(scores[0]))
     (pair,) = document["pairs"]
-    expected = statistics.paired_difference(*scores)
+    expected = statistics.paired_difference(scores[0], scores[1])
     assert pair["p_seeds"] == expected.p_seeds
     assert pair["difference"] == expected.difference._asdict()
     compare.main([str(a), str(b), "--out", str(out)])  # replaces its own files
@@ -186,7 +186,8 @@ def test_the_same_run_twice(tmp_path: Path):
     ],
 )
 def test_bad_command_lines(tmp_path: Path, flags: list[str], message: str):
-    run(tmp_path / "a"), run(tmp_path / "b", 1.0)
+    run(tmp_path / "a")
+    run(tmp_path / "b", 1.0)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "compare.json").write_text("{}")
     names = {"a": tmp_path / "a", "b": tmp_path / "b", "t": tmp_path}

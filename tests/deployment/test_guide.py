@@ -7,14 +7,18 @@ import runpy
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from catalogue_rows import every_rule
-from saved_runs import saved, saved_examples
+from saved_runs import OneTask, saved, saved_examples
 
+import metarl
 from metarl.commands import export
 from metarl.config.settings import FewShotEnvConfig
 
-GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+GUIDE_FILE = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"
+GUIDE = GUIDE_FILE.read_text(encoding="utf-8")
 SCRIPTS = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", GUIDE, re.M | re.S))
 ROBOT = """
 from metarl.config.settings import EnvConfig
@@ -82,3 +86,32 @@ def test_the_commands_have_flags_that_exist(here):
     for line in lines:
         options, _, _ = export.read(shlex.split(line))
         assert options.out.startswith("policies/mine")
+
+
+def test_an_agent_of_ones_own(here, tmp_path):
+    """That of docs/agents.md: the same episodes step by step in one environment, and no file."""
+    text = (GUIDE_FILE.parent / "agents.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"^```python\n# my_agents.py\n(.*?)^```$", text, re.M | re.S)
+    (here / "my_agents.py").write_text(code)
+    run_dir, place = here / "runs" / "own", "my_agents:LinearReptile"
+    saved(run_dir, place)
+    with pytest.raises(metarl.UserError, match="run only where"):
+        metarl.load(run_dir)
+    loaded = metarl.load(run_dir, agent=place)
+    task = {"goal": [0.3, -0.2]}
+    other, together = loaded.adapt([{"goal": [0.1, 0.1]}, task], episodes=3, steps=2)
+    alone = loaded.adapt(task, episodes=3, steps=2)
+    found = loaded.adapt(OneTask(loaded.base, task), episodes=3, steps=2)
+    for expected, support in zip(alone._adapted.supports, found._adapted.supports, strict=True):
+        for name in ("obs", "actions", "rewards", "mask", "final_obs", "truncated"):
+            ours, theirs = getattr(support, name).float(), getattr(expected, name).float()
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(support.behaviour.mean, expected.behaviour.mean)
+    obs = np.array([0.1, 0.3], np.float32)
+    np.testing.assert_allclose(found.act(obs), alone.act(obs), atol=1e-6)
+    found.observe(0.0)
+    assert found.act(obs, explore=True).shape == (2,)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(other.act(obs), together.act(obs), atol=1e-6)
+    with pytest.raises(metarl.UserError, match="agent of your own"):
+        found.save(tmp_path / "policy")

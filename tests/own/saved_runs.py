@@ -12,6 +12,7 @@ import torch
 
 from metarl import keys
 from metarl.agents import catalogue
+from metarl.config import own_code
 from metarl.config.files import dump
 from metarl.config.settings import (
     Config,
@@ -19,6 +20,7 @@ from metarl.config.settings import (
     FewShotConfig,
     FewShotEnvConfig,
     NetworkConfig,
+    OwnAgentConfig,
     SamplingConfig,
 )
 from metarl.envs import catalogue as envs
@@ -56,11 +58,19 @@ def saved(
     normalised: bool = False,
     **policy: Any,
 ) -> Path:
-    """Returns the folder of a run of the agent called `name`, by default on point-goal."""
+    """Returns the folder of a run of the agent called `name`, by default on point-goal. The name
+    may be the place of an agent of a user's own."""
+    if own_code.is_place(name):
+        mine: Any = OwnAgentConfig(name=name)
+        return _saved(folder, mine, tasks, env)
     agent = catalogue.default(name)
     agent = replace(agent, policy=replace(agent.policy, **{"hidden": (6,), **policy}))
     if normalised:
         agent = replace(agent, normalisation=replace(agent.normalisation, observations=True))
+    return _saved(folder, agent, tasks, env)
+
+
+def _saved(folder: Path, agent: Any, tasks: Any, env: EnvConfig | None) -> Path:
     config = Config(
         env=env or EnvConfig("point-goal", HORIZON),
         sampling=SamplingConfig(3, EPISODES),
@@ -87,6 +97,7 @@ def _written(folder: Path, config: Any, spec: Any) -> Path:
     run = directory.create(folder)
     run.config.write_text(dump(config))
     run.environment.write_text("{}")
-    agent = catalogue.build(spec, config.agent, keys.generator(0, keys.Purpose.INIT), CPU)
+    rng = keys.generator(0, keys.Purpose.INIT)
+    agent = catalogue.build(spec, config.agent, rng, CPU, config.agent.name)
     checkpoint.save(run.checkpoints, 1, agent.state_dict(), {}, 0.0)
     return folder

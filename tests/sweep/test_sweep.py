@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,12 @@ import pytest
 from whole_runs import door
 
 from metarl.commands import sweep, train
-from metarl.config.files import keys
+from metarl.config.files import dump, keys
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
 from metarl.runs.metrics import line
 from metarl.sweep import running
-from metarl.sweep.parameters import Parameter, changed, parameters
+from metarl.sweep.parameters import Parameter, changed, parameters, settings
 from metarl.sweep.study import Study
 
 CONFIG = preset("sinusoid-maml")
@@ -86,6 +87,7 @@ def test_command_lines(tmp_path: Path):
         (["--sampler", "cma"], "'tpe' or 'random' or 'grid'"),
         (["--trails", "3"], "no flag"),
         (["--param", LR], "given twice"),
+        (["--stop-after", "3"], "leave them out"),
     ):
         flags = [flag for flag in argv if more[0] != "--trials" or flag not in ("--trials", "7")]
         with pytest.raises(UserError, match=message):
@@ -95,6 +97,23 @@ def test_command_lines(tmp_path: Path):
 def study(folder: Path, about: Any = "a", sampler: Any = "tpe", **more: Any) -> Study:
     varied = (Parameter("agent.inner.lr", "float", 0.001, 1.0, log=True),)
     return Study(folder, varied, {"of": about}, sampler, more.get("pruner", "none"), 1, True)
+
+
+def test_what_makes_trials_comparable():
+    """The machine does not; the evaluation that they are judged by does."""
+    other = replace(CONFIG, evaluation=replace(CONFIG.evaluation, steps=7), threads=3)
+    before, now = settings(CONFIG), settings(other)
+    assert {key for key in now if now[key] != before[key]} == {"evaluation.steps"}
+
+
+def test_a_folder_of_another_trial_is_not_continued(tmp_path: Path):
+    """As where the study was removed and the runs were not."""
+    found = study(tmp_path)
+    plan = running.Plan(tmp_path, CONFIG, found.parameters, 9, 1, "validation")
+    (tmp_path / "trial0").mkdir()
+    (tmp_path / "trial0" / "config.yaml").write_text(dump(CONFIG))
+    with pytest.raises(UserError, match=r"trial0 is there already, with other settings"):
+        running._begun(plan, found, found.ask(1))
 
 
 @pytest.mark.slow
@@ -231,7 +250,7 @@ def test_a_whole_sweep_that_is_killed(tmp_path: Path, begin):
     assert evaluation["split"] == "validation"
     config, _ = train.read(["--config", str(root / "best.yaml"), "--run-dir", str(tmp_path / "x")])
     best = document["trials"][document["best"]]
-    assert config.agent.inner.lr == best["settings"]["agent.inner.lr"]
+    assert keys(config)["agent.inner.lr"] == best["settings"]["agent.inner.lr"]
     assert (root / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
