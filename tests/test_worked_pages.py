@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -55,7 +54,9 @@ def folder(tmp_path, monkeypatch):
     yield tmp_path
     for name in [*sys.modules]:
         held = getattr(sys.modules[name], "__file__", None) or ""
-        if name.partition(".")[0] == "my_tasks" or held.startswith(str(tmp_path)):
+        if name.partition(".")[0] == "my_tasks" or held.startswith(
+            (str(tmp_path), str(ROOT / "examples"))
+        ):
             del sys.modules[name]
 
 
@@ -101,13 +102,14 @@ def test_a_tutorial_runs_from_its_first_block_to_its_last(name, folder, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLE_SIZES)
-def test_an_example_runs(name, folder, capsys):
+def test_an_example_runs(name, folder, monkeypatch, capsys):
     path = ROOT / "examples" / f"{name}.py"
     assert len(path.read_text(encoding="utf-8").splitlines()) < 40
-    made = runpy.run_path(str(path))
+    monkeypatch.syspath_prepend(str(path.parent))
+    made = import_module(name)
     few = {"tasks": 2, "episodes": 2}
     sizes = {"sampling": few, "workers": 0, "device": "cpu", **EXAMPLE_SIZES[name]}
-    made["main"](**{key: value for key, value in sizes.items() if value is not None})
+    made.main(**{key: value for key, value in sizes.items() if value is not None})
     assert capsys.readouterr().out
 
 
