@@ -23,6 +23,7 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import load_config, run_config, with_agent, with_env
 from metarl.experiments.presets import preset
 from metarl.runs.pretrained import is_pretrained, run_place
+from metarl.runs.seeds import refuse_folder_of_seeds
 from metarl.text import quiet, shown
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def meta_train(
         found = replace(found, run_dir=_run_dir(name, agent, own))
     if made is None and named is None:
         _refuse_unnamed(found)
+    refuse_folder_of_seeds(found.run_dir, "give one of them, or another place, as run_dir")
     from metarl.loop.training import train  # torch
 
     with quiet(not progress):

@@ -10,10 +10,12 @@ from metarl.commands.each_seed import of_each_seed
 from metarl.config.command_line import (
     AGENT,
     ENV,
+    TASK,
     once,
     print_help,
     read_flags,
     take,
+    take_all,
     take_run,
     wants_all,
     wants_help,
@@ -24,6 +26,7 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.data import placed
+from metarl.text import say
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
@@ -44,10 +47,35 @@ FIRST = (
 
 
 def main(argv: Sequence[str]) -> None:
-    if lines := of_each_seed(argv):
-        for line in lines:
-            main(line)
-        return
+    lines = of_each_seed(argv)
+    if len(lines) > 1:
+        _evaluate_seeds(lines)
+    else:
+        _evaluate(lines[0] if lines else argv)
+
+
+def _evaluate_seeds(lines: Sequence[Sequence[str]]) -> None:
+    """Evaluates the runs of seeds one after the other; one that fails ends no other.
+
+    Raises:
+        UserError: before any, for a command line that does not fit; at the end, if some failed.
+    """
+    names = [read(line)[0].run_dir.name for line in lines]
+    failed: dict[str, UserError] = {}
+    for name, line in zip(names, lines, strict=True):
+        say(f"\n{name}:")
+        try:
+            _evaluate(line)
+        except UserError as error:
+            failed[name] = error
+            say(f"failed: {str(error).splitlines()[0]}")
+    if failed:
+        listed = ", ".join([*failed][:8]) + (", ..." if len(failed) > 8 else "")
+        first = next(iter(failed.values()))
+        raise UserError(f"{len(failed)} of {len(names)} seeds failed ({listed}): {first}")
+
+
+def _evaluate(argv: Sequence[str]) -> None:
     options, config = read(argv)
     tasks = None
     if not options.env.name:
@@ -63,10 +91,8 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     Raises:
         UserError: for a folder that is no run, and any flag that does not fit.
     """
-    argv, words = list(argv), []
-    while (word := take(argv, "--task")) is not None:  # the flag that may come several times
-        words.append(word)
-    argv = once(argv)
+    argv = once(argv, (TASK,))
+    words = take_all(argv, TASK)
     name = take_run(argv)
     if wants_help(argv):
         defaults = EvaluateOptions(run_dir=Path("RUN_DIR"))

@@ -36,7 +36,7 @@ from metarl.experiments.assembly import base_of, load_config, run_config, with_a
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
 from metarl.runs import directory
-from metarl.runs.seeds import begun, is_folder_of_seeds, seed_folder
+from metarl.runs.seeds import begun, refuse_folder_of_seeds, seed_folder
 from metarl.text import say, shown
 
 FIRST = (
@@ -69,7 +69,8 @@ def _train_seeds(config: AnyConfig, argv: Sequence[str], seeds: Sequence[int]) -
 
     words = list(argv)
     take(words, "--run-dir", "--run_dir")
-    train_seeds(config, Path(config.run_dir), seeds, words)
+    told = resolved(argv).note.splitlines()  # each seed would tell it again
+    train_seeds(config, Path(config.run_dir), seeds, words, told)
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
     say(f"done; next: metarl evaluate {quote(config.run_dir)}{again}")
@@ -183,11 +184,9 @@ def _check_folder(config: AnyConfig, seeds: Sequence[int]) -> None:
     root = Path(config.run_dir).expanduser()
     if not seeds:
         directory.check(directory.RunDirectory(root))
-        if is_folder_of_seeds(root):
-            raise UserError(
-                f"{root} holds runs of seeds; continue them with {SEEDS}, or give another place "
-                "with --run-dir"
-            )
+        refuse_folder_of_seeds(
+            root, f"continue them with {SEEDS}, or give another place with --run-dir"
+        )
         return
     if directory.RunDirectory(root).config.exists():
         raise UserError(

@@ -64,6 +64,12 @@ def is_folder_of_seeds(path: Path | str) -> bool:
     )
 
 
+def refuse_folder_of_seeds(path: Path | str, remedy: str) -> None:
+    """Raises a UserError for a folder of seeds, in which no run of its own can be."""
+    if is_folder_of_seeds(path):
+        raise UserError(f"{path} holds runs of seeds; {remedy}")
+
+
 def begun(root: Path) -> list[Path]:
     """Returns the folders seed1, seed2, ... in a folder, in the order of the seeds.
 
