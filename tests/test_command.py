@@ -33,7 +33,7 @@ def said(door: Callable[[list[str]], object], line: str, capsys: Capture) -> str
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", ["list agents", "show point-goal", "pretrained", "train --help"])
+@pytest.mark.parametrize("line", ["pretrained", "train --help"])
 def test_the_commands_are_light(line: str):
     script = (
         f"import sys; sys.argv = ['metarl', *{line.split()!r}]\n"

@@ -222,7 +222,9 @@ def test_elsewhere(runs):
         ("point", "--env half-cheetah-vel", "observations Box"),
         ("point", "--env point-gaol", "did you mean 'point-goal'?"),
         ("point", "--env sinusoid", "supervised tasks"),
-        ("sinusoid", "--env digits", "inputs of shape (1, 8, 8)"),
+        pytest.param(
+            *("sinusoid", "--env digits", "inputs of shape (1, 8, 8)"), marks=pytest.mark.slow
+        ),
         ("sinusoid", "--env point-goal", "is for reinforcement learning"),
         ("point", "--env nothing_there_at_all:x", "nothing_there_at_all"),
         ("point", "--name train", "metarl itself gives"),
