@@ -2,6 +2,8 @@
 
 import enum
 import json
+import types
+from typing import Any
 
 import numpy as np
 import pytest
@@ -166,7 +168,7 @@ def metarl_own():
     from metarl.envs.gym.tasks import class_tasks
 
     made = class_tasks(Own(), "own")
-    object.__setattr__(made, "_spec", metarl.EnvSpec("own", None, None, 5))  # no environment
+    object.__setattr__(made, "_spec", types.SimpleNamespace(name="own"))  # no environment
     return made
 
 
@@ -222,6 +224,7 @@ def test_tasks_of_python_are_checked_as_words_are():
     assert given_tasks.checked([{"goal": (0, np.float32(0.5))}], distribution) == [
         {"goal": [0.0, 0.5]}
     ]
+    wrong: Any
     for wrong in ({"goal": [0, 0]}, [3], 3, "goal=1"):
         with pytest.raises(UserError, match="own_tasks"):
             given_tasks.checked(wrong, distribution)
