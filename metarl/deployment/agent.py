@@ -290,7 +290,8 @@ class LoadedAgent:
     def _draws(self, num_tasks: int, episodes: int, seed: int, index: int) -> RoundDraws:
         """Returns the random numbers of a round, by the key of evaluation."""
         key = (seed, keys.Purpose.EVALUATION, index)
-        return RoundDraws((num_tasks, episodes), *self.agent.noise, key, self.spec.horizon)
+        kind, width = self.agent.noise
+        return RoundDraws((num_tasks, episodes), kind, width, key, self.spec.horizon)
 
     @property
     def _observes_task(self) -> bool:
