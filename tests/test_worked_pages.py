@@ -102,6 +102,21 @@ def test_a_tutorial_runs_from_its_first_block_to_its_last(name, folder, monkeypa
 
 
 @pytest.mark.slow
+def test_the_first_lines_of_python_run(folder):
+    """Those of the README, which train, and those of the first page, which need a run."""
+    few = 'iterations=1, workers=0, sampling={"tasks": 2, "episodes": 2}'
+    follow(
+        shlex.split("metarl train point-goal --run-dir runs/point-goal"), SMALL["own_environment"]
+    )
+    for page in ("README.md", "docs/getting_started.md"):
+        [(_, code)] = FENCE.findall((ROOT / page).read_text(encoding="utf-8"))
+        found = FILE.match(code)
+        assert found
+        (folder / found[1]).write_text(code.replace("iterations=30", few), encoding="utf-8")
+        follow(["python", found[1]], {})
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLE_SIZES)
 def test_an_example_runs(name, folder, monkeypatch, capsys):
     path = ROOT / "examples" / f"{name}.py"
