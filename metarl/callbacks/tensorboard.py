@@ -43,7 +43,7 @@ class TensorBoard(Callback):
     def on_evaluation(self, results: Results) -> None:
         from metarl.runs.board import Board
 
-        board = Board(RunDirectory(results.run).tensorboard, kind="evaluation")
+        board = Board(RunDirectory(results.home).tensorboard, kind="evaluation")
         try:
             for row in results.summary:
                 name = f"evaluation/{row['split']}/{row['measure']}/{row['learner']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -46,7 +47,7 @@ class WandB(Callback):
         folder = run_dir / "wandb"
         given = {
             "project": self.project,
-            "name": run_dir.resolve().name,
+            **_label(run_dir.resolve()),
             "dir": str(run_dir),
             "id": _id(folder),
             "resume": "allow",
@@ -73,7 +74,7 @@ class WandB(Callback):
         """Sends the adaptation curve as a table, and its last values to the run's summary."""
         begun = self._run is None
         if begun:
-            self._begin(results.run, None, train=False)
+            self._begin(results.home, None, train=False)
         wandb, rows = library(), results.summary
         columns = rows.columns
         table = wandb.Table(columns=columns, data=[[row[x] for x in columns] for row in rows])
@@ -105,6 +106,14 @@ def library() -> Any:
             'install it with `pip install "metarl[wandb]"`, or leave out --wandb'
         ) from error
     return wandb
+
+
+def _label(run_dir: Path) -> dict[str, str]:
+    """Returns the name of a run there; runs of several seeds are a group."""
+    if re.fullmatch(r"seed\d+", run_dir.name):
+        experiment = run_dir.parent.name
+        return {"name": f"{experiment}-{run_dir.name}", "group": experiment}
+    return {"name": run_dir.name}
 
 
 def _id(folder: Path) -> str:

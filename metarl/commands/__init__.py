@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from metarl.config.door import open_door
+from metarl.errors import UserError
 
 
 class Command(NamedTuple):
@@ -20,6 +21,8 @@ class Command(NamedTuple):
     out_of_pretrained: str = ""
     """The value of --out where a run that ships with metarl is named without it: it is only read.
     Empty for commands that write nothing into a run's folder."""
+    writes_runs: bool = False
+    """Whether it makes or continues runs."""
 
 
 COMMANDS = {
@@ -27,6 +30,7 @@ COMMANDS = {
         "metarl.commands.train",
         "meta-train an agent, or continue a run",
         "the same command again continues from the last checkpoint",
+        writes_runs=True,
     ),
     "evaluate": Command(
         "metarl.commands.evaluate",
@@ -59,6 +63,7 @@ COMMANDS = {
         "metarl.commands.sweep",
         "search for good settings",
         "the same command again continues the sweep",
+        writes_runs=True,
     ),
     "check-env": Command("metarl.commands.check_env", "check tasks before training on them"),
     "doctor": Command("metarl.commands.doctor", "check runs' folders and say what to do"),
@@ -76,17 +81,31 @@ def run(name: str) -> None:
 
 
 def _placed(argv: Sequence[str], command: Command) -> list[str]:
-    """Returns the words with the folder of each run for which `pretrained:NAME` stands."""
-    words = list(argv)
-    named = [i for i, word in enumerate(words) if word.startswith("pretrained:")]
-    if not named:
-        return words
-    from metarl.runs.pretrained import run_place
+    """Returns the words with the folder of each run for which `pretrained:NAME` stands.
 
-    first = run_place(words[named[0]]).name
-    for i in named:
-        words[i] = str(run_place(words[i]))
-    has_out = any(word.partition("=")[0] == "--out" for word in words)
-    if command.out_of_pretrained and not has_out and named[0] == 0:
-        words += ["--out", command.out_of_pretrained.format(name=first)]
+    Raises:
+        UserError: for an unknown name, and where the command would go on with such a run.
+    """
+    if not any("pretrained:" in word for word in argv):
+        return list(argv)
+    from metarl.runs.pretrained import PREFIX, is_pretrained, run_place
+
+    words, only_read = [], ""
+    for i, word in enumerate(argv):
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if not is_pretrained(value):
+            words.append(word)
+            continue
+        place = run_place(value)
+        if (flag or argv[i - 1] if i else "") in ("", "--run-dir", "--run_dir"):
+            only_read = place.name  # the run of the command, and not one of --against
+        words.append(f"{flag}{equals}{place}")
+    if only_read and command.writes_runs:
+        raise UserError(f"runs that ship are only read; {PREFIX}NAME is for metarl evaluate RUN")
+    if only_read and command.out_of_pretrained and not any(_is_out(word) for word in argv):
+        words += ["--out", command.out_of_pretrained.format(name=only_read)]
     return words
+
+
+def _is_out(word: str) -> bool:
+    return word.partition("=")[0] == "--out"

@@ -37,6 +37,7 @@ def brief() -> str:
             "  --env NAME     other tasks: `metarl list envs`",
             "  --config FILE  settings in YAML: a run's config.yaml, or some over a preset's",
             f"  {SEEDS} N      runs of the seeds 1 to N side by side; {SEEDS} 3 7 11 names them",
+            "  --stop-after N an early stop; --wandb sends metrics to Weights & Biases",
         ]
     )
 

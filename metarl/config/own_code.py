@@ -13,6 +13,14 @@ from typing import Any
 
 from metarl.errors import UserError, nearest
 
+GIVEN = "given_from_python"
+"""Module in the name of tasks that were given as an object, and are no attribute of any module."""
+
+
+def is_given(name: str) -> bool:
+    """Returns whether code of this name can be had only from the script that gave it."""
+    return name.partition(":")[0] in (GIVEN, "__main__")
+
 
 def is_place(name: str) -> bool:
     """Returns whether a name looks like a place of code."""
@@ -21,6 +29,11 @@ def is_place(name: str) -> bool:
 
 def check_named(what: str, name: str, named: str | None, flag: str) -> None:
     """Raises a UserError where the command line did not name the code that a config asks for."""
+    if is_given(name):
+        raise UserError(
+            f"the {what} {name}: a Python script gave them, and a command line cannot name them\n"
+            "give them in Python: metarl.meta_train(..., tasks) or metarl.evaluate(RUN, tasks)"
+        )
     if name != named:
         raise UserError(
             f"the {what} {name}, code of your own: it is run only where the command line names "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,80 +12,20 @@ import torch
 from gymnasium.spaces import Space
 
 from metarl import keys
-from metarl.acting.policy import Ready
-from metarl.acting.units import Units
 from metarl.deployment import recorded
+from metarl.deployment.adapted import Adaptation, AdaptedPolicy
 from metarl.deployment.playing import OneEnvironment, play_in
-from metarl.deployment.policy import Interface, Policy
-from metarl.deployment.spaces import check_same_spaces
+from metarl.deployment.spaces import check_same_spaces, spaces_of
 from metarl.envs import given_tasks
 from metarl.envs.task_conditioned import TaskConditioned, numbers_of
 from metarl.errors import UserError
-from metarl.sampling.collect import returns_of
 from metarl.sampling.draws import RoundDraws
-from metarl.sampling.sampler import Sampler, acts_in_numpy
+from metarl.sampling.sampler import Sampler
 from metarl.text import shown
-from metarl.types import EnvSpec, Task, TaskDistribution, Trajectories, Workers
+from metarl.types import Classes, EnvSpec, Task, TaskDistribution, Trajectories, Workers
 
 GIVE = "give a gymnasium environment, a task or a list of tasks, or a list of recorded episodes"
 SOURCES = "metarl.Episode, or a dict of obs, actions, rewards, terminated"
-
-
-class AdaptedPolicy(Policy):
-    """A policy that an agent adapted to one task."""
-
-    def __init__(self, loaded: LoadedAgent, adapted: _Adapted, task: int):
-        """`task` is the index of the task among those that were adapted together."""
-        interface = Interface(*adapted.spaces, loaded.agent.noise, adapted.told[task])
-        acting = acting_of(loaded, adapted.state, adapted.tasks, task)
-        super().__init__(acting, interface, adapted.facts, adapted.seed)
-        self.support_returns = tuple(tuple(returns_of(x)[task].tolist()) for x in adapted.supports)
-        """Undiscounted return of each episode that was learned from: a tuple for each step."""
-        self._loaded, self._adapted, self._task = loaded, adapted, task
-
-    def to_sb3(self, env: Any, **settings: Any) -> Any:
-        """Returns the policy as a Stable-Baselines3 PPO that can learn on in `env`.
-
-        Args:
-            env: an environment, or a VecEnv, with the spaces of the run.
-            settings: further arguments of PPO, such as `n_steps`.
-
-        Raises:
-            UserError: for an agent without an MLP policy, such as RL2, and for other spaces.
-        """
-        from metarl.agents.meta_parameters import MlpAgent
-        from metarl.agents.sb3_export import export
-
-        agent, name = self._loaded.agent, self.facts["agent"]
-        if not isinstance(agent, MlpAgent):
-            raise UserError(
-                f"{name} has no MLP policy that Stable-Baselines3 could hold\n"
-                "export an agent that adapts by gradient steps or by Reptile's PPO, or save it by "
-                "adapted.save(path)"
-            )
-        if len(self.interface.told):
-            raise UserError(
-                f"{name} observes the numbers of its task, which no environment gives\n"
-                "save it by adapted.save(path), or export an agent that adapts, such as maml-trpo"
-            )
-        return export(agent, self._adapted.state, self._task, env, settings)
-
-
-@dataclass(frozen=True)
-class _Adapted:
-    """K tasks after adaptation."""
-
-    state: Any
-    supports: list[Trajectories]
-    spaces: tuple[Space, Space]
-    told: list[np.ndarray]
-    """Numbers of each task that follow its observations."""
-    facts: dict[str, Any]
-    seed: int
-
-    @property
-    def tasks(self) -> int:
-        return len(self.told)
 
 
 class LoadedAgent:
@@ -133,8 +72,11 @@ class LoadedAgent:
     def sample_tasks(self, number: int, seed: int = 1, split: str = "test") -> Sequence[Task]:
         """Returns tasks of the run's distribution; by default those that `metarl evaluate` draws
         with that seed and number."""
+        number, seed = _count("number", number), _count("seed", seed, least=0)
+        if isinstance(self.base, Classes):  # so many goals of each class
+            return self.base.held_out(number, split)
         rng = keys.generator(seed, keys.Purpose.EVALUATION_TASKS)
-        return self.base.sample(_count("number", number), rng, split)
+        return self.base.sample(number, rng, split)
 
     def adapt(
         self,
@@ -165,6 +107,7 @@ class LoadedAgent:
         Raises:
             UserError: for anything else, for other spaces than the run's, and as evaluation.
         """
+        _count("seed", seed, least=0)
         if isinstance(source, gymnasium.Env):
             return self._to_environment(source, *self._asked(episodes, steps), seed, task)
         if recorded.is_episode(source):
@@ -284,13 +227,13 @@ class LoadedAgent:
             state = self.agent.adapt(state, supports[-1])
         used = {"steps": steps, "episodes": int(supports[0].mask.shape[2]) if supports else 0}
         about = {**self.facts, **facts, **used}
-        adapted = _Adapted(state, supports, spaces, told, about, seed)
-        return [AdaptedPolicy(self, adapted, k) for k in range(len(told))]
+        adapted = Adaptation(self.agent, self.device, state, supports, spaces, told, about, seed)
+        return [AdaptedPolicy(adapted, k) for k in range(len(told))]
 
     def _draws(self, num_tasks: int, episodes: int, seed: int, index: int) -> RoundDraws:
         """Returns the random numbers of a round, by the key of evaluation."""
-        key = (seed, keys.Purpose.EVALUATION, index)
         kind, width = self.agent.noise
+        key = (seed, keys.Purpose.EVALUATION, index)
         return RoundDraws((num_tasks, episodes), kind, width, key, self.spec.horizon)
 
     @property
@@ -329,60 +272,6 @@ class LoadedAgent:
                     f"{spec.name} has {what} {shown(theirs)}, and the run learned {own.name}, with "
                     f"{shown(ours)}\ngive tasks with the same, or load a run of these"
                 )
-
-
-def acting_of(loaded: LoadedAgent, state: Any, num_tasks: int, task: int) -> Any:
-    """Returns the policy of one of K tasks, in numpy where the agent has one."""
-    if acts_in_numpy(loaded.agent):
-        return loaded.agent.acting(state).of(Units.all(num_tasks, 1).part(task, task + 1))
-    return OwnActing(loaded.agent, loaded.device, state, num_tasks, task)
-
-
-@dataclass(frozen=True)
-class OwnActing:
-    """Policy of an agent of a user's own, which torch evaluates; implements Acting."""
-
-    agent: Any
-    device: torch.device
-    state: Any
-    num_tasks: int
-    task: int
-    output_dim = 0
-
-    def of(self, units: Units) -> OwnActing:
-        return self
-
-    def ready(self, units: Units) -> Ready:
-        """Returns the policy at the begin of an episode of its task; the other tasks see zeros."""
-        actor, device = self.agent.actor(self.state, slice(0, 1)), self.device
-
-        @torch.no_grad()
-        def act(
-            obs: np.ndarray, rewards: np.ndarray, noise: np.ndarray
-        ) -> tuple[np.ndarray, np.ndarray]:
-            def of_all(x: np.ndarray) -> torch.Tensor:
-                whole = np.zeros((self.num_tasks, *x.shape[1:]), np.float32)
-                whole[self.task] = x[0]
-                return torch.from_numpy(whole).to(device)
-
-            first, paid = not begun, of_all(rewards)
-            begun.append(True)
-            actions, distribution = actor(of_all(obs), None if first else paid, of_all(noise))
-            outputs = next(iter(distribution))
-            own = slice(self.task, self.task + 1)
-            shape = (self.num_tasks, 1, outputs.shape[-1])
-            return actions[own].cpu().numpy(), outputs.expand(shape)[own].cpu().numpy()
-
-        begun: list[bool] = []
-        return act
-
-
-def spaces_of(distribution: TaskDistribution) -> tuple[Space, Space]:
-    """Returns the spaces of a distribution's environments, in their own format."""
-    rows = getattr(distribution, "rows", None)
-    if rows is not None and hasattr(rows, "observation_space"):
-        return rows.observation_space, rows.action_space
-    return distribution.spec.observation_space, distribution.spec.action_space
 
 
 def _count(name: str, value: Any, least: int = 1) -> int:

@@ -10,7 +10,8 @@ import gymnasium
 
 from metarl.config import own_code
 from metarl.deployment import folder
-from metarl.deployment.agent import AdaptedPolicy, LoadedAgent
+from metarl.deployment.adapted import AdaptedPolicy
+from metarl.deployment.agent import LoadedAgent
 from metarl.deployment.loading import load
 from metarl.deployment.options import ExportOptions
 from metarl.envs import given_tasks

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
-from metarl.config.settings import AnyConfig, Config, FewShotConfig
+from metarl.config.settings import AnyConfig, Config, Device, FewShotConfig
 from metarl.deployment.agent import LoadedAgent
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
@@ -51,6 +51,8 @@ def load(
         UserError: for a folder that is no run, a checkpoint that is not there, and code of your own
             that is not named.
     """
+    if device not in get_args(Device):
+        raise UserError(f"device is {shown(device)}; give one of {', '.join(get_args(Device))}")
     path = run_place(run_dir)
     if is_folder_of_seeds(path):
         raise UserError(

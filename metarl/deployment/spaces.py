@@ -15,7 +15,7 @@ from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sp
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.errors import UserError
 from metarl.text import shown
-from metarl.types import EnvSpec
+from metarl.types import EnvSpec, TaskDistribution
 
 MOST_NUMBERS = 1 << 24
 """Numbers of an observation or an action."""
@@ -53,6 +53,14 @@ def check_same_spaces(env: gymnasium.Env, spec: EnvSpec, told: int = 0) -> None:
             "wrap the environment, as by gymnasium.wrappers.RescaleAction, or load a run that was "
             "trained with such actions"
         )
+
+
+def spaces_of(distribution: TaskDistribution) -> tuple[Space, Space]:
+    """Returns the spaces of a distribution's environments, in their own format."""
+    rows = getattr(distribution, "rows", None)
+    if rows is not None and hasattr(rows, "observation_space"):
+        return rows.observation_space, rows.action_space
+    return distribution.spec.observation_space, distribution.spec.action_space
 
 
 def as_json(space: Space, acted: bool) -> dict[str, Any]:

@@ -22,8 +22,6 @@ from metarl.types import FewShotTasks, TaskDistribution
 DISTRIBUTION = ("spec", "sample", "open", "describe")
 OWN_CLASS = ("sample", "make")
 SUPERVISED = ("spec", "sample", "draw", "describe")
-GIVEN = "given_from_python"
-"""Module in the name of tasks that are no attribute of any module."""
 
 
 @functools.cache
@@ -93,12 +91,7 @@ def place_of(tasks: Any) -> str:
                 return f"{module_name}:{attribute}"
     own = getattr(tasks, "name", None) or getattr(getattr(tasks, "spec", None), "name", None)
     label = own if isinstance(own, str) else getattr(tasks, "__name__", type(tasks).__name__)
-    return f"{GIVEN}:_{re.sub(r'[^A-Za-z0-9_]', '_', label)}".replace(":__", ":_")
-
-
-def is_given(name: str) -> bool:
-    """Returns whether tasks of this name can be had from the Python code alone that made them."""
-    return name.partition(":")[0] in (GIVEN, "__main__")
+    return f"{own_code.GIVEN}:_{re.sub(r'[^A-Za-z0-9_]', '_', label)}".replace(":__", ":_")
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from metarl.envs import given_tasks
 from metarl.errors import UserError
 from metarl.experiments.assembly import with_data, with_env
 from metarl.runs import evaluations
+from metarl.runs.directory import RunDirectory
 from metarl.runs.evaluations import check_name
 from metarl.runs.plain import plain
 from metarl.text import shown
@@ -178,6 +179,6 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def check_free(run: Any, wanted: Asked, found: Mapping[str, Any]) -> None:
+def check_free(run: RunDirectory, wanted: Asked, found: Mapping[str, Any]) -> None:
     """Raises a UserError if the evaluation's name is that of another; weights may be unknown."""
     evaluations.check_free(run, wanted.name, found, *(() if WEIGHTS in found else (WEIGHTS,)))

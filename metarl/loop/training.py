@@ -139,6 +139,8 @@ def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:
 
 def _evaluation(config: AnyConfig, run: directory.RunDirectory) -> str:
     """Returns the command that evaluates a run."""
+    if own_code.is_given(config.env.name):
+        return f"metarl.evaluate({str(run.root)!r}, tasks)"
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
     return f"python -m metarl.evaluate {quote(str(run.root))}{again}"

@@ -172,6 +172,9 @@ def _facts(rows: Rows, adaptation: Adaptation | None) -> list[tuple[str, str]]:
         success = adaptation.outcome.success_summary()
         if success:
             facts += [("episodes solved", f"{success.mean[0]:.0%} → {success.mean[-1]:.0%}")]
+        made = adaptation.made_from
+        if "checkpoint" in made and "iteration" in made:
+            facts += [("checkpoint evaluated", f"{made['iteration']} ({made['checkpoint']})")]
     if rows:
         few_shot = "tasks" in rows[-1]  # such a run counts tasks
         facts += [("iterations" if few_shot else "meta-iterations", f"{rows[-1]['iteration']:,}")]

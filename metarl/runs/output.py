@@ -17,13 +17,13 @@ from metarl.errors import UserError
 from metarl.runs import places, publish
 from metarl.runs.directory import (
     MARKER,
+    SPLITS,
     Evaluation,
     RunDirectory,
     check_evaluations,
     existing,
     is_run,
     make_writable,
-    names_in,
 )
 from metarl.text import printable
 
@@ -62,7 +62,7 @@ def for_evaluation(run_dir: Path, out: str, name: str) -> RunDirectory:
         check_evaluations(folder, run.evaluation)
         places.check(folder, [], [run.report, run.errors, folder / MARKER])
         publish.finish(run)
-        _check_owner(run, folder)
+        _check_owner(run, folder, name)
     files = run.evaluation_of(name)
     places.check(run.evaluation.root, [files.root] * (name != "test"), files.files)
     made = name == "test" or files.root.is_dir()  # others are made with their files
@@ -143,10 +143,9 @@ def _refuse_runs(folder: Path, out: str) -> None:
             )
 
 
-def _check_owner(run: RunDirectory, folder: Path) -> None:
+def _check_owner(run: RunDirectory, folder: Path, name: str) -> None:
     """Raises a UserError if a folder holds files of another evaluation than this run's."""
-    names = names_in(run.evaluation.root)
-    files = [path for name in names for path in run.evaluation_of(name).files]
+    files = [path for each in (*SPLITS, name) for path in run.evaluation_of(each).files]
     held = next((path for path in (*files, run.report) if path.exists()), None)
     if held is None:
         return

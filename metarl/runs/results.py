@@ -70,6 +70,8 @@ class Results:
     """Folder of the run."""
     evaluation: Adaptation | None = None
     """The evaluation as arrays [task, step, episode]."""
+    folder: Path | None = None
+    """Folder of the evaluation's files; None without an evaluation."""
 
     @cached_property
     def training(self) -> Table:
@@ -130,6 +132,13 @@ class Results:
             for kind, name, solved in learners
             for row in _rates(kind, name, solved, found.goals)
         )
+
+    @property
+    def home(self) -> Path:
+        """Folder for what belongs to the evaluation: the run's, or where the run is only read that
+        of the evaluation's files."""
+        inside = self.folder is None or self.run.resolve() in self.folder.resolve().parents
+        return self.run if inside else self.folder or self.run
 
     @property
     def _found(self) -> Adaptation:
@@ -212,7 +221,7 @@ def of_run(run: Path | str, evaluation: str = "test") -> Results:
     there = dict(evaluations_of(found))
     if evaluation in there:
         file = seen(found, evaluation, there[evaluation].adaptation_json)
-        return Results(found.root, read_json(file))
+        return Results(found.root, read_json(file), file.parent)
     if evaluation not in ("test", "train"):
         known = f"; there are {', '.join(there)}" if there else "; it has none"
         raise UserError(f"{found.root} has no evaluation {shown(evaluation)}{known}")
@@ -221,4 +230,5 @@ def of_run(run: Path | str, evaluation: str = "test") -> Results:
 
 def of_evaluation(run: Path | str, folder: Path) -> Results:
     """Returns the results of a run with the evaluation whose adaptation.json lies in `folder`."""
-    return Results(directory.RunDirectory(run).root, read_json(folder / "adaptation.json"))
+    found = read_json(folder / "adaptation.json")
+    return Results(directory.RunDirectory(run).root, found, folder)

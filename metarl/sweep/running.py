@@ -134,7 +134,8 @@ def _begun(plan: Plan, study: Study, trial: Any) -> Running | None:
         replace_text(run.config, dump(asked))
     told = ", ".join(f"{key}={_short(value)}" for key, value in values.items())
     say(f"trial {trial.number}: {told}")
-    return Running(trial, _process(plan, trial.number), folder, set())
+    seen = {step // _every(plan) for step in study.reported(trial)}
+    return Running(trial, _process(plan, trial.number), folder, seen)
 
 
 def _process(plan: Plan, number: int) -> subprocess.Popen[bytes]:
@@ -220,7 +221,7 @@ def _error(log: Path) -> str:
 def _is_hopeless(plan: Plan, one: Running) -> bool:
     """Reports new parts of a trial's training; returns whether the pruner ends it."""
     path = RunDirectory(one.folder).metrics
-    every = max(1, plan.config.iterations // PARTS)
+    every = _every(plan)
     if not path.exists() or metrics.count(path) < every * (len(one.reported) + 1):
         return False
     outcomes = _outcomes(list(metrics.each(path)))
@@ -231,6 +232,11 @@ def _is_hopeless(plan: Plan, one: Running) -> bool:
             if math.isfinite(mean):
                 one.trial.report(mean, part * every)
     return one.trial.should_prune()
+
+
+def _every(plan: Plan) -> int:
+    """Returns the iterations of a part of the training."""
+    return max(1, plan.config.iterations // PARTS)
 
 
 def _outcomes(rows: Sequence[metrics.Row]) -> list[float]:

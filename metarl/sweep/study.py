@@ -181,6 +181,10 @@ class Study:
         """Returns the settings of a trial by dotted key, checked."""
         return {x.key: x.value(trial.params.get(x.key)) for x in self.parameters}
 
+    def reported(self, trial: Any) -> list[int]:
+        """Returns the iterations at which the pruner has seen a trial, also in another process."""
+        return sorted(self.trials[trial.number].intermediate_values)
+
     def tell(self, trial: Any, value: float) -> None:
         self._study.tell(trial, value)
 

@@ -59,7 +59,7 @@ def sweep(
             root, varied, about, options.sampler, options.pruner, config.seed, minimise, warmup
         )
         done = len(study.finished())
-        say(f"{root}: {done} of {trials} trials are done" if done else f"{root}: {trials} trials")
+        say(f"{root}: {done} of {trials} trials done")
         running.run(plan, study)
         _tell(plan, study, about)
     return root

@@ -140,6 +140,32 @@ def refused(said: str, call: Callable, *args: Any, error: Any = metarl.UserError
     assert len(str(raised.value).splitlines()) <= 3
 
 
+@pytest.mark.parametrize("name", ["maml-trpo", "rl2"])
+def test_no_steps_give_the_policy_before_adaptation(name, runs, tmp_path):
+    env = Robot()
+    before = runs["box", name].adapt(env, steps=0)
+    assert env.resets == 0
+    assert before.support_returns == ()
+    obs = env.reset(seed=0)[0]
+    action = metarl.load_policy(before.save(tmp_path / "policy")).act(obs)
+    assert np.array_equal(action, before.act(obs))
+    after = runs["box", name].adapt(env, episodes=3)
+    ours, theirs = (
+        x._ready(
+            np.ones((1, 1, 9), np.float32),
+            np.zeros((1, 1), np.float32),
+            np.zeros((1, 1, 2), np.float32),
+        )[1]
+        for x in map(begun, (before, after))
+    )
+    assert not np.allclose(ours, theirs)
+
+
+def begun(policy):
+    policy.start()
+    return policy
+
+
 def test_what_act_refuses(point, runs):
     adapted = point.adapt(point.sample_tasks(1)[0], 2, 1)
     refused("batch of 7 observations.*\n.*each", adapted.act, np.zeros((7, 2), np.float32))
@@ -164,13 +190,14 @@ def test_what_act_refuses(point, runs):
 
 def test_what_adapt_refuses(point, runs):
     (task,) = point.sample_tasks(1)
-    for name in ("episodes", "steps"):
-        for value in (0, -1, 1.5, True):
-            refused(f"{name} is {value}; .* at least 1", point.adapt, task, **{name: value})
+    for name, least in (("episodes", 1), ("steps", 0)):
+        for value in (least - 1, -7, 1.5, True):
+            refused(f"{name} is {value}; .* at least {least}", point.adapt, task, **{name: value})
     refused("gives observations of 9 numbers.*point-goal, with 2\n", point.adapt, Robot())
     other = OneTask(point.base, task)
     other.action_space = Discrete(3)
     refused(r"takes actions in Discrete\(3\).*Box.*\n.*wrap", point.adapt, other)
+    refused("seed is -1", point.adapt, task, seed=-1)
     refused("given None; give a gymnasium", point.adapt, None)
     refused("vector of environments", point.adapt, gymnasium.make_vec("CartPole-v1", 2))
     refused("is no key", point.adapt, {"gaol": [0, 1]})
@@ -217,6 +244,7 @@ def test_what_load_refuses(tmp_path, point):
     refused("checkpoint is 7.*iterations 1\n", metarl.load, path, 7)
     refused("checkpoint is 'newest'", metarl.load, path, "newest")
     refused("is no run", metarl.load, tmp_path)
+    refused("device is 'gpu'", metarl.load, path, device="gpu")
     mine = saved(tmp_path / "own", "maml-trpo", own("box"), EnvConfig("my_module:tasks", 4))
     refused("run only where", metarl.load, mine)
     refused("is for agent.adapt", metarl.load, path, env=Robot())

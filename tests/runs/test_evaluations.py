@@ -170,3 +170,14 @@ def test_one_task_has_no_interval_and_json_says_null():
     found = Adaptation("x", "maml", "own", (0,), (0,), ({"a": 1.0},), Outcome(np.ones((1, 1, 3))))
     summary = json.loads(as_json(found))["summary"]
     assert summary == {"mean": [1.0], "stderr": [None], "iqm": [1.0], "ci95": [[None, None]]}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("learned", 3), ("learned", "x" * 9999), ("remarks", "x"), ("remarks", [3])]
+)
+def test_a_damaged_mark_of_other_tasks_is_refused(run, key, value):
+    document = json.loads(contents(1)["adaptation.json"])
+    document["made_from"][key] = value
+    run.evaluation.adaptation_json.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=key):
+        read_json(run.evaluation.adaptation_json)

@@ -189,6 +189,7 @@ def test_a_bad_training_is_pruned(tmp_path: Path):
         one = running.Running(trial, None, folder, set())  # pyright: ignore
         assert running._is_hopeless(plan, one) == (loss == 9.0)
         assert one.reported == {1}
+        assert study(tmp_path, pruner="median").reported(trial) == [every]
         found.tell(trial, loss)
 
 
