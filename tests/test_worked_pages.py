@@ -82,7 +82,7 @@ def follow(words: list[str], small: dict[str, list[str]]) -> None:
 def test_a_tutorial_runs_from_its_first_block_to_its_last(name, folder, monkeypatch):
     text = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
     blocks = FENCE.findall(text)
-    assert {language for language, _ in blocks} == {"python", "sh"}
+    assert {language for language, _ in blocks} - {"text"} == {"python", "sh"}
     if name == "metaworld":
         from metarl.envs.metaworld import distribution, goals
 
@@ -96,8 +96,24 @@ def test_a_tutorial_runs_from_its_first_block_to_its_last(name, folder, monkeypa
             path.parent.mkdir(exist_ok=True)
             path.write_text(code, encoding="utf-8")
             continue
-        for line in code.replace("\\\n", " ").splitlines():
+        lines = code.replace("\\\n", " ").splitlines() if language == "sh" else []
+        for line in lines:
             follow(shlex.split(line), SMALL[name])
+
+
+@pytest.mark.slow
+def test_the_first_lines_of_python_run(folder):
+    """Those of the README, which train, and those of the first page, which need a run."""
+    few = 'iterations=1, workers=0, sampling={"tasks": 2, "episodes": 2}'
+    follow(
+        shlex.split("metarl train point-goal --run-dir runs/point-goal"), SMALL["own_environment"]
+    )
+    for page in ("README.md", "docs/getting_started.md"):
+        [(_, code)] = FENCE.findall((ROOT / page).read_text(encoding="utf-8"))
+        found = FILE.match(code)
+        assert found
+        (folder / found[1]).write_text(code.replace("iterations=30", few), encoding="utf-8")
+        follow(["python", found[1]], {})
 
 
 @pytest.mark.slow
