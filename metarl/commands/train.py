@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +31,7 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, run_config, with_agent, with_env
+from metarl.experiments.defaults import run_folder
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
 from metarl.runs import directory
@@ -46,8 +45,6 @@ FIRST = (
 )
 """Flags that the help shows without `all`, the most important first."""
 MOST_SEEDS = 1000
-MAX_NAME = 80
-"""Characters of a folder that is named after an experiment."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -173,7 +170,7 @@ def resolved(argv: Sequence[str], usage: str = "metarl train PRESET") -> Asked:
             )
         config = budget.matched(config, usual)
     note = None if match_budget else budget.note(config, usual)
-    folder = _run_dir(name or Path(file or "").stem, agent, env)
+    folder = run_folder(name or Path(file or "").stem, agent, env)
     return Asked(config, name, folder, note or "")
 
 
@@ -223,12 +220,3 @@ def _with_file(
                 f"--{section} is {asked!r} and {file} says {found!r}; leave one of them out"
             )
     return loaded
-
-
-def _run_dir(label: str, agent: str | None, env: str | None) -> str:
-    """Returns a folder's name of parts that may be long, as lists of classes are."""
-    label = "_".join(part for part in (label, agent, env) if part)
-    name = re.sub(r"[^\w.-]", "-", label)
-    if len(name) > MAX_NAME:
-        name = f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-    return str(Path("runs", name))
