@@ -314,7 +314,8 @@ def test_an_evaluation_is_told_to_callbacks_and_to_tensorboard(tmp_path, monkeyp
     monkeypatch.setattr(evaluation, "png", lambda figure: b"")  # pictures take their time
     monkeypatch.setattr(evaluation, "adaptation_figure", lambda *_: None)
     train(tmp_path / "run", 1)
-    diary, small = Diary(), {"tasks": 2, "steps": 1, "episodes": 2}
+    diary = Diary()
+    small: dict[str, Any] = {"tasks": 2, "steps": 1, "episodes": 2}
     metarl.evaluate(tmp_path / "run", callbacks=[diary], **small)
     assert diary.seen == [2]
     curves = tmp_path / "run" / "tensorboard" / "evaluation" / "test"

@@ -91,8 +91,8 @@ def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
     if not words or not all(word.isdecimal() and len(word) < 10 for word in words):
         is_what = f"is {shown(' '.join(words))}" if words else "has no value"
         raise UserError(f"{flag} {is_what}; give how many, as in {flag} 5, or which: {flag} 3 7 11")
-    numbers = tuple(map(int, words))
-    seeds = numbers if len(numbers) > 1 else tuple(range(1, min(numbers[0], MOST_SEEDS + 1) + 1))
+    first, *others = map(int, words)
+    seeds = (first, *others) if others else tuple(range(1, min(first, MOST_SEEDS + 1) + 1))
     if not 0 < len(seeds) <= MOST_SEEDS:
         raise UserError(f"{flag} is {words[0]}; give 1 to {MOST_SEEDS} seeds")
     if len(set(seeds)) < len(seeds):
