@@ -14,7 +14,7 @@ from gymnasium.spaces import Space
 from metarl import keys, memory
 from metarl.deployment import recorded
 from metarl.deployment.adapted import Adaptation, AdaptedPolicy
-from metarl.deployment.arguments import count
+from metarl.deployment.arguments import count, is_distribution
 from metarl.deployment.playing import OneEnvironment, play_in
 from metarl.deployment.spaces import check_same_spaces, spaces_of
 from metarl.envs import given_tasks
@@ -170,6 +170,11 @@ class LoadedAgent:
     ) -> list[AdaptedPolicy]:
         base, distribution = self.base, self.distribution
         if tasks is not None:
+            if not is_distribution(tasks):
+                raise UserError(
+                    f"tasks is {shown(tasks)}; give a distribution of tasks, such as "
+                    "metarl.gym_tasks(...)"
+                )
             base = distribution = tasks
             if self._observes_task:
                 distribution = TaskConditioned(tasks)

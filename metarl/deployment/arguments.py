@@ -35,6 +35,11 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def is_distribution(value: Any) -> bool:
+    """Returns whether a value looks like a distribution of tasks, a user's own class included."""
+    return all(hasattr(value, name) for name in ("spec", "sample", "open"))
+
+
 def place(value: Any, what: str) -> Path:
     """Returns a path, with ~ replaced by the home folder.
 

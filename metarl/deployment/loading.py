@@ -13,7 +13,7 @@ from metarl import keys
 from metarl.agents import catalogue as agents
 from metarl.config.settings import AnyConfig, Config, Device, FewShotConfig
 from metarl.deployment.agent import LoadedAgent
-from metarl.deployment.arguments import place, positive
+from metarl.deployment.arguments import is_distribution, place, positive
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
@@ -82,7 +82,7 @@ def _tasks(config: Config, env: Any) -> TaskDistribution:
     if env is None or isinstance(env, str):
         check_place(config, env)
         return envs.configured(config.env, env)
-    if not hasattr(env, "spec") or not hasattr(env, "open"):
+    if not is_distribution(env):
         raise UserError(
             f"env is {shown(env)}; give the run's distribution of tasks, or its place "
             "'package.module:attribute'; an environment is for agent.adapt(env)"
@@ -125,12 +125,12 @@ def _checkpoint(
     path: Path, which: str | int, device: torch.device, room: int
 ) -> checkpoint.Checkpoint:
     run = directory.existing(path)
-    if which in ("last", "latest", "best"):
-        return checkpoint.chosen(run, "best" if which == "best" else "latest", device, room)
     kept = {int(place.name): place for place in checkpoint.saved(run.checkpoints)}
+    if not kept or which in ("last", "latest", "best"):
+        return checkpoint.chosen(run, "best" if which == "best" else "latest", device, room)
     whole = isinstance(which, int | np.integer) and not isinstance(which, bool)
     if not whole or which not in kept:
-        there = ", ".join(map(str, kept)) or "none"
+        there = ", ".join(map(str, kept))
         raise UserError(
             f"checkpoint is {shown(which)}, and {path} keeps those of the iterations {there}\n"
             'give one of them, "last" or "best"'

@@ -217,6 +217,8 @@ def test_what_adapt_refuses(point, runs):
     refused("reward is nan", loaded.adapt, Robot(spoil="reward"), 2, 1, error=EnvFaultError)
     refused("training with such|with such", point.adapt, Robot())
     refused("learned point-goal", point.adapt, [task], tasks=loaded.base)
+    refused("tasks is 'mine'; give a distribution", point.adapt, [task], tasks="mine")
+    refused("tasks is <.*give a distribution", point.adapt, [task], tasks=alone)
 
 
 def test_an_environments_own_error_is_the_cause(runs):
