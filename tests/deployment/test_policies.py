@@ -328,6 +328,8 @@ def forge(path, document=None, tensors=None):
         ({"noise": ["normal", 10**9]}, None),
         ({"activation": "gelu"}, None),
         ({"clip": 3.0}, None),
+        ({"min_log_std": "nan"}, None),
+        ({"min_log_std": 1e999}, None),
         ({"made_from": 3}, None),
         (None, {"layer1.weight": None}),
         (None, {"layer0.weight": np.zeros((1, 2, 5), np.float32)}),
@@ -351,6 +353,15 @@ def test_a_policy_is_loaded_without_torch(point, tmp_path):
         "assert not {'torch', 'mujoco', 'pickle5'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_spaces_that_are_none(point):
+    for document in (
+        {"kind": "discrete", "n": 2, "start": 2**63 - 1},
+        {"kind": "multidiscrete", "nvec": [2], "start": [2**63 - 1]},
+        {"kind": "tuple", "spaces": [{"kind": "discrete", "n": 2, "start": None}]},
+    ):
+        refused("policy.json is damaged.*no space", from_json, document, "policy.json")
 
 
 def test_spaces_come_back_from_json():
