@@ -45,8 +45,11 @@ class Learner(NamedTuple):
         return self.seeds[0].adaptation.agent
 
     @property
-    def tasks(self) -> Sequence[Any]:
-        return self.seeds[0].adaptation.tasks
+    def used(self) -> list[float]:
+        """Environment steps or examples used in one task by each step that all seeds have, as the
+        mean over seeds: episodes that end early make seeds differ."""
+        used = zip(*(seed.adaptation.env_steps for seed in self.seeds), strict=False)
+        return [sum(each) / len(self.seeds) for each in used]
 
 
 class Field(NamedTuple):
