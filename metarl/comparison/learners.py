@@ -25,6 +25,9 @@ from metarl.text import printable, shown
 SUCCESS = Measure("success", "episodes solved", of_episodes=True, share=True)
 """Measure of a comparison by success."""
 
+MOST_LEARNERS = 50
+"""Learners that are compared at once; each two of them are a pair."""
+
 
 class Seed(NamedTuple):
     """Run of a learner, with its evaluation."""
@@ -88,6 +91,11 @@ def read(
         UserError: for a run without this evaluation, and for runs that cannot be compared.
     """
     named = labelled(paths, labels)
+    if len(named) > MOST_LEARNERS:
+        raise UserError(
+            f"{len(named)} learners are given; at most {MOST_LEARNERS} can be compared at once\n"
+            "compare fewer, or name a folder with seed1, seed2, ... for the seeds of one learner"
+        )
     _check_name(name)
     found = {label: _seeds(path, name) for label, path in named.items()}
     _check_distinct(seed.run for seeds in found.values() for seed in seeds)

@@ -54,7 +54,8 @@ def compared(comparison: Comparison, styles: Mapping[str, str]) -> Compared:
         facts.append(("best iqm", best.learner.label))
     charts = [*_adaptation(comparison, styles), *_profiles(comparison, styles)]
     return Compared(
-        f"{measure.name} after {field.steps}, {best.learner.scores.shape[1]} tasks",
+        f"{measure.name} after {field.steps}, {best.learner.scores.shape[1]} tasks "
+        f"({'lower' if measure.lower_is_better else 'higher'} is better)",
         [figure(chart) for chart in charts],
         *tables.learners(comparison),
         *(tables.pairs(comparison) if comparison.pairs else ([], [])),
