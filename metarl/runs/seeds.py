@@ -48,6 +48,7 @@ def seeds_of(path: Path | str) -> list[Path]:
     found = [folder for folder in begun(root) if RunDirectory(folder).config.is_file()]
     if not found:
         missing = "" if root.is_dir() else ": there is no such folder"
+        missing = ": it is a file" if root.is_file() else missing
         raise UserError(
             f"{root} is no run, and no folder of seeds{missing}\n"
             "a run has a config.yaml; a folder of seeds has runs seed1, seed2, ..."
