@@ -128,7 +128,7 @@ DAMAGES = {
     "half line": (lines(lambda x: [*x, '{"iter']), NOTE, "metrics", "half written", "train"),
     "ahead": (
         lines(lambda x: [*x, with_values(x[2], iteration=4)]), NOTE, "metrics",
-        "iterations 4 to 4 are in no intact", "metarl.train --config",
+        "iterations 4 to 4 are in no intact", "metarl train --config",
     ),
     "behind": (lines(lambda x: x[:2]), FAULT, "metrics", "3 to 3 of the newest", "copy"),
     "no line": (lines(lambda x: ["text\n", *x]), FAULT, "metrics", "line 1 holds", "put back"),
@@ -162,27 +162,27 @@ DAMAGES = {
         lambda run: (run / ".report.html.0.tmp").touch(), NOTE, "leftovers", "report", "train",
     ),
     "numbers": (replaced("evaluation/adaptation.csv", "-", "+"), FAULT, "evaluation", "other numb",
-                "metarl.evaluate"),
+                "metarl evaluate"),
     "no picture": (removed("evaluation/adaptation.png"), FAULT, "evaluation", "png is missing",
-                   "metarl.evaluate"),
+                   "metarl evaluate"),
     "old picture": (old("evaluation/adaptation.png"), FAULT, "evaluation", "png is older",
-                    "metarl.evaluate"),
+                    "metarl evaluate"),
     "other picture": (
         lambda run: (run / "evaluation/adaptation.png").write_text("text"), FAULT, "evaluation",
-        "is no picture", "metarl.evaluate",
+        "is no picture", "metarl evaluate",
     ),
     "lonely": (removed("evaluation/adaptation.json"), FAULT, "evaluation", "without adaptation",
-               "metarl.evaluate"),
+               "metarl evaluate"),
     "split": (replaced("evaluation/adaptation.json", '"test"', '"../x"'), FAULT, "evaluation",
-              "of the split", "metarl.evaluate"),
+              "of the split", "metarl evaluate"),
     "no evaluation": (
         lambda run: (run / "evaluation/adaptation.json").write_text("{}"), FAULT, "evaluation",
-        "format", "metarl.evaluate",
+        "format", "metarl evaluate",
     ),
-    "old report": (old("report.html"), NOTE, "report", "older than", "metarl.report"),
+    "old report": (old("report.html"), NOTE, "report", "older than", "metarl report"),
     "other report": (
         lambda run: (run / "report.html").write_text("<html>"), FAULT, "report", "not of this",
-        "metarl.report",
+        "metarl report",
     ),
     "link": (
         lambda run: (run / "errors.log").symlink_to("/etc/passwd"), FAULT, "folder", "is a link",
@@ -216,18 +216,18 @@ def test_an_evaluation_of_older_weights(run):
     (found,) = [x for x in told if x.part == "evaluation"]
     assert found.mark == NOTE
     assert "it is of iteration 1" in found.text
-    assert "metarl.evaluate" in found.remedy
+    assert "metarl evaluate" in found.remedy
 
 
 def test_a_run_that_is_not_complete_continues(run):
     replaced("config.yaml", "iterations: 3", "iterations: 9")(run)
     *_, following = findings(run)
-    command = f"`python -m metarl.train --config {run / 'config.yaml'}`"
+    command = f"`metarl train --config {run / 'config.yaml'}`"
     assert following == f"healthy: 3 of 9 iterations; {command} continues"
     shutil.rmtree(run / "evaluation")
     replaced("config.yaml", "iterations: 9", "iterations: 3")(run)
     *_, following = findings(run)
-    assert following == f"healthy: `python -m metarl.evaluate {run}` evaluates it"
+    assert following == f"healthy: `metarl evaluate {run}` evaluates it"
 
 
 def test_a_run_in_use(run):

@@ -381,7 +381,7 @@ def test_from_a_shell_to_a_report(tmp_path):
         assert process.returncode == 0, out
         assert "warning" not in out.lower()
         said.append(out)
-    assert f"next: python -m metarl.evaluate {run}" in said[0]
+    assert f"next: metarl evaluate {run}" in said[0]
     assert "random initialisation (control)" in said[1]
     assert said[2].strip() == str(run / "report.html")
     for name in ("adaptation.json", "adaptation.csv", "adaptation.png", "predictions.png"):

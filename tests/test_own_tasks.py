@@ -178,7 +178,7 @@ def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, faul
         assert f"its traceback is in {log}" in said
         assert "strange_envs.py" in log.read_text()
     else:
-        assert f"`python -m metarl.check_env strange_envs:fault_{fault}` tests" in said
+        assert f"`metarl check-env strange_envs:fault_{fault}` tests" in said
     assert "Traceback" not in capfd.readouterr().err
     assert not workers_alive()
 

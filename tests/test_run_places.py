@@ -250,7 +250,7 @@ def test_a_printed_check_can_be_copied_into_a_shell():
     fault = EnvFaultError("x", {}, 0, 0, "reset", "wrong")
     with pytest.raises(EnvFaultError) as told, faults_logged(RunDirectory("x"), "metaworld:a|b"):
         raise fault
-    assert "`python -m metarl.check_env 'metaworld:a|b'`" in str(told.value)
+    assert "`metarl check-env 'metaworld:a|b'`" in str(told.value)
 
 
 @pytest.mark.parametrize("source", ["examples"], indirect=True)

@@ -337,7 +337,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, capsys)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(tmp_path)
     train.main(["point-goal", *SMALL, "--iterations", "1", "--run-dir", "~/run"])
-    assert f"next: python -m metarl.evaluate '{home / 'run'}'" in capsys.readouterr().out
+    assert f"next: metarl evaluate '{home / 'run'}'" in capsys.readouterr().out
     small = ["--tasks", "2", "--steps", "1", "--episodes", "2"]
     evaluate_door.main(["~/run", *small, "--against", "~/run"])
     train.main(["--config", "~/run/config.yaml"])

@@ -1,6 +1,6 @@
 """The checks of a user's own tasks before every training, in a fraction of a second.
 
-`python -m metarl.check_env` makes many more.
+`metarl check-env` makes many more.
 """
 
 from __future__ import annotations
@@ -114,4 +114,4 @@ def _check_repeats(name: str, task: Task, first: Trajectories, again: Trajectori
 
 
 def _refuse(name: str, what: str) -> NoReturn:
-    raise UserError(f"{name}: {what}\n`python -m metarl.check_env` says more of such faults")
+    raise UserError(f"{name}: {what}\n`metarl check-env` says more of such faults")

@@ -1,4 +1,4 @@
-"""Options of `python -m metarl.check_env`; imports neither torch nor a simulator."""
+"""Options of `metarl check-env`; imports neither torch nor a simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m metarl.check_env TASKS`: checks a task distribution before training on it."""
+"""`metarl check-env TASKS`: checks a task distribution before training on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m metarl.doctor RUN_DIR ...`: checks the folders of runs and says what to do."""
+"""`metarl doctor RUN_DIR ...`: checks the folders of runs and says what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from metarl.config.command_line import once, wants_help
 from metarl.errors import UserError
 from metarl.text import say
 
-USAGE = "usage: python -m metarl.doctor RUN_DIR [RUN_DIR ...]"
+USAGE = "usage: metarl doctor RUN_DIR [RUN_DIR ...]"
 DESCRIPTION = """Checks everything in the folder of a run, and only reads it: settings, machine,
 data, metrics, checkpoints, evaluations and report. A line says `ok`, `note` or `fault`, and what
 to do about it. The last line says what to do next. Code of your own is not run.

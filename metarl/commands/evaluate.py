@@ -1,4 +1,4 @@
-"""`python -m metarl.evaluate RUN_DIR`: adapts a trained agent to held-out tasks."""
+"""`metarl evaluate RUN_DIR`: adapts a trained agent to held-out tasks."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
     say(json.dumps(rows, indent=2, ensure_ascii=False) if as_json else table(rows))
     if not as_json:
         first = f"{PREFIX}{runs[0].name}" if not place else str(runs[0].path)
-        say(f"next: python -m metarl evaluate {first}")
+        say(f"next: metarl evaluate {first}")
 
 
 def _given(place: str, out: str | None) -> Path:

@@ -1,4 +1,4 @@
-"""`python -m metarl.train PRESET`: meta-trains an agent, or continues a run that stopped."""
+"""`metarl train PRESET`: meta-trains an agent, or continues a run that stopped."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _train_seeds(config: AnyConfig, argv: Sequence[str], seeds: Sequence[int]) -
     train_seeds(config, Path(config.run_dir), seeds, words)
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
-    say(f"done; next: python -m metarl.evaluate {quote(config.run_dir)}{again}")
+    say(f"done; next: metarl evaluate {quote(config.run_dir)}{again}")
 
 
 def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:

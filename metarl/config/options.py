@@ -1,4 +1,4 @@
-"""Typed options of `python -m metarl.evaluate`, which have the run's own settings as defaults."""
+"""Typed options of `metarl evaluate`, which have the run's own settings as defaults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from metarl.config.settings import (
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateRun:
-    """Options common to all `python -m metarl.evaluate RUN_DIR`, by default the run's own."""
+    """Options common to all `metarl evaluate RUN_DIR`, by default the run's own."""
 
     run_dir: Path
     """Folder of the run whose meta-parameters adapt."""

@@ -115,7 +115,7 @@ class NormalisationConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Adaptation on held-out tasks. `python -m metarl.evaluate` takes these as defaults."""
+    """Adaptation on held-out tasks. `metarl evaluate` takes these as defaults."""
 
     tasks: Count = 40
     """Held-out tasks; on Meta-World, goals of each class."""
@@ -175,7 +175,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class FewShotEvaluationConfig:
-    """Adaptation to held-out tasks. `python -m metarl.evaluate` takes these as defaults."""
+    """Adaptation to held-out tasks. `metarl evaluate` takes these as defaults."""
 
     tasks: Count = 600
     """Held-out tasks."""

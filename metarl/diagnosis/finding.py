@@ -35,8 +35,8 @@ def summed(part: str, text: str, found: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def command(door: str, *words: str | Path) -> str:
-    """Returns a command in backquotes, such as `python -m metarl.evaluate runs/mine`."""
-    return f"`python -m metarl.{door} {' '.join(quote(str(word)) for word in words)}`"
+    """Returns a command in backquotes, such as `metarl evaluate runs/mine`."""
+    return f"`metarl {door} {' '.join(quote(str(word)) for word in words)}`"
 
 
 def removal(path: Path, folder: bool = False) -> str:

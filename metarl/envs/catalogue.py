@@ -281,7 +281,7 @@ def _unknown(name: str) -> UserError:
         return UserError(f"{name!r} alone is none: {named}, as in '{family}:{entry.example}'")
     if families.is_one(name):
         return UserError(
-            f"{name!r} are supervised tasks, none to be played; `python -m metarl.train` learns "
+            f"{name!r} are supervised tasks, none to be played; `metarl train` learns "
             "them by the presets sinusoid-* and digits-*"
         )
     firsts = [f"{each}:{next(iter(FAMILIES[each].variants))}".rstrip(":") for each in FAMILIES]

@@ -35,7 +35,7 @@ def load(name: str) -> TaskDistribution:
     if not _has(found, DISTRIBUTION) and _has(found, SUPERVISED):
         raise UserError(
             f"{name} are supervised tasks; begin with a preset of theirs, as in "
-            f"`python -m metarl.train digits-maml --env {name}`"
+            f"`metarl train digits-maml --env {name}`"
         )
     return distribution(found, name)
 

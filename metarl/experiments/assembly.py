@@ -115,7 +115,7 @@ def with_env(config: AnyConfig, name: str) -> AnyConfig:
     if families.is_one(name):
         raise UserError(
             f"{name!r} are supervised tasks, and {config.agent.name!r} learns from reinforcement; "
-            "begin with a preset of theirs, as in `python -m metarl.train sinusoid-maml`"
+            "begin with a preset of theirs, as in `metarl train sinusoid-maml`"
         )
     name = _variant_spelt_out(name)
     if config.env.name == name:
@@ -134,7 +134,7 @@ def _with_tasks(config: FewShotConfig, name: str) -> FewShotConfig:
     if name.partition(":")[0] in envs.FAMILIES:
         raise UserError(
             f"{name!r} is for reinforcement learning, and {config.agent.name!r} learns supervised "
-            "tasks; begin with a preset of its own, as in `python -m metarl.train point-goal`"
+            "tasks; begin with a preset of its own, as in `metarl train point-goal`"
         )
     envs.refuse_one_environment(name, f"then give --env {envs.OWN_EXAMPLE} to point-goal")
     if envs.is_own(name):  # a user's code knows its own data
@@ -272,7 +272,7 @@ def run_config(run_dir: Path) -> AnyConfig:
     if not stored.is_file():
         raise UserError(
             f"{run_dir} is no run: it has no config.yaml\n"
-            f"`python -m metarl.train PRESET --run-dir {quote(str(run_dir))}` makes one"
+            f"`metarl train PRESET --run-dir {quote(str(run_dir))}` makes one"
         )
     return load_config(stored)
 

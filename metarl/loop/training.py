@@ -143,7 +143,7 @@ def _evaluation(config: AnyConfig, run: directory.RunDirectory) -> str:
         return f"metarl.evaluate({str(run.root)!r}, tasks)"
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
-    return f"python -m metarl.evaluate {quote(str(run.root))}{again}"
+    return f"metarl evaluate {quote(str(run.root))}{again}"
 
 
 def source_of(config: AnyConfig, tasks: Any, device: torch.device) -> Source:

@@ -1,4 +1,4 @@
-"""Bounds of an evaluation's size, so that nobody writes what `python -m metarl.report` refuses."""
+"""Bounds of an evaluation's size, so that nobody writes what `metarl report` refuses."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def chosen(
     found = (best if which == "best" else load_latest)(run.checkpoints, device, most)
     if found is None:
         raise UserError(
-            f"{run.root} has no checkpoint yet\n`python -m metarl.train --config "
+            f"{run.root} has no checkpoint yet\n`metarl train --config "
             f"{quote(str(run.root / 'config.yaml'))}` trains on to its first\n"
             "if the run was moved without its checkpoints, move them too"
         )

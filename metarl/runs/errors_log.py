@@ -27,7 +27,7 @@ def faults_logged(run: RunDirectory, tasks: str) -> Iterator[None]:
 
 def _where_to_look(run: RunDirectory, error: EnvFaultError, tasks: str) -> str:
     if not error.trace:
-        return f"`python -m metarl.check_env {quote(tasks)}` tests the environment alone"
+        return f"`metarl check-env {quote(tasks)}` tests the environment alone"
     try:
         with open(open_own(run.errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
             now = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -227,7 +227,7 @@ class Processes:
         if not np.array_equal(self.rows.obs[share], self._seen[share]):
             warnings.warn(
                 f"{self._plan.spec.name}: the same seeds and actions gave other observations "
-                "when they were replayed; `python -m metarl.check_env` tells more",
+                "when they were replayed; `metarl check-env` tells more",
                 WorkerWarning,
                 stacklevel=4,
             )
