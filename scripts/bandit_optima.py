@@ -27,7 +27,7 @@ def beside(run: Path) -> None:
     """What a run and the index policies got on its bandits, before any adaptation step."""
     evaluation = run / "evaluation" / "adaptation.json"
     if not evaluation.exists():
-        raise SystemExit(f"{run} has no evaluation: python -m metarl.evaluate {quote(str(run))}")
+        raise SystemExit(f"{run} has no evaluation: metarl evaluate {quote(str(run))}")
     found = read_json(evaluation)
     if "probabilities" not in found.tasks[0]:
         raise SystemExit(f"{run} is of {found.env}, which is no bandit")

@@ -49,7 +49,7 @@ SETTINGS = {
     "random": f"{PRESET} --agent random --iterations 1",
     "sb3-ppo": f"{PRESET} --agent sb3-ppo --iterations 1",
 }
-"""Arguments of `python -m metarl.train` by agent. The last two learn nothing from training."""
+"""Arguments of `metarl train` by agent. The last two learn nothing from training."""
 JOINT = ("joint-trpo", "joint-ppo")
 ORACLE = "oracle-trpo"
 KIN = tuple(SETTINGS)[:9]
@@ -185,8 +185,8 @@ def main() -> None:
     if args.commands:
         for name, settings in SETTINGS.items():
             run = OWN / name
-            print(f"python -m metarl.train {settings} --run-dir {run}")
-            print(f"python -m metarl.evaluate {run}")
+            print(f"metarl train {settings} --run-dir {run}")
+            print(f"metarl evaluate {run}")
         return
     runs = runs_in(args.folder)
     print(table(runs))

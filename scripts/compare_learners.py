@@ -141,8 +141,8 @@ def main() -> None:
     if args.commands:
         for name in PRESETS:
             if name.partition("-")[0] in SHOWN:
-                print(f"python -m metarl.train {name} --run-dir {OWN / name}")
-                print(f"python -m metarl.evaluate {OWN / name}")
+                print(f"metarl train {name} --run-dir {OWN / name}")
+                print(f"metarl evaluate {OWN / name}")
         return
     families = {family: runs_in(args.folder, family) for family in SHOWN}
     families = {family: runs for family, runs in families.items() if runs}

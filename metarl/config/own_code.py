@@ -32,7 +32,8 @@ def check_named(what: str, name: str, named: str | None, flag: str) -> None:
     if is_given(name):
         raise UserError(
             f"the {what} {name}: a Python script gave them, and a command line cannot name them\n"
-            "give them in Python: metarl.meta_train(..., tasks) or metarl.evaluate(RUN, tasks)"
+            "give them in Python: metarl.meta_train(..., tasks), metarl.evaluate(RUN, tasks) or "
+            "metarl.load(RUN, env=tasks)"
         )
     if name != named:
         raise UserError(
