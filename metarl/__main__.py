@@ -34,7 +34,7 @@ def _without_command(argv: Sequence[str]) -> None:
         case [word, *_]:
             raise UserError(
                 f"{word!r} is no command{nearest(word, list(COMMANDS), count=1)}\n"
-                f"there are {', '.join(COMMANDS)}; `metarl --help` describes them"
+                "`metarl --help` describes the commands"
             )
 
 
