@@ -72,7 +72,7 @@ def modules_of(folders, monkeypatch):
         monkeypatch.syspath_prepend(str(folders[document]))
 
     yield of
-    for name in [name for name in sys.modules if name.partition(".")[0] == "my_tasks"]:
+    for name in [name for name in sys.modules if name.startswith("my_")]:
         del sys.modules[name]
 
 
@@ -145,14 +145,16 @@ def test_an_example_passes_its_checks(one, modules_of, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("one", SCRIPTS, ids=lambda one: one.file)
-def test_a_script_trains_what_evaluate_takes(one, folders):
+def test_a_script_trains_what_evaluate_takes(one, folders, modules_of, monkeypatch):
     folder = folders[one.document]
+    modules_of(one.document)
+    monkeypatch.chdir(folder)
     run(folder, one.file)
     [kept] = [path.parent for path in folder.glob("runs/few/config.yaml")]
     found = metarl.load_config(kept / "config.yaml")
     assert len((kept / "metrics.jsonl").read_text().splitlines()) == found.iterations
     small = ["--tasks", "2", "--episodes", "2", "--steps", "1"]
-    run(folder, "-m", "metarl.evaluate", str(kept), "--env", found.env.name, *small)
+    evaluate.main([str(kept), "--env", found.env.name, *small])
 
 
 @pytest.mark.slow
@@ -164,18 +166,19 @@ def test_own_agents_keep_every_promise(folders):
 
 
 @pytest.mark.slow
-def test_own_agents_are_trained_and_evaluated(folders):
+def test_own_agents_are_trained_and_evaluated(folders, modules_of, monkeypatch):
     """By the document's own commands, on few tasks."""
-    folder, text = folders[AGENTS], (ROOT / AGENTS).read_text(encoding="utf-8")
+    modules_of(AGENTS)
+    monkeypatch.chdir(folders[AGENTS])
+    text = (ROOT / AGENTS).read_text(encoding="utf-8")
     made = re.findall(r"^    metarl train (.*--agent my_\w+:.*)$", text, re.M)
     used = re.findall(r"^    metarl evaluate (.*--agent my_\w+:.*)$", text, re.M)
     assert len(made) == len(used) == 2
     for line in made:
-        line = instead(shlex.split(line), *SMALL, "--device", "cpu")
-        run(folder, "-m", "metarl.train", *line)
+        train.main(instead(shlex.split(line), *SMALL, "--device", "cpu", "--workers", "0"))
     for line in used:
         small = ["--tasks", "2", "--episodes", "2", "--steps", "1"]
-        run(folder, "-m", "metarl.evaluate", *instead(shlex.split(line), *small))
+        evaluate.main(instead(shlex.split(line), *small))
 
 
 @pytest.mark.parametrize("document", [OWN, AGENTS])
