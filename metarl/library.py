@@ -76,7 +76,6 @@ def meta_train(
     found = replace(found, run_dir=_folder(found, run_dir, asked, (name, agent, own)))
     if made is None and named is None:
         from_python.refuse_unnamed(found)
-    refuse_folder_of_seeds(found.run_dir, "give one of them, or another place, as run_dir")
     from metarl.loop.training import train  # torch
 
     with quiet(not progress):
@@ -111,8 +110,7 @@ def _folder(
     if not isinstance(run_dir, str | os.PathLike | None):
         raise UserError(f"run_dir is {shown(run_dir)}; give the path of a folder")
     folder = os.fspath(run_dir or "") or config.run_dir or run_folder(*named)
-    if is_folder_of_seeds(folder):
-        raise UserError(f"{folder} holds runs of seeds; give a run's own folder, as {folder}/seed1")
+    refuse_folder_of_seeds(folder, "give one of them, or another place, as run_dir")
     return folder
 
 
