@@ -9,7 +9,7 @@ from metarl import __version__
 from metarl.commands import COMMANDS, run
 from metarl.config.door import open_door
 from metarl.errors import UserError, nearest
-from metarl.text import say
+from metarl.text import say, shown
 
 
 def main() -> None:
@@ -25,17 +25,15 @@ def main() -> None:
 def _without_command(argv: Sequence[str]) -> None:
     """Prints the help or the version; raises a UserError for a word that is no command."""
     match list(argv):
-        case [] | ["-h" | "--help"]:
+        case [] | ["-h" | "--help" | "--help=all" | "help", *_]:
             say(_help())
         case ["--version"]:
             say(f"metarl {__version__}")
         case [word, *_] if word in _preset_names():
             raise UserError(f"{word!r} is a preset; the command comes first: metarl train {word}")
         case [word, *_]:
-            raise UserError(
-                f"{word!r} is no command{nearest(word, list(COMMANDS), count=1)}\n"
-                "`metarl --help` describes the commands"
-            )
+            near = nearest(word, list(COMMANDS), count=1)
+            raise UserError(f"{shown(word)} is no command{near}\n`metarl --help` describes them")
 
 
 def _preset_names() -> Sequence[str]:

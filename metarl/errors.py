@@ -60,7 +60,8 @@ class EnvFaultError(UserError):
         constructor). `trace` is the environment's own traceback, `index` as for a divergence."""
         self.env, self.task, self.episode, self.step = env, dict(task), episode, step
         self.field, self.what, self.trace, self.index = field, what, trace, index
-        super().__init__(f"{env}: {what}; task {self.task}, episode {episode}, step {step}")
+        of = f"task {self.task}, " if self.task else ""
+        super().__init__(f"{env}: {what}; {of}episode {episode}, step {step}")
 
 
 class CorruptCheckpointError(UserError):

@@ -16,6 +16,7 @@ from whole_runs import rows, weights
 import metarl
 from metarl.callbacks.group import Callbacks
 from metarl.callbacks.tensorboard import TensorBoard
+from metarl.commands import evaluate as evaluate_door
 from metarl.commands import train as door
 from metarl.errors import UserError
 from metarl.loop import evaluation
@@ -89,6 +90,9 @@ class Raising(metarl.Callback):
 
     def on_checkpoint(self, iteration, folder):
         self.at("on_checkpoint")
+
+    def on_evaluation(self, results):
+        self.at("on_evaluation")
 
     def on_end(self, ending):
         self.ending = ending
@@ -266,8 +270,9 @@ def results_of(run: Path) -> Results:
 
 def test_tensorboard_has_settings_and_adaptation_curves(tmp_path):
     train(tmp_path, 1)
-    TensorBoard().on_evaluation(results_of(tmp_path))
-    curves = tmp_path / "tensorboard" / "evaluation"
+    for _ in range(2):  # the second hides the first
+        TensorBoard().on_evaluation(results_of(tmp_path))
+    curves = tmp_path / "tensorboard" / "evaluation" / "test"
     assert scalars(curves, "evaluation/test/return/maml-trpo") == [(0, 3.5), (1, 5.5), (2, 7.5)]
     assert scalars(curves, "evaluation/test/return/random initialisation")[2] == (2, -7.5)
     aside = tmp_path / "aside"
@@ -284,13 +289,53 @@ def test_tensorboard_has_settings_and_adaptation_curves(tmp_path):
     assert b"agent.inner.lr" in kept["_hparams_/session_start_info"]
 
 
-def test_an_evaluation_is_told_to_callbacks(tmp_path, monkeypatch):
+def test_a_figure_that_is_not_finite_is_none_in_tensorboard(tmp_path):
+    found = results_of(tmp_path)
+    infinite = Outcome(np.full((2, 3, 2), np.inf))
+    assert found.evaluation is not None
+    broken = replace(found, evaluation=replace(found.evaluation, outcome=infinite, controls={}))
+    (tmp_path / "evaluation").mkdir()
+    TensorBoard().on_evaluation(broken)
+    curve = scalars(tmp_path / "tensorboard/evaluation/test", "evaluation/test/return/maml-trpo")
+    assert np.isnan([value for _, value in curve]).all()
+
+
+def test_a_link_out_of_the_run_is_not_written_through(tmp_path):
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (run / "tensorboard").mkdir(parents=True)
+    (run / "tensorboard" / "evaluation").symlink_to(elsewhere)
+    with pytest.raises(UserError, match="evaluation"):
+        TensorBoard().on_evaluation(results_of(run))
+    assert not any(elsewhere.iterdir())
+
+
+def test_an_evaluation_is_told_to_callbacks_and_to_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "png", lambda figure: b"")  # pictures take their time
     monkeypatch.setattr(evaluation, "adaptation_figure", lambda *_: None)
-    train(tmp_path, 1)
+    train(tmp_path / "run", 1)
     diary = Diary()
-    metarl.evaluate(tmp_path, tasks=2, steps=1, episodes=2, callbacks=[diary])
+    small: dict[str, Any] = {"tasks": 2, "steps": 1, "episodes": 2}
+    metarl.evaluate(tmp_path / "run", callbacks=[diary], **small)
     assert diary.seen == [2]
+    curves = tmp_path / "run" / "tensorboard" / "evaluation" / "test"
+    assert len(scalars(curves, "evaluation/test/return/maml-trpo")) == 2
+    words = [f"--{name}={value}" for name, value in small.items()]
+    evaluate_door.main([str(tmp_path / "run"), *words, "--split", "train"])
+    assert scalars(curves.parent / "train", "evaluation/train/return/maml-trpo")
+    evaluate_door.main([str(tmp_path / "run"), *words, "--out", str(tmp_path / "aside")])
+    assert not (tmp_path / "aside" / "tensorboard").exists()
+    raising = Raising("on_evaluation", KeyError("boom"))
+    with pytest.raises(UserError, match=r"on_evaluation raised .*\n.*is kept in .*evaluation$"):
+        metarl.evaluate(tmp_path / "run", callbacks=[raising], **small)
+
+
+def test_all_callbacks_are_told_of_the_end_whatever_one_raises(tmp_path):
+    for error in (KeyboardInterrupt(), SystemExit(3)):
+        first, last = Raising("on_end", error), Raising("", error)
+        with pytest.raises(type(error)):
+            train(tmp_path / type(error).__name__, 1, first, last)
+        assert last.ending == "done"
 
 
 @pytest.mark.slow

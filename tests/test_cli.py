@@ -31,6 +31,7 @@ from metarl.config.settings import (
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
+from metarl.experiments.defaults import MAX_NAME
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
 from metarl.signals import ENDING
@@ -177,7 +178,7 @@ def test_a_long_name_makes_a_folder_that_can_be_made():
     lists = ["metaworld:" + ",".join(CLASSES[:n]) + "|push-v3" for n in (15, 16)]
     folders = [train.read(["point-goal", "--env", each])[0].run_dir for each in lists]
     assert len(set(folders)) == 2
-    assert all(len(Path(folder).name) == train.MAX_NAME for folder in folders)
+    assert all(len(Path(folder).name) == MAX_NAME for folder in folders)
 
 
 def test_flags_of_every_type():

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from metarl.__main__ import _without_command
 from metarl.commands import COMMANDS, _placed, completion, listing, pretrained, show, train
 from metarl.config.synonyms import SETTINGS, meant
 from metarl.errors import UserError
@@ -32,7 +33,7 @@ def said(door: Callable[[list[str]], object], line: str, capsys: Capture) -> str
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", ["list agents", "show point-goal", "pretrained", "train --help"])
+@pytest.mark.parametrize("line", ["pretrained", "train --help"])
 def test_the_commands_are_light(line: str):
     script = (
         f"import sys; sys.argv = ['metarl', *{line.split()!r}]\n"
@@ -44,6 +45,26 @@ def test_the_commands_are_light(line: str):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("HEAVY: []\n")
+
+
+@pytest.mark.parametrize("line", ["", "-h", "--help", "--help all", "--help=all", "help train"])
+def test_help_names_every_command(line: str, capsys: Capture):
+    text = said(_without_command, line, capsys)
+    assert [row.split()[0] for row in text.splitlines() if row[:2] == "  "] == list(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("word", "remedy"),
+    [
+        ("evalute", "'evalute' is no command; did you mean 'evaluate'?\n"),
+        ("x\x1b[31m", "'x\\x1b[31m' is no command; there are train, evaluate, "),
+        ("point-goal", "the command comes first: metarl train point-goal"),
+    ],
+)
+def test_words_that_are_no_commands(word: str, remedy: str):
+    with pytest.raises(UserError) as refused:
+        _without_command([word])
+    assert remedy in str(refused.value)
 
 
 def test_lists(capsys: Capture):
@@ -232,6 +253,7 @@ def test_runs_that_were_sent(name: str, tmp_path: Path, capsys: Capture):
         ([("../x", b"")], "may lie outside"),
         ([("/tmp/x", b"")], "may lie outside"),
         ([("a/../../x", b"")], "may lie outside"),
+        ([(".", b"")], "may lie outside"),
         ([("x", "/etc/passwd")], "a link or the like"),
         ([("x", b"0" * 3000)], "more than"),
         ([("x", b"0" * 900), ("y", b"0" * 900)], "more than"),

@@ -120,6 +120,18 @@ def test_a_curriculum_chooses_among_training_tasks(rng):
     assert a == b
 
 
+def test_a_stratified_draw_stays_even_under_a_curriculum(rng):
+    """Six of ten tasks are offered; those that fill a batch up are not the lowest."""
+    offered = gym_tasks(
+        "Pendulum-v1", {"m": metarl.Uniform(0, 1)}, horizon=5,
+        curriculum=lambda task, progress: task["m"] < 0.6,
+    )  # fmt: skip
+    progress = metarl.Progress(0, 10, ())
+    drawn = [offered.sample(10, rng, "train", "stratified", progress) for _ in range(300)]
+    masses = np.array([task["m"] for tasks in drawn for task in tasks])
+    assert masses.mean() == pytest.approx(0.3, abs=0.01)
+
+
 def test_who_takes_progress():
     assert takes_progress(pendulums())
     assert not takes_progress(pendulums(None))

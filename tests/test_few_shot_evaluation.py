@@ -404,5 +404,5 @@ def test_defaults_are_the_runs_own(trained):
         evaluate_door.read([str(runs / "sinusoid"), "--episodes", "3"])
     read, _ = evaluate_door.read([str(runs / "sinusoid"), "--env", "polynomial:2"])
     assert (read.env.name, read.tasks) == ("polynomial:2", config.evaluation.tasks)
-    assert report.read([str(runs / "sinusoid")]) == (runs / "sinusoid", "")
+    assert report.read([str(runs / "sinusoid")]) == ([runs / "sinusoid"], "")
     assert train.read(["--config", str(runs / "sinusoid" / "config.yaml")])[0] == config

@@ -16,13 +16,14 @@ import torch
 from whole_runs import rows, weights
 
 import metarl
+from metarl.agents import catalogue as agents
 from metarl.commands import evaluate as evaluate_door
 from metarl.commands import train as train_door
 from metarl.config import own_code
 from metarl.envs import catalogue
 from metarl.envs.gym.tasks import gym_tasks
 from metarl.errors import UserError
-from metarl.library import nested
+from metarl.experiments.from_python import nested
 from metarl.loop import evaluation
 from metarl.runs.results import Table
 
@@ -258,6 +259,50 @@ def test_tasks_of_ones_own_and_those_of_another_distribution(run):
     assert metarl.results(run).summary == held_out
 
 
+def test_a_folder_of_seeds_has_rows_of_each_seed_on_the_same_tasks(run, tmp_path):
+    root = tmp_path / "seeds"
+    for seed in (2, 10):
+        metarl.meta_train(
+            run / "config.yaml", run_dir=root / f"seed{seed}", seed=seed, iterations=1
+        )
+    told = Counted()
+    found = metarl.evaluate(root, tasks=3, steps=1, callbacks=[told])
+    assert told.runs == ["seed2", "seed10"]
+    assert [row["iteration"] for row in found.training] == [1, 1]
+    for table in (found.training, found.adaptation, found.summary):
+        assert table.columns[0] == "seed"
+        assert list(dict.fromkeys(table.column("seed"))) == [2, 10]
+    goals = [[x["task.goal"] for x in found.adaptation if x["seed"] == seed] for seed in (2, 10)]
+    assert goals[0] == goals[1]
+    assert metarl.results(root).adaptation == found.adaptation
+    metarl.evaluate(root, tasks=2, out=tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["seed10", "seed2"]
+    with pytest.raises(UserError, match="holds runs of seeds"):
+        metarl.meta_train("point-goal", run_dir=root)
+
+
+class Counted(metarl.Callback):
+    def __init__(self):
+        self.runs: list[str] = []
+
+    def on_evaluation(self, results):
+        self.runs.append(results.run.name)
+
+
+def test_a_run_continues_by_its_folder_and_another_agent_takes_its_config(run, tmp_path):
+    """Names in settings are those of the command line: what else they need comes along."""
+    made = metarl.meta_train(run, run_dir=tmp_path / "a", iterations=np.int64(1), agent="promp")
+    assert metarl.load_config(made / "config.yaml").agent.name == "promp"
+    assert metarl.meta_train(made, iterations=2) == made
+    assert [row["iteration"] for row in rows(made)] == [1, 2]
+    few = {"agent.name": "promp", "env.name": "tabular-mdp", "agent": {"policy": {"hidden": (4,)}}}
+    few |= {"sampling.tasks": 2, "sampling.episodes": 2, "iterations": 1, "workers": 0}
+    made = metarl.meta_train("point-goal", run_dir=tmp_path / "b", settings=few)
+    found = metarl.load_config(made / "config.yaml")
+    assert found.agent.outer == agents.default("promp", "episodes").outer
+    assert found.env == metarl.EnvConfig("tabular-mdp", catalogue.default_horizon("tabular-mdp"))
+
+
 def test_settings_are_dotted_or_nested():
     assert nested({"a.b": 1, "a": {"c.d": 2}, "e": 3}) == {"a": {"b": 1, "c": {"d": 2}}, "e": 3}
     for twice in ({"a": 1, "a.b": 2}, {"a": {"b": 1}, "a.b": 2}, {"a.b": 1, "a": {"b": 2}}):
@@ -275,6 +320,13 @@ REFUSED = {
     "is no task distribution but int": {"tasks": 3},
     "is one environment; metarl.gym_tasks": {"tasks": lambda: gymnasium.make("CartPole-v1")},
     "callbacks: <class 'int'> is no callback": {"callbacks": [int]},
+    "is no callback; give an object, EarlyStopping(...)": {"callbacks": [metarl.EarlyStopping]},
+    "give a list of callbacks": {"callbacks": metarl.TensorBoard()},
+    "agent is 3; give its name": {"agent": 3},
+    "the agent is given twice": {"agent": "promp", "settings": {"agent.name": "promp"}},
+    "iterations is given twice": {"iterations": 2, "settings": {"iterations": 3}},
+    "run_dir is given twice": {"settings": {"run_dir": "elsewhere"}},
+    "settings is 'seed=2'; give a mapping": {"settings": "seed=2"},
     "the tasks are given twice": {"tasks": "ant-dir", "env": "ant-dir"},
 }
 
@@ -295,6 +347,21 @@ def test_what_cannot_be_evaluated_is_refused(run, tmp_path):
         metarl.evaluate(run, stepps=3)
     with pytest.raises(UserError, match="given twice, by `tasks` and by `num_tasks`"):
         metarl.evaluate(run, 3, num_tasks=3)
+    goal = {"goal": [0.1, 0.2]}
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"tasks": []}, "empty list"),
+        ({"tasks": [3]}, "give a list of tasks"),
+        ({"tasks": True}, "tasks is True; expected a whole number"),
+        ({"tasks": [goal], "own_tasks": [goal]}, "given twice, by `tasks` and by `own_tasks`"),
+        ({"tasks": goal, "num_tasks": 3}, "num_tasks is 3, and 1 tasks of your own"),
+        ({"run_dir": run}, "the run is given twice"),
+        ({"env": {"name": "bandit:5"}}, "--env bandit:5 has"),
+    ]
+    for given, message in refused:
+        with pytest.raises(UserError, match=message):
+            metarl.evaluate(run, **given)
+    with pytest.raises(UserError, match="run is None; give the path"):
+        metarl.results(None)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UserError, match="there is no run directory"):
         metarl.results(tmp_path / "nowhere")
     with pytest.raises(UserError, match="has no evaluation 'all'; there are test"):

@@ -92,6 +92,30 @@ def test_tasks_of_ones_own(runs, capsys):
     assert "ok     evaluation own: whole, 2 tasks, iteration 1" in capsys.readouterr().out
 
 
+def test_a_seed_that_fails_ends_no_other(runs, capsys):
+    """All seeds have the same tasks; one that is damaged is named, and the others are evaluated."""
+    for seed in (1, 2, 3):
+        shutil.copytree("point", f"seeds/seed{seed}")
+    shutil.rmtree("seeds/seed2/checkpoints")
+    words = ["seeds", "--task", "goal=0.1,0.2", "--task", "goal=0,0"]
+    with pytest.raises(UserError, match=r"1 of 3 seeds failed \(seed2\): seeds/seed2 has no check"):
+        evaluate.main(words)
+    assert [found(f"seeds/seed{seed}", "own").tasks for seed in (1, 3)] == [
+        ({"goal": [0.1, 0.2]}, {"goal": [0.0, 0.0]})
+    ] * 2
+    with pytest.raises(UserError, match="--taks is no flag"):
+        evaluate.main(["seeds", "--taks", "2"])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        doctor.main(["seeds"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if line.endswith(":")] == [
+        f"seeds/seed{seed}:" for seed in (1, 2, 3)
+    ]
+    assert said.count("ok     evaluation own: whole, 2 tasks") == 2
+
+
 def test_one_task_has_no_interval_and_says_why(runs, capsys):
     evaluate.main(["point", "--task", "goal=0,0", "--name", "one", "--controls", "random"])
     said = capsys.readouterr().out
@@ -198,7 +222,9 @@ def test_elsewhere(runs):
         ("point", "--env half-cheetah-vel", "observations Box"),
         ("point", "--env point-gaol", "did you mean 'point-goal'?"),
         ("point", "--env sinusoid", "supervised tasks"),
-        ("sinusoid", "--env digits", "inputs of shape (1, 8, 8)"),
+        pytest.param(
+            *("sinusoid", "--env digits", "inputs of shape (1, 8, 8)"), marks=pytest.mark.slow
+        ),
         ("sinusoid", "--env point-goal", "is for reinforcement learning"),
         ("point", "--env nothing_there_at_all:x", "nothing_there_at_all"),
         ("point", "--name train", "metarl itself gives"),

@@ -65,6 +65,7 @@ def weights(run_dir: Path) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_a_run_on_tasks_of_ones_own(tmp_path, monkeypatch):
     """Trained on worker processes, continued, evaluated; the number of workers changes nothing."""
     target = "strange_envs:walk"
@@ -155,13 +156,17 @@ AT_RESET = {
 }
 
 
-BY_A_WORKER = ("nan_observation", "reward_shape", "4_tuple", "step_raises", *AT_RESET)
+BY_A_WORKER = ("nan_observation", "reward_shape", "4_tuple", *AT_RESET)
 """Faults that have to come back from a worker; its share finds all others too, as here."""
 
 
 @pytest.mark.parametrize(
     ("fault", "workers"),
-    [*((fault, "0") for fault in (*FAULTS, *AT_RESET)), *((fault, "2") for fault in BY_A_WORKER)],
+    [
+        *((fault, "0") for fault in (*FAULTS, *AT_RESET)),
+        ("step_raises", "2"),
+        *(pytest.param(fault, "2", marks=pytest.mark.slow) for fault in BY_A_WORKER),
+    ],
 )
 def test_a_fault_is_one_error_with_its_place(strange_envs, tmp_path, capfd, fault, workers):
     """Environment, task, episode, step and field; the traceback in the run's errors.log."""
@@ -228,6 +233,7 @@ def test_a_fault_at_evaluation_has_its_traceback_in_the_runs_folder_too(strange_
     assert "strange_envs.py" in (tmp_path / "errors.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_worker_that_always_dies_ends_the_run_with_code_3(tmp_path):
     """After a checkpoint; what was learned stays."""
     train.main(command("strange_envs:walk", tmp_path, "--iterations", "1", "--workers", "0"))
@@ -241,6 +247,7 @@ def test_a_worker_that_always_dies_ends_the_run_with_code_3(tmp_path):
     assert checkpoint.load_latest(tmp_path / "checkpoints") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_no_orphans_however_a_run_ends(tmp_path, sent):
     """Nor anything in /dev/shm. Signals reach all processes, as a terminal or a scheduler sends

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
+import time
 from pathlib import Path
 
 import pytest
-from whole_runs import door, instead, rows, wait_for, weights
+from whole_runs import door, instead, kill, rows, wait_for, weights
 
+import metarl
 from metarl.commands import train
 from metarl.commands.each_seed import of_each_seed
 from metarl.config.files import dump
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
 from metarl.loop import side_by_side
+from metarl.loop.seed_lines import Board, Said
 from metarl.runs.seeds import seeds_of
 from metarl.threads import Threads
 
@@ -66,6 +70,44 @@ def test_a_signal_ends_all_seeds_with_their_last_iteration_saved(tmp_path: Path)
         assert saved == len(rows(folder)) >= 3
 
 
+@pytest.mark.slow
+def test_seeds_end_after_their_parent_with_their_last_iteration_saved(tmp_path: Path):
+    many = instead(TINY, "--iterations", "100000")
+    running = door("metarl", "train", *many, "--seeds", "2", "--run-dir", str(tmp_path))
+    folders = [tmp_path / "seed1", tmp_path / "seed2"]
+    for folder in folders:
+        wait_for(running, folder, 2)
+    kill(running)
+    for folder in folders:
+        with open(folder / ".lock", "rb") as lock:
+            deadline = time.monotonic() + 60
+            while not free(lock.fileno()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        saved = max(int(path.name) for path in (folder / "checkpoints").iterdir())
+        assert saved == len(rows(folder)) < 100000
+
+
+def free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def test_what_was_said_for_all_seeds_is_not_repeated(capsys: pytest.CaptureFixture[str]):
+    """The note is the line that each seed's own command line would tell."""
+    note = train.resolved(["point-goal", "--agent", "rl2"]).note
+    seeds = {name: Said() for name in ("seed1", "seed2")}
+    with Board(Path("x"), 3, seeds, [note]) as board:
+        for name in seeds:
+            board.line(name, note)
+            board.line(name, f"warning: x/{name} is odd")
+    assert "--match-budget" in note
+    assert capsys.readouterr().out == "seed1: warning: x/seed1 is odd\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -95,6 +137,8 @@ def test_a_folder_is_a_run_or_one_of_seeds(tmp_path: Path):
     (tmp_path / "seed1" / "config.yaml").write_text(dump(config))
     with pytest.raises(UserError, match="holds runs of seeds; continue them with --seeds"):
         train.main([*TINY, "--run-dir", str(tmp_path)])
+    with pytest.raises(UserError, match="holds runs of seeds; give one of them, or another place"):
+        metarl.meta_train("point-goal", run_dir=tmp_path)
     with pytest.raises(UserError, match=r"seed1 is a run itself; give the seeds a folder"):
         train.main([*TINY, "--run-dir", str(tmp_path / "seed1"), "--seeds", "2"])
     with pytest.raises(UserError, match=r"seed1 holds a run with other settings: sampling\.tasks"):
@@ -129,4 +173,6 @@ def test_a_command_on_a_folder_of_seeds_is_one_on_each_run(tmp_path: Path):
         [one, *flags, "--out", "x/seed1"],
         [two, *flags, "--out", "x/seed2"],
     ]
-    assert of_each_seed([one]) == of_each_seed([]) == []
+    tasks = ["--task", "goal=0,1", "--task=goal=1,0"]
+    assert of_each_seed([str(tmp_path), *tasks])[1] == [two, *tasks]
+    assert of_each_seed([one, *tasks]) == of_each_seed([]) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any
 
 from metarl.callbacks.callback import Callback, Start
@@ -40,13 +41,16 @@ class EarlyStopping(Callback):
             UserError: for a number out of range.
         """
         for name, value, least in (("patience", patience, 1), ("window", window, 1)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
                 raise UserError(
                     f"EarlyStopping: {name} is {value!r}; give a whole number, 1 or more"
                 )
-        if not math.isfinite(min_delta) or min_delta < 0:
+        number = isinstance(min_delta, Real) and not isinstance(min_delta, bool)
+        if not number or not math.isfinite(min_delta) or min_delta < 0:
             raise UserError(f"EarlyStopping: min_delta is {min_delta!r}; give a number, 0 or more")
-        self.patience, self.min_delta, self.window = patience, float(min_delta), window
+        if not isinstance(metric, str | None):
+            raise UserError(f"EarlyStopping: metric is {metric!r}; give a key of metrics.jsonl")
+        self.patience, self.min_delta, self.window = int(patience), float(min_delta), int(window)
         self.metric = metric
         self._begin()
 

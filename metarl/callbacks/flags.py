@@ -28,13 +28,12 @@ class Asked(NamedTuple):
             UserError: where Weights & Biases is not installed.
         """
         from metarl.callbacks.early_stopping import EarlyStopping
-        from metarl.callbacks.wandb import WandB, library
+        from metarl.callbacks.wandb import WandB
 
         found: list[Any] = []
         if self.stopping:
             found.append(EarlyStopping(**self.stopping))
         if self.wandb:
-            library()  # before there is a folder
             found.append(WandB(self.wandb))
         return found
 

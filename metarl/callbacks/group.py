@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +29,7 @@ class Callbacks:
         Raises:
             UserError: for anything that is no callback.
         """
-        for one in callbacks:
-            if not isinstance(one, Callback):
-                raise UserError(
-                    f"callbacks: {shown(one)} is no callback; give objects of classes that derive "
-                    "from metarl.Callback"
-                )
-        self._all, self._where, self._begun = tuple(callbacks), where, 0
+        self._all, self._where, self._begun = checked(callbacks), where, 0
 
     @property
     def stop(self) -> str:
@@ -88,24 +82,29 @@ class Callbacks:
             self._call(one, "on_checkpoint", iteration, folder)
 
     def evaluation(self, results: Results) -> None:
+        kept = f"the evaluation is kept in {results.folder}"
         for one in self._all:
-            self._call(one, "on_evaluation", results)
+            self._call(one, "on_evaluation", results, kept=kept)
 
     def end(self, ending: str) -> None:
-        """Tells all callbacks that have begun; what they raise is a warning after another error."""
-        raised: list[UserError | OSError] = []
+        """Tells all callbacks that have begun, also if one raises.
+
+        What they raise is a warning after another error; but Ctrl-C and an exit stay what they are.
+        """
+        raised: list[BaseException] = []
         for one in self._all[: self._begun]:
             try:
                 self._call(one, "on_end", ending)
-            except (UserError, OSError) as error:
+            except BaseException as error:
                 raised.append(error)
         self._begun = 0
-        if raised and ending in ("done", "stopped"):
-            raise raised[0]
+        for error in raised:
+            if ending in ("done", "stopped") or not isinstance(error, Exception):
+                raise error
         for error in raised:
             warnings.warn(str(error), stacklevel=2)
 
-    def _call(self, one: Callback, method: str, *arguments: Any) -> None:
+    def _call(self, one: Callback, method: str, *arguments: Any, kept: str = "") -> None:
         function: Callable[..., Any] = getattr(one, method)
         try:
             function(*arguments)
@@ -114,11 +113,33 @@ class Callbacks:
                 raise
             raise UserError(
                 f"callback {_name(one)}: {method} raised {type(error).__name__}: {error}"
-                f"\ncomplete iterations are kept{self._kept()}"
+                f"\n{kept or f'complete iterations are kept{self._kept()}'}"
             ) from error
 
     def _kept(self) -> str:
         return f" in {self._where}; the same call continues" if self._where else ""
+
+
+def checked(callbacks: Any) -> tuple[Callback, ...]:
+    """Returns the callbacks in what was given as such.
+
+    Raises:
+        UserError: for anything that is no callback.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise UserError(f"callbacks is {shown(callbacks)}; give a list of callbacks")
+    found = tuple(callbacks)
+    for one in found:
+        if not isinstance(one, Callback):
+            made = f"; give an object, {one.__name__}(...)" if _is_class(one) else (
+                "; give objects of classes that derive from metarl.Callback"
+            )  # fmt: skip
+            raise UserError(f"callbacks: {shown(one)} is no callback{made}")
+    return found
+
+
+def _is_class(given: Any) -> bool:
+    return isinstance(given, type) and issubclass(given, Callback)
 
 
 def _name(callback: Callback) -> str:

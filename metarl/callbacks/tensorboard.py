@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metarl.callbacks.callback import Callback, Start
 from metarl.config.files import keys
+from metarl.runs import places
 from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import natural
 
@@ -20,7 +22,8 @@ class TensorBoard(Callback):
     """Writes RUN/tensorboard/: scalars of each iteration, hyperparameters, and of evaluations the
     adaptation curve, with the adaptation step as TensorBoard's step.
 
-    Every training has one. Give it to `metarl.evaluate` to add the curve.
+    Every training has one, and so has every evaluation in the folder of a run with these files.
+    Give it to `metarl.evaluate` to show another evaluation.
     """
 
     _board: Board | None = None
@@ -43,11 +46,15 @@ class TensorBoard(Callback):
     def on_evaluation(self, results: Results) -> None:
         from metarl.runs.board import Board
 
-        board = Board(RunDirectory(results.home).tensorboard, kind="evaluation")
+        run = RunDirectory(results.home)
+        kind = Path("evaluation", _name(results))
+        folders = [run.tensorboard / part for part in (".", kind.parent, kind)]
+        places.check(run.root, folders, [])  # a link may lead out of a run that somebody sent
+        board = Board(run.tensorboard, -1, str(kind))  # step 0 and later of an earlier one go
         try:
             for row in results.summary:
                 name = f"evaluation/{row['split']}/{row['measure']}/{row['learner']}"
-                board.append(row["step"], {name: row["mean"]})
+                board.append(row["step"], {name: math.nan if row["mean"] is None else row["mean"]})
         finally:
             board.close()
 
@@ -56,6 +63,15 @@ class TensorBoard(Callback):
         if self._board is not None:
             self._board.close()
             self._board = None
+
+
+def _name(results: Results) -> str:
+    """Returns the name of an evaluation in a run's folder; none of one that lies elsewhere."""
+    root = RunDirectory(results.run).evaluation.root.resolve()
+    folder = root if results.folder is None else results.folder.resolve()
+    if folder == root:
+        return "test"
+    return folder.name if folder.parent == root else ""
 
 
 def hyperparameters(config: Any) -> dict[str, float | bool | str]:

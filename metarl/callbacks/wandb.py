@@ -32,13 +32,18 @@ class WandB(Callback):
     """
 
     def __init__(self, project: str = "metarl", mode: str | None = None, **init: Any):
+        """
+        Raises:
+            UserError: where wandb is not installed, before there is a folder.
+        """
+        library()
         self.project, self.mode, self.init = project, mode, init
         self._run: Any = None
 
     def on_start(self, start: Start) -> None:
         """
         Raises:
-            UserError: where wandb is not installed, or cannot begin.
+            UserError: where wandb cannot begin.
         """
         self._begin(start.run_dir, asdict(start.config), train=True)
 

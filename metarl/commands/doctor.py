@@ -8,12 +8,15 @@ from pathlib import Path
 
 from metarl.config.command_line import once, wants_help
 from metarl.errors import UserError
+from metarl.runs.directory import RunDirectory
+from metarl.runs.seeds import begun, is_folder_of_seeds
 from metarl.text import say
 
-USAGE = "usage: metarl doctor RUN_DIR [RUN_DIR ...]"
+USAGE = "usage: metarl doctor RUN [RUN ...]"
 DESCRIPTION = """Checks everything in the folder of a run, and only reads it: settings, machine,
 data, metrics, checkpoints, evaluations and report. A line says `ok`, `note` or `fault`, and what
-to do about it. The last line says what to do next. Code of your own is not run.
+to do about it. The last line says what to do next. Code of your own is not run. Of a folder of
+seeds it checks every run.
 
 The exit status is 0 if no run has a fault, 1 if one has, and 2 if a folder is no run."""
 
@@ -52,4 +55,11 @@ def read(argv: Sequence[str]) -> list[Path]:
             raise UserError(f"{word!r} is no flag; {USAGE}")
     if not folders:
         raise UserError(f"no run directory given; {USAGE}")
-    return [Path(folder).expanduser() for folder in folders]
+    return [run for folder in folders for run in _runs(Path(folder).expanduser())]
+
+
+def _runs(folder: Path) -> list[Path]:
+    """Returns the runs in a folder of seeds, and any other folder as it is."""
+    if not is_folder_of_seeds(folder):
+        return [folder]
+    return [run for run in begun(folder) if RunDirectory(run).config.is_file()]

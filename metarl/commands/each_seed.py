@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from metarl.config.command_line import once, take, take_run, wants_help
+from metarl.config.command_line import TASK, once, take, take_run, wants_help
 from metarl.runs.seeds import is_folder_of_seeds, seeds_of
 from metarl.text import say
 
@@ -19,7 +19,7 @@ def of_each_seed(argv: Sequence[str]) -> list[list[str]]:
     Raises:
         UserError: for runs that differ in more than their seed.
     """
-    words = once(argv)
+    words = once(argv, (TASK,))
     name = take_run(words)
     if name is None or not is_folder_of_seeds(name):
         return []

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from metarl.commands.each_seed import of_each_seed
 from metarl.config.command_line import (
     AGENT,
     ENV,
+    TASK,
     once,
     print_help,
     read_flags,
     take,
+    take_all,
     take_run,
     wants_all,
     wants_help,
 )
-from metarl.config.options import DataPlace, EvaluateFewShotOptions, EvaluateOptions
-from metarl.config.settings import AnyConfig, FewShotConfig
+from metarl.config.options import EvaluateFewShotOptions, EvaluateOptions
+from metarl.config.settings import AnyConfig
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.data import placed
+from metarl.experiments.defaults import evaluation_options
+from metarl.text import say
 
 DESCRIPTION = """Adapts a trained agent to held-out tasks, from its meta-parameters each time.
 
@@ -44,17 +48,44 @@ FIRST = (
 
 
 def main(argv: Sequence[str]) -> None:
-    if lines := of_each_seed(argv):
-        for line in lines:
-            main(line)
-        return
+    lines = of_each_seed(argv)
+    if len(lines) > 1:
+        _evaluate_seeds(lines)
+    else:
+        _evaluate(lines[0] if lines else argv)
+
+
+def _evaluate_seeds(lines: Sequence[Sequence[str]]) -> None:
+    """Evaluates the runs of seeds one after the other; one that fails ends no other.
+
+    Raises:
+        UserError: before any, for a command line that does not fit; at the end, if some failed.
+    """
+    names = [read(line)[0].run_dir.name for line in lines]
+    failed: dict[str, UserError] = {}
+    for name, line in zip(names, lines, strict=True):
+        say(f"\n{name}:")
+        try:
+            _evaluate(line)
+        except UserError as error:
+            failed[name] = error
+            say(f"failed: {str(error).splitlines()[0]}")
+    if failed:
+        listed = ", ".join([*failed][:8]) + (", ..." if len(failed) > 8 else "")
+        first = next(iter(failed.values()))
+        raise UserError(f"{len(failed)} of {len(names)} seeds failed ({listed}): {first}")
+
+
+def _evaluate(argv: Sequence[str]) -> None:
     options, config = read(argv)
     tasks = None
     if not options.env.name:
         tasks = envs.configured(config.env, take(list(argv), *ENV))
+    from metarl.callbacks.evaluated import tell_of_evaluation
     from metarl.loop.evaluation import evaluate  # torch: once the command line is right
 
-    evaluate(options, tasks, config, take(list(argv), *AGENT))
+    picture = evaluate(options, tasks, config, take(list(argv), *AGENT))
+    tell_of_evaluation(options.run_dir, picture.parent)
 
 
 def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions, AnyConfig]:
@@ -63,15 +94,13 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
     Raises:
         UserError: for a folder that is no run, and any flag that does not fit.
     """
-    argv, words = list(argv), []
-    while (word := take(argv, "--task")) is not None:  # the flag that may come several times
-        words.append(word)
-    argv = once(argv)
+    argv = once(argv, (TASK,))
+    words = take_all(argv, TASK)
     name = take_run(argv)
     if wants_help(argv):
         defaults = EvaluateOptions(run_dir=Path("RUN_DIR"))
         if name is not None:
-            defaults = _defaults(Path(name), run_config(Path(name)))
+            defaults = evaluation_options(Path(name), run_config(Path(name)))
         more = "; predictions.png of curves" if isinstance(defaults, EvaluateFewShotOptions) else (
             "; success.json and .png where\ntasks are of classes"
         )  # fmt: skip
@@ -81,7 +110,7 @@ def read(argv: Sequence[str]) -> tuple[EvaluateOptions | EvaluateFewShotOptions,
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))
     env, agent = take(argv, *ENV), take(argv, *AGENT)
-    options = read_flags(argv, _defaults(Path(name), config))
+    options = read_flags(argv, evaluation_options(Path(name), config))
     if env not in (None, config.env.name):
         options = replace(options, env=replace(options.env, name=env))
     if words or options.task_file:
@@ -102,13 +131,3 @@ def _check_own(argv: Sequence[str]) -> None:
                 f"{flag} chooses tasks of the distribution, and --task or --task-file give your own"
                 f"\nleave out {flag}, or your tasks"
             )
-
-
-def _defaults(run_dir: Path, config: AnyConfig) -> EvaluateOptions | EvaluateFewShotOptions:
-    """Returns the options as the run's own config has them."""
-    machine = {"device": config.device, "threads": config.threads}
-    common = {"run_dir": run_dir, **machine, **asdict(config.evaluation)}
-    if isinstance(config, FewShotConfig):
-        return EvaluateFewShotOptions(env=DataPlace(path=config.env.path), **common)
-    playing = {name: getattr(config, name) for name in ("workers", "worker_timeout", "act_on")}
-    return EvaluateOptions(**playing, **common)

@@ -18,6 +18,7 @@ from metarl.config.command_line import (
 )
 from metarl.config.settings import AnyConfig, FewShotConfig
 from metarl.deployment.options import ExportOptions
+from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 
@@ -29,23 +30,27 @@ DESCRIPTION = """Adapts a trained agent to one task, and saves the policy for us
 --env takes an id for gymnasium.make, or package.module:attribute of your own environment, which is
 imported. metarl.load_policy(PATH) reads the policy.
 If the tasks or the agent of the run are your own code, give --env or --agent
-package.module:attribute again: the code is run."""
+package.module:attribute again: the code is run. So --env may come twice: once for the tasks of the
+run, once for the environment."""
 
 
 def main(argv: Sequence[str]) -> None:
-    options, env, agent = read(argv)
+    asked = read(argv)
     from metarl.deployment.export import export  # torch: once the command line is right
 
-    export(options, env, agent)
+    export(*asked)
 
 
-def read(argv: Sequence[str]) -> tuple[ExportOptions, str | None, str | None]:
-    """Returns the options that a command line asks for, checked, and the values of --env and
-    --agent.
+def read(argv: Sequence[str]) -> tuple[ExportOptions, str | None, str | None, str | None]:
+    """Returns the options that a command line asks for, checked; the environment; and the places of
+    the run's own tasks and agent, where they are named.
 
     Raises:
         UserError: for a folder that is no run or has no episodes, and any flag that does not fit.
     """
+    argv, named = list(argv), []
+    while (word := take(argv, *ENV)) is not None:  # the flag that may come twice
+        named.append(word)
     argv = once(argv)
     name = take_run(argv)
     if wants_help(argv):
@@ -53,17 +58,35 @@ def read(argv: Sequence[str]) -> tuple[ExportOptions, str | None, str | None]:
     if name is None:
         raise UserError("no run directory given; name it first, such as runs/point-goal")
     config = run_config(Path(name))
-    env, agent = take(argv, *ENV), take(argv, *AGENT)
+    agent = take(argv, *AGENT)
     _check_agent(name, config, agent)
+    env, tasks = _environment_and_tasks(name, config, named)
     options = read_flags(argv, ExportOptions(run_dir=Path(name), device=config.device))
     if not options.out:
         raise UserError("no place for the policy is given; add --out PATH, a new folder")
-    if not options.task and env in (None, config.env.name):
+    if not options.task and env is None:
         raise UserError(
             "nothing to adapt to is given\nadd --env ID, a gymnasium environment, or --task "
             "KEY=VALUE, a task of the run's distribution"
         )
-    return options, env, agent
+    return options, env, tasks, agent
+
+
+def _environment_and_tasks(
+    name: str, config: AnyConfig, named: Sequence[str]
+) -> tuple[str | None, str | None]:
+    """Returns the environment to adapt to, and the place of the run's own tasks."""
+    own = config.env.name
+    others = [word for word in named if word != own]
+    if len(others) > 1:
+        raise UserError(f"--env names {others[0]!r} and {others[1]!r}; give one environment")
+    env, tasks = others[0] if others else None, own if own in named else None
+    if tasks is None and env is not None and envs.is_own(own):
+        raise UserError(
+            f"the tasks of {name} are {own}, code of your own: it is run only where the command "
+            f"line names it\nadd --env {own} beside --env {env}"
+        )
+    return env, tasks
 
 
 def _check_agent(name: str, config: AnyConfig, agent: str | None) -> None:

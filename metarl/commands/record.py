@@ -9,10 +9,12 @@ from pathlib import Path
 from metarl.config.command_line import (
     AGENT,
     ENV,
+    TASK,
     once,
     print_help,
     read_flags,
     take,
+    take_all,
     take_run,
     wants_all,
     wants_help,
@@ -63,10 +65,8 @@ def read(argv: Sequence[str]) -> tuple[RecordOptions, Config]:
     Raises:
         UserError: for a folder that is no run or has no episodes, and any flag that does not fit.
     """
-    argv, words = list(argv), []
-    while (word := take(argv, "--task")) is not None:  # the flag that may come several times
-        words.append(word)
-    argv = once(argv)
+    argv = once(argv, (TASK,))
+    words = take_all(argv, TASK)
     name = take_run(argv)
     if name is not None:
         name = _run_of(name)

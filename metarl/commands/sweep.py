@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from metarl.callbacks.flags import take_callbacks
 from metarl.commands import train
-from metarl.config.command_line import AGENT, ENV, read_flags, take, wants_help
+from metarl.config.command_line import AGENT, ENV, read_flags, take, take_all, wants_help
 from metarl.config.ranges import Count
 from metarl.config.settings import AnyConfig
 from metarl.errors import UserError
@@ -72,7 +72,8 @@ def read(
     Raises:
         UserError: for anything in it that does not fit.
     """
-    texts, rest = take_all(list(argv), PARAM)
+    rest = list(argv)
+    texts = take_all(rest, PARAM)
     flags = [f"--{name.replace('_', '-')}" for name in vars(SweepOptions())]
     own = [
         word
@@ -96,11 +97,3 @@ def read(
         )
     named = take(list(rest), *ENV), take(list(rest), *AGENT)
     return config, options, parameters(texts, config), named
-
-
-def take_all(argv: list[str], flag: str) -> tuple[list[str], list[str]]:
-    """Returns the values of a flag that may come several times, and the other words."""
-    values, rest = [], list(argv)
-    while any(word.partition("=")[0] == flag for word in rest):
-        values.append(take(rest, flag) or "")
-    return values, rest

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,10 +31,11 @@ from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, run_config, with_agent, with_env
+from metarl.experiments.defaults import run_folder
 from metarl.experiments.offered import offered
 from metarl.experiments.presets import PRESETS, blank, preset
 from metarl.runs import directory
-from metarl.runs.seeds import begun, is_folder_of_seeds, seed_folder
+from metarl.runs.seeds import begun, refuse_folder_of_seeds, seed_folder
 from metarl.text import say, shown
 
 FIRST = (
@@ -46,8 +45,6 @@ FIRST = (
 )
 """Flags that the help shows without `all`, the most important first."""
 MOST_SEEDS = 1000
-MAX_NAME = 80
-"""Characters of a folder that is named after an experiment."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -69,7 +66,8 @@ def _train_seeds(config: AnyConfig, argv: Sequence[str], seeds: Sequence[int]) -
 
     words = list(argv)
     take(words, "--run-dir", "--run_dir")
-    train_seeds(config, Path(config.run_dir), seeds, words)
+    told = resolved(argv).note.splitlines()  # each seed would tell it again
+    train_seeds(config, Path(config.run_dir), seeds, words, told)
     again = f" --env {config.env.name}" if envs.is_own(config.env.name) else ""
     again += f" --agent {config.agent.name}" if own_code.is_place(config.agent.name) else ""
     say(f"done; next: metarl evaluate {quote(config.run_dir)}{again}")
@@ -94,9 +92,8 @@ def take_seeds(argv: Sequence[str]) -> tuple[list[str], tuple[int, ...]]:
     if not words or not all(word.isdecimal() and len(word) < 10 for word in words):
         is_what = f"is {shown(' '.join(words))}" if words else "has no value"
         raise UserError(f"{flag} {is_what}; give how many, as in {flag} 5, or which: {flag} 3 7 11")
-    numbers = [int(word) for word in words]
-    counted = range(1, min(numbers[0], MOST_SEEDS + 1) + 1)
-    seeds = tuple(numbers if len(numbers) > 1 else counted)
+    first, *others = map(int, words)
+    seeds = (first, *others) if others else tuple(range(1, min(first, MOST_SEEDS + 1) + 1))
     if not 0 < len(seeds) <= MOST_SEEDS:
         raise UserError(f"{flag} is {words[0]}; give 1 to {MOST_SEEDS} seeds")
     if len(set(seeds)) < len(seeds):
@@ -174,7 +171,7 @@ def resolved(argv: Sequence[str], usage: str = "metarl train PRESET") -> Asked:
             )
         config = budget.matched(config, usual)
     note = None if match_budget else budget.note(config, usual)
-    folder = _run_dir(name or Path(file or "").stem, agent, env)
+    folder = run_folder(name or Path(file or "").stem, agent, env)
     return Asked(config, name, folder, note or "")
 
 
@@ -183,11 +180,9 @@ def _check_folder(config: AnyConfig, seeds: Sequence[int]) -> None:
     root = Path(config.run_dir).expanduser()
     if not seeds:
         directory.check(directory.RunDirectory(root))
-        if is_folder_of_seeds(root):
-            raise UserError(
-                f"{root} holds runs of seeds; continue them with {SEEDS}, or give another place "
-                "with --run-dir"
-            )
+        refuse_folder_of_seeds(
+            root, f"continue them with {SEEDS}, or give another place with --run-dir"
+        )
         return
     if directory.RunDirectory(root).config.exists():
         raise UserError(
@@ -224,12 +219,3 @@ def _with_file(
                 f"--{section} is {asked!r} and {file} says {found!r}; leave one of them out"
             )
     return loaded
-
-
-def _run_dir(label: str, agent: str | None, env: str | None) -> str:
-    """Returns a folder's name of parts that may be long, as lists of classes are."""
-    label = "_".join(part for part in (label, agent, env) if part)
-    name = re.sub(r"[^\w.-]", "-", label)
-    if len(name) > MAX_NAME:
-        name = f"{name[: MAX_NAME - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
-    return str(Path("runs", name))

@@ -25,6 +25,9 @@ from metarl.text import printable, shown
 SUCCESS = Measure("success", "episodes solved", of_episodes=True, share=True)
 """Measure of a comparison by success."""
 
+MOST_LEARNERS = 50
+"""Learners that are compared at once; each two of them are a pair."""
+
 
 class Seed(NamedTuple):
     """Run of a learner, with its evaluation."""
@@ -45,8 +48,11 @@ class Learner(NamedTuple):
         return self.seeds[0].adaptation.agent
 
     @property
-    def tasks(self) -> Sequence[Any]:
-        return self.seeds[0].adaptation.tasks
+    def used(self) -> list[float]:
+        """Environment steps or examples used in one task by each step that all seeds have, as the
+        mean over seeds: episodes that end early make seeds differ."""
+        used = zip(*(seed.adaptation.env_steps for seed in self.seeds), strict=False)
+        return [sum(each) / len(self.seeds) for each in used]
 
 
 class Field(NamedTuple):
@@ -85,6 +91,11 @@ def read(
         UserError: for a run without this evaluation, and for runs that cannot be compared.
     """
     named = labelled(paths, labels)
+    if len(named) > MOST_LEARNERS:
+        raise UserError(
+            f"{len(named)} learners are given; at most {MOST_LEARNERS} can be compared at once\n"
+            "compare fewer, or name a folder with seed1, seed2, ... for the seeds of one learner"
+        )
     _check_name(name)
     found = {label: _seeds(path, name) for label, path in named.items()}
     _check_distinct(seed.run for seeds in found.values() for seed in seeds)

@@ -38,6 +38,7 @@ def comparison_figure(comparison: Comparison) -> Figure:
     height = max(4.2, 1.6 + 0.34 * learners)
     title = f"{look.titled(comparison.field.learners[0].seeds[0].adaptation.env)}: "
     title += f"{comparison.field.measure.name} after {comparison.field.steps}"
+    title += " (lower is better)" if comparison.field.measure.lower_is_better else ""
     with look.titled_figure(14.5 if matrix else 10.0, height, title) as figure:
         axes = figure.subplots(1, 3 if matrix else 2, squeeze=False)[0]
         lines = _lines(learners)

@@ -27,13 +27,13 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from metarl.runs.statistics import RESAMPLES, interquartile_mean, interval95
+
 Draw: TypeAlias = Literal["both", "seeds", "tasks", "stratified"]
 """Units that a bootstrap sample draws."""
 Statistic: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """Function of scores [..., N, K] that returns [...]."""
 
-RESAMPLES = 5000
-"""Number of bootstrap samples; another seed then moves a 95% interval by about 2% of its width."""
 MOST_DRAWS = 50_000_000
 """Scores that all samples together hold; of more than 10,000 scores there are fewer samples."""
 AT_ONCE = 1_000_000
@@ -83,9 +83,7 @@ def iqm(scores: np.ndarray) -> np.ndarray:
     is rounded down.
     """
     flat = scores.reshape(*scores.shape[:-2], -1)
-    size = flat.shape[-1]
-    cut = size // 4
-    return np.sort(flat, axis=-1)[..., cut : size - cut].mean(axis=-1)
+    return interquartile_mean(np.moveaxis(flat, -1, 0))
 
 
 def mean(scores: np.ndarray) -> np.ndarray:
@@ -108,12 +106,6 @@ def probability_of_improvement(first: np.ndarray, second: np.ndarray) -> np.ndar
 def difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Difference of the means over seeds and tasks, [..., N, K] -> [...]."""
     return mean(first) - mean(second)
-
-
-def interval95(estimates: np.ndarray) -> np.ndarray:
-    """Percentile interval of bootstrap estimates, [resamples, ...] -> [..., 2]: low, high."""
-    tail = (1 - 0.95) / 2
-    return np.moveaxis(np.quantile(estimates, [tail, 1 - tail], axis=0), 0, -1)
 
 
 def resampled(
@@ -248,6 +240,7 @@ def _p_of_seeds(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float
     """Returns the p-value of a permutation test of seeds' mean scores, [N] and [M], and the
     smallest that it can have."""
     values, ours = np.concatenate([first, second]), len(first)
+    values = values - values.mean()  # what all have in common would only add rounding errors
     splits = math.comb(len(values), ours)
     if len(values) < 3:
         return math.nan, math.nan
@@ -259,7 +252,7 @@ def _p_of_seeds(first: np.ndarray, second: np.ndarray, seed: int) -> tuple[float
         chosen = np.concatenate([np.arange(ours)[None], order[:, :ours]])  # the observed one too
     totals, rest = values[chosen].sum(axis=1), values.sum()
     gaps = np.abs(totals / ours - (rest - totals) / (len(values) - ours))
-    observed = abs(first.mean() - second.mean())
+    observed = abs(values[:ours].mean() - values[ours:].mean())
     smallest = (2 if ours == len(second) else 1) / splits
     return _share_at_least(gaps, observed), max(smallest, 1 / len(chosen))
 
@@ -283,7 +276,7 @@ def sign_flip(differences: np.ndarray, seed: int = 0, draws: int = MOST_SPLITS) 
 
 def _share_at_least(found: np.ndarray, observed: float) -> float:
     """Returns the share of values at least as large as the observed one, but for rounding."""
-    return float((found >= observed - 1e-12 * max(1.0, observed)).mean())
+    return float((found >= observed - 1e-9 * found.max()).mean())
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

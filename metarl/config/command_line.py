@@ -31,6 +31,8 @@ ENV = ("--env", "--env.name")
 """Flags that name the tasks. Code of a user's own is run only where they name it."""
 AGENT = ("--agent", "--agent.name")
 """Flags that name the agent. Code of a user's own is run only where they name it."""
+TASK = "--task"
+"""Flag of a task of the user's own; it may come several times."""
 
 MOST_FIRST = 10
 """Flags that a help shows without `all`."""
@@ -103,8 +105,8 @@ def _shown(record: Any, offered: Mapping[str, Any], path: str = "") -> Any:
     return dataclass(frozen=True, kw_only=True)(type(kind.__name__, (kind,), body))(**values)
 
 
-def once(argv: Sequence[str]) -> list[str]:
-    """Returns the arguments as a list, in which every flag comes once.
+def once(argv: Sequence[str], several: Sequence[str] = ()) -> list[str]:
+    """Returns the arguments as a list, in which every flag but those of `several` comes once.
 
     Raises:
         UserError: for a flag that is given twice; the last value would win without a word. Also
@@ -113,6 +115,7 @@ def once(argv: Sequence[str]) -> list[str]:
     for token in argv:
         check_text(token, "an argument")
     named = [_setting(token) for token in argv if token.startswith("--")]
+    named = [name for name in named if name not in several]
     if len(set(named)) < len(named):
         raise _twice(argv, next(name for name in named if named.count(name) > 1))
     return list(argv)
@@ -211,6 +214,14 @@ def take(argv: list[str], *flags: str) -> str | None:
     if not value:
         raise UserError(f"{flag} has no value; expected one, as in `{flag} NAME`")
     return value
+
+
+def take_all(argv: list[str], flag: str) -> list[str]:
+    """Removes a flag that may come several times from `argv`; returns its values, as `take`."""
+    values = []
+    while (value := take(argv, flag)) is not None:
+        values.append(value)
+    return values
 
 
 def take_switch(argv: list[str], flag: str) -> bool:

@@ -15,6 +15,7 @@ from metarl.deployment.policy import Interface, Policy
 from metarl.errors import UserError
 from metarl.sampling.collect import returns_of
 from metarl.sampling.sampler import acts_in_numpy
+from metarl.text import shown
 from metarl.types import Trajectories
 
 
@@ -63,6 +64,11 @@ class AdaptedPolicy(Policy):
         from metarl.agents.sb3_export import export
 
         agent, name = self._adapted.agent, self.facts["agent"]
+        if not hasattr(env, "observation_space") or not hasattr(env, "action_space"):
+            raise UserError(
+                f"to_sb3 was given {shown(env)}; give an environment with the run's spaces, such "
+                "as gymnasium.make(ID)"
+            )
         if not isinstance(agent, MlpAgent):
             raise UserError(
                 f"{name} has no MLP policy that Stable-Baselines3 could hold\n"

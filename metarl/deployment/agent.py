@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from gymnasium.spaces import Space
 
-from metarl import keys
+from metarl import keys, memory
 from metarl.deployment import recorded
 from metarl.deployment.adapted import Adaptation, AdaptedPolicy
+from metarl.deployment.arguments import count, is_distribution
 from metarl.deployment.playing import OneEnvironment, play_in
 from metarl.deployment.spaces import check_same_spaces, spaces_of
 from metarl.envs import given_tasks
@@ -26,6 +27,8 @@ from metarl.types import Classes, EnvSpec, Task, TaskDistribution, Trajectories,
 
 GIVE = "give a gymnasium environment, a task or a list of tasks, or a list of recorded episodes"
 SOURCES = "metarl.Episode, or a dict of obs, actions, rewards, terminated"
+TASK_BYTES = 64
+"""Least memory of a task, a dict."""
 
 
 class LoadedAgent:
@@ -72,7 +75,8 @@ class LoadedAgent:
     def sample_tasks(self, number: int, seed: int = 1, split: str = "test") -> Sequence[Task]:
         """Returns tasks of the run's distribution; by default those that `metarl evaluate` draws
         with that seed and number."""
-        number, seed = _count("number", number), _count("seed", seed, least=0)
+        number, seed = count("number", number), count("seed", seed, least=0)
+        memory.check({"number": number * TASK_BYTES})
         if isinstance(self.base, Classes):  # so many goals of each class
             return self.base.held_out(number, split)
         rng = keys.generator(seed, keys.Purpose.EVALUATION_TASKS)
@@ -107,7 +111,7 @@ class LoadedAgent:
         Raises:
             UserError: for anything else, for other spaces than the run's, and as evaluation.
         """
-        _count("seed", seed, least=0)
+        count("seed", seed, least=0)
         if isinstance(source, gymnasium.Env):
             return self._to_environment(source, *self._asked(episodes, steps), seed, task)
         if recorded.is_episode(source):
@@ -132,12 +136,12 @@ class LoadedAgent:
     def _asked(self, episodes: int | None, steps: int | None) -> tuple[int, int]:
         """Returns the episodes of a round and the number of rounds."""
         if self.one_by_one and episodes is not None:
-            trials = 1 if steps is None else _count("steps", steps, least=0)
-            steps = _count("episodes", episodes) * trials
+            trials = 1 if steps is None else count("steps", steps, least=0)
+            steps = count("episodes", episodes) * trials
             episodes = 1
         return (
-            self.episodes if episodes is None else _count("episodes", episodes),
-            self.steps if steps is None else _count("steps", steps, least=0),
+            self.episodes if episodes is None else count("episodes", episodes),
+            self.steps if steps is None else count("steps", steps, least=0),
         )
 
     def _to_environment(
@@ -145,6 +149,7 @@ class LoadedAgent:
     ) -> AdaptedPolicy:
         told = self._told(task)
         check_same_spaces(env, self.spec, len(told))
+        self._check_memory(1, episodes, 1)
         one = OneEnvironment.of(env, self.spec.horizon, told)
 
         def played(state: Any, index: int) -> Trajectories:
@@ -165,12 +170,18 @@ class LoadedAgent:
     ) -> list[AdaptedPolicy]:
         base, distribution = self.base, self.distribution
         if tasks is not None:
+            if not is_distribution(tasks):
+                raise UserError(
+                    f"tasks is {shown(tasks)}; give a distribution of tasks, such as "
+                    "metarl.gym_tasks(...)"
+                )
             base = distribution = tasks
             if self._observes_task:
                 distribution = TaskConditioned(tasks)
             self._check_distribution(distribution.spec)
         given = given_tasks.checked(given, base, "tasks")
         told = [self._told(task) for task in given]
+        self._check_memory(len(given), episodes, steps)
         sampler = Sampler(distribution, len(given), episodes, Workers(0))
         try:
             sampler.set_tasks(given)
@@ -195,7 +206,7 @@ class LoadedAgent:
                     f"of the {rounds} episodes; leave it out"
                 )
         else:
-            rounds = 1 if steps is None else _count("steps", steps)
+            rounds = 1 if steps is None else count("steps", steps)
         if len(given) % rounds:
             raise UserError(
                 f"{len(given)} recorded episodes cannot be divided among {rounds} steps\n"
@@ -236,6 +247,11 @@ class LoadedAgent:
         key = (seed, keys.Purpose.EVALUATION, index)
         return RoundDraws((num_tasks, episodes), kind, width, key, self.spec.horizon)
 
+    def _check_memory(self, num_tasks: int, episodes: int, rounds: int) -> None:
+        """Raises a UserError for more episodes than fit into memory."""
+        names = "episodes and steps" if rounds > 1 else "episodes"
+        memory.check({names: memory.of_rounds(self.spec, num_tasks, episodes, rounds)})
+
     @property
     def _observes_task(self) -> bool:
         return isinstance(self.distribution, TaskConditioned)
@@ -274,13 +290,9 @@ class LoadedAgent:
                 )
 
 
-def _count(name: str, value: Any, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise UserError(f"{name} is {shown(value)}; give a whole number, at least {least}")
-    return int(value)
-
-
 def _named(value: Any) -> str:
     if isinstance(value, gymnasium.vector.VectorEnv):
-        return "a vector of environments, which are played one at a time"
+        return "a vector of environments, and one is played"
+    if callable(value):
+        return f"{shown(value)}, which is not called"
     return shown(value)

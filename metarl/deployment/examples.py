@@ -44,7 +44,8 @@ def prepared(given: Any, spec: Inputs) -> Tensor:
     found = np.stack([_shaped(x, i, spec) for i, x in enumerate(rows)])
     if whole:
         return _scaled(found, spec)
-    return _checked(found.astype(np.float32), spec)
+    with np.errstate(over="ignore"):
+        return _checked(found.astype(np.float32), spec)
 
 
 def _files(given: Any) -> list[Path] | None:
@@ -68,13 +69,18 @@ def _rows(given: Any) -> Any:
     return given
 
 
-def _plain(x: Any, index: int) -> np.ndarray:
+def as_array(x: Any) -> np.ndarray:
+    """Returns a list, a tensor or an array as an array; what is none, as an array of objects."""
     if isinstance(x, Tensor):
         x = x.detach().cpu().numpy()
     try:
-        found = np.asarray(x)
-    except ValueError:
-        found = np.array(None)
+        return np.asarray(x)
+    except ValueError:  # lists of unequal length
+        return np.array(None)
+
+
+def _plain(x: Any, index: int) -> np.ndarray:
+    found = as_array(x)
     if found.dtype.kind not in "biuf":
         raise UserError(f"inputs[{index}] is {shown(x)}; give an array of real numbers")
     return found
@@ -203,14 +209,15 @@ def numbers(targets: Any, count: int, spec: Inputs) -> Tensor:
     Raises:
         UserError: for another shape, and for what is not finite.
     """
-    found = _plain(targets, 0) if not isinstance(targets, list | tuple) else np.asarray(targets)
+    found = as_array(targets)
     allowed = [(count, spec.outputs)] + [(count,)] * (spec.outputs == 1)
     if found.dtype.kind not in "biuf" or found.shape not in allowed:
         raise UserError(
             f"the targets are {found.dtype} of shape {found.shape}; give numbers of shape "
             f"{allowed[-1]} for {count} inputs"
         )
-    found = found.astype(np.float32).reshape(count, spec.outputs)
+    with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
+        found = found.astype(np.float32).reshape(count, spec.outputs)
     if not np.isfinite(found).all():
         raise UserError("a target is not finite; leave its example out")
     return torch.from_numpy(found)

@@ -16,17 +16,22 @@ from metarl.deployment.loading import load
 from metarl.deployment.options import ExportOptions
 from metarl.envs import given_tasks
 from metarl.errors import UserError
-from metarl.experiments.assembly import run_config
 from metarl.runs.files import replace_bytes
 from metarl.text import say, shown
 
 
-def export(options: ExportOptions, env: str | None = None, agent: str | None = None) -> Path:
+def export(
+    options: ExportOptions,
+    env: str | None = None,
+    tasks: str | None = None,
+    agent: str | None = None,
+) -> Path:
     """Writes the adapted policy to `options.out` and returns that path.
 
     Args:
         options: the run, the task, and the place.
-        env: id or place of a gymnasium environment; or the place of the run's own tasks.
+        env: id or place of a gymnasium environment.
+        tasks: place of the run's own tasks.
         agent: place of the run's own agent.
 
     Raises:
@@ -35,15 +40,10 @@ def export(options: ExportOptions, env: str | None = None, agent: str | None = N
     """
     out = Path(options.out).expanduser()
     folder.refuse_taken(out)  # before the episodes are played
-    own = env == run_config(options.run_dir).env.name
     loaded = load(
-        options.run_dir,
-        options.checkpoint,
-        device=options.device,
-        env=env if own else None,
-        agent=agent,
+        options.run_dir, options.checkpoint, device=options.device, env=tasks, agent=agent
     )
-    made = None if env is None or own else _environment(env)
+    made = None if env is None else _environment(env)
     try:
         adapted = _adapted(loaded, options, made)
         if options.format == "policy":

@@ -93,6 +93,12 @@ def read(path: Path) -> Saved:
             f"{path} is no saved policy: there is no such folder\n"
             "adapted.save(path) writes one, or `metarl export RUN --out PATH`"
         )
+    if not (path / MANIFEST).exists():
+        run = (path / "config.yaml").exists()
+        raise UserError(
+            f"{path} is no saved policy: it has no {MANIFEST}\n"
+            + ("it is a run: metarl.load(path) loads its agent" if run else "copy the whole folder")
+        )
     manifest = _content(path / MANIFEST, found.SMALL)
     stated = _object(manifest, path / MANIFEST)
     if stated.get("format") != FORMAT or type(stated.get("format")) is not int:

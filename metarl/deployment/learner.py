@@ -19,6 +19,7 @@ from metarl.config.checks import check_ranges
 from metarl.config.files import overlay
 from metarl.config.settings import FewShotConfig
 from metarl.deployment import examples, folder
+from metarl.deployment.arguments import count, place
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.runs import inputs
@@ -51,6 +52,9 @@ class AdaptedLearner:
         """
         self.agent, self.state, self.inputs = agent, state, inputs
         self.labels, self.facts, self._flat = labels, dict(facts), flat
+
+    def __repr__(self) -> str:
+        return f"AdaptedLearner({', '.join(f'{k}={v!r}' for k, v in self.facts.items())})"
 
     @property
     def device(self) -> torch.device:
@@ -112,7 +116,7 @@ class AdaptedLearner:
             "flat": self._flat,
         }
         tensors = {name: x.detach().cpu().numpy() for name, x in self.state.params.items()}
-        return folder.write(Path(path), document, tensors)
+        return folder.write(place(path, "the saved learner"), document, tensors)
 
 
 class LoadedLearner:
@@ -143,9 +147,7 @@ class LoadedLearner:
                 f"adapt was given {shown(inputs)} and no targets\n"
                 f"{self.facts['agent']} learns from examples: give adapt(inputs, targets)"
             )
-        steps = self.steps if steps is None else steps
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise UserError(f"steps is {shown(steps)}; give a whole number, at least 1")
+        steps = self.steps if steps is None else count("steps", steps)
         x, labels = examples.prepared(inputs, self.inputs), ()
         if self.inputs.classes:
             y, labels = examples.numbered(targets, len(x), self.inputs)
@@ -173,8 +175,10 @@ def loaded(
     Raises:
         UserError: also for a run without a record of its inputs whose data are gone.
     """
-    from metarl.deployment.loading import with_weights
+    from metarl.deployment.loading import check_place, with_weights
 
+    if isinstance(env, str):
+        check_place(config, env)
     found = inputs.read(RunDirectory(path))
     if found is None or env is not None:
         tasks = envs.configured(config.env, env) if env is None or isinstance(env, str) else env
@@ -194,30 +198,30 @@ def restored(saved: folder.Saved, path: Path) -> AdaptedLearner:
     Raises:
         UserError: for anything that `save` does not write.
     """
-    place, document = path / folder.DOCUMENT, saved.document
+    file, document = path / folder.DOCUMENT, saved.document
     try:
         settings, labels = document["agent"], document["labels"]
         if own_code.is_place(settings["name"]):
             raise TypeError(settings["name"])
-        config = overlay(agents.default(settings["name"], "examples"), settings, str(place))
-        check_ranges(config, str(place))
-        form = Inputs.from_json(document["inputs"], str(place))
+        config = overlay(agents.default(settings["name"], "examples"), settings, str(file))
+        check_ranges(config, str(file))
+        form = Inputs.from_json(document["inputs"], str(file))
         facts = document["made_from"]
         fits = isinstance(facts, dict) and isinstance(labels, list)
         if not fits or len(labels) != form.outputs * form.classes:
             raise TypeError(labels)
         kept = tuple(examples._label(x) for x in labels)
     except (KeyError, TypeError, AttributeError) as error:
-        raise folder.damaged(place, f"it describes no learner ({error!r:.80})") from None
+        raise folder.damaged(file, f"it describes no learner ({error!r:.80})") from None
     cpu = torch.device("cpu")
     agent = agents.build(_spec(form), config, np.random.default_rng(0), cpu)
     params = {name: torch.from_numpy(x.copy()) for name, x in saved.tensors.items()}
-    learner = AdaptedLearner(agent, _state(agent, params, place), form, kept, facts)
+    learner = AdaptedLearner(agent, _state(agent, params, file), form, kept, facts)
     learner._flat = document.get("flat") is True
     return learner
 
 
-def _state(agent: SupervisedAgent, params: dict[str, Tensor], place: Path) -> TaskState:
+def _state(agent: SupervisedAgent, params: dict[str, Tensor], file: Path) -> TaskState:
     """Returns the state of a task with these parameters.
 
     Raises:
@@ -227,12 +231,12 @@ def _state(agent: SupervisedAgent, params: dict[str, Tensor], place: Path) -> Ta
     for name, x in agent.begin().params.items():
         found = tuple(params[name].shape) if name in params else None
         if found not in (shape := tuple(x.shape), (1, *shape)):
-            raise folder.damaged(place, f"{name} has the shape {found}, and the agent's {shape}")
+            raise folder.damaged(file, f"{name} has the shape {found}, and the agent's {shape}")
     try:
         shape = (1, 1, *agent.spec.input_shape)
         found = agent.predict(state, torch.zeros(shape)).shape
     except (RuntimeError, KeyError, ValueError, IndexError) as error:
-        raise folder.damaged(place, f"its tensors are no learner's ({error!r:.80})") from None
+        raise folder.damaged(file, f"its tensors are no learner's ({error!r:.80})") from None
     if found != (1, 1, agent.spec.outputs):
-        raise folder.damaged(place, "its tensors are no learner's")
+        raise folder.damaged(file, "its tensors are no learner's")
     return state

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 
 from metarl import keys
 from metarl.agents import catalogue as agents
 from metarl.config.settings import AnyConfig, Config, Device, FewShotConfig
 from metarl.deployment.agent import LoadedAgent
+from metarl.deployment.arguments import is_distribution, place, positive
 from metarl.device import torch_device
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
@@ -20,7 +22,7 @@ from metarl.experiments.assembly import run_config
 from metarl.loop import step_size
 from metarl.loop.training import check_named
 from metarl.runs import checkpoint, directory
-from metarl.runs.pretrained import run_place
+from metarl.runs.pretrained import is_pretrained, run_place
 from metarl.runs.seeds import is_folder_of_seeds, seeds_of
 from metarl.text import shown
 from metarl.types import TaskDistribution
@@ -53,14 +55,15 @@ def load(
     """
     if device not in get_args(Device):
         raise UserError(f"device is {shown(device)}; give one of {', '.join(get_args(Device))}")
-    path = run_place(run_dir)
+    path = run_place(run_dir if is_pretrained(run_dir) else place(run_dir, "the run"))
     if is_folder_of_seeds(path):
         raise UserError(
             f"{path} holds the runs of several seeds; load one of them, such as {seeds_of(path)[0]}"
         )
     config = run_config(path)
     if inner_lr is not None:
-        sized: Any = replace(config, agent=step_size.given(config.agent, inner_lr))
+        size = positive("inner_lr", inner_lr)
+        sized: Any = replace(config, agent=step_size.given(config.agent, size))
         config = sized
     on = torch_device(device)
     if isinstance(config, FewShotConfig):
@@ -77,14 +80,25 @@ def load(
 def _tasks(config: Config, env: Any) -> TaskDistribution:
     """Returns the tasks of a run, a user's own by their place or as they are given."""
     if env is None or isinstance(env, str):
+        check_place(config, env)
         return envs.configured(config.env, env)
-    if not hasattr(env, "spec") or not hasattr(env, "open"):
+    if not is_distribution(env):
         raise UserError(
             f"env is {shown(env)}; give the run's distribution of tasks, or its place "
             "'package.module:attribute'; an environment is for agent.adapt(env)"
         )
     check_named(config, env.spec)
     return env
+
+
+def check_place(config: AnyConfig, named: str | None) -> None:
+    """Raises a UserError for the place of other tasks than those that a run learned."""
+    if named not in (None, own := config.env.name):
+        remedy = f"give env={own!r}" if envs.is_own(own) else "leave env out"
+        raise UserError(
+            f"env is {shown(named)}, and the run learned {own!r}\n"
+            f"{remedy}; agent.adapt(gymnasium.make(ID)) adapts to an environment"
+        )
 
 
 def with_weights(
@@ -111,13 +125,14 @@ def _checkpoint(
     path: Path, which: str | int, device: torch.device, room: int
 ) -> checkpoint.Checkpoint:
     run = directory.existing(path)
-    if which in ("last", "latest", "best"):
-        return checkpoint.chosen(run, "best" if which == "best" else "latest", device, room)
     kept = {int(place.name): place for place in checkpoint.saved(run.checkpoints)}
-    if isinstance(which, bool) or not isinstance(which, int) or which not in kept:
-        there = ", ".join(map(str, kept)) or "none"
+    if not kept or which in ("last", "latest", "best"):
+        return checkpoint.chosen(run, "best" if which == "best" else "latest", device, room)
+    whole = isinstance(which, int | np.integer) and not isinstance(which, bool)
+    if not whole or which not in kept:
+        there = ", ".join(map(str, kept))
         raise UserError(
             f"checkpoint is {shown(which)}, and {path} keeps those of the iterations {there}\n"
             'give one of them, "last" or "best"'
         )
-    return checkpoint.load(kept[which], device, room)
+    return checkpoint.load(kept[int(which)], device, room)

@@ -25,7 +25,7 @@ class ExportOptions:
     """Episodes that each adaptation step learns from; `auto`: as many as in training."""
     steps: Count | Literal["auto"] = "auto"
     """Adaptation steps; `auto`: as many as in training."""
-    checkpoint: Literal["last", "best"] = "last"
+    checkpoint: Literal["latest", "best"] = "latest"
     """Saved weights to use: the newest, or those with the best result in training."""
     format: Literal["policy", "sb3"] = "policy"
     """`policy` is metarl's own, for metarl.load_policy; `sb3` a model of Stable-Baselines3's PPO,

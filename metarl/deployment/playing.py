@@ -111,7 +111,8 @@ def play_in(
         if error.field == USER:
             raise UserError(error.what) from None
         name = type(env.maker.make(TASK).unwrapped).__name__
-        raise fault_at(error, name, [TASK], 0, error.row) from None
+        # The environment's own error is the cause, so that its traceback is shown.
+        raise fault_at(error, name, [TASK], 0, error.row) from error.__cause__
 
 
 def _in_numpy(
@@ -174,8 +175,8 @@ def _in_torch(
 
 
 def _finite(field: str, value: Any, row: int, step: int) -> Any:
-    """Returns a finite number or array as float32."""
-    found = np.asarray(value, np.float32)
+    """Returns a finite number or array as float32: a copy, since environments reuse their own."""
+    found = np.array(value, np.float32)
     if not np.isfinite(found).all():
         raise RowError(field, f"the {field} is {value}", "", row, step)
     return found

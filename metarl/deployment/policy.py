@@ -21,6 +21,7 @@ from metarl.acting.policy import Acting, MlpActing, Ready
 from metarl.acting.recurrent import ReadyRecurrent, RecurrentActing
 from metarl.acting.units import Units
 from metarl.deployment import policy_file
+from metarl.deployment.arguments import place
 from metarl.envs.gym.spaces import decoder, observer
 from metarl.errors import UnstableError, UserError
 from metarl.sampling.draws import noise_block
@@ -64,6 +65,10 @@ class Policy:
         """Whether the reward of the last action has not been told."""
         self._over = False
 
+    def __repr__(self) -> str:
+        about = ", ".join(f"{name}={value!r}" for name, value in self.facts.items())
+        return f"{type(self).__name__}({about})"
+
     @property
     def remembers(self) -> bool:
         """Whether actions depend on the earlier steps, and on their rewards."""
@@ -93,7 +98,8 @@ class Policy:
             UserError: for a reward that is no finite number.
         """
         try:
-            told = np.float32(reward)
+            with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
+                told = np.float32(reward)
         except (TypeError, ValueError):
             told = np.float32(np.nan)
         if np.ndim(told) or not np.isfinite(told):
@@ -150,22 +156,27 @@ class Policy:
         space = self.interface.observation_space
         if isinstance(space, Box):
             obs = _array(obs)
-            if obs.shape != space.shape and obs.shape[1:] == space.shape:
+            if (
+                isinstance(obs, np.ndarray)
+                and obs.shape != space.shape
+                and obs.shape[1:] == space.shape
+            ):
                 raise UserError(
                     f"act was given a batch of {len(obs)} observations, an array of shape "
                     f"{obs.shape}, and takes one of shape {space.shape}\n"
                     "call it for each: act(obs[i])"
                 )
         try:
-            found = np.asarray(self._observe(obs), np.float32)
+            with np.errstate(over="ignore"):
+                found = np.asarray(self._observe(obs), np.float32)
         except RowError as error:
             raise UserError(
                 f"{error.what}\ngive one observation as the environment of adaptation gives them"
             ) from None
         if not np.isfinite(found).all():
-            place = int(np.flatnonzero(~np.isfinite(found))[0])
+            bad = int(np.flatnonzero(~np.isfinite(found))[0])
             raise UserError(
-                f"the observation has {found[place]} at index {place} of {len(found)}\n"
+                f"the observation has {found[bad]} at index {bad} of {len(found)}\n"
                 "give finite numbers: fill in what a sensor did not measure"
             )
         return np.concatenate([found, self.interface.told])
@@ -183,16 +194,20 @@ class Policy:
                 f"{self.facts.get('agent')} is an agent of your own, and metarl cannot write its "
                 "policy\nsave its weights by your own code"
             )
-        return policy_file.write(Path(path), self.acting, self.interface, self.facts)
+        return policy_file.write(
+            place(path, "the saved policy"), self.acting, self.interface, self.facts
+        )
 
 
-def _array(obs: Any) -> np.ndarray:
-    """Returns an observation of a Box that may be a list or a tensor."""
+def _array(obs: Any) -> Any:
+    """Returns an observation of a Box that may be a list or a tensor; what holds no numbers stays
+    as it is, so that an error shows it."""
     if type(obs) is np.ndarray:
         return obs
     if hasattr(obs, "detach"):
         obs = obs.detach().cpu().numpy()
     try:
-        return np.asarray(obs)
+        found = np.asarray(obs)
     except ValueError:  # lists of unequal length
-        return np.asarray(None)
+        return obs
+    return found if found.dtype.kind in "fiub" else obs

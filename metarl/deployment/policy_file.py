@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,8 @@ def _restored(
     if "clip" in document:
         mean, deviation = (tensors[f"normal.{name}"] for name in ("mean", "deviation"))
         _demand(mean.shape == deviation.shape == (obs_dim,) and bool((deviation > 0).all()))
-        normal = Normal(mean, deviation, float(document["clip"]))
+        normal = Normal(mean, deviation, _finite(document["clip"]))
+        _demand(normal.clip > 0)
     family, outputs = _family(document, tensors, action_space)
     codes = sum(family.options) if isinstance(family, ChosenActions) else len_of(action_space)
     _demand(kind == family.noise and kind in KINDS and int(width) == codes)
@@ -146,7 +148,7 @@ def _recurrent(
     _demand(of_hidden.weight.shape[1:] == (size, gates))
     scale = memory = before = None
     if "reward_scale" in document:
-        root, clip = (float(x) for x in document["reward_scale"])
+        root, clip = (_finite(x) for x in document["reward_scale"])
         _demand(root > 0 and clip > 0)
         scale = RewardScale(root, clip)
     if "before" in tensors:
@@ -176,7 +178,7 @@ def _family(
     _demand((middle is None) == (half is None))
     for x in (middle, half):
         _demand(x is None or _float32(x, 1).shape == (width,))
-    floor = np.float32(document["min_log_std"])
+    floor = np.float32(_finite(document["min_log_std"]))
     return GaussianActions(log_std, floor, middle, half), width * (2 if log_std is None else 1)
 
 
@@ -201,6 +203,11 @@ def _layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:
 def _float32(x: np.ndarray, dimensions: int) -> np.ndarray:
     _demand(x.dtype == np.float32 and x.ndim == dimensions)
     return x
+
+
+def _finite(x: Any) -> float:
+    _demand(math.isfinite(x))
+    return float(x)
 
 
 def _demand(fits: bool) -> None:

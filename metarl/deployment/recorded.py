@@ -10,6 +10,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Space
 from torch import Tensor
 
+from metarl.deployment.examples import as_array
 from metarl.envs.gym.spaces import observer
 from metarl.equations.distributions import each
 from metarl.errors import UserError
@@ -101,7 +102,7 @@ class _Reader(NamedTuple):
         return Played(seen, acted, list(rewards), terminated, [])
 
     def _rewards(self, given: Any) -> np.ndarray:
-        rewards = _plain(given)
+        rewards = as_array(given)
         if rewards.ndim != 1 or rewards.dtype.kind not in "fiub" or not len(rewards):
             raise UserError(
                 f"{self.place}: rewards have shape {rewards.shape} and {rewards.dtype}; give a "
@@ -121,7 +122,7 @@ class _Reader(NamedTuple):
         return rewards
 
     def _terminated(self, given: Any, steps: int) -> bool:
-        flags = _plain(given)
+        flags = as_array(given)
         fits = flags.shape in ((), (steps,)) and flags.dtype.kind in "b"
         if not fits or (flags.ndim and flags[:-1].any()):
             raise UserError(
@@ -144,7 +145,7 @@ class _Reader(NamedTuple):
 
     def _vector(self, observe: Any, obs: Any, index: int) -> np.ndarray:
         if isinstance(self.spaces[0], Box):
-            obs = _plain(obs)
+            obs = as_array(obs)
         try:
             found = np.asarray(observe(obs), np.float32)
         except RowError as error:
@@ -157,7 +158,7 @@ class _Reader(NamedTuple):
 
     def _action(self, action: Any, index: int) -> np.ndarray:
         """Returns an action as the policy gives it; choices begin at zero."""
-        space, found = self.spaces[1], _plain(action)
+        space, found = self.spaces[1], as_array(action)
         fits = found.shape == space.shape or (not space.shape and found.shape == (1,))
         if fits and isinstance(space, Box):
             found = found.astype(np.float32)
@@ -172,16 +173,6 @@ class _Reader(NamedTuple):
                 "give actions as the environment takes them"
             )
         return found.reshape(-1).astype(action_type(self.spec))
-
-
-def _plain(value: Any) -> np.ndarray:
-    """Returns a list, a tensor or an array as an array; what is none, as an array of objects."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    try:
-        return np.asarray(value)
-    except ValueError:  # lists of unequal length
-        return np.array(None)
 
 
 @torch.no_grad()

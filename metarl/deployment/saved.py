@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metarl.deployment import folder, policy_file
+from metarl.deployment.arguments import place
 from metarl.deployment.policy import Interface, Policy
 
 
@@ -17,7 +18,7 @@ def load_policy(path: Path | str) -> Any:
     Raises:
         UserError: where it is none, or damaged.
     """
-    path = Path(path).expanduser()
+    path = place(path, "the saved policy")
     saved = folder.read(path)
     if saved.document.get("kind") == folder.LEARNER:
         from metarl.deployment.learner import restored  # imports torch

@@ -130,10 +130,13 @@ def _space(document: Mapping[str, Any]) -> Space:
                 low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
             return Box(low, high, shape, dtype)  # pyright: ignore[reportArgumentType]
         case "discrete":
-            return Discrete(_count(document["n"]), start=int(document["start"]))
+            start = int(document["start"])
+            if abs(start) >= 1 << 62:  # an action, start + choice, has 64 bits
+                raise ValueError(start)
+            return Discrete(_count(document["n"]), start=start)
         case "multidiscrete":
             nvec, start = (np.array(document[name], np.int64) for name in ("nvec", "start"))
-            if nvec.sum() > MOST_NUMBERS:
+            if nvec.sum() > MOST_NUMBERS or (np.abs(start) >= 1 << 62).any():
                 raise ValueError(nvec)
             return MultiDiscrete(nvec, start=start)
         case "multibinary":

@@ -50,6 +50,8 @@ def distribution(found: Any, name: str) -> TaskDistribution:
         return cast(TaskDistribution, found)
     if all(hasattr(found, member) for member in OWN_CLASS):
         return class_tasks(found, name)
+    if own_code.is_given(name):  # by an object, whose name is no place that a reader knows
+        name = "tasks"
     if isinstance(found, gymnasium.Env):
         raise UserError(
             f"{name} is one environment; metarl.gym_tasks(...) makes a distribution of tasks of it"

@@ -27,11 +27,12 @@ from metarl.experiments.published import published
 from metarl.limits import within_the_machine
 from metarl.loop import step_size
 from metarl.loop.asked import WEIGHTS, Asked, asked, check_free, digest_of, settings
+from metarl.loop.evaluation_size import check_size, watch_of
 from metarl.loop.learners import RANDOM, Learner, learners_of
 from metarl.loop.step_size import StepSize
 from metarl.loop.training import check_named
 from metarl.reporting.report import page, write_report
-from metarl.runs import bounds, checkpoint, data, evaluations, output, publish
+from metarl.runs import checkpoint, data, evaluations, output, publish
 from metarl.runs.adaptation import Adaptation, as_csv, as_json, aside, described
 from metarl.runs.adaptation_plot import adaptation_figure
 from metarl.runs.comparison import curves, remarks, text_table
@@ -112,11 +113,11 @@ def _played(
     config, tasks, options = wanted.config, wanted.tasks, wanted.options
     check_named(config, tasks.spec)
     learners = learners_of(config, rivals, options, device, named_agent)
-    _check_size(len(learners), tasks, options)
-    with _watch(learners, config, tasks, options) as watch:
+    check_size(len(learners), tasks, options)
+    with watch_of(learners, config, tasks, options) as watch:
         sizes = _step_sizes(learners, config, tasks, options, device, watch)
         held = held_out(config, tasks, options, device, stack)
-        _check_size(len(learners), tasks, options, described(held.tasks))
+        check_size(len(learners), tasks, options, described(held.tasks))
         made = [learner.made(held, sizes) for learner in learners]
         agent, _ = made[0]
         room = checkpoint.room_for(agent)  # now: the run may train on, and save others
@@ -154,34 +155,6 @@ def _played(
         measure=held.measure,
     )
     return found, held, agent
-
-
-def _watch(learners: Sequence[Learner], config: AnyConfig, tasks: Any, options: Options) -> Watch:
-    """Returns what shows how far an evaluation is, by its rounds and those of searches."""
-    rounds = options.steps + 1 if isinstance(options, EvaluateOptions) else 1
-    number = _number(tasks, options)
-    searched = sum(learner.searched for learner in learners)
-    total = len(learners) * number * rounds
-    if searched:
-        trial = step_size.training_tasks(options, config.agent, tasks)
-        total += searched * len(step_size.FACTORS) * _number(tasks, trial) * rounds
-    return Watch(total)
-
-
-def _number(tasks: Any, options: Options) -> int:
-    """Returns the number of tasks that the options ask for."""
-    if options.own_tasks or not isinstance(tasks, Classes):
-        return options.tasks
-    return options.tasks * tasks.spread(options.split)
-
-
-def _check_size(learners: int, tasks: Any, options: Options, described: int = 0) -> None:
-    """Raises a UserError where the results will be too many to be read; `described` are the values
-    that describe the tasks, once these are drawn."""
-    episodes, arrays = 1, 1
-    if isinstance(options, EvaluateOptions):
-        episodes, arrays = options.mode_episodes or options.episodes, 3
-    bounds.check(_number(tasks, options), options.steps + 1, episodes, learners, arrays, described)
 
 
 def _step_sizes(

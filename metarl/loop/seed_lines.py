@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ PAUSE = 15.0
 """Least time between two lines about the progress of all where there is no terminal, s."""
 REPEATED = re.compile(
     r"\w[^:]*: .*, kept in |.*\btorch threads? \(|done; next: |.* is done: it has |stopped"
-    r"|.*; --match-budget makes that |$"
+    r"|$"
 )
 """Lines of a single run that are told once for all seeds."""
 
@@ -60,9 +60,12 @@ class Said:
 class Board:
     """A line for each seed on a terminal, now and then one line for all elsewhere."""
 
-    def __init__(self, root: Path, iterations: int, seeds: Mapping[str, Said]):
+    def __init__(
+        self, root: Path, iterations: int, seeds: Mapping[str, Said], told: Iterable[str] = ()
+    ):
+        """`told` are lines that are known, and are not repeated."""
         self._root, self._iterations, self._seeds = root, iterations, seeds
-        self._heard: set[str] = set()
+        self._heard = set(told)
         self._live: Any = None
         self._told = time.monotonic()
 

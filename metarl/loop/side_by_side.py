@@ -2,7 +2,8 @@
 
 A process is `metarl train` with one seed, so a run's files are those of the same seed trained
 alone. The processes share the cores; seeds beyond that wait for their turn. Ctrl-C ends all, each
-with its last iteration saved, and the failure of one leaves the others alone.
+with its last iteration saved, and the failure of one leaves the others alone. If this process is
+killed, its seeds find their output closed at their next line, and end with that iteration saved.
 """
 
 from __future__ import annotations
@@ -116,12 +117,19 @@ class Job:
             self._reader.join(LATE)
 
 
-def train_seeds(config: AnyConfig, root: Path, seeds: Sequence[int], flags: Sequence[str]) -> None:
+def train_seeds(
+    config: AnyConfig,
+    root: Path,
+    seeds: Sequence[int],
+    flags: Sequence[str],
+    told: Sequence[str] = (),
+) -> None:
     """Trains, or continues, a run of each seed in `root`; shows how far all are.
 
     Args:
         config: the settings that they share.
         flags: words of the command line that give these settings.
+        told: lines that were said for all seeds, and are not repeated for each.
 
     Raises:
         SeedsFailedError: if some failed, after the end of the others.
@@ -132,7 +140,7 @@ def train_seeds(config: AnyConfig, root: Path, seeds: Sequence[int], flags: Sequ
         Job(seed, [*command, "--seed", str(seed), "--run-dir", str(seed_folder(root, seed))])
         for seed in seeds
     ]
-    board = Board(root, config.iterations, {job.name: job.said for job in jobs})
+    board = Board(root, config.iterations, {job.name: job.said for job in jobs}, told)
     board.note(_heading(config, root, use, len(seeds)))
     try:
         with board:

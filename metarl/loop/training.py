@@ -20,7 +20,7 @@ import torch
 from metarl import keys, memory
 from metarl.agents import catalogue as agents
 from metarl.callbacks.callback import Callback, Start
-from metarl.callbacks.group import Callbacks
+from metarl.callbacks.group import Callbacks, checked
 from metarl.callbacks.tensorboard import TensorBoard
 from metarl.checking.before_training import check_before_training
 from metarl.config import own_code
@@ -79,6 +79,7 @@ def train(
     """
     end_if_importing()
     agents.check_task_batch(config)
+    callbacks = checked(callbacks)
     if not any(isinstance(one, TensorBoard) for one in callbacks):
         callbacks = (TensorBoard(), *callbacks)
     told = Callbacks(callbacks, config.run_dir)

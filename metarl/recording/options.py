@@ -58,8 +58,8 @@ class RecordOptions:
     size: Pixels = 320
     """Width of a panel, pixels."""
     every: Count | Literal["auto"] = "auto"
-    """Environment steps from one frame to the next; `auto` keeps a .gif under 100 frames, and an
-    .mp4 under 500."""
+    """Environment steps from one frame to the next; `auto` gives a .gif at most 75 frames, and
+    an .mp4 at most 500."""
     device: Device = "auto"
     threads: ThreadCount = "auto"
     """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""

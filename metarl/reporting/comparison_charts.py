@@ -8,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from metarl.comparison import statistics
+from metarl.comparison import statistics, tables
 from metarl.comparison.comparing import Comparison
 from metarl.comparison.learners import Learner
 from metarl.comparison.statistics import Interval
 from metarl.reporting import ticks
 from metarl.reporting.adaptation_charts import scale_of
 from metarl.reporting.svg import Chart, Line, figure
-from metarl.runs.comparison import interval
 
 RESAMPLES = 1000
 """Bootstrap samples for each point of an adaptation curve."""
@@ -55,10 +54,11 @@ def compared(comparison: Comparison, styles: Mapping[str, str]) -> Compared:
         facts.append(("best iqm", best.learner.label))
     charts = [*_adaptation(comparison, styles), *_profiles(comparison, styles)]
     return Compared(
-        f"{measure.name} after {field.steps}, {best.learner.scores.shape[1]} tasks",
+        f"{measure.name} after {field.steps}, {best.learner.scores.shape[1]} tasks "
+        f"({'lower' if measure.lower_is_better else 'higher'} is better)",
         [figure(chart) for chart in charts],
-        *_table(comparison, digits),
-        *_pairs(comparison),
+        *tables.learners(comparison),
+        *(tables.pairs(comparison) if comparison.pairs else ([], [])),
         comparison.notes(),
         facts,
     )
@@ -73,7 +73,7 @@ def _adaptation(comparison: Comparison, styles: Mapping[str, str]) -> list[Chart
             np.linspace(0, scores.shape[-1] - 1, min(scores.shape[-1], MOST_POINTS)).astype(int)
         )
         found = np.array([_estimated(scores[..., step]) for step in shown])
-        used = np.array(learner.seeds[0].adaptation.env_steps, float)[shown]
+        used = np.array(learner.used)[shown]
         line = Line(shown.astype(float), *_parts(found, styles[learner.label]))
         by_steps.append(line)
         by_use.append(line._replace(x=used))
@@ -119,33 +119,3 @@ def _profiles(comparison: Comparison, styles: Mapping[str, str]) -> list[Chart]:
     texts = ticks.shares if measure.share else ticks.numbers
     unit = "share of scores above a threshold"
     return [Chart("Performance profile", where, lines, unit, "share", texts)]
-
-
-def _table(comparison: Comparison, digits: int) -> tuple[list[str], list[list[str]]]:
-    measure = comparison.field.measure
-    unit = "%" if measure.share else ""
-    rows = []
-    for one in comparison.standings:
-        seeds, tasks = one.learner.scores.shape
-        cells = [one.learner.label, str(seeds), str(tasks)]
-        for found in (one.iqm, one.mean):
-            cells.append(measure.text(found.estimate, digits))
-            cells.append(interval(np.array(found[1:]), unit, digits))
-        rows.append(cells)
-    return ["learner", "seeds", "tasks", "iqm", "95% interval", "mean", "95% interval"], rows
-
-
-def _pairs(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    measure, shown = comparison.field.measure, comparison.shown_pairs()
-    unit, rows = "%" if measure.share else "", []
-    digits = measure.digits(np.array([pair.paired.difference.estimate for pair in shown] or [0.0]))
-    for pair in shown:
-        gap, chance = pair.paired.difference, pair.improvement
-        ends = (
-            interval(np.array(gap[1:]), unit, digits),
-            interval(np.array(chance[1:]), "%", 0),
-        )
-        value = measure.text(gap.estimate, digits)
-        name = f"{pair.first} − {pair.second}"  # noqa: RUF001
-        rows.append([name, value, ends[0], f"{chance.estimate:.0%}", ends[1]])
-    return ["pair", "difference", "95% interval", "first is better", "95% interval"], rows

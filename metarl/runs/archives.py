@@ -88,7 +88,8 @@ def _safe(name: str, archive: Path) -> PurePosixPath:
     """Returns a member's path, which stays below the folder that it is unpacked into."""
     path = PurePosixPath(name)
     odd = "\\" in name or "\0" in name or not name.isprintable() or len(name) > 1000
-    if odd or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    top = path.parts[0] if path.parts else ":"  # no name, or "." alone
+    if odd or path.is_absolute() or ".." in path.parts or ":" in top:
         raise UserError(f"{archive} holds {shown(name)}, which may lie outside of it; not unpacked")
     return path
 

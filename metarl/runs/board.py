@@ -35,7 +35,7 @@ class Board:
         name = f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}"
         self._path = folder / f"{name}.{time.monotonic_ns()}"
         with naming(self._path):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             self._file = open(self._path, "xb")  # noqa: SIM115  closed by `close`
         self._records = RecordWriter(self._file)
         self._write(

@@ -48,6 +48,7 @@ def seeds_of(path: Path | str) -> list[Path]:
     found = [folder for folder in begun(root) if RunDirectory(folder).config.is_file()]
     if not found:
         missing = "" if root.is_dir() else ": there is no such folder"
+        missing = ": it is a file" if root.is_file() else missing
         raise UserError(
             f"{root} is no run, and no folder of seeds{missing}\n"
             "a run has a config.yaml; a folder of seeds has runs seed1, seed2, ..."
@@ -62,6 +63,12 @@ def is_folder_of_seeds(path: Path | str) -> bool:
     return not RunDirectory(root).config.is_file() and any(
         RunDirectory(folder).config.is_file() for folder in begun(root)
     )
+
+
+def refuse_folder_of_seeds(path: Path | str, remedy: str) -> None:
+    """Raises a UserError for a folder of seeds, in which no run of its own can be."""
+    if is_folder_of_seeds(path):
+        raise UserError(f"{path} holds runs of seeds; {remedy}")
 
 
 def begun(root: Path) -> list[Path]:

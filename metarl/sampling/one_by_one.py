@@ -84,7 +84,7 @@ class OneByOne(Share):
                 if over or cut:
                     terminated[row], truncated[row], ended = over, cut, True
         except Exception as error:
-            raise placed(error, "step", row, now) from None
+            raise placed(error, "step", row, now) from error.__cause__
         self._check_finite(where, now)
         if ended:
             self._going[part] = [row for row in going if not (terminated[row] or truncated[row])]

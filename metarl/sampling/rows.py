@@ -201,7 +201,7 @@ class Share:
         try:
             yield
         except Exception as error:
-            raise placed(error, "environment", row, step) from None
+            raise placed(error, "environment", row, step) from error.__cause__
 
     def _next_beat(self) -> int:
         """Returns a multiple of N: pulse = beat + row always changes and gives the row modulo N."""

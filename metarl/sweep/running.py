@@ -21,7 +21,7 @@ from metarl.config.files import dump
 from metarl.config.settings import AnyConfig
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
-from metarl.runs import metrics, places
+from metarl.runs import directory, metrics, places
 from metarl.runs.directory import RunDirectory
 from metarl.runs.files import open_own, replace_text
 from metarl.sweep.parameters import Parameter, changed, settings
@@ -123,6 +123,7 @@ def _begun(plan: Plan, study: Study, trial: Any) -> Running | None:
     run = RunDirectory(folder)
     places.check(plan.root, [folder], [plan.root / "logs" / f"trial{trial.number}.log"])
     folder.mkdir(exist_ok=True)
+    _wait_for(run)
     if run.config.exists():  # of a trial that was stopped, or of a study that is gone
         if settings(run_config(folder)) != settings(config):
             raise UserError(
@@ -136,6 +137,23 @@ def _begun(plan: Plan, study: Study, trial: Any) -> Running | None:
     say(f"trial {trial.number}: {told}")
     seen = {step // _every(plan) for step in study.reported(trial)}
     return Running(trial, _process(plan, trial.number), folder, seen)
+
+
+def _wait_for(run: RunDirectory) -> None:
+    """Waits until the trial's process of a sweep that was killed has saved its last iteration.
+
+    Raises:
+        UserError: where another process keeps the folder.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while run.lock.exists():
+        try:
+            with directory.locked(run):
+                return
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL)
 
 
 def _process(plan: Plan, number: int) -> subprocess.Popen[bytes]:

@@ -189,3 +189,10 @@ def test_what_is_no_scores_is_refused():
         statistics.paired_difference(np.zeros((2, 20)), np.zeros((2, 19)))
     with pytest.raises(ValueError, match="not finite"):
         statistics.paired_difference(np.full((2, 2), np.nan), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(("level", "size"), [(0.0, 1e-14), (0.0, 1.0), (1e6, 1e-3)])
+def test_ties_of_a_permutation_test_are_relative(level: float, size: float):
+    """The mirrored division of the seeds ties with the observed one, whatever the scores' size."""
+    first, second = (level + size * (np.arange(3.0)[:, None] / 7 + x) for x in (0.1, 2.1))
+    assert statistics.paired_difference(first, second).p_seeds == pytest.approx(2 / 20)

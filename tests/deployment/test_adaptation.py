@@ -96,6 +96,27 @@ def test_it_is_that_of_evaluation(name, runs, tmp_path):
         np.testing.assert_allclose(np.array(actions), mode, rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [("cavia-trpo", {"std": "state"}), ("reptile-ppo", {"scale_to_box": True}), ("rl2", {})],
+)
+def test_a_saved_policy_keeps_every_setting(name, policy, tmp_path):
+    """Statistics of observations, a deviation of each state, units of the box: the likeliest
+    actions are those of evaluation, before and after saving."""
+    loaded = metarl.load(saved(tmp_path / "run", name, normalised=True, **policy))
+    tasks, count = loaded.sample_tasks(K, SEED), 1 if loaded.one_by_one else EPISODES
+    seen, agent = loaded.adapt(tasks, 2, 1)[0]._adapted.supports[0], loaded.agent
+    agent.normaliser = agent.normaliser.after(agent.normaliser.statistics(seen))
+    _, shown, _ = evaluated(loaded, tasks, count)
+    rounds = {"episodes": STEPS, "steps": 1} if loaded.one_by_one else {"episodes": EPISODES}
+    adapted = loaded.adapt(tasks, **{"steps": STEPS, **rounds}, seed=SEED)[0]
+    mode = shown.actions[0, :, 0].clamp(-1, 1).numpy()[: int(shown.mask[0].sum())]
+    for one in (adapted, metarl.load_policy(adapted.save(tmp_path / "policy"))):
+        assert one.acting.normal is not None
+        actions = play(one, OneTask(loaded.base, tasks[0]))
+        np.testing.assert_allclose(np.array(actions), mode, rtol=0, atol=1e-6)
+
+
 def same_state(found, expected, exactly: bool):
     """Compares parameters, or memories, of the first task."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -84,13 +85,19 @@ def test_what_is_refused(run, module, tmp_path):
     refused("learned from examples", few, *task, *out)
 
 
-def test_a_gymnasium_environment_by_its_id(tmp_path):
+def test_a_gymnasium_environment_by_its_id(tmp_path, monkeypatch):
     env = gymnasium.make("CartPole-v1")
     tasks = metarl.gym_tasks(
         "CartPole-v1", {"gravity": metarl.Uniform(8, 12)}, horizon=20, name="my_carts:tasks"
     )
     run = saved(tmp_path / "run", "maml-trpo", tasks, EnvConfig("my_carts:tasks", 20))
-    with pytest.raises(metarl.UserError, match="run only where"):
-        export.main([str(run), "--env", "CartPole-v1", "--out", str(tmp_path / "policy")])
+    out = ["--out", tmp_path / "policy"]
+    refused("run only where.*\nadd --env my_carts:tasks beside", run, "--env", "CartPole-v1", *out)
+    refused("nothing to adapt to", run, "--env", "my_carts:tasks", *out)
+    refused("one environment", run, "--env", "a:b", "--env", "CartPole-v1", *out)
+    monkeypatch.setitem(sys.modules, "my_carts", SimpleNamespace(tasks=tasks))
+    both = ["--env", "my_carts:tasks", "--env", "CartPole-v1", "--episodes", "2"]
+    export.main([*map(str, [run, *both, *out])])
+    assert metarl.load_policy(tmp_path / "policy").act(np.zeros(4, np.float32)) in (0, 1)
     adapted = metarl.load(run, env=tasks).adapt(env, 2, 1)
     assert adapted.act(env.reset(seed=0)[0]) in (0, 1)

@@ -89,8 +89,24 @@ def test_the_commands_have_flags_that_exist(here):
     lines = re.findall(r"^    metarl export (.*)$", GUIDE, re.M)
     assert len(lines) == 3
     for line in lines:
-        options, _, _ = export.read(shlex.split(line))
+        options, *_ = export.read(shlex.split(line))
         assert options.out.startswith("policies/mine")
+
+
+class Reusing(OneTask):
+    """Writes all observations into one array, as many simulators do."""
+
+    def __init__(self, tasks, task):
+        super().__init__(tasks, task)
+        self.obs = np.zeros(2, np.float32)
+
+    def reset(self, **given):
+        self.obs[:], info = super().reset(**given)
+        return self.obs, info
+
+    def step(self, action):
+        self.obs[:], *rest = super().step(action)
+        return self.obs, *rest
 
 
 def test_an_agent_of_ones_own(here, tmp_path):
@@ -106,7 +122,7 @@ def test_an_agent_of_ones_own(here, tmp_path):
     task = {"goal": [0.3, -0.2]}
     other, together = loaded.adapt([{"goal": [0.1, 0.1]}, task], episodes=3, steps=2)
     alone = loaded.adapt(task, episodes=3, steps=2)
-    found = loaded.adapt(OneTask(loaded.base, task), episodes=3, steps=2)
+    found = loaded.adapt(Reusing(loaded.base, task), episodes=3, steps=2)
     for expected, support in zip(alone._adapted.supports, found._adapted.supports, strict=True):
         for name in ("obs", "actions", "rewards", "mask", "final_obs", "truncated"):
             ours, theirs = getattr(support, name).float(), getattr(expected, name).float()

@@ -52,6 +52,8 @@ class Robot(gymnasium.Env):
     def step(self, action):
         assert self.action_space.contains(action if isinstance(action, int) else np.array(action))
         self.steps += 1
+        if self.spoil == "motor":
+            raise ArithmeticError("the motor burnt")
         reward = np.nan if self.spoil == "reward" else float(np.sum(action))
         return self.observe(), reward, self.steps == 3, False, {}
 
@@ -171,9 +173,13 @@ def test_what_act_refuses(point, runs):
     refused("batch of 7 observations.*\n.*each", adapted.act, np.zeros((7, 2), np.float32))
     refused("nan at index 1 of 2", adapted.act, np.array([0.0, np.nan]))
     refused(r"shape \(3,\)", adapted.act, np.zeros(3))
-    refused("not in", adapted.act, "north")
+    refused(r"'north' \(str\), not in", adapted.act, "north")
+    refused("None .NoneType., not in", adapted.act, None)
+    refused(r"\[\[1\], \[1, 2\]\] \(list\), not in", adapted.act, [[1], [1, 2]])
+    refused("has inf at index 1 of 2", adapted.act, [0.0, 1e39])
     refused("reward nan", adapted.observe, np.nan)
     refused("reward None", adapted.observe, None)
+    refused("reward 1e.39", adapted.observe, 1e39)
     same = [adapted.act(x) for x in (np.ones(2), [1, 1], torch.ones(2), np.ones(2, int))]
     assert all(np.array_equal(same[0], x) for x in same)
     told = runs["discrete", "rl2"].adapt(Robot("discrete"), 1)
@@ -198,6 +204,11 @@ def test_what_adapt_refuses(point, runs):
     other.action_space = Discrete(3)
     refused(r"takes actions in Discrete\(3\).*Box.*\n.*wrap", point.adapt, other)
     refused("seed is -1", point.adapt, task, seed=-1)
+    alone = OneTask(point.base, task)
+    for source in (alone, task, [task, task]):
+        refused("TiB of memory.*\n.*are for episodes", point.adapt, source, 10**12, 1)
+    refused("TiB of memory.*\n.*are for number", point.sample_tasks, 10**12)
+    refused("which is not called", point.adapt, type(alone))
     refused("given None; give a gymnasium", point.adapt, None)
     refused("vector of environments", point.adapt, gymnasium.make_vec("CartPole-v1", 2))
     refused("is no key", point.adapt, {"gaol": [0, 1]})
@@ -206,6 +217,16 @@ def test_what_adapt_refuses(point, runs):
     refused("reward is nan", loaded.adapt, Robot(spoil="reward"), 2, 1, error=EnvFaultError)
     refused("training with such|with such", point.adapt, Robot())
     refused("learned point-goal", point.adapt, [task], tasks=loaded.base)
+    refused("tasks is 'mine'; give a distribution", point.adapt, [task], tasks="mine")
+    refused("tasks is <.*give a distribution", point.adapt, [task], tasks=alone)
+
+
+def test_an_environments_own_error_is_the_cause(runs):
+    """So a notebook shows the line of the user's that raised it."""
+    with pytest.raises(EnvFaultError, match="motor burnt; episode 0, step 1") as raised:
+        runs["box", "maml-trpo"].adapt(Robot(spoil="motor"), 2, 1)
+    assert isinstance(raised.value.__cause__, ArithmeticError)
+    assert raised.value.__cause__.__traceback__ is not None
 
 
 def test_what_is_no_recorded_episode(point):
@@ -245,6 +266,9 @@ def test_what_load_refuses(tmp_path, point):
     refused("checkpoint is 'newest'", metarl.load, path, "newest")
     refused("is no run", metarl.load, tmp_path)
     refused("device is 'gpu'", metarl.load, path, device="gpu")
+    for wrong in (0, -1.0, "0.1", np.nan, np.inf, True):
+        refused("inner_lr is .*; give a number above 0", metarl.load, path, inner_lr=wrong)
+    refused("'CartPole-v1'.*'point-goal'\nleave env out", metarl.load, path, env="CartPole-v1")
     mine = saved(tmp_path / "own", "maml-trpo", own("box"), EnvConfig("my_module:tasks", 4))
     refused("run only where", metarl.load, mine)
     refused("is for agent.adapt", metarl.load, path, env=Robot())
@@ -264,6 +288,11 @@ def test_a_damaged_policy_is_refused(point, tmp_path):
     refused("exists already", adapted.save, tmp_path / "file")
     refused("cannot be written|can be written", adapted.save, tmp_path / "file" / "policy")
     refused("no such folder", metarl.load_policy, tmp_path / "nowhere")
+    run = saved(tmp_path / "run", "maml-trpo")
+    refused(r"no saved policy.*\nit is a run: metarl.load", metarl.load_policy, run)
+    for call in (adapted.save, metarl.load_policy, metarl.load):
+        for wrong in (None, 5, "", "a\0b"):
+            refused("the path of the .* is .*; give a folder", call, wrong)
     whole = {file.name: file.read_bytes() for file in path.iterdir()}
     assert sorted(whole) == ["manifest.json", "policy.json", "policy.safetensors"]
     for name, content in whole.items():
@@ -271,7 +300,7 @@ def test_a_damaged_policy_is_refused(point, tmp_path):
             (path / name).write_bytes(other)
             refused("damaged|format", metarl.load_policy, path)
         (path / name).unlink()
-        refused("damaged", metarl.load_policy, path)
+        refused("damaged|has no manifest", metarl.load_policy, path)
         (path / name).write_bytes(content)
     metarl.load_policy(path)
 
@@ -299,6 +328,8 @@ def forge(path, document=None, tensors=None):
         ({"noise": ["normal", 10**9]}, None),
         ({"activation": "gelu"}, None),
         ({"clip": 3.0}, None),
+        ({"min_log_std": "nan"}, None),
+        ({"min_log_std": 1e999}, None),
         ({"made_from": 3}, None),
         (None, {"layer1.weight": None}),
         (None, {"layer0.weight": np.zeros((1, 2, 5), np.float32)}),
@@ -322,6 +353,15 @@ def test_a_policy_is_loaded_without_torch(point, tmp_path):
         "assert not {'torch', 'mujoco', 'pickle5'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def test_spaces_that_are_none(point):
+    for document in (
+        {"kind": "discrete", "n": 2, "start": 2**63 - 1},
+        {"kind": "multidiscrete", "nvec": [2], "start": [2**63 - 1]},
+        {"kind": "tuple", "spaces": [{"kind": "discrete", "n": 2, "start": None}]},
+    ):
+        refused("policy.json is damaged.*no space", from_json, document, "policy.json")
 
 
 def test_spaces_come_back_from_json():

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.error import DependencyNotInstalled
 from gymnasium.spaces import Box
 
 from metarl import Uniform, gym_tasks
@@ -57,6 +58,15 @@ class Silent(Line):
         return "nothing"
 
 
+class Classic(Line):
+    """Draws with a library that is not installed, as gymnasium's own environments."""
+
+    def render(self) -> Any:
+        raise DependencyNotInstalled(
+            'brush is not installed, run `pip install "gymnasium[brushes]"`'
+        ) from ModuleNotFoundError("No module named 'brush'")
+
+
 class Own:
     """Tasks of a user's class, which makes environments without a mode."""
 
@@ -73,5 +83,5 @@ def _tasks(env: Any, **facts: Any) -> Any:
     return gym_tasks(env, {"goal": Uniform(-5.0, 5.0)}, horizon=12, **facts)
 
 
-line, blind, silent = _tasks(Line), _tasks(Blind), _tasks(Silent)
+line, blind, silent, classic = map(_tasks, (Line, Blind, Silent, Classic))
 random = _tasks(Line, deterministic=False)

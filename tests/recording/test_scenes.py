@@ -89,6 +89,15 @@ def test_pictures_that_are_none_are_a_fault_of_the_environment():
         GymScene(drawn_envs.silent, 96).check([{"goal": 3.0}])
 
 
+def test_a_library_that_draws_and_is_missing_is_named_with_its_command():
+    with pytest.raises(UserError) as raised:
+        GymScene(drawn_envs.classic, 96).check([{"goal": 3.0}])
+    assert str(raised.value).splitlines() == [
+        "Classic cannot be drawn: brush is not installed",
+        'pip install "gymnasium[brushes]"',
+    ]
+
+
 def test_what_seeds_do_not_determine_is_not_filmed():
     with pytest.raises(UserError, match="deterministic=True"):
         GymScene(drawn_envs.random, 96)

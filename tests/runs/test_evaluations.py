@@ -116,6 +116,7 @@ def test_a_link_out_of_the_run_is_refused(run, tmp_path):
         check(run)
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_event_loses_nothing(tmp_path):
     """Of the old one and the new one: the old stands, is kept, or both; each is whole."""
     make = lambda at: create(tmp_path / str(at))  # noqa: E731

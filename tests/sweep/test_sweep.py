@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +22,8 @@ from metarl.commands import sweep, train
 from metarl.config.files import dump, keys
 from metarl.errors import UserError
 from metarl.experiments.presets import preset
+from metarl.runs import directory
+from metarl.runs.directory import RunDirectory
 from metarl.runs.metrics import line
 from metarl.sweep import running
 from metarl.sweep.parameters import Parameter, changed, parameters, settings
@@ -198,8 +203,8 @@ def begin() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a sweep, which the end of the test ends; its trials end with it."""
     begun = []
 
-    def start(root: Path, *flags: str) -> subprocess.Popen[str]:
-        argv = ["sweep", "sinusoid-maml", *FLAGS, "--run-dir", str(root), *flags]
+    def start(root: Path) -> subprocess.Popen[str]:
+        argv = ["sweep", "sinusoid-maml", *FLAGS, "--run-dir", str(root)]
         begun.append(door("metarl", *argv))
         return begun[-1]
 
@@ -220,46 +225,18 @@ def wait_for(run_dir: Path, iterations: int) -> None:
 
 
 FLAGS = [
-    "--param", LR, "--sampling.updates", "2", "--sampling.tasks", "4", "--evaluation.tasks", "5",
-    "--evaluation.steps", "1", "--checkpoint-every", "1", "--device", "cpu",
+    "--param", LR, "--sampling.updates", "1", "--sampling.tasks", "2", "--evaluation.tasks", "4",
+    "--evaluation.steps", "1", "--checkpoint-every", "9", "--device", "cpu", "--threads", "1",
+    "--iterations", "15", "--trials", "2", "--jobs", "2",
 ]  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_whole_sweep_that_is_killed(tmp_path: Path, begin):
-    """The killed trial goes on from its checkpoint; the best settings train by --config."""
+def test_a_whole_sweep_that_is_stopped(tmp_path: Path, begin, capsys):
+    """Ctrl-C ends both trials, which save their last iteration and go on from it; the best settings
+    train by --config."""
     root = tmp_path / "sweep"
-    flags = ("--iterations", "60", "--trials", "2")
-    process = begin(root, *flags)
-    wait_for(root / "trial0", 5)
-    process.kill()
-    process.communicate()
-    lock, deadline = root / "trial0" / ".lock", time.monotonic() + 30
-    child = int(lock.read_text().split()[1])
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    before = len((root / "trial0" / "metrics.jsonl").read_text().splitlines())
-    assert 5 <= before < 60
-    process = begin(root, *flags)
-    said, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, said
-    assert "trial 0 is continued" in said
-    assert "2 trials: 2 complete" in said
-    document = json.loads((root / "sweep.json").read_text())
-    assert [trial["state"] for trial in document["trials"]] == ["complete", "complete"]
-    evaluation = json.loads((root / "trial1/evaluation/validation/adaptation.json").read_text())
-    assert evaluation["split"] == "validation"
-    config, _ = train.read(["--config", str(root / "best.yaml"), "--run-dir", str(tmp_path / "x")])
-    best = document["trials"][document["best"]]
-    assert keys(config)["agent.inner.lr"] == best["settings"]["agent.inner.lr"]
-    assert (root / "sweep.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_trials(tmp_path: Path, begin):
-    """Two at a time; each saves its last iteration."""
-    root = tmp_path / "sweep"
-    process = begin(root, "--iterations", "9999", "--jobs", "2")
+    process = begin(root)
     for number in range(2):
         wait_for(root / f"trial{number}", 2)
     process.send_signal(signal.SIGINT)
@@ -269,4 +246,46 @@ def test_ctrl_c_ends_the_trials(tmp_path: Path, begin):
     for number in range(2):
         run = root / f"trial{number}"
         last = len((run / "metrics.jsonl").read_text().splitlines())
+        assert last >= 2
         assert (run / "checkpoints" / f"{last:06d}").is_dir()
+    sweep.main(["sinusoid-maml", *FLAGS, "--run-dir", str(root)])
+    said = capsys.readouterr().out
+    assert "trial 0 is continued" in said
+    assert "2 trials: 2 complete" in said
+    document = json.loads((root / "sweep.json").read_text())
+    assert [trial["state"] for trial in document["trials"]] == ["complete", "complete"]
+    best = document["trials"][document["best"]]
+    assert best["value"] == min(trial["value"] for trial in document["trials"])  # it is a loss
+    evaluation = json.loads((root / "trial1/evaluation/validation/adaptation.json").read_text())
+    assert evaluation["split"] == "validation"
+    config, _ = train.read(["--config", str(root / "best.yaml"), "--run-dir", str(tmp_path / "x")])
+    assert keys(config)["agent.inner.lr"] == best["settings"]["agent.inner.lr"]
+    assert (root / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_trial_ends_with_the_sweep():
+    """Also where the sweep is killed and can end nothing."""
+    child = (
+        "import os; from metarl.sweep.trial import _end_with_parent as end; parent = os.getppid()"
+    )
+    child += "; print(flush=True); end(parent)"
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    command = [sys.executable, "-c", parent, child]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+        process.communicate(timeout=60)  # the child has this end of the pipe until it ends
+
+
+def test_a_trial_waits_for_its_killed_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """That holds the run's lock while it saves; the trial must not fail by it."""
+    run = RunDirectory(tmp_path)
+    monkeypatch.setattr(running, "PATIENCE", 0.3)
+    with directory.locked(run), pytest.raises(UserError, match="in use"):
+        running._wait_for(run)
+    monkeypatch.setattr(running, "PATIENCE", 60.0)
+    with ExitStack() as stack:
+        stack.enter_context(directory.locked(run))
+        threading.Timer(0.3, stack.pop_all().close).start()
+        running._wait_for(run)

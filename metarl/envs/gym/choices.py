@@ -97,7 +97,7 @@ class Constant(Choice):
         super().__init__([value], relative=relative)
 
     def __repr__(self) -> str:
-        return f"Constant({self.values[0]!r})"
+        return f"Constant({self.values[0]!r}{', relative=True' if self.relative else ''})"
 
 
 def pick(

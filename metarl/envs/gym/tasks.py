@@ -136,8 +136,11 @@ class GymTasks:
                     f"tasks, such as {dict(drawn[0])}, after iteration {progress.iteration}\n"
                     "let it return True for some training tasks at any time"
                 )
+            room = num_tasks - len(found)
+            if len(more) > room:  # any of them: stratified draws come in order
+                more = [more[i] for i in np.sort(rng.permutation(len(more))[:room])]
             found += more
-        return found[:num_tasks]
+        return found
 
     def open(self, num_tasks: int, episodes_per_task: int, workers: Workers) -> Pool:
         return Pool(self.rows, self.spec, num_tasks, episodes_per_task, workers)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
+from gymnasium.error import DependencyNotInstalled
 
 from metarl.envs.gym.makers import ParameterMaker, Registered, arguments_of
 from metarl.envs.gym.rows import GymRow, GymRows, Maker, close
@@ -18,6 +19,7 @@ from metarl.errors import EnvFaultError, UserError
 from metarl.recording.episodes import Episode
 from metarl.recording.scenes.scene import View, check_same
 from metarl.sampling.rows import USER, RowError, faults_of
+from metarl.text import printable
 from metarl.types import Task
 
 MODE = "rgb_array"
@@ -122,8 +124,13 @@ class GymScene:
 
     def _image(self, row: GymRow) -> np.ndarray:
         assert row.env is not None
-        with faults_of("render"):
-            image = row.env.render()
+        try:
+            with faults_of("render"):
+                image = row.env.render()
+        except RowError as error:
+            if isinstance(missing := error.__cause__, DependencyNotInstalled | ImportError):
+                raise RowError(USER, self._not_installed(missing)) from missing
+            raise
         if not (
             isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
             and image.shape[2] == 3 and image.size
@@ -131,6 +138,12 @@ class GymScene:
             what = getattr(image, "shape", None) or type(image).__name__
             raise RowError("render", f"render returned {what}, not a picture [height, width, 3]")
         return image
+
+    def _not_installed(self, missing: Exception) -> str:
+        """Returns two lines on a library that is missing; gymnasium's error tells the command."""
+        what, _, how = " ".join(printable(str(missing)).split()).partition(", run ")
+        remedy = how.strip("`") or "install the library that draws the environment"
+        return f"{self._distribution.name} cannot be drawn: {what:.200}\n{remedy:.200}"
 
     @contextmanager
     def _naming(self, task: Task, step: int) -> Iterator[None]:
