@@ -77,7 +77,7 @@ class TaskWarning(UserWarning):
 
 
 def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
-    """Returns "; did you mean ...?" to end a message with, or all choices if none is near.
+    """Returns "; did you mean ...?" to end a message with, or the choices if none is near.
 
     >>> nearest("point-gaol", ["point-goal", "ant-dir"])
     "; did you mean 'point-goal'?"
@@ -88,4 +88,12 @@ def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
         near = [name for name in choices if word in name][:count]
     if near:
         return f"; did you mean {' or '.join(repr(name) for name in near)}?"
-    return f"; there are {', '.join(choices)}"
+    return f"; there are {several(choices)}"
+
+
+def several(names: Iterable[str], most: int = 13) -> str:
+    """Returns the names with commas between; of more than `most`, the first five."""
+    listed = list(names)
+    if len(listed) <= most:
+        return ", ".join(listed)
+    return f"{', '.join(listed[:5])}, ... ({len(listed)} in all)"

@@ -17,9 +17,11 @@ import pytest
 
 from metarl.__main__ import _without_command
 from metarl.commands import COMMANDS, _placed, completion, listing, pretrained, show, train
+from metarl.config.files import dump
 from metarl.config.synonyms import SETTINGS, meant
-from metarl.errors import UserError
-from metarl.experiments.presets import PRESETS
+from metarl.errors import UserError, nearest
+from metarl.experiments.assembly import run_config
+from metarl.experiments.presets import PRESETS, preset
 from metarl.runs import archives
 from metarl.runs.archives import unpacked
 from metarl.runs.pretrained import run_place, shipped
@@ -317,3 +319,21 @@ def test_runs_that_ship_are_named_in_commands(command: str, line: str, placed: s
 def test_runs_that_ship_are_not_continued():
     with pytest.raises(UserError, match="are only read"):
         _placed(["point-goal", "--run-dir", "pretrained:promp"], COMMANDS["train"])
+
+
+def test_long_lists_of_names_are_cut_short():
+    names = [f"name{i}" for i in range(40)]
+    assert nearest("zzz", names) == (
+        "; there are name0, name1, name2, name3, name4, ... (40 in all)"
+    )
+    assert nearest("zzz", names[:3]) == "; there are name0, name1, name2"
+
+
+def test_a_folder_of_seeds_is_no_run_to_show(tmp_path):
+    for seed in (2, 3):
+        folder = tmp_path / f"seed{seed}"
+        folder.mkdir()
+        (folder / "config.yaml").write_text(dump(preset("point-goal")))
+    for read in (lambda: show.main([str(tmp_path)]), lambda: run_config(tmp_path)):
+        with pytest.raises(UserError, match=r"holds runs of seeds; .* such as .*seed2"):
+            read()

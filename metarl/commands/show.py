@@ -13,6 +13,7 @@ from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
 from metarl.experiments.presets import PRESETS
 from metarl.runs.directory import RunDirectory
+from metarl.runs.seeds import first_seed, is_folder_of_seeds
 from metarl.text import say
 
 DESCRIPTION = """usage: metarl show PRESET [flags of `metarl train`]
@@ -39,6 +40,8 @@ def main(argv: Sequence[str]) -> None:
             )
         say(dump(run_config(Path(name))).rstrip())
         return
+    if name not in PRESETS and is_folder_of_seeds(name):
+        raise UserError(f"{name} holds runs of seeds; show one of them, such as {first_seed(name)}")
     asked = train.resolved(argv)
     if asked.note:
         say(asked.note, error=True)

@@ -28,7 +28,7 @@ from metarl.config.command_line import (
 from metarl.config.own_code import check_cluster
 from metarl.config.settings import AnyConfig, EnvConfig
 from metarl.envs import catalogue as envs
-from metarl.errors import UserError
+from metarl.errors import UserError, several
 from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, run_config, with_agent, with_env
 from metarl.experiments.defaults import run_folder
@@ -204,7 +204,10 @@ def _without_preset(argv: Sequence[str], file: str | None, env: str | None) -> A
         return base_of(file, env)
     if wants_help(argv):
         return blank("maml-trpo", EnvConfig.name)
-    raise UserError(f"no preset given: it comes first; there are {', '.join(PRESETS)}")
+    raise UserError(
+        f"no preset given: it comes first; there are {several(PRESETS)}\n"
+        "`metarl list presets` describes them"
+    )
 
 
 def _with_file(

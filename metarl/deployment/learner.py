@@ -184,7 +184,7 @@ def loaded(
         tasks = envs.configured(config.env, env) if env is None or isinstance(env, str) else env
         found = inputs.of(tasks)
     made, iteration = with_weights(path, config, _spec(found), checkpoint, device, named_agent)
-    facts = {"agent": config.agent.name, "run": config.env.name, "iteration": iteration}
+    facts = {"agent": config.agent.name, "tasks": config.env.name, "iteration": iteration}
     return LoadedLearner(made, found, facts, max(1, made.steps))
 
 

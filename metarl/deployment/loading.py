@@ -73,7 +73,7 @@ def load(
     base = _tasks(config, env)
     seen = TaskConditioned(base) if agents.observes_task(config.agent) else base
     made, iteration = with_weights(path, config, seen.spec, checkpoint, on, agent)
-    facts = {"agent": config.agent.name, "run": config.env.name, "iteration": iteration}
+    facts = {"agent": config.agent.name, "tasks": config.env.name, "iteration": iteration}
     return LoadedAgent(made, seen, base, config.sampling.episodes, facts, on)
 
 

@@ -26,6 +26,7 @@ from metarl.envs.supervised import families
 from metarl.errors import UserError
 from metarl.experiments.presets import PRESETS, blank
 from metarl.runs import data, directory
+from metarl.runs.seeds import first_seed, refuse_folder_of_seeds
 
 NO_OTHER_TASKS = ("metaworld.engine", "shots", "queries", "path")
 """Settings of `env` that do not change the tasks: the simulator, the number of examples, and the
@@ -270,6 +271,7 @@ def run_config(run_dir: Path) -> AnyConfig:
     directory.check(run)
     stored = run.config
     if not stored.is_file():
+        refuse_folder_of_seeds(run_dir, f"give one of them, such as {first_seed(run_dir)}")
         raise UserError(
             f"{run_dir} is no run: it has no config.yaml\n"
             f"`metarl train PRESET --run-dir {quote(str(run_dir))}` makes one"

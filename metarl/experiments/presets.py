@@ -91,4 +91,6 @@ def _instead(name: str) -> str:
         return (
             f" but tasks; name a preset, such as {found[0] if found else f'{first} --env {name}'}"
         )
-    return nearest(name.lower().replace("_", "-"), PRESETS)
+    return (
+        f"{nearest(name.lower().replace('_', '-'), PRESETS)}\n`metarl list presets` describes them"
+    )

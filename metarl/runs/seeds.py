@@ -71,6 +71,11 @@ def refuse_folder_of_seeds(path: Path | str, remedy: str) -> None:
         raise UserError(f"{path} holds runs of seeds; {remedy}")
 
 
+def first_seed(path: Path | str) -> Path:
+    """Returns the first run's folder in a folder of seeds, for messages; seed1 if there is none."""
+    return next(iter(begun(Path(path).expanduser())), seed_folder(path, 1))
+
+
 def begun(root: Path) -> list[Path]:
     """Returns the folders seed1, seed2, ... in a folder, in the order of the seeds.
 
