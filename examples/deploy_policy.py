@@ -18,7 +18,7 @@ def cart():
 def main(iterations=30, episodes=20, path="policies/cart", **settings):
     where = {"iterations": iterations, "run_dir": "runs/cart"}
     run = metarl.meta_train("point-goal", tasks, **where, **settings)
-    adapted = metarl.load(run, env=tasks).adapt(cart(), episodes=episodes, steps=2)
+    adapted = metarl.load(run, tasks=tasks).adapt(cart(), episodes=episodes, steps=2)
     adapted.save(path)
 
     policy, env = metarl.load_policy(path), cart()

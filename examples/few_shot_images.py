@@ -20,7 +20,7 @@ def main(iterations=5, **settings):
     new = (rng.random((5, 8, 8)) < 0.4)[:, None] ^ (rng.random((5, 20, 8, 8)) < 0.2)
     new = (255 * new).astype(np.uint8)[:, :, None]  # [class, image, 1, 8, 8]
     names = ["ant", "bee", "cat", "dog", "elk"]
-    adapted = metarl.load(run, env=tasks).adapt(
+    adapted = metarl.load(run, tasks=tasks).adapt(
         new[:, :5].reshape(-1, 1, 8, 8), np.repeat(names, 5).tolist()
     )
     found = adapted.predict(new[:, 5:].reshape(-1, 1, 8, 8))

@@ -19,7 +19,7 @@ def play(env, policy):
 def main(iterations=30, episodes=20, **settings):
     where = {"iterations": iterations, "run_dir": "runs/pendulum"}
     run = metarl.meta_train("point-goal", tasks, **where, **settings)
-    agent = metarl.load(run, env=tasks)
+    agent = metarl.load(run, tasks=tasks)
     env = gymnasium.make("Pendulum-v1", g=12.0)
     before = agent.adapt(env, steps=0)
     after = agent.adapt(env, episodes=episodes, steps=1)

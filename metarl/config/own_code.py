@@ -33,7 +33,7 @@ def check_named(what: str, name: str, named: str | None, flag: str) -> None:
         raise UserError(
             f"the {what} {name}: a Python script gave them, and a command line cannot name them\n"
             "give them in Python: metarl.meta_train(..., tasks), metarl.evaluate(RUN, tasks) or "
-            "metarl.load(RUN, env=tasks)"
+            "metarl.load(RUN, tasks=tasks)"
         )
     if name != named:
         raise UserError(

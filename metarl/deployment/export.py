@@ -41,7 +41,7 @@ def export(
     out = Path(options.out).expanduser()
     folder.refuse_taken(out)  # before the episodes are played
     loaded = load(
-        options.run_dir, options.checkpoint, device=options.device, env=tasks, agent=agent
+        options.run_dir, options.checkpoint, device=options.device, tasks=tasks, agent=agent
     )
     made = None if env is None else _environment(env)
     try:

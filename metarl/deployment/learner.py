@@ -167,7 +167,7 @@ def loaded(
     config: FewShotConfig,
     checkpoint: str | int,
     device: torch.device,
-    env: Any,
+    given: Any,
     named_agent: str | None,
 ) -> LoadedLearner:
     """Returns the learner of a run; see `loading.load`.
@@ -177,12 +177,12 @@ def loaded(
     """
     from metarl.deployment.loading import check_place, with_weights
 
-    if isinstance(env, str):
-        check_place(config, env)
+    by_name = given is None or isinstance(given, str)
+    if isinstance(given, str):
+        check_place(config, given)
     found = inputs.read(RunDirectory(path))
-    if found is None or env is not None:
-        tasks = envs.configured(config.env, env) if env is None or isinstance(env, str) else env
-        found = inputs.of(tasks)
+    if found is None or given is not None:
+        found = inputs.of(envs.configured(config.env, given) if by_name else given)
     made, iteration = with_weights(path, config, _spec(found), checkpoint, device, named_agent)
     facts = {"agent": config.agent.name, "tasks": config.env.name, "iteration": iteration}
     return LoadedLearner(made, found, facts, max(1, made.steps))

@@ -33,7 +33,7 @@ def load(
     checkpoint: str | int = "last",
     *,
     device: str = "auto",
-    env: Any = None,
+    tasks: Any = None,
     agent: str | None = None,
     inner_lr: float | None = None,
 ) -> Any:
@@ -44,7 +44,7 @@ def load(
         run_dir: the run's folder, or `pretrained:NAME`.
         checkpoint: "last", "best", or the iteration of a checkpoint that is kept.
         device: "auto", "cpu" or "cuda".
-        env: for tasks of your own: their place `package.module:attribute`, which is then imported,
+        tasks: those of your own, by their place `package.module:attribute`, which is imported,
             or the distribution itself. For a run of the catalogue it is not needed.
         agent: for an agent of your own, its place, which is then imported.
         inner_lr: another inner step size than the run's.
@@ -69,34 +69,34 @@ def load(
     if isinstance(config, FewShotConfig):
         from metarl.deployment.learner import loaded
 
-        return loaded(path, config, checkpoint, on, env, agent)
-    base = _tasks(config, env)
+        return loaded(path, config, checkpoint, on, tasks, agent)
+    base = _tasks(config, tasks)
     seen = TaskConditioned(base) if agents.observes_task(config.agent) else base
     made, iteration = with_weights(path, config, seen.spec, checkpoint, on, agent)
     facts = {"agent": config.agent.name, "tasks": config.env.name, "iteration": iteration}
     return LoadedAgent(made, seen, base, config.sampling.episodes, facts, on)
 
 
-def _tasks(config: Config, env: Any) -> TaskDistribution:
+def _tasks(config: Config, given: Any) -> TaskDistribution:
     """Returns the tasks of a run, a user's own by their place or as they are given."""
-    if env is None or isinstance(env, str):
-        check_place(config, env)
-        return envs.configured(config.env, env)
-    if not is_distribution(env):
+    if given is None or isinstance(given, str):
+        check_place(config, given)
+        return envs.configured(config.env, given)
+    if not is_distribution(given):
         raise UserError(
-            f"env is {shown(env)}; give the run's distribution of tasks, or its place "
+            f"tasks is {shown(given)}; give the run's distribution of tasks, or its place "
             "'package.module:attribute'; an environment is for agent.adapt(env)"
         )
-    check_named(config, env.spec)
-    return env
+    check_named(config, given.spec)
+    return given
 
 
 def check_place(config: AnyConfig, named: str | None) -> None:
     """Raises a UserError for the place of other tasks than those that a run learned."""
     if named not in (None, own := config.env.name):
-        remedy = f"give env={own!r}" if envs.is_own(own) else "leave env out"
+        remedy = f"give tasks={own!r}" if envs.is_own(own) else "leave tasks out"
         raise UserError(
-            f"env is {shown(named)}, and the run learned {own!r}\n"
+            f"tasks is {shown(named)}, and the run learned {own!r}\n"
             f"{remedy}; agent.adapt(gymnasium.make(ID)) adapts to an environment"
         )
 

@@ -99,5 +99,5 @@ def test_a_gymnasium_environment_by_its_id(tmp_path, monkeypatch):
     both = ["--env", "my_carts:tasks", "--env", "CartPole-v1", "--episodes", "2"]
     export.main([*map(str, [run, *both, *out])])
     assert metarl.load_policy(tmp_path / "policy").act(np.zeros(4, np.float32)) in (0, 1)
-    adapted = metarl.load(run, env=tasks).adapt(env, 2, 1)
+    adapted = metarl.load(run, tasks=tasks).adapt(env, 2, 1)
     assert adapted.act(env.reset(seed=0)[0]) in (0, 1)

@@ -88,7 +88,7 @@ def runs(tmp_path_factory):
         for name in ("maml-trpo", "rl2"):
             env = EnvConfig("my_module:tasks", 4)
             path = saved(root / f"{acted}-{name}", name, tasks, env)
-            found[acted, name] = metarl.load(path, env=tasks)
+            found[acted, name] = metarl.load(path, tasks=tasks)
     return found
 
 
@@ -268,10 +268,10 @@ def test_what_load_refuses(tmp_path, point):
     refused("device is 'gpu'", metarl.load, path, device="gpu")
     for wrong in (0, -1.0, "0.1", np.nan, np.inf, True):
         refused("inner_lr is .*; give a number above 0", metarl.load, path, inner_lr=wrong)
-    refused("'CartPole-v1'.*'point-goal'\nleave env out", metarl.load, path, env="CartPole-v1")
+    refused("'CartPole-v1'.*'point-goal'\nleave tasks out", metarl.load, path, tasks="CartPole-v1")
     mine = saved(tmp_path / "own", "maml-trpo", own("box"), EnvConfig("my_module:tasks", 4))
     refused("run only where", metarl.load, mine)
-    refused("is for agent.adapt", metarl.load, path, env=Robot())
+    refused("is for agent.adapt", metarl.load, path, tasks=Robot())
     told = metarl.load(saved(tmp_path / "oracle", "oracle-trpo"))
     (task,) = told.sample_tasks(1)
     env = OneTask(told.base, task)
