@@ -279,7 +279,7 @@ def test_tasks_of_a_users_own_by_the_place_of_their_code(tmp_path, monkeypatch):
     """The documentation's example, by its own commands; the code is run where it is named alone."""
     text = (Path(__file__).parents[1] / "docs" / "few_shot.md").read_text()
     code = re.search(r"```python\n# my_episodes\.py\n(.*?)```", text, re.DOTALL)
-    asked = re.search(r"metarl\.train (.*my_episodes:tasks(?:.*\\\n)?.*)", text)
+    asked = re.search(r"metarl train (.*my_episodes:tasks(?:.*\\\n)?.*)", text)
     assert code is not None
     assert asked is not None
     (tmp_path / "my_episodes.py").write_text(code[1])

@@ -192,6 +192,7 @@ def test_what_a_run_and_its_evaluation_leave_behind(tmp_path):
         "checkpoint": "latest",
         "seed": 1,
         "inner_lr": first.made_from["inner_lr"],  # see test_step_size.py
+        "settings": first.made_from["settings"],  # what was asked for
         "horizon": 20,
         "mode_episodes": 0,
         "protocol": None,
