@@ -235,9 +235,24 @@ def test_a_run_in_use(run):
         print("process 7 on a machine", file=held, flush=True)
         fcntl.flock(held, fcntl.LOCK_EX)
         told, whole, following = findings(run)
+        shutil.rmtree(run / "checkpoints")
+        (run / "checkpoints").mkdir()
+        early, whole_early, _ = findings(run)
     assert whole
     assert any("in use by process 7 on a machine" in finding.text for finding in told)
     assert "wait" in following
+    assert whole_early
+    assert any(x.part == "checkpoints" and "wait for the first" in x.remedy for x in early)
+
+
+def test_numbers_without_table_and_picture_are_no_fault(run):
+    """Runs that ship have adaptation.json alone."""
+    for path in (run / "evaluation").iterdir():
+        if path.is_file() and path.name != "adaptation.json":
+            path.unlink()
+    told, whole, _ = findings(run)
+    assert whole
+    assert any(x.mark == NOTE and "alone" in x.text for x in told)
 
 
 def test_a_full_disk(run, monkeypatch):

@@ -60,6 +60,11 @@ def _evaluation(
         text = f"{json} is of the split {shown(adaptation.split)}, not {name!r}"
         yield Finding(FAULT, part, text, again)
         return
+    others = [path for path in files.files if publish.seen(run, name, path).exists()]
+    if others == [files.adaptation_json]:  # as in runs that ship
+        text = f"{len(adaptation.tasks)} tasks; {json.name} alone, without table and picture"
+        yield Finding(NOTE, part, text, again)
+        return
     fault = False
     for text in _disagreements(run, name, files, adaptation, json):
         fault = True

@@ -15,6 +15,7 @@ from metarl import keys, memory
 from metarl.agents import catalogue as agents
 from metarl.config import own_code
 from metarl.config.settings import AnyConfig, FewShotConfig
+from metarl.diagnosis import folder
 from metarl.diagnosis.finding import FAULT, NOTE, OK, Finding, command, removal
 from metarl.envs import catalogue as envs
 from metarl.envs.task_conditioned import TaskConditioned
@@ -85,6 +86,8 @@ def saved(run: RunDirectory, found: Weights, log_last: int) -> Iterator[Finding]
         text = "no checkpoint is intact, and the run cannot be continued or evaluated"
         yield Finding(FAULT, "checkpoints", text, "put back a copy, or move the folder away and "
                       "start anew")  # fmt: skip
+    elif log_last and folder.holder(run):
+        yield Finding(NOTE, "checkpoints", "none yet", "wait for the first of the run in use")
     elif log_last:
         text = f"there is none, and metrics of {log_last} iterations"
         yield Finding(
