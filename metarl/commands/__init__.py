@@ -17,7 +17,7 @@ class Command(NamedTuple):
     summary: str
     """A line for `metarl --help`."""
     when_stopped: str = ""
-    """What Ctrl-C leaves, for the message."""
+    """Words of the message after Ctrl-C: how to go on, or what is left."""
     out_of_pretrained: str = ""
     """The value of --out where a run that ships with metarl is named without it: it is only read.
     Empty for commands that write nothing into a run's folder."""

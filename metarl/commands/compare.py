@@ -30,8 +30,8 @@ class CompareOptions:
     name: str = ""
     """Name of the evaluation to read, RUN/evaluation/NAME; empty: that on held-out tasks."""
     draw: Literal["both", "seeds", "tasks", "stratified"] = "both"
-    """What intervals draw: seeds and tasks, one of them, or `stratified`, seeds anew for each task
-    as rliable does."""
+    """Units that a bootstrap sample draws: seeds and tasks, one of them, or `stratified`: seeds
+    anew for each task, as rliable does."""
     out: Path = Path("comparison")
     """Folder for compare.json and compare.png."""
 

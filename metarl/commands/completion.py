@@ -42,7 +42,7 @@ _CHOICES = re.compile(r"(--[\w.-]+) \[?(?:[A-Z]+\|)?\{([^}\n]+)\}")
 
 
 class Words(NamedTuple):
-    """What may follow a command."""
+    """Words that may follow a command."""
 
     flags: tuple[str, ...]
     values: dict[str, tuple[str, ...]]

@@ -124,7 +124,7 @@ def read(argv: Sequence[str], seeds: Sequence[int] = ()) -> tuple[AnyConfig, str
 
 
 class Asked(NamedTuple):
-    """What a command line asks for."""
+    """Config that a command line asks for, and how to name its run."""
 
     config: AnyConfig
     preset: str | None

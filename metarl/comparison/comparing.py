@@ -59,7 +59,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     """Each two learners, in the order given; empty where their tasks differ."""
     draw: Draw
-    """What the intervals draw: see `metarl.comparison.statistics`."""
+    """Units that a bootstrap sample draws; see `metarl.comparison.statistics`."""
 
     def __str__(self) -> str:
         return self.table()

@@ -12,7 +12,7 @@ from metarl.config.settings import Device
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What is adapted to, and where the policy is written."""
+    """Options of `metarl export`."""
 
     run_dir: Path
     """Folder of the run whose meta-parameters adapt."""

@@ -29,7 +29,7 @@ from metarl.sampling.shards import trajectories
 from metarl.types import EnvSpec, Task, Trajectories
 
 TASK: Task = {}
-"""What is known of the task of a user's environment."""
+"""Task of a user's environment in error messages: nothing is known of it."""
 
 
 class Given(NamedTuple):

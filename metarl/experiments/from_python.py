@@ -36,19 +36,10 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(f"settings is {shown(settings)}; give a mapping, as {{'seed': 2}}")
     whole: dict[str, Any] = {}
     for key, value in settings.items():
-        *sections, last = str(key).split(".")
-        inside = whole
-        for section in sections:
-            inside = inside.setdefault(section, {})
-            if not isinstance(inside, dict):
-                raise UserError(f"{key} is given twice: {section} has a value as a whole too")
-        value = nested(value) if isinstance(value, Mapping) else _plain(value)
-        if isinstance(value, dict) and isinstance(inside.get(last), dict):
-            _merge(inside[last], value, key)
-        elif last in inside:
-            raise _twice(key)
-        else:
-            inside[last] = value
+        found = nested(value) if isinstance(value, Mapping) else _plain(value)
+        for name in reversed(str(key).split(".")):
+            found = {name: found}
+        _merge(whole, found, "")
     return whole
 
 
@@ -213,7 +204,7 @@ def refuse_unnamed(config: AnyConfig) -> None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an evaluation is asked for."""
+    """Tasks and options that a caller of `metarl.evaluate` asks for."""
 
     tasks: Any
     """Their distribution or its name; None: the run's."""

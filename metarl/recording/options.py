@@ -23,7 +23,7 @@ Later = Annotated[int, Range(least=0, most=1000)]
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-    """What is filmed, and how."""
+    """Options of `metarl record`."""
 
     run_dir: Path
     """Folder of the run whose meta-parameters adapt."""

@@ -32,7 +32,7 @@ class Pretrained(NamedTuple):
     agent: str
     env: str
     iterations: int
-    """Of the weights."""
+    """Meta-iterations after which the weights were saved."""
     experience: str
     """Environment steps or tasks that it learned from; empty where its metrics are missing."""
     adapted: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -23,15 +24,15 @@ class RowEnv(Protocol):
     def close(self) -> None: ...
 
 
-class RowFactory:
+class RowFactory(ABC):
     """ShareFactory of environments that step one at a time."""
 
-    def make(self) -> RowEnv:
-        raise NotImplementedError
+    @abstractmethod
+    def make(self) -> RowEnv: ...
 
+    @abstractmethod
     def decode(self, actions: np.ndarray) -> Sequence[Any] | np.ndarray:
         """Converts actions [n, act_dim] of n rows to what their environments take."""
-        raise NotImplementedError
 
     def share(self, rows: Rows, parts: Sequence[slice], worker: int) -> OneByOne:
         return OneByOne(self, rows, parts, worker)

@@ -7,6 +7,7 @@ module imports neither torch nor gymnasium, so that worker processes start fast.
 from __future__ import annotations
 
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
@@ -149,26 +150,27 @@ def _layout(plan: Plan, workers: int) -> np.dtype:
     )
 
 
-class Share:
+class Share(ABC):
     """Rows of one worker, some of each part; subclasses define how they are played."""
 
     def __init__(self, rows: Rows, parts: Sequence[slice], worker: int):
         self.rows, self.parts = rows, parts
         self._pulse, self._beats = memoryview(rows.pulse[worker]), 0
 
+    @abstractmethod
     def set_tasks(self, tasks: Mapping[int, Any]) -> None:
         """Sets rows' tasks, row -> payload, from their next reset on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self, part: int) -> None:
         """Starts an episode in each row of a part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, part: int) -> None:
         """Steps each row of a part whose episode has not ended; other rows keep their values."""
-        raise NotImplementedError
 
-    def close(self) -> None: ...
+    def close(self) -> None:  # noqa: B027  # few have anything to close
+        """Frees what the rows hold."""
 
     def replay(self, part: int, history: Sequence[np.ndarray]) -> None:
         """Replays a part from its seeds and each step's actions, [rows of the part, act_dim]."""

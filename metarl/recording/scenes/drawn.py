@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import cos, pi, sin
@@ -54,7 +55,7 @@ class Pen:
         return np.asarray(self._image.resize(size, Image.Resampling.BOX))
 
 
-class Drawn:
+class Drawn(ABC):
     """Base of scenes that draw from an episode's numbers alone."""
 
     aspect = 0.75
@@ -63,10 +64,10 @@ class Drawn:
     def __init__(self, width: int):
         self._width = width
 
-    def check(self, tasks: Sequence[Task]) -> None:
+    def check(self, tasks: Sequence[Task]) -> None:  # noqa: B027  # a drawing needs nothing
         """Nothing can be in the way."""
 
-    def prepare(self, episodes: Sequence[Episode]) -> None:
+    def prepare(self, episodes: Sequence[Episode]) -> None:  # noqa: B027
         """There is nothing to scale."""
 
     def views(self, episode: Episode, times: Sequence[int]) -> Iterator[View]:
@@ -75,11 +76,11 @@ class Drawn:
             note = self.draw(pen, episode, time)
             yield View(pen.image(), note)
 
+    @abstractmethod
     def draw(self, pen: Pen, episode: Episode, time: int) -> str:
         """Draws the state after `time` steps, and returns words on it."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """There is nothing to close."""
 
 
