@@ -41,6 +41,15 @@ DETOUR = {"passive": 0, "active": 1}
 """Steps from the start to the cue."""
 
 
+def moved(place: np.ndarray, action: np.ndarray, end: int) -> np.ndarray:
+    """Returns the places [..., 2] after actions [...] in a maze whose junction is at x = `end`."""
+    reached = place + MOVES[action]
+    x, y = reached[..., 0], reached[..., 1]
+    corridor = (y == 0) & (x >= 0) & (x <= end)
+    arms = (x == end) & (np.abs(y) == 1)
+    return np.where((corridor | arms)[..., None], reached, place)
+
+
 class TMazeEnv:
     """K x E walkers; only the right arm differs."""
 
@@ -51,7 +60,7 @@ class TMazeEnv:
         self._end = detour + self._length
         """The junction's x; the cue's is 0."""
         self._arms = np.zeros((num_tasks, 1), np.int64)
-        self._x, self._y = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._place = np.zeros((*shape, 2), np.int64)
         self._seen = np.zeros(shape, dtype=bool)
         self._steps = 0
 
@@ -61,17 +70,17 @@ class TMazeEnv:
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Moves all walkers to the start; the seeds are not used."""
-        self._x[:], self._y[:] = self._detour, 0
+        self._place[:] = self._detour, 0
         self._seen[:] = False
         self._steps = 0
         return self._observe()
 
     def step(self, actions: np.ndarray) -> StepResult:
-        self._move(MOVES[actions[..., 0]])
+        self._place = moved(self._place, actions[..., 0], self._end)
         self._steps += 1
         last = self._steps >= self.spec.horizon
-        right = (self._y == self._arms) & last
-        late = (self._x < self._steps - self._detour) & (not last)
+        right = (self._place[..., 1] == self._arms) & last
+        late = (self._place[..., 0] < self._steps - self._detour) & (not last)
         never = np.zeros_like(right)
         return StepResult(
             obs=self._observe(),
@@ -84,18 +93,12 @@ class TMazeEnv:
     def close(self) -> None:
         pass
 
-    def _move(self, change: np.ndarray) -> None:
-        x, y = self._x + change[..., 0], self._y + change[..., 1]
-        corridor = (y == 0) & (x >= 0) & (x <= self._end)
-        arms = (x == self._end) & (np.abs(y) == 1)
-        free = corridor | arms
-        self._x, self._y = np.where(free, x, self._x), np.where(free, y, self._y)
-
     def _observe(self) -> np.ndarray:
-        at_end, on_cue = self._x == self._end, self._x == 0
+        x, y = self._place[..., 0], self._place[..., 1]
+        at_end, on_cue = x == self._end, x == 0
         cue = np.where(on_cue & ~self._seen, self._arms, 0)
         self._seen |= on_cue
-        return np.stack([at_end, np.where(at_end, self._y, cue)], axis=-1).astype(np.float32)
+        return np.stack([at_end, np.where(at_end, y, cue)], axis=-1).astype(np.float32)
 
 
 class TMaze:
