@@ -22,6 +22,7 @@ import numpy as np
 from metarl.envs import catalogue
 from metarl.envs.arrays import memory_optima, point_optima, tabular_optima
 from metarl.envs.arrays.grid_optima import bayes_optimum
+from metarl.envs.arrays.key_to_door import KeyToDoor
 from metarl.envs.arrays.scripted import play
 from metarl.runs.adaptation import read_json
 from metarl.types import Task
@@ -47,7 +48,7 @@ def optima(name: str, horizon: int, tasks: Sequence[Task], episodes: int, seed: 
             best = memory_optima.t_maze_best
             return {"with memory": [best()], "without": [best(memory=False)]}
         case "key-to-door":
-            length = catalogue.make(name, horizon).length
+            length = KeyToDoor(name, "", horizon).length
             best = memory_optima.key_to_door_best
             return {"with memory": [best(length)], "without": [best(length, memory=False)]}
         case "point-goal":

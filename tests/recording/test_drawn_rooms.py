@@ -43,8 +43,9 @@ def played(distribution, policy, task) -> Episode:
         obs.append(found.obs)
         rewards.append(found.rewards[0, 0])
         solved = solved or step * bool(found.success[0, 0])
-    own = [np.array(x)[:, 0, 0] for x in (obs, actions)]
-    return Episode(task, "a task", 0, 3, *own, np.array(rewards), float(sum(rewards)), solved, True)
+    seen, done = (np.array(x)[:, 0, 0] for x in (obs, actions))
+    paid = np.array(rewards)
+    return Episode(task, "a task", 0, 3, seen, done, paid, float(paid.sum()), solved, True)
 
 
 @pytest.mark.parametrize("name", NOTES)

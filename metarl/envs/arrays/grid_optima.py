@@ -116,7 +116,7 @@ def _after(layer: Layer, moves: np.ndarray, payoffs: Payoffs, episode: int, step
         cell = np.zeros_like(cell)  # each episode begins in the corner
     reached = moves[cell]  # [N, actions]
     number = np.full(cells, -1)
-    number[payoffs.goals @ [payoffs.side, 1]] = np.arange(len(payoffs.goals))
+    number[payoffs.goals[:, 0] * payoffs.side + payoffs.goals[:, 1]] = np.arange(len(payoffs.goals))
     goal = number[reached]
     bit = np.where(goal >= 0, 1 << np.maximum(goal, 0), 0)
     new = (bit != 0) & (sets[:, None] & bit == 0)

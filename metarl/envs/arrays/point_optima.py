@@ -23,7 +23,7 @@ def told_goal(goals: np.ndarray, horizon: int) -> np.ndarray:
     """
     reach = point_goal.STRIDE * np.arange(1, horizon + 1)[:, None, None]
     offset = goals - np.clip(goals, -reach, reach)
-    ended = (np.abs(offset) < point_goal.TOLERANCE).all(axis=-1)
+    ended = np.abs(offset).max(axis=-1) < point_goal.TOLERANCE
     before = np.vstack([np.zeros_like(ended[:1]), ended[:-1]])
     return -np.where(before, 0.0, np.hypot(offset[..., 0], offset[..., 1])).sum(axis=0)
 

@@ -118,7 +118,8 @@ class MazeScene(Drawn):
         self._end = distribution.detour + distribution.length
 
     def draw(self, pen: Pen, episode: Episode, time: int) -> str:
-        place, places = np.array([self._detour, 0]), []
+        place = np.array([self._detour, 0])
+        places: list[tuple[float, float]] = []
         for action in [None, *episode.actions[:time, 0].astype(int).tolist()]:
             place = place if action is None else moved(place, np.array(action), self._end)
             places.append(self._at(*place.tolist()))
