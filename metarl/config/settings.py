@@ -195,6 +195,12 @@ class PartSettings:
     def check(self, agent: AnyAgentConfig) -> None:
         """Raises a UserError for settings of `agent` that contradict each other."""
 
+    def replay_needs(self, agent: AnyAgentConfig, spec: Any) -> dict[str, int]:
+        """Returns the bytes of a full replay by the settings that decide them; `spec` is that of
+        the tasks."""
+        del agent, spec
+        return {}
+
 
 @dataclass(frozen=True)
 class InnerSettings(PartSettings):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.spaces import Box, Space
 
+from metarl.acting.off_policy import OffPolicyActing, ReadyOffPolicy
 from metarl.acting.policy import Acting, MlpActing, Ready
 from metarl.acting.recurrent import ReadyRecurrent, RecurrentActing
 from metarl.acting.units import Units
@@ -84,9 +85,10 @@ class Policy:
             UserError: for an episode to be remembered whose last reward was not told.
         """
         acting = self.acting
-        if remember and isinstance(self._ready, ReadyRecurrent) and self._ready.begun:
+        ready = self._ready
+        if remember and isinstance(ready, ReadyRecurrent | ReadyOffPolicy) and ready.begun:
             self._check_told("start(remember=True)")
-            acting = self._ready.after(self._reward)
+            acting = ready.after(self._reward)
         self._ready = acting.ready(ALONE)
         self._awaited = self._over = False
 
@@ -189,7 +191,7 @@ class Policy:
         Raises:
             UserError: where the path exists, cannot be written, and for an agent of a user's own.
         """
-        if not isinstance(self.acting, MlpActing | RecurrentActing):
+        if not isinstance(self.acting, MlpActing | RecurrentActing | OffPolicyActing):
             raise UserError(
                 f"{self.facts.get('agent')} is an agent of your own, and metarl cannot write its "
                 "policy\nsave its weights by your own code"
