@@ -76,6 +76,12 @@ class Conv:
 
     def __call__(self, params: Params, inputs: Tensor) -> Tensor:
         """Returns [K, N, outputs] for images [K, N, channels, height, width]."""
+        last = f"layer{self.blocks}"
+        features = self.features(params, inputs)
+        return linear(features, params[f"{last}.weight"], params[f"{last}.bias"])
+
+    def features(self, params: Params, inputs: Tensor) -> Tensor:
+        """Returns the inputs of the last layer, [K, N, features]."""
         parts = [
             self._together(select_tasks(params, rows), inputs[rows]) for rows in self._parts(inputs)
         ]
@@ -100,9 +106,7 @@ class Conv:
             x = activated(x, self.config.activation)
             if self.sides[i] != self.sides[i + 1]:
                 x = F.max_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
-        i = self.blocks
-        features = x.flatten(2).transpose(0, 1)  # [K, N, features]
-        return linear(features, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+        return x.flatten(2).transpose(0, 1)
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -32,6 +32,10 @@ class FlatMlp(Mlp):
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         return super().__call__(params, x.flatten(2))
 
+    def features(self, params: Params, x: Tensor) -> Tensor:
+        """Returns the inputs of the last layer, [K, N, features]."""
+        return self.trace(params, x.flatten(2))[-2]
+
 
 def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
     """Builds the network that `config` describes.
