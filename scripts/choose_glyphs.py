@@ -1,14 +1,14 @@
-"""Chooses the characters of the few-shot tasks `glyphs`, and writes metarl/envs/supervised/glyphs.yaml.
+"""Chooses the characters of the few-shot tasks `glyphs`: metarl/envs/supervised/glyphs.yaml.
 
-    python scripts/choose_glyphs.py            # minutes; prints the number of classes of each script
+    python scripts/choose_glyphs.py            # minutes; writes the file
     python scripts/choose_glyphs.py --check    # compares the choice with the file
 
 A character is a class if at least four of matplotlib's twelve DejaVu faces have it and it looks
 like no class before it. Scripts come in the order of `SCRIPTS`, characters in that of their code
-points. Two characters look alike if ALIKE is not below the median over the faces that have both of
-1 - 2 a.b / (a.a + b.b) (the lower one of two), where a and b are their images in one face, with the same size and middle,
-and one is turned by the best of ANGLES. So training classes come first, and a test character that
-looks like one of them is left out.
+points. Two characters look alike if ALIKE is not below the median, over the faces that have both,
+of 1 - 2 a.b / (a.a + b.b); the lower one of two medians counts. Here a and b are their images in
+one face, with the same size and middle, and one is turned by the best of ANGLES. So training
+classes come first, and a test character that looks like one of them is left out.
 """
 
 from __future__ import annotations

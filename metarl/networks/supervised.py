@@ -49,12 +49,19 @@ def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
                 "agent.network.batch_norm is on, and an mlp has no channels to normalise\n"
                 "  use convolutions, --agent.network.kind conv, or --agent.network.no-batch-norm"
             )
+        if config.strides:
+            raise UserError(
+                "agent.network.strides is on, and an mlp has no convolutions\n"
+                "  use convolutions, --agent.network.kind conv, or --agent.network.no-strides"
+            )
         sizes = (prod(spec.input_shape), *config.hidden, outputs)
         return FlatMlp(sizes, config.activation, config.init)
     if len(spec.input_shape) != 3:
         instead = "--agent.network.kind mlp"
         if config.batch_norm:
             instead += " --agent.network.no-batch-norm"
+        if config.strides:
+            instead += " --agent.network.no-strides"
         raise UserError(
             f"agent.network.kind is 'conv', and an input of {spec.name} has the shape "
             f"{spec.input_shape}, no image\n  use {instead}"

@@ -11,6 +11,7 @@ from metarl.envs.supervised import glyph_cache, glyph_list
 from metarl.envs.supervised.episodes import Episodes
 from metarl.errors import UserError
 from metarl.runs.inputs import Preprocessing
+from metarl.types import Task
 
 SHA256 = "74613af27b333b41ebb20657b85dcdc2eb925724208276072e0b4e6fc42dcb73"
 """SHA-256 of the images that the figures in docs/results.md are of, made with `MADE_WITH`."""
@@ -48,6 +49,10 @@ class Glyphs(Episodes):
             notes=_notes(pixels, int((~test).sum()), int(test.sum())),
             preprocessing=Preprocessing(255.0, 0.0, 1.0),
         )
+
+    def describe(self, task: Task) -> str:
+        """Returns the code points of its characters."""
+        return super().describe({"classes": [x.partition("/")[2] for x in task["classes"]]})
 
     def with_validation(self) -> Glyphs:
         """Returns these tasks with some of the training scripts in the place of the test scripts,
