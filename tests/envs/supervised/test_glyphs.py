@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-
 from metarl.config.settings import FewShotEnvConfig
 from metarl.envs.supervised import families, glyph_cache, glyph_list, glyphs
 from metarl.envs.supervised import glyph_drawing as drawing
@@ -217,7 +216,8 @@ def test_the_list_is_read_as_it_is_written():
 def choosing():
     file = Path(__file__).parents[3] / "scripts" / "choose_glyphs.py"
     spec = importlib.util.spec_from_file_location("choose_glyphs", file)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
