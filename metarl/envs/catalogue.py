@@ -282,7 +282,7 @@ def _unknown(name: str) -> UserError:
     if families.is_one(name):
         return UserError(
             f"{name!r} are supervised tasks, none to be played; `metarl train` learns "
-            "them by the presets sinusoid-* and digits-*"
+            "them by the presets sinusoid-*, digits-* and glyphs-*"
         )
     firsts = [f"{each}:{next(iter(FAMILIES[each].variants))}".rstrip(":") for each in FAMILIES]
     near = names() if entry else [*firsts, *families.names()]
