@@ -274,7 +274,7 @@ def _unknown(name: str) -> UserError:
     if families.is_one(name):
         return UserError(
             f"{name!r} are supervised tasks, none to be played; `metarl train` learns "
-            "them by the presets sinusoid-* and digits-*"
+            "them by the presets sinusoid-*, digits-* and glyphs-*"
         )
     alone = [
         f"{each}:{next(iter(row.variants))}" if row.example else each
