@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.acting.belief import BeliefActing
 from metarl.acting.families import ChosenActions, Family, GaussianActions
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.equations.box_gaussian import BoxGaussian
+from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.mlp import Mlp, MlpPolicy
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Params
@@ -62,6 +64,30 @@ def acting_recurrent(
         past and tuple(_array(x) for x in past.memory),
         past and _array(past.before),
         policy.before_dim,
+    )
+
+
+@torch.no_grad()
+def acting_belief(
+    policy: BeliefPolicy,
+    encoder: Encoder,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    memory: Tensor | None,
+) -> BeliefActing:
+    """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
+    their begin."""
+    of_inputs, of_hidden, *biases = (params[name] for name in CELL)
+    layers = encoder.embeddings.layers
+    return BeliefActing(
+        *(_layers(layers[name], params)[0] for name in ("obs", "action", "reward")),
+        Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
+        Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
+        _layers(encoder.posterior, params)[0],
+        acting_mlp(policy.mlp, params, normal),
+        scale,
+        None if memory is None else _array(memory),
     )
 
 

@@ -16,6 +16,7 @@ class TrialConfig(InnerSettings):
     family = "trial"
     agents = {"episodes": "metarl.agents.rl2:Rl2"}  # noqa: RUF012
     learns_values = True
+    plays_trials = True
 
     cell: Literal["gru", "lstm"] = "gru"
     size: Count = 128
