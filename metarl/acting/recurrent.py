@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metarl.acting.families import Family
-from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation
+from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation, through
 from metarl.acting.units import Units
 
 
@@ -30,7 +30,7 @@ class RecurrentActing(NamedTuple):
     """Gates from the encoded inputs, [1, in, gates size]."""
     hidden: Layer
     """Gates from the hidden state, [1, size, gates size]."""
-    head: Layer
+    head: tuple[Layer, ...]
     cell: str
     """`gru` or `lstm`."""
     activation: str
@@ -43,7 +43,7 @@ class RecurrentActing(NamedTuple):
 
     @property
     def output_dim(self) -> int:
-        return self.head.weight.shape[2]
+        return self.head[-1].weight.shape[2]
 
     def of(self, units: Units) -> RecurrentActing:
         if self.memory is None or self.before is None:
@@ -76,7 +76,8 @@ class ReadyRecurrent:
             ReadyLayer(acting.inputs, units),
             ReadyLayer(acting.hidden, units),
         )
-        self._head, self._std = ReadyLayer(acting.head, units), deviation(acting.family, units)
+        self._head = [ReadyLayer(layer, units) for layer in acting.head]
+        self._std = deviation(acting.family, units)
         grid, size = (len(units), units.size), acting.hidden.weight.shape[1]
         empty = (np.zeros((*grid, size), np.float32),) * (1 if acting.cell == "gru" else 2)
         self._memory = empty if acting.memory is None else acting.memory
@@ -96,7 +97,7 @@ class ReadyRecurrent:
             x = activate(layer(x), acting.activation)
         step = gru if acting.cell == "gru" else lstm
         self._memory = step(self._inputs(x), self._hidden(self._memory[0]), self._memory)
-        output = self._head(self._memory[0])
+        output = through(self._head, self._memory[0], acting.activation)
         self._actions = acting.family.sample(output, noise, self._std)
         return self._actions, output
 

@@ -68,7 +68,10 @@ class Rl2(MetaParameters):
         assert isinstance(config.inner, TrialConfig)  # the catalogue sees to both
         assert isinstance(config.outer, TrialPpoConfig)
         self.spec, self.config = spec, config
-        self.policy = RecurrentPolicy(spec, config.policy, config.inner.cell, config.inner.size)
+        inner = config.inner
+        self.policy = RecurrentPolicy(
+            spec, config.policy, inner.cell, inner.size, inner.embeddings, inner.head
+        )
         outer = TrialPpo(self.policy, config.outer, config.advantages)
         super().__init__(self.policy.init(rng), outer, device)
         observations = replace(config.normalisation, rewards=False)
@@ -164,6 +167,7 @@ class Rl2(MetaParameters):
                 by_trial(played.behaviour.log_probs(played.actions)),
                 by_trial(played.rewards),
                 by_trial(played.mask),
+                by_trial(played.truncated),
             )
             for played, past in zip((*state.rounds, query), pasts, strict=True)
         ]

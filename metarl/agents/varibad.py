@@ -49,8 +49,13 @@ class Trials(NamedTuple):
     rounds: tuple[Trajectories, ...]
     beliefs: tuple[Tensor, ...]
     """Beliefs before each step of each round, [K, T, E, 2 latent]."""
-    memory: Tensor | None
-    """Hidden state of the encoder after all of them, [K, E, size]; None at the begin."""
+    memories: tuple[Tensor, ...]
+    """Hidden states of the encoder after each round, [K, E, size]."""
+
+    @property
+    def memory(self) -> Tensor | None:
+        """The hidden state after all rounds; None at the begin."""
+        return self.memories[-1] if self.memories else None
 
 
 class VariBad(MetaParameters):
@@ -100,7 +105,7 @@ class VariBad(MetaParameters):
 
     def begin(self) -> Trials:
         """Returns new trials, with the belief of no step."""
-        return Trials((), (), None)
+        return Trials((), (), ())
 
     def actor(self, state: Trials, episodes: slice) -> Actor:
         """Returns an actor whose belief goes on from that of these trials."""
@@ -124,7 +129,9 @@ class VariBad(MetaParameters):
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
         """Returns the trials with one more episode in the belief. Leaves the agent unchanged."""
         beliefs, memory = self.encoded(support, state.memory)
-        return Trials((*state.rounds, support), (*state.beliefs, beliefs), memory)
+        return Trials(
+            (*state.rounds, support), (*state.beliefs, beliefs), (*state.memories, memory)
+        )
 
     @in_parts()
     def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
@@ -139,7 +146,7 @@ class VariBad(MetaParameters):
             self.normaliser.statistics(one._replace(obs=x))
             for one, x in zip(whole.rounds, inputs, strict=True)
         ]
-        if all(bool(x.isfinite().all()) for x in (*inputs, played.steps.rewards, played.after)):
+        if all(bool(x.isfinite().all()) for x in (*inputs, played.steps.rewards, played.reached)):
             self.remember(whole.rounds)
         self.meta, self.outer_state, metrics = self.outer.step(
             self.meta, self.outer_state, BeliefBatch(played, self.drawn), rng
@@ -151,7 +158,7 @@ class VariBad(MetaParameters):
         return metrics
 
     def played(self, trials: Trials) -> Played:
-        """Returns the steps of K x E whole trials in sequence, and where they ended."""
+        """Returns the steps of K x E whole trials in sequence, and where their episodes ended."""
         normal = [self.normaliser.obs(x) for x in self.inputs(trials)]
         rounds = [
             Steps(
@@ -160,15 +167,18 @@ class VariBad(MetaParameters):
                 by_trial(one.behaviour.log_probs(one.actions)),
                 by_trial(one.rewards),
                 by_trial(one.mask),
+                by_trial(one.truncated),
             )
             for one, x in zip(trials.rounds, normal, strict=True)
         ]
         steps = Steps(*(torch.cat(parts, 1) for parts in zip(*rounds, strict=True))).compact()
-        last = trials.rounds[-1]
-        assert trials.memory is not None
-        belief = self.encoder.beliefs(self.meta, trials.memory)
-        after = self.normaliser.obs(torch.cat([last.final_obs, belief], -1))
-        return Played(steps, after.flatten(0, 1), last.terminated.any(1).flatten())
+        ends = zip(trials.rounds, trials.memories, strict=True)
+        reached = [
+            torch.cat([one.final_obs, self.encoder.beliefs(self.meta, memory)], -1).flatten(0, 1)
+            for one, memory in ends
+        ]
+        lengths = torch.stack([one.mask.sum(1).flatten() for one in trials.rounds], 1)
+        return Played(steps, lengths.cumsum(1) - 1, self.normaliser.obs(torch.stack(reached, 1)))
 
     def inputs(self, trials: Trials) -> list[Tensor]:
         """Returns what the policy reads at each step of each round, raw, [K, T, E, n]."""

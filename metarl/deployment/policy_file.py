@@ -49,7 +49,7 @@ def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str
         return folder.write(path, {"kind": BELIEF, **document}, tensors)
     _put_layers("encoder", acting.encoder, tensors)
     _put_layers("cell", (acting.inputs, acting.hidden), tensors)
-    _put_layers("head", (acting.head,), tensors)
+    _put_layers("head", acting.head, tensors)
     document |= {"cell": acting.cell, "before_dim": acting.before_dim}
     if acting.scale is not None:
         document["reward_scale"] = [float(x) for x in acting.scale]
@@ -158,13 +158,12 @@ def _recurrent(
     family: Family,
     normal: Normal | None,
 ) -> RecurrentActing:
-    head = _layer("head0", tensors)
-    size = head.weight.shape[1]
+    size = _layer("head0", tensors).weight.shape[1]
+    head = _layers("head", tensors, size, outputs)
     gates = {"gru": 3, "lstm": 4}[document["cell"]] * size
     encoder = _layers("encoder", tensors, inputs, None)
     encoded = encoder[-1].weight.shape[2] if encoder else inputs
     of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
-    _demand(head.weight.shape[2] == outputs)
     _demand(of_inputs.weight.shape[1:] == (encoded, gates))
     _demand(of_hidden.weight.shape[1:] == (size, gates))
     scale, memory, before = _scale(document), None, None

@@ -52,10 +52,10 @@ def acting_recurrent(
         for name in ("ih", "hh")
     }
     return RecurrentActing(
-        _layers(policy.encoder, params),
+        (*_embedding(policy, params), *_layers(policy.encoder, params)),
         cell["ih"],
         cell["hh"],
-        _layers(policy.head.network, params)[0],
+        _layers(policy.head.network, params),
         policy.cell,
         policy.config.activation,
         _family(policy.head, params),
@@ -65,6 +65,15 @@ def acting_recurrent(
         past and _array(past.before),
         policy.before_dim,
     )
+
+
+def _embedding(policy: RecurrentPolicy, params: Params) -> tuple[Layer, ...]:
+    """Returns the embeddings of the parts of the inputs as one layer, none where there are none."""
+    if not policy.embeddings:
+        return ()
+    layers = [_layers(one, params)[0] for one in policy.embeddings.values()]
+    blocks = torch.block_diag(*(torch.from_numpy(layer.weight[0]) for layer in layers))
+    return (Layer(blocks.numpy()[None], np.concatenate([x.bias for x in layers], 1)),)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """A recurrent policy and value function with a common memory, as functions of parameters.
 
-    inputs of a step -> encoder (an MLP) -> GRU or LSTM -> action distribution, value
+    inputs of a step -> embeddings, encoder (an MLP) -> GRU or LSTM -> MLP -> action distribution
+                                                                    -> MLP -> value
 
 Sequences are [N, T, ...], one row for each trial. Fused cells run over all T steps: torch's, and on
 a processor our own GRU.
@@ -8,6 +9,7 @@ a processor our own GRU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -27,19 +29,38 @@ from metarl.types import EnvSpec, Params
 Memory: TypeAlias = tuple[Tensor, ...]
 """State of the cell between steps, [..., size] each: h of a GRU; h and c of an LSTM."""
 
+EMBEDDED = ("obs", "action", "reward")
+"""Parts of the inputs that may have embeddings of their own."""
+
 
 class RecurrentPolicy:
     """Acts on the observation and the previous step: its action, its reward and whether it ended
     an episode."""
 
-    def __init__(self, spec: EnvSpec, policy: PolicyConfig, cell: str, size: int):
-        """`cell` is "gru" or "lstm", `size` that of its hidden state."""
+    def __init__(
+        self,
+        spec: EnvSpec,
+        policy: PolicyConfig,
+        cell: str,
+        size: int,
+        embeddings: Sequence[int] = (),
+        head: Sequence[int] = (),
+    ):
+        """`cell` is "gru" or "lstm", `size` that of its hidden state; `embeddings` are none, or the
+        units of those of observation, action, and reward; `head` the hidden layers after it."""
         self.config, self.cell, self.size = policy, cell, size
         memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)))
-        self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
+        self.head = MlpPolicy(memory, replace(policy, hidden=tuple(head), context=0))
         """Maps the cell's outputs [..., N, size] to action distributions."""
+        self.valuer = Mlp((size, *head), policy.activation, policy.init, "value_layer")
         self.before_dim = self.head.noise_dim + 2
-        sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
+        self.parts = (spec.obs_dim, self.head.noise_dim, 2)
+        """Widths of the inputs: observation, last action, its reward with the episode's end."""
+        self.embeddings = {
+            name: Mlp((width, units), policy.activation, policy.init, f"embedding.{name}")
+            for name, width, units in zip(EMBEDDED, self.parts, embeddings, strict=False)
+        }
+        sizes = (sum(embeddings) or sum(self.parts), *policy.hidden)
         self.encoder = Mlp(sizes, policy.activation, policy.init, "encoder")
 
     def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
@@ -56,7 +77,10 @@ class RecurrentPolicy:
         """Returns initial parameters as in arXiv:1611.02779, section 2.3, each gate drawn apart:
         hidden-to-hidden weights orthogonal, other weights by `config.init`, biases zero. An LSTM's
         forget gate has bias 1, so that it remembers at first."""
-        params = self.encoder.init(rng)
+        params: Params = {}
+        for embedding in self.embeddings.values():
+            params |= embedding.init(rng)
+        params |= self.encoder.init(rng)
         gates = {"gru": 3, "lstm": 4}[self.cell]
         weight = partial(initial_weight, rng, init=self.config.init)
         own = [weight(self.size, self.encoder.sizes[-1]) for _ in range(gates)]
@@ -67,7 +91,9 @@ class RecurrentPolicy:
             params[name] = torch.zeros(gates * self.size)
         if self.cell == "lstm":
             params["cell.bias_ih"][self.size : 2 * self.size] = 1.0
-        params["value.weight"], params["value.bias"] = weight(1, self.size), torch.zeros(1)
+        params |= self.valuer.init(rng)
+        value = weight(1, self.valuer.sizes[-1])
+        params["value.weight"], params["value.bias"] = value, torch.zeros(1)
         return {**params, **self.head.init(rng)}
 
     def empty_memory(self, *shape: int, like: Tensor) -> Memory:
@@ -108,11 +134,20 @@ class RecurrentPolicy:
 
     def value(self, params: Params, outputs: Tensor) -> Tensor:
         """Returns values [..., N] for the cell's outputs, in the unit of the fitted targets."""
-        return F.linear(outputs, params["value.weight"], params["value.bias"]).squeeze(-1)
+        x = self._through(self.valuer, params, outputs)
+        return F.linear(x, params["value.weight"], params["value.bias"]).squeeze(-1)
 
     def _encoded(self, params: Params, inputs: Tensor) -> Tensor:
-        x = self.encoder(params, inputs)
-        return activated(x, self.config.activation) if self.encoder.layers else x
+        if self.embeddings:
+            parts = zip(self.embeddings.values(), inputs.split(self.parts, -1), strict=True)
+            embedded = torch.cat([embedding(params, x) for embedding, x in parts], -1)
+            inputs = activated(embedded, self.config.activation)
+        return self._through(self.encoder, params, inputs)
+
+    def _through(self, network: Mlp, params: Params, inputs: Tensor) -> Tensor:
+        """Returns the last layer's activations; the inputs where there is no layer."""
+        x = network(params, inputs)
+        return activated(x, self.config.activation) if network.layers else x
 
 
 def _cell(params: Params) -> list[Tensor]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from metarl.config.ranges import Count, Natural
-from metarl.config.settings import InnerSettings
+from metarl.config.settings import AnyAgentConfig, InnerSettings
+from metarl.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -23,3 +24,17 @@ class TrialConfig(InnerSettings):
     """Units of the hidden state."""
     steps: Natural = 9
     """Episodes of a trial but the last one."""
+    embeddings: tuple[Count, ...] = ()
+    """Units of three layers that read the observation, the last action, and its reward with the
+    flag of an episode's end; `policy.hidden` follows them. Empty: it reads all of them together."""
+    head: tuple[Count, ...] = ()
+    """Units of layers between the memory and the policy, and of as many between it and the value
+    function."""
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        super().check(agent)
+        if len(self.embeddings) not in (0, 3):
+            raise UserError(
+                f"agent.inner.embeddings has {len(self.embeddings)} numbers; it takes none, or "
+                "three: of the observation, of the last action, and of its reward"
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.config.ranges import Count, NonNegative, Positive
@@ -48,6 +48,10 @@ class BeliefPpoConfig(TrialPpoConfig):
     minibatches: Count = 8
     clip: Positive = 0.1
     entropy: NonNegative = 0.01
+    bootstrap: Literal["never", "trials", "episodes"] = "trials"
+    """Time limits at which returns go on with the value of the state that was reached, as if there
+    were none: those that end a trial, or those of all episodes. Returns run on across the other
+    ends of episodes within a trial."""
     chunk: Count = 50
     """Number of steps of the encoder after which gradients are cut."""
     elbo_lr: Positive = 1e-3

@@ -1,8 +1,7 @@
 """PPO of a policy without a memory, on the steps of whole trials.
 
-As `trial_ppo.py`, but a minibatch is drawn from all steps. Returns run on across the episodes of a
-trial. Such a policy cannot count steps, so a trial that a time limit ends has the value of the
-state that it reached.
+As `trial_ppo.py`, but a minibatch is drawn from all steps, and returns that go on at a time limit
+have the value of the state that the last step reached.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ PART, PARTS = 400, 16
 
 
 class Played(NamedTuple):
-    """Steps of N trials, and the state that each trial reached."""
+    """Steps of N trials of R episodes, and the states that the episodes reached."""
 
     steps: Steps
-    after: Tensor  # [N, n], the network's inputs after the last step
-    terminated: Tensor  # [N] bool: no value beyond the last step
+    last: Tensor  # [N, R], index of the last step of each episode
+    reached: Tensor  # [N, R, n], the network's inputs after it
 
 
 class StepPpo(TrialPpo):
@@ -52,27 +51,33 @@ class StepPpo(TrialPpo):
         [S, 1, ...], and metrics."""
         played, config = steps.steps, self.advantages
         mean, unit = (x.to(played.rewards) for x in (stats.mean, running_stats.deviation(stats)))
-        inputs = torch.cat([played.inputs, steps.after[:, None]], 1)
+        inputs = torch.cat([played.inputs, steps.reached], 1)
         with torch.no_grad():
             of_rows = self._each(lambda rows: self.policy.value(meta, inputs[rows]), inputs)
-        values = mean + unit * torch.cat(of_rows)
-        ended, last = played.ended, values[:, -1:]
-        values = values[:, :-1]
-        beyond = torch.where(ended, last, torch.cat([values[:, 1:], last], 1))
+        standard = torch.cat(of_rows)
+        values, length = mean + unit * standard, played.mask.shape[1]
+        values, after = values[:, :length], values[:, length:]
+        limits = self.limits(played)
+        beyond = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+        beyond = torch.where(limits, beyond.scatter(1, steps.last, after), beyond)
+        ended = played.ended | limits
         advantages = returns.gae(
             (played.rewards * played.mask).mT, values.mT, beyond.mT,
-            (ended & steps.terminated[:, None]).mT, ended.mT, config.discount, config.gae_lambda,
+            (ended & ~limits).mT, ended.mT, config.discount, config.gae_lambda,
         ).mT  # fmt: skip
         weights = played.mask.to(values) / played.mask.sum()
         flat = [x.flatten() for x in (values, advantages + values, weights)]
-        standard = returns.standardize(advantages.flatten(), flat[-1])
+        scaled = advantages.flatten() / unit
+        if self.config.standardise:
+            scaled = returns.standardize(advantages.flatten(), flat[-1])
         rows = played.mask.flatten().nonzero().squeeze(-1)
         lessons = Lessons(
             inputs=played.inputs.flatten(0, 1),
             actions=played.actions.flatten(0, 1),
             log_probs=played.log_probs.flatten(),
-            advantages=standard,
+            advantages=scaled,
             targets=(flat[1] - mean) / unit,
+            values=standard[:, :length].flatten(),
             weights=flat[2],
         )
         lessons = Lessons(*(x.index_select(0, rows)[:, None] for x in lessons))
