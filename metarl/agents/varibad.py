@@ -142,16 +142,14 @@ class VariBad(MetaParameters):
         """
         whole = self.adapt(state, query)
         played, inputs = self.played(whole), self.inputs(whole)
-        stats = [
-            self.normaliser.statistics(one._replace(obs=x))
-            for one, x in zip(whole.rounds, inputs, strict=True)
-        ]
         if all(bool(x.isfinite().all()) for x in (*inputs, played.steps.rewards, played.reached)):
             self.remember(whole.rounds)
         self.meta, self.outer_state, metrics = self.outer.step(
             self.meta, self.outer_state, BeliefBatch(played, self.drawn), rng
         )
         if not metrics["skipped"]:
+            pairs = zip(whole.rounds, inputs, strict=True)
+            stats = [self.normaliser.statistics(one._replace(obs=x)) for one, x in pairs]
             self.normaliser = self.normaliser.after(*stats)
             steps = played.steps
             self.rewards = merge(self.rewards, stats_of(steps.rewards, steps.mask))

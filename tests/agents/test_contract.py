@@ -14,6 +14,7 @@ from catalogue_rows import every_rule, table
 
 from metarl import check_agent
 from metarl.agents import catalogue
+from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.mapping import MappingConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
@@ -97,7 +98,7 @@ def config_of(name: str, tasks: str) -> AnyAgentConfig:
         return replace(catalogue.default(name, "examples"), network=network)
     config = catalogue.default(name)
     inner, outer = config.inner, config.outer
-    if isinstance(inner, TrialConfig):
+    if isinstance(inner, TrialConfig | BeliefConfig):
         inner = replace(inner, size=8, steps=2)
     if isinstance(inner, PpoStepsConfig):
         inner = replace(inner, epochs=2, minibatches=2)
