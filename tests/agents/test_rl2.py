@@ -28,7 +28,7 @@ WEIGHT = torch.tensor(0.1, dtype=torch.float64)
 """Weight of the entropy in the loss of these tests."""
 SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
 
-cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
+cells = pytest.mark.parametrize("cell", ["gru", "lstm", "transformer"])
 
 
 class Part:
@@ -223,7 +223,7 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
     right, other = expected(chunk), expected(5)
     for name, x in found.items():
         torch.testing.assert_close(x, right[name])
-    name = "cell.weight_hh"
+    name = "cell.layer0.qkv.weight" if cell == "transformer" else "cell.weight_hh"
     assert not torch.allclose(found[name], other[name])
 
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from metarl.config.settings import PolicyConfig
 from metarl.device import torch_device
-from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.networks.attention import Transformer
+from metarl.networks.cells import Gates, Memory
+from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import EnvSpec, Params
 
 TRIALS, STEPS, OBS, SIZE = 4, 7, 3, 5
@@ -33,7 +35,8 @@ def policy_of(
 ) -> RecurrentPolicy:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
     config = PolicyConfig(hidden, "tanh", **OPTIONS.get(space, {}))
-    return RecurrentPolicy(spec, config, cell, SIZE, **layers)
+    made = Transformer(8, 2, 2, 4) if cell == "transformer" else Gates(cell, SIZE)
+    return RecurrentPolicy(spec, config, made, **layers)
 
 
 def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:

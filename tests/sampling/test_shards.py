@@ -182,6 +182,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "gru": {"cell": "gru"},
     "lstm": {"cell": "lstm"},
     "layered": LAYERED,
+    "transformer": {"cell": "transformer", "size": 8, "heads": 2, "window": 27, "steps": 2},
 }
 
 
@@ -195,7 +196,7 @@ def test_the_policy_in_numpy_is_the_one_in_torch(space, settings, cell):
     name = "rl2" if inner else "cavia-trpo"
     changes: dict[str, Any] = {"policy": replace(policy, context=0 if inner else 2)}
     if inner:
-        changes["inner"] = replace(agents.default("rl2").inner, size=6, **inner)
+        changes["inner"] = replace(agents.default("rl2").inner, **{"size": 6, **inner})
     usual = agents.default(name).normalisation
     changes["normalisation"] = replace(usual, observations=True, rewards=True, clip=1.5)
     agent = agent_of(spec, name, **changes)
