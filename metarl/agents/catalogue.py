@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.lslr import LslrConfig
@@ -25,6 +26,7 @@ from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.belief_ppo import BeliefPpoConfig
 from metarl.agents.outer.none import NoUpdateConfig
 from metarl.agents.outer.ppo import PpoConfig
 from metarl.agents.outer.reptile import ReptileConfig
@@ -200,6 +202,16 @@ NAMED = {
         },
         unserved=("policy.std", "policy.scale_to_box", "advantages.gae_lambda"),
         unserved_why="SAC's policy is a Gaussian squashed into the box, and has no traces",
+    ),
+    "varibad": Row(
+        "VariBAD: a policy that reads a learned belief about the task (arXiv:1910.08348)",
+        BeliefConfig(),
+        BeliefPpoConfig(),
+        parts={
+            "policy": PolicyConfig(hidden=(128, 128), activation="tanh"),
+            "advantages": _VALUED,
+            "normalisation": NormalisationConfig(observations=True),
+        },
     ),
     "oracle-trpo": Row(
         "control: TRPO on all tasks at once, which observes the numbers of its task",

@@ -215,6 +215,8 @@ class InnerSettings(PartSettings):
     """`module:class` of the agent that adapts by the rule, by source."""
     learns_values: ClassVar[bool] = False
     """Whether that agent has a value function of its own in place of the linear baseline."""
+    plays_trials: ClassVar[bool] = False
+    """Whether an adaptation step is one more episode of a trial, which has a number of them."""
     examples_help: ClassVar[Mapping[str, str]] = {}
     """Help of settings, and of the rule (""), where it is another on supervised tasks."""
 

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.acting.attention import Attention, Block, Norm
+from metarl.acting.belief import BeliefActing
 from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
@@ -22,12 +23,14 @@ from metarl.sampling.draws import KINDS
 if TYPE_CHECKING:
     from metarl.deployment.policy import Interface
 
-MLP, RECURRENT, OFF_POLICY = "mlp", "recurrent", "off-policy"
+MLP, RECURRENT, OFF_POLICY, BELIEF = "mlp", "recurrent", "off-policy", "belief"
 TRANSFORMER = "transformer"
-Written: TypeAlias = MlpActing | RecurrentActing | OffPolicyActing
+
+Saveable: TypeAlias = MlpActing | RecurrentActing | OffPolicyActing | BeliefActing
+"""Policies that can be saved."""
 
 
-def write(path: Path, acting: Written, interface: Interface, facts: Mapping[str, Any]) -> Path:
+def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str, Any]) -> Path:
     """Writes a policy into a new folder; raises as `folder.write`."""
     tensors: dict[str, np.ndarray] = {"told": interface.told}
     document: dict[str, Any] = {
@@ -44,6 +47,9 @@ def write(path: Path, acting: Written, interface: Interface, facts: Mapping[str,
     if isinstance(acting, MlpActing):
         _put_layers("layer", acting.layers, tensors)
         return folder.write(path, {"kind": MLP, **document}, tensors)
+    if isinstance(acting, BeliefActing):
+        _put_belief(acting, document, tensors)
+        return folder.write(path, {"kind": BELIEF, **document}, tensors)
     document["before_dim"] = acting.before_dim
     if acting.scale is not None:
         document["reward_scale"] = [float(x) for x in acting.scale]
@@ -61,6 +67,19 @@ def write(path: Path, acting: Written, interface: Interface, facts: Mapping[str,
     _put_cell(acting.cell, document, tensors)
     _put_layers("head", acting.head, tensors)
     return folder.write(path, {"kind": RECURRENT, **document}, tensors)
+
+
+def _put_belief(
+    acting: BeliefActing, document: dict[str, Any], tensors: dict[str, np.ndarray]
+) -> None:
+    _put_layers("layer", acting.policy.layers, tensors)
+    _put_layers("part", (acting.obs, acting.action, acting.reward), tensors)
+    _put_layers("cell", (acting.inputs, acting.hidden), tensors)
+    _put_layers("posterior", (acting.posterior,), tensors)
+    if acting.scale is not None:
+        document["reward_scale"] = [float(x) for x in acting.scale]
+    if acting.memory is not None:
+        tensors["memory0"] = acting.memory
 
 
 def _put_layers(prefix: str, layers: tuple[Layer, ...], tensors: dict[str, np.ndarray]) -> None:
@@ -97,7 +116,7 @@ def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.
             tensors[f"family.{name}"] = x
 
 
-def restored(saved: folder.Saved, path: Path) -> tuple[Written, dict[str, Any], dict[str, Any]]:
+def restored(saved: folder.Saved, path: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
     """Returns the policy, the fields of its Interface and its facts.
 
     Raises:
@@ -112,7 +131,7 @@ def restored(saved: folder.Saved, path: Path) -> tuple[Written, dict[str, Any], 
         raise folder.damaged(place, f"it describes no policy ({error!r:.80})") from None
 
 
-def _restored(saved: folder.Saved, place: Path) -> tuple[Written, dict[str, Any], dict[str, Any]]:
+def _restored(saved: folder.Saved, place: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
     document, tensors = saved
     seen = spaces.from_json(document["observation_space"], str(place))
     acted = spaces.from_json(document["action_space"], str(place))
@@ -120,9 +139,12 @@ def _restored(saved: folder.Saved, place: Path) -> tuple[Written, dict[str, Any]
     told, normal = _float32(tensors["told"], 1), None
     obs_dim = flat_observations(seen, str(place)).shape[0] + len(told)
     action_space = flat_actions(acted, str(place))
+    inputs = obs_dim
+    if document["kind"] == BELIEF:  # the policy reads the belief beside the observation
+        inputs += _layer("posterior0", tensors).weight.shape[2]
     if "clip" in document:
         mean, deviation = (tensors[f"normal.{name}"] for name in ("mean", "deviation"))
-        _demand(mean.shape == deviation.shape == (obs_dim,) and bool((deviation > 0).all()))
+        _demand(mean.shape == deviation.shape == (inputs,) and bool((deviation > 0).all()))
         normal = Normal(mean, deviation, _finite(document["clip"]))
         _demand(normal.clip > 0)
     family, outputs = _family(document, tensors, action_space)
@@ -141,6 +163,10 @@ def _restored(saved: folder.Saved, place: Path) -> tuple[Written, dict[str, Any]
     if document["kind"] == MLP:
         layers = _layers("layer", tensors, obs_dim, outputs)
         return MlpActing(layers, activation, family, normal), interface, facts
+    if document["kind"] == BELIEF:
+        layers = _layers("layer", tensors, inputs, outputs)
+        policy = MlpActing(layers, activation, family, normal)
+        return _belief(document, tensors, policy, obs_dim, codes), interface, facts
     _demand(document["before_dim"] == codes + 2)
     shape = obs_dim + codes + 2
     if document["kind"] == OFF_POLICY:
@@ -264,6 +290,27 @@ def _norm(name: str, tensors: dict[str, np.ndarray], size: int) -> Norm:
     weight, bias = (_float32(tensors[f"{name}.{part}"], 1) for part in ("weight", "bias"))
     _demand(weight.shape == bias.shape == (size,))
     return Norm(weight, bias)
+
+
+def _belief(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    policy: MlpActing,
+    obs_dim: int,
+    codes: int,
+) -> BeliefActing:
+    parts = tuple(_layer(f"part{i}", tensors) for i in range(3))
+    _demand(tuple(layer.weight.shape[1] for layer in parts) == (obs_dim, codes, 1))
+    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+    posterior = _layer("posterior0", tensors)
+    size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
+    _demand(posterior.weight.shape[2] % 2 == 0)
+    _demand(of_inputs.weight.shape[1:] == (embedded, 3 * size))
+    _demand(of_hidden.weight.shape[1:] == (size, 3 * size))
+    memory = _float32(tensors["memory0"], 3) if "memory0" in tensors else None
+    _demand(memory is None or memory.shape == (1, 1, size))
+    scale = _reward_scale(document)
+    return BeliefActing(*parts, of_inputs, of_hidden, posterior, policy, scale, memory)
 
 
 def _family(

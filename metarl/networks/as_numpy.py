@@ -11,12 +11,14 @@ from torch import Tensor
 
 from metarl.acting import attention
 from metarl.acting import recurrent as acting
+from metarl.acting.belief import BeliefActing
 from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.networks.attention import Transformer
+from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
 from metarl.networks.off_policy import MAX_LOG_STD, RecurrentActor
@@ -129,6 +131,30 @@ def acting_off_policy(
         past and _array(past.memory[0]),
         past and _array(past.before),
         actor.before_dim,
+    )
+
+
+@torch.no_grad()
+def acting_belief(
+    policy: BeliefPolicy,
+    encoder: Encoder,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    memory: Tensor | None,
+) -> BeliefActing:
+    """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
+    their begin."""
+    of_inputs, of_hidden, *biases = (params[name] for name in CELL)
+    layers = encoder.embeddings.layers
+    return BeliefActing(
+        *(_layers(layers[name], params)[0] for name in ("obs", "action", "reward")),
+        Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
+        Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
+        _layers(encoder.posterior, params)[0],
+        acting_mlp(policy.mlp, params, normal),
+        scale,
+        None if memory is None else _array(memory),
     )
 
 
