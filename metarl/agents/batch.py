@@ -116,7 +116,7 @@ class Division(NamedTuple):
     ) -> Division:
         """Divides the tasks of batches [K, ...] that a policy is evaluated on."""
         obs, samples = batches[0].obs, max(x.obs.shape[1] for x in batches)
-        task_bytes = samples * max(policy.sizes) * obs.element_size()
+        task_bytes = samples * policy.network.widest * obs.element_size()
         return cls.of(len(obs), task_bytes, obs.device, task_batch)
 
     @property

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.config.settings import NetworkConfig
-from metarl.networks.mlp import activated, initial_weight, is_adapted, linear, select_tasks
+from metarl.networks.mlp import activated, initial_weight, linear, select_tasks
+from metarl.networks.torso import convolved
 from metarl.types import Params
 
 SIDE = 3
@@ -94,7 +95,7 @@ class Conv:
     def _together(self, params: Params, inputs: Tensor) -> Tensor:
         x = inputs.transpose(0, 1)
         for i in range(self.blocks):
-            x = convolved(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+            x = convolved(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"], SIDE, 1, 1)
             if self.config.batch_norm:
                 x = normalised(x, params[f"norm{i}.scale"], params[f"norm{i}.shift"])
             x = activated(x, self.config.activation)
@@ -103,17 +104,6 @@ class Conv:
         i = self.blocks
         features = x.flatten(2).transpose(0, 1)  # [K, N, features]
         return linear(features, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
-
-
-def convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolves x [N, K, channels, ...] with filters [out, 9 * channels], shared, or [K, out, ...].
-    Height and width stay."""
-    filters = weight.flatten(0, -2).unflatten(-1, (-1, SIDE, SIDE))
-    if not is_adapted("weight", weight):
-        return F.conv2d(x.flatten(0, 1), filters, bias, padding=1).unflatten(0, x.shape[:2])
-    tasks = weight.shape[0]
-    found = F.conv2d(x.flatten(1, 2), filters, bias.flatten(), padding=1, groups=tasks)
-    return found.unflatten(1, (tasks, -1))
 
 
 def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

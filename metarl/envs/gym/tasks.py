@@ -32,7 +32,7 @@ from metarl.envs.gym.makers import (
 )
 from metarl.envs.gym.parameters import Parameter, ParameterTasks
 from metarl.envs.gym.rows import GymRows, Maker, close
-from metarl.envs.gym.spaces import flat_actions, flat_observations
+from metarl.envs.gym.spaces import flat_actions, flat_observations, image_shape
 from metarl.envs.task_bounds import Bounds
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.pool import Pool
@@ -86,6 +86,7 @@ class GymTasks:
             has_success=self.success is not None,
             deterministic=self.deterministic,
             sparse=self.sparse,
+            image=image_shape(self.rows.observation_space, self.name),
         )
 
     def sample(
