@@ -8,6 +8,7 @@ import numpy as np
 
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation
+from metarl.acting.torso import ReadyTorso, Torso
 from metarl.acting.units import Units
 
 
@@ -40,6 +41,7 @@ class RecurrentActing(NamedTuple):
     memory: tuple[np.ndarray, ...] | None  # [K, e, size] each; None: trials begin
     before: np.ndarray | None  # [K, e, before_dim]: last action, its reward, whether it ended
     before_dim: int
+    torso: Torso | None = None
 
     @property
     def output_dim(self) -> int:
@@ -71,6 +73,7 @@ class ReadyRecurrent:
 
     def __init__(self, acting: RecurrentActing, units: Units):
         self._acting = acting
+        self._torso = acting.torso and ReadyTorso(acting.torso, units, acting.activation)
         self._encoder = [ReadyLayer(layer, units) for layer in acting.encoder]
         self._inputs, self._hidden = (
             ReadyLayer(acting.inputs, units),
@@ -91,7 +94,7 @@ class ReadyRecurrent:
         if self._actions is not None:
             self._before = self._described(self._actions, rewards)
         x = obs if acting.normal is None else acting.normal(obs)
-        x = np.concatenate([x, self._before], -1)
+        x = np.concatenate([x if self._torso is None else self._torso(x), self._before], -1)
         for layer in self._encoder:
             x = activate(layer(x), acting.activation)
         step = gru if acting.cell == "gru" else lstm

@@ -43,8 +43,17 @@ class Normaliser(NamedTuple):
 
     @classmethod
     def before_anything(cls, spec: EnvSpec, agent: AgentConfig, device: torch.device) -> Normaliser:
-        """Returns a normaliser without samples, or one that does nothing if it is off."""
+        """Returns a normaliser without samples, or one that does nothing if it is off.
+
+        Raises:
+            UserError: for observations that begin with an image: their pixels are scaled already.
+        """
         config, stats = agent.normalisation, {}
+        if config.observations and spec.image is not None:
+            raise UserError(
+                f"the observations of {spec.name} begin with an image, whose pixels are scaled to "
+                "[0, 1]\n  leave agent.normalisation.observations off"
+            )
         if config.observations:
             stats["obs"] = no_stats(spec.obs_dim, device=device)
         if config.rewards:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -41,6 +42,21 @@ def baseline_features(obs: Tensor) -> Tensor:
     t = (torch.arange(steps, device=obs.device, dtype=torch.float64) / 100.0)[:, None, None]
     powers = torch.cat([t, t**2, t**3, torch.ones_like(t)], dim=-1)
     return torch.cat([x, x.square(), powers.expand(*obs.shape[:-1], 4)], dim=-1)
+
+
+def pooled(obs: Tensor, image: tuple[int, int, int], cells: int = 4) -> Tensor:
+    """Returns obs [..., n] with the image (channels, height, width) that they begin with as means
+    over `cells` x `cells` parts of each channel; sides shorter than `cells` pixels stay.
+
+    Least squares on every pixel would have more weights than an episode has steps, and cost their
+    cube: 294 for 7 x 7 x 3 pixels with squares, 42,336 for 84 x 84 x 3.
+    """
+    channels, *sides = image
+    pixels = channels * sides[0] * sides[1]
+    grid = [min(cells, side) for side in sides]
+    images = obs[..., :pixels].reshape(-1, channels, *sides)
+    means = F.adaptive_avg_pool2d(images, grid).reshape(*obs.shape[:-1], -1)
+    return torch.cat([means, obs[..., pixels:]], -1)
 
 
 class NormalEquations(NamedTuple):

@@ -22,6 +22,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from metarl.config.settings import PolicyConfig
 from metarl.networks.gru import Gru
 from metarl.networks.mlp import Mlp, MlpPolicy, activated, initial_weight
+from metarl.networks.torso import torso_of
 from metarl.types import EnvSpec, Params
 
 Memory: TypeAlias = tuple[Tensor, ...]
@@ -35,12 +36,13 @@ class RecurrentPolicy:
     def __init__(self, spec: EnvSpec, policy: PolicyConfig, cell: str, size: int):
         """`cell` is "gru" or "lstm", `size` that of its hidden state."""
         self.config, self.cell, self.size = policy, cell, size
-        memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)))
+        memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)), image=None)
         self.head = MlpPolicy(memory, replace(policy, hidden=(), context=0))
         """Maps the cell's outputs [..., N, size] to action distributions."""
         self.before_dim = self.head.noise_dim + 2
         sizes = (spec.obs_dim + self.before_dim, *policy.hidden)
-        self.encoder = Mlp(sizes, policy.activation, policy.init, "encoder")
+        torso = torso_of(spec, policy)
+        self.encoder = Mlp(sizes, policy.activation, policy.init, "encoder", torso)
 
     def before(self, actions: Tensor, rewards: Tensor, ended: float) -> Tensor:
         """Encodes the previous step, [..., before_dim]: `actions` [..., act_dim] (discrete ones

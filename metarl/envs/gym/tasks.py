@@ -21,6 +21,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from metarl.envs.gym.attribute_paths import attribute_path
 from metarl.envs.gym.fixed_tasks import FixedTasks
+from metarl.envs.gym.images import image_shape
 from metarl.envs.gym.makers import (
     Apply,
     Constructor,
@@ -32,7 +33,7 @@ from metarl.envs.gym.makers import (
 )
 from metarl.envs.gym.parameters import Parameter, ParameterTasks
 from metarl.envs.gym.rows import GymRows, Maker, close
-from metarl.envs.gym.spaces import flat_actions, flat_observations, image_shape
+from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.envs.task_bounds import Bounds
 from metarl.errors import EnvFaultError, UserError
 from metarl.sampling.pool import Pool
