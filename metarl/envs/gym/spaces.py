@@ -63,6 +63,8 @@ def _refuse_other_observations(space: Space, name: str, beside: Sequence[str] = 
     elif not isinstance(space, KINDS):
         wrapper = f"FilterObservation(env, {shown(list(beside))})"
         remedy = f"\nleave it out: gymnasium.wrappers.{wrapper}" if beside else ""
+        if type(space).__name__ == "MissionSpace":  # MiniGrid's, a text
+            remedy = "\nwrap the environment: metarl.minigrid_cells(env) leaves it out"
         raise UserError(f"{name}: no agent can observe {space}; use {OBSERVED}{remedy}")
     for one, others in inner:
         _refuse_other_observations(one, name, others)
