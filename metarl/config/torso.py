@@ -56,7 +56,7 @@ def convolutions(spec: Any, policy: PolicyConfig) -> tuple[Convolution, ...]:
     Raises:
         UserError: where `policy.torso` is `conv` and there is no image, or too small a one.
     """
-    image, asked = spec.image, policy.torso
+    image, asked = getattr(spec, "image", None), policy.torso
     small = image is not None and min(image[1:]) < SMALLEST
     if asked == "conv" and (image is None or small):
         why = "are no image" if image is None else f"are images of {image[1]} x {image[2]} pixels"

@@ -40,19 +40,19 @@ def check_same_spaces(env: gymnasium.Env, spec: EnvSpec, told: int = 0) -> None:
     seen = flat_observations(env.observation_space, name)
     acted = flat_actions(env.action_space, name)
     width = spec.obs_dim - told
-    image = image_shape(env.observation_space, name)
-    if image != spec.image:
-        of_env, of_run = (x or "no image" for x in (image, spec.image))
-        raise UserError(
-            f"{name} has images with channels, height and width {of_env}, and the run learned "
-            f"{spec.name}, with {of_run}\nwrap the environment so that it gives what the run saw"
-        )
     if seen.shape != (width,):
         raise UserError(
             f"{name} gives observations of {seen.shape[0]} numbers ({shown(env.observation_space)})"
             f", and the run learned {spec.name}, with {width}\n"
             "wrap the environment so that it gives what the run saw, or load a run that was "
             "trained with such observations"
+        )
+    image = image_shape(env.observation_space, name)
+    if image != spec.image:
+        of_env, of_run = (x or "no image" for x in (image, spec.image))
+        raise UserError(
+            f"{name} has images with channels, height and width {of_env}, and the run learned "
+            f"{spec.name}, with {of_run}\nwrap the environment so that it gives what the run saw"
         )
     if acted != spec.action_space:
         raise UserError(

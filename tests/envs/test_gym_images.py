@@ -29,6 +29,8 @@ GRID = Box(0, np.broadcast_to(np.array([10, 5, 2], np.uint8), (7, 7, 3)), dtype=
         (Box(-1.0, 1.0, (1, 6, 6), np.float32), (1, 6, 6)),
         (Box(0, 65535, (6, 6, 2), np.uint16), (2, 6, 6)),
         (MultiBinary((5, 5, 4)), (4, 5, 5)),
+        (MultiBinary((5, 5, 9)), (9, 5, 5)),
+        (MultiBinary((9, 5, 5)), (9, 5, 5)),
         (Box(0, 1, (5, 5, 4), bool), (4, 5, 5)),
         (Dict({"a": Discrete(3), "see": Tuple((RGB, Discrete(2)))}), (3, 4, 5)),
         (Box(-np.inf, np.inf, (4, 5, 3), np.float32), None),
@@ -36,6 +38,7 @@ GRID = Box(0, np.broadcast_to(np.array([10, 5, 2], np.uint8), (7, 7, 3)), dtype=
         (Box(-1.0, 1.0, (4, 5), np.float32), None),
         (MultiBinary((4, 5)), None),
         (Box(0, 255, (4, 5, 3, 2), np.uint8), None),
+        (Box(0, 255, (4, 2, 2), np.uint8), None),
     ],
     ids=str,
 )

@@ -181,14 +181,19 @@ class TaskToIdentify(ProbeEnv):
 
 class PatchInImage(ProbeEnv):
     """Shows a bright patch of 2 x 2 pixels near a corner of a dark image, moved by up to one pixel.
-    Pays one action on one diagonal and the other on the other; the task's good names which.
+    Pays one action on one diagonal and the other on the other.
 
-    Optimum 0.5 before adaptation, and 1 after it. Each single pixel, and so each weighted sum of
-    pixels, says nothing about the diagonal.
+    Optimum 1. A weighted sum of the pixels earns 0.75 and no more: the four corners are an
+    exclusive or.
     """
 
     image = (1, 6, 6)
     width = 36
+
+    @property
+    def turned(self) -> np.ndarray | bool:
+        """Whether the two actions are changed over, [K, 1]."""
+        return False
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         more = (seeds // np.uint64(4)).astype(int)
@@ -196,8 +201,7 @@ class PatchInImage(ProbeEnv):
         return super().reset(seeds)
 
     def pays(self, action: np.ndarray) -> np.ndarray:
-        diagonal = np.isin(self.place, (0, 3))
-        return action == (diagonal ^ (self.good == 1))
+        return action == np.isin(self.place, (0, 3)) ^ self.turned
 
     def _observed(self) -> np.ndarray:
         rows = 3 * (self.place // 2) + self.down
@@ -211,6 +215,15 @@ class PatchInImage(ProbeEnv):
                 -1,
             )
         return seen.reshape(*self.place.shape, 36)
+
+
+class HiddenPatchInImage(PatchInImage):
+    """The same, and the task's good turns the two actions: optimum 0.5 before adaptation, and 1
+    after it."""
+
+    @property
+    def turned(self) -> np.ndarray | bool:
+        return self.good == 1
 
 
 class Truncation(ProbeEnv):

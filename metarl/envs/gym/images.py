@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.spaces import Box, Dict, MultiBinary, Space, Tuple
 
+from metarl.config.torso import SMALLEST
 from metarl.errors import UserError
 
 
@@ -42,8 +43,9 @@ def image_of(space: Space) -> Image | None:
     """Returns the image that a space without others in it is; None for a table of numbers.
 
     An image is a Box with three sides whose bounds are finite, and at most 65,535 apart, a
-    MultiBinary with three sides, or a Box of uint8 with two, which has one channel. The smaller
-    one of the first and the last side is the channels; where they are equal, the last.
+    MultiBinary with three sides, or a Box of uint8 with two, which has one channel. Channels are
+    the first or the last side: the one beside a square if there is one, else the smaller, else the
+    last. Height and width are 3 pixels or more: smaller tables hold no filter.
     """
     if isinstance(space, MultiBinary) and len(space.shape) == 3:
         low, high = np.zeros(space.shape, np.float32), np.ones(space.shape, np.float32)
@@ -60,12 +62,20 @@ def image_of(space: Space) -> Image | None:
     sides, last = space.shape, True
     if len(sides) == 2:
         shape = 1, sides[0], sides[1]
-    elif last := sides[2] <= sides[0]:
+    elif last := _channels_last(*sides):
         shape = sides[2], sides[0], sides[1]
     else:
         shape = sides[0], sides[1], sides[2]
+    if min(shape[1:]) < SMALLEST:
+        return None
     scale = np.float32(1.0) / np.where(range > 0, range, np.float32(1.0))
     return Image((), shape, last, _alike(low), _alike(scale))
+
+
+def _channels_last(first: int, middle: int, last: int) -> bool:
+    if (first == middle) != (middle == last):  # a square, and its channels
+        return first == middle
+    return last <= first
 
 
 def _alike(x: np.ndarray) -> np.ndarray:

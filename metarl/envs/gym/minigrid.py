@@ -10,16 +10,16 @@ from gymnasium.spaces import Box, Dict
 
 from metarl.errors import UserError
 
-MOST = 10, 5, 3
-"""Largest kind, colour and state of a cell in MiniGrid 3; an agent has its direction as state."""
+COUNTS = 11, 6, 4
+"""Kinds, colours and states of a cell in MiniGrid 3; an agent has its direction as state."""
 
 
 class minigrid_cells(gymnasium.ObservationWrapper):  # noqa: N801  # a function to its users
     """Wraps a MiniGrid environment: image and direction stay, the text of the mission goes.
 
-    The image is a grid of cells, each with a kind, a colour and a state. MiniGrid states their
-    bounds as 0 and 255, as of a photograph. Here they are those of the numbers that there are, so
-    that agents see them scaled to [0, 1] and not to [0, 0.04].
+    MiniGrid's image is a grid of cells, each with the number of its kind, of its colour and of its
+    state. They are names and no brightness, and the bounds that MiniGrid states, 0 and 255, would
+    scale them to nearly 0. Here each is one-hot: an image [height, width, 21] of zeros and ones.
     """
 
     def __init__(self, env: gymnasium.Env):
@@ -31,7 +31,7 @@ class minigrid_cells(gymnasium.ObservationWrapper):  # noqa: N801  # a function 
         super().__init__(env)
         seen = env.observation_space
         image = seen.get("image") if isinstance(seen, Dict) else None
-        if not isinstance(image, Box) or len(image.shape) != 3 or image.shape[2] != len(MOST):
+        if not isinstance(image, Box) or len(image.shape) != 3 or image.shape[2] != len(COUNTS):
             raise UserError(
                 f"minigrid_cells was given {type(env.unwrapped).__name__}, which observes {seen}\n"
                 "give an environment of MiniGrid whose observations have its cells as `image`"
@@ -42,13 +42,16 @@ class minigrid_cells(gymnasium.ObservationWrapper):  # noqa: N801  # a function 
                 "of pixels and not cells\nleave minigrid_cells out; "
                 "gymnasium.wrappers.FilterObservation drops the mission"
             )
-        high = np.broadcast_to(np.array(MOST, np.uint8), image.shape)
-        cells = Box(np.zeros_like(high), high, dtype=np.uint8)
+        cells = Box(0, 1, (*image.shape[:2], sum(COUNTS)), bool)
         kept = {"direction": seen["direction"]} if "direction" in seen.spaces else {}
         self.observation_space = Dict({**kept, "image": cells})
+        self._one_hot = [np.eye(count, dtype=bool) for count in COUNTS]
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
-        return {key: observation[key] for key in self.observation_space.keys()}  # noqa: SIM118
+        numbers = observation["image"]
+        planes = [which[numbers[..., i]] for i, which in enumerate(self._one_hot)]
+        others = {key: observation[key] for key in self.observation_space if key != "image"}
+        return {**others, "image": np.concatenate(planes, -1)}
 
 
 def _wrappers(env: gymnasium.Env) -> list[str]:
