@@ -118,6 +118,8 @@ def from_json(document: Any, place: str) -> Space:
     """
     try:
         return _space(document)
+    except UserError:
+        raise
     except (TypeError, ValueError, KeyError, AssertionError, OverflowError, AttributeError):
         raise UserError(
             f"{place} is damaged: it holds {shown(document)}, no space; save the policy anew"
