@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import closing
 
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import FilterObservation
 
 from metarl import Choice, UserError, gym_tasks, minigrid_cells
+from metarl.checking.episodes import units
+from metarl.checking.interface import opens
+from metarl.checking.options import CheckOptions
+from metarl.checking.play import Subject
 from metarl.config import own_code
 from metarl.envs.gym.images import image_shape
 
@@ -47,6 +53,26 @@ def test_what_has_no_cells_is_refused():
 def test_an_id_without_its_module_is_told_the_module():
     with pytest.raises(UserError, match="'minigrid:MiniGrid-Nowhere-v0'"):
         gym_tasks("MiniGrid-Nowhere-v0", SIZES, horizon=3)
+
+
+@pytest.mark.slow
+def test_check_env_sees_that_numbers_of_cells_are_no_brightness():
+    def raw(size):
+        return FilterObservation(EmptyEnv(size=size), ["image", "direction"])
+
+    def wrapped(size):
+        return minigrid_cells(EmptyEnv(size=size))
+
+    said = []
+    for make in (raw, wrapped):
+        tasks = gym_tasks(make, SIZES, horizon=3, sparse=True)
+        subject = Subject(tasks, CheckOptions(max_steps=60, workers=0, episodes=2))
+        with closing(subject):
+            said.append((units(subject), opens(subject).what))
+    assert said[0][0].status == "warning"
+    assert "minigrid_cells" in said[0][0].remedy
+    assert said[1][0].status == "ok"
+    assert "an image, 7 x 7 in 21 channels" in said[1][1]
 
 
 def test_the_extra_is_named_where_minigrid_is_missing(monkeypatch, tmp_path):
