@@ -33,7 +33,8 @@ def opens(subject: Subject) -> Finding:
     return Finding(
         "ok",
         f"observations [{spec.obs_dim}]{image}, actions {spec.action_space}, "
-        f"horizon {spec.horizon}; {len(tasks)} tasks such as {subject.distribution.describe(tasks[0])}",
+        f"horizon {spec.horizon}; {len(tasks)} tasks such as "
+        f"{subject.distribution.describe(tasks[0])}",
     )
 
 
