@@ -70,7 +70,9 @@ def pictured(image: tuple[int, int, int] = (2, 5, 6), more: int = 3) -> EnvSpec:
 
 @pytest.mark.parametrize("name", catalogue.names("episodes"))
 def test_every_agent_has_convolutions(name):
-    agent: Any = catalogue.build(pictured(), catalogue.default(name), np.random.default_rng(0), CPU)
+    config = catalogue.default(name)
+    config = replace(config, policy=replace(config.policy, torso="conv"))
+    agent: Any = catalogue.build(pictured(), config, np.random.default_rng(0), CPU)
     assert any("conv0" in key or "features_extractor" in key for key in agent.state_dict())
 
 
