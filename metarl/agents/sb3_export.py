@@ -64,6 +64,12 @@ def export(
             "which PPO's policy for a Box has no counterpart of\n"
             "export an agent trained with --agent.policy.std shared"
         )
+    if policy.network.torso and "obs" in agent.normaliser.stats:
+        raise UserError(
+            f"{config.name} has convolutions and normalises other numbers, which no export holds\n"
+            "export an agent trained with --agent.normalisation.observations False, or save it by "
+            "adapted.save(path)"
+        )
     _check_same_spaces(agent.spec, env)
     given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
     arguments = {

@@ -44,8 +44,8 @@ def write(
         tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
         document["clip"] = float(acting.normal.clip)
     _put_family(acting.family, document, tensors)
-    if acting.torso is not None:
-        filters = acting.torso.convolutions
+    if (torso := getattr(acting, "torso", None)) is not None:
+        filters = torso.convolutions
         _put_layers("conv", tuple(x.layer for x in filters), tensors)
         document["filters"] = [[x.side, x.stride] for x in filters]
     if isinstance(acting, MlpActing):
