@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarl.config.settings import AnyConfig, Config
+from metarl.config.torso import width
 from metarl.errors import UserError
 
 WORKER = 40 << 20
@@ -109,7 +110,8 @@ def of_training(
         shown, sampling = config.env.shots + config.env.queries, config.sampling
         return of_examples(config.agent, spec, sampling.tasks, shown, steps, "sampling.tasks")
     sampling = config.sampling
-    inputs = spec.obs_dim + getattr(getattr(config.agent, "policy", None), "context", 0)
+    policy = getattr(config.agent, "policy", None)
+    inputs = spec.obs_dim if policy is None else width(spec, policy) + policy.context
     names = "--env.horizon, --sampling.tasks, --sampling.episodes, --agent.inner.steps"
     return {
         names: of_rounds(spec, sampling.tasks, sampling.episodes, kept * (steps + 1)),

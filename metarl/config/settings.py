@@ -88,6 +88,11 @@ class PolicyConfig:
     acts around the middle. Dimensions without two bounds keep their units."""
     context: Natural = 0
     """Extra inputs, initially zero, that inner steps can adapt instead of weights (CAVIA)."""
+    torso: Literal["auto", "conv", "flat"] = "auto"
+    """First layers where observations are images: convolutions (`auto`, `conv`), or none, so that
+    the first layer reads each pixel as a number (`flat`)."""
+    channels: tuple[Count, ...] = (16, 32)
+    """Filters of each convolution of an image; their sizes and strides follow from the image's."""
 
 
 @dataclass(frozen=True)

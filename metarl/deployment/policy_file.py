@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +17,9 @@ from metarl.acting.families import ChosenActions, Family, GaussianActions, Squas
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import Gates, RecurrentActing, RewardScale
+from metarl.acting.torso import Convolution, Torso
 from metarl.deployment import folder, spaces
+from metarl.envs.gym.images import image_shape
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.sampling.draws import KINDS
 
@@ -44,6 +47,10 @@ def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str
         tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
         document["clip"] = float(acting.normal.clip)
     _put_family(acting.family, document, tensors)
+    if (torso := getattr(acting, "torso", None)) is not None:
+        filters = torso.convolutions
+        _put_layers("conv", tuple(x.layer for x in filters), tensors)
+        document["filters"] = [[x.side, x.stride] for x in filters]
     if isinstance(acting, MlpActing):
         _put_layers("layer", acting.layers, tensors)
         return folder.write(path, {"kind": MLP, **document}, tensors)
@@ -160,21 +167,44 @@ def _restored(saved: folder.Saved, place: Path) -> tuple[Saveable, dict[str, Any
     }
     facts = document["made_from"]
     _demand(isinstance(facts, dict))
+    torso, width = _torso(document, tensors, image_shape(seen, str(place))), obs_dim
+    if torso is not None:
+        width += torso.features - prod(torso.image)
     if document["kind"] == MLP:
-        layers = _layers("layer", tensors, obs_dim, outputs)
-        return MlpActing(layers, activation, family, normal), interface, facts
+        layers = _layers("layer", tensors, width, outputs)
+        return MlpActing(layers, activation, family, normal, torso), interface, facts
     if document["kind"] == BELIEF:
         layers = _layers("layer", tensors, inputs, outputs)
         policy = MlpActing(layers, activation, family, normal)
         return _belief(document, tensors, policy, obs_dim, codes), interface, facts
     _demand(document["before_dim"] == codes + 2)
-    shape = obs_dim + codes + 2
     if document["kind"] == OFF_POLICY:
         acting = _off_policy(document, tensors, obs_dim, outputs, family, normal)
         return acting, interface, facts
     _demand(document["kind"] == RECURRENT)
-    acting = _recurrent(document, tensors, shape, outputs, family, normal)
-    return acting, interface, facts
+    acting = _recurrent(document, tensors, width + codes + 2, outputs, family, normal)
+    return acting._replace(torso=torso), interface, facts
+
+
+def _torso(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    image: tuple[int, int, int] | None,
+) -> Torso | None:
+    """Returns the convolutions, each of whose filters fits into what it reads; None for none."""
+    if "filters" not in document:
+        return None
+    _demand(image is not None)
+    channels, *sides = image or ()
+    found: list[Convolution] = []
+    for i, (side, stride) in enumerate(document["filters"]):
+        one = Convolution(_layer(f"conv{i}", tensors), int(side), int(stride))
+        _demand(0 < one.side <= min(sides) and 0 < one.stride <= one.side)
+        _demand(one.layer.weight.shape[1] == channels * one.side**2)
+        channels, sides = one.layer.weight.shape[2], list(one.places(*sides))
+        found.append(one)
+    _demand(len(found) > 0)
+    return Torso(image, tuple(found))
 
 
 def len_of(space: Box | Discrete | MultiDiscrete) -> int:

@@ -16,6 +16,7 @@ from metarl.acting.families import ChosenActions, Family, GaussianActions, Squas
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.acting.torso import Convolution, Torso
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.networks.attention import Transformer
 from metarl.networks.belief import CELL, BeliefPolicy, Encoder
@@ -41,7 +42,8 @@ def acting_mlp(policy: MlpPolicy, params: Params, normal: Normal | None) -> MlpA
     if len(layers[0].bias) > len(layers[0].weight):  # the context differs by task, the layer not
         tasks = len(layers[0].bias)
         layers = (layers[0]._replace(weight=layers[0].weight.repeat(tasks, 0)), *layers[1:])
-    return MlpActing(layers, policy.config.activation, _family(policy, params), normal)
+    torso, family = acting_torso(policy.network, params), _family(policy, params)
+    return MlpActing(layers, policy.config.activation, family, normal, torso)
 
 
 @torch.no_grad()
@@ -64,6 +66,7 @@ def acting_recurrent(
         past and tuple(_array(x) for x in past.memory),
         past and _array(past.before),
         policy.before_dim,
+        acting_torso(policy.seen, params),
     )
 
 
@@ -167,6 +170,17 @@ def _layers(network: Mlp, params: Params) -> tuple[Layer, ...]:
     return tuple(
         Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS)) for name in names
     )
+
+
+def acting_torso(network: Mlp, params: Params) -> Torso | None:
+    """Returns the convolutions of a network; None where it has none."""
+    if (torso := network.torso) is None:
+        return None
+    found = []
+    for name, plan in zip(torso.names, torso.convolutions, strict=True):
+        layer = Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS))
+        found.append(Convolution(layer, plan.side, plan.stride))
+    return Torso(torso.convolutions[0].before, tuple(found))
 
 
 def _of_tasks(x: Tensor, dimensions: int) -> np.ndarray:
