@@ -381,6 +381,13 @@ def grouped(config: AnyAgentConfig | OwnAgentConfig) -> bool:
     return ((row and row.agent) or config.inner.agents.get(config.source)) == GROUPED
 
 
+def check_trials(config: AnyConfig) -> None:
+    """Raises a UserError for a memory that is too short for a trial of these episodes."""
+    inner = getattr(config.agent, "inner", None)
+    if isinstance(config, Config) and isinstance(inner, TrialConfig):
+        inner.window_of(config.env.horizon)
+
+
 def check_task_batch(config: AnyConfig) -> None:
     """Raises a UserError for groups of tasks that would change nothing."""
     if not isinstance(config, Config) or not (group := config.task_batch):

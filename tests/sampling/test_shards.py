@@ -135,11 +135,11 @@ def test_the_number_of_workers_changes_no_byte(name):
         assert content(played(distribution, agent, Workers(count))) == expected, count
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "transformer"])
 def test_a_memory_goes_on_whatever_process_plays(strange_envs, cell):
     spec = strange_envs.walk.spec
     usual = agents.default("rl2")
-    agent = agent_of(spec, "rl2", inner=replace(usual.inner, cell=cell, size=9))
+    agent = agent_of(spec, "rl2", inner=replace(usual.inner, cell=cell, size=16))
     expected = played(strange_envs.walk, agent, Workers(0))
     assert expected[1].mask.sum() < expected[1].mask.numel(), "some episodes end early"
     for count in (1, 2, 4):
