@@ -51,6 +51,8 @@ def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.
         document["options"] = list(family.options)
         return
     document["min_log_std"] = float(family.min_log_std)
+    if np.isfinite(family.max_log_std):
+        document["max_log_std"] = float(family.max_log_std)
     for name in ("log_std", "middle", "half"):
         if (x := getattr(family, name)) is not None:
             tensors[f"family.{name}"] = x
@@ -132,4 +134,7 @@ def _family(
     for x in (middle, half):
         demand(x is None or float32(x, 1).shape == (width,))
     floor = np.float32(finite(document["min_log_std"]))
-    return GaussianActions(log_std, floor, middle, half), width * (2 if log_std is None else 1)
+    top = np.float32(finite(document["max_log_std"]) if "max_log_std" in document else np.inf)
+    demand(bool(floor <= top))
+    family = GaussianActions(log_std, floor, top, middle, half)
+    return family, width * (2 if log_std is None else 1)

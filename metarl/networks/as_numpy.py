@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -121,7 +120,7 @@ def _family(policy: MlpPolicy, params: Params) -> Family:
     if policy.options:
         return ChosenActions(policy.options)
     log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
-    floor, box = np.float32(math.log(policy.config.min_std)), (None, None)
+    bounds, box = (np.float32(x) for x in policy.config.log_stds), (None, None)
     if issubclass(policy.kind, BoxGaussian):
         box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
-    return GaussianActions(log_std, floor, *box)
+    return GaussianActions(log_std, *bounds, *box)

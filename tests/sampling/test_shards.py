@@ -170,6 +170,7 @@ SPACES = [
     (Box(-1, 1, (2,)), {}),
     (Box(np.array([1.0, -5.0], "f4"), np.array([2.0, 5.0], "f4")), {"scale_to_box": True}),
     (Box(-1, 1, (2,)), {"std": "state", "min_std": 0.5}),
+    (Box(-1, 1, (2,)), {"std": "state", "init_std": 0.8, "max_std": 0.9}),
     (Discrete(4), {}),
     (MultiDiscrete([3, 2, 5]), {}),
 ]
