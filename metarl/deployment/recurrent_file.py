@@ -58,19 +58,31 @@ def read(
     encoder = layers("encoder", tensors, inputs, None)
     encoded = encoder[-1].weight.shape[2] if encoder else inputs
     cell = _cell(document, tensors, encoded, size)
-    scale = memory = before = None
-    if "reward_scale" in document:
-        root, clip = (finite(x) for x in document["reward_scale"])
-        demand(root > 0 and clip > 0)
-        scale = RewardScale(root, clip)
-    if "before" in tensors:
-        memory = _memory(cell, tensors)
-        before = float32(tensors["before"], 3)
-        demand(before.shape == (1, 1, document["before_dim"]))
+    memory, before = remembered(document, tensors, cell)
     return RecurrentActing(
-        encoder, cell, head, document["activation"], family, normal, scale, memory, before,
-        document["before_dim"],
+        encoder, cell, head, document["activation"], family, normal, reward_scale(document),
+        memory, before, document["before_dim"],
     )  # fmt: skip
+
+
+def reward_scale(document: dict[str, Any]) -> RewardScale | None:
+    """Returns the scale of the rewards in the inputs; None where they have their own unit."""
+    if "reward_scale" not in document:
+        return None
+    root, clip = (finite(x) for x in document["reward_scale"])
+    demand(root > 0 and clip > 0)
+    return RewardScale(root, clip)
+
+
+def remembered(
+    document: dict[str, Any], tensors: dict[str, np.ndarray], cell: Gates | Attention
+) -> tuple[tuple[np.ndarray, ...] | None, np.ndarray | None]:
+    """Returns what a policy remembered after adaptation: its memory, and its last step."""
+    if "before" not in tensors:
+        return None, None
+    before = float32(tensors["before"], 3)
+    demand(before.shape == (1, 1, document["before_dim"]))
+    return _memory(cell, tensors), before
 
 
 def _cell(
