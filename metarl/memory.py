@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarl.config.settings import AnyConfig, Config
+from metarl.config.torso import width
 from metarl.errors import UserError
 
 WORKER = 40 << 20
@@ -108,14 +110,42 @@ def of_training(
         shown, sampling = config.env.shots + config.env.queries, config.sampling
         return of_examples(config.agent, spec, sampling.tasks, shown, steps, "sampling.tasks")
     sampling = config.sampling
-    inputs = spec.obs_dim + getattr(getattr(config.agent, "policy", None), "context", 0)
+    policy = getattr(config.agent, "policy", None)
+    inputs = spec.obs_dim if policy is None else width(spec, policy) + policy.context
     names = "--env.horizon, --sampling.tasks, --sampling.episodes, --agent.inner.steps"
     return {
         names: of_rounds(spec, sampling.tasks, sampling.episodes, kept * (steps + 1)),
         "--workers": WORKER * min(workers, sampling.tasks * sampling.episodes),
         **_of_weights(config.agent, "policy", inputs, spec.act_dim, sampling.tasks, steps),
         **_of_rule(config.agent),
+        **of_replay(config, spec),
     }
+
+
+def of_replay(config: AnyConfig, spec: Any) -> dict[str, int]:
+    """Returns the bytes of a full replay, by the settings that decide them."""
+    parts = (getattr(config.agent, name, None) for name in ("inner", "outer"))
+    return {
+        name: count
+        for part in parts
+        if part is not None
+        for name, count in part.replay_needs(config.agent, spec).items()
+    }
+
+
+def check_disk(folder: Path, needs: Mapping[str, int], there: int = 0) -> None:
+    """Raises a UserError where needs, settings -> bytes, do not fit on the disk of a folder that
+    may not exist yet; `there` bytes of them are written already."""
+    asked = sum(needs.values())
+    place = next(x for x in (folder.absolute(), *folder.absolute().parents) if x.is_dir())
+    free = shutil.disk_usage(place).free
+    if asked <= free + there:
+        return
+    held = f", {size(there)} of them already there," if there else ""
+    raise UserError(
+        f"this takes {size(asked)}{held} on the disk of {place}, and {size(free)} are free there\n"
+        f"they are for {', '.join(needs)}; lower it, or give another disk with --run-dir"
+    )
 
 
 def of_rounds(spec: Any, tasks: int, episodes: int, rounds: int) -> int:

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
-from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
+from metarl.agents.sb3 import (
+    CPU,
+    Sb3Ppo,
+    policy_arguments,
+    policy_names,
+    torso_arguments,
+    value_names,
+)
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.equations.running_stats import RunningStats, deviation
 from metarl.errors import UserError
@@ -57,9 +64,19 @@ def export(
             "which PPO's policy for a Box has no counterpart of\n"
             "export an agent trained with --agent.policy.std shared"
         )
+    if policy.network.torso and "obs" in agent.normaliser.stats:
+        raise UserError(
+            f"{config.name} has convolutions and normalises other numbers, which no export holds\n"
+            "export an agent trained with --agent.normalisation.observations False, or save it by "
+            "adapted.save(path)"
+        )
     _check_same_spaces(agent.spec, env)
     given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
-    arguments = {**policy_arguments(config.policy), **_normalisation(agent.normaliser)}
+    arguments = {
+        **policy_arguments(config.policy),
+        **torso_arguments(policy),
+        **_normalisation(agent.normaliser),
+    }
     ppo = PPO("MlpPolicy", env, policy_kwargs=arguments, **given)
     own = _in_environment_units(select_tasks(state.params, task), agent)
     names = {**policy_names(policy), **value_names(policy)}
@@ -94,9 +111,8 @@ def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
     """Folds the task's context into the first bias, and scales values to raw rewards."""
     own = dict(params)
     if "context" in own:
-        observed, constant = own["layer0.weight"].split(
-            [agent.spec.obs_dim, len(own["context"])], dim=1
-        )
+        width = own["layer0.weight"].shape[1] - len(own["context"])
+        observed, constant = own["layer0.weight"].split([width, len(own["context"])], dim=1)
         own["layer0.bias"] = own["layer0.bias"] + constant @ own["context"]
         own["layer0.weight"] = observed
     if "log_std" in own:
@@ -120,6 +136,13 @@ def _leave_units(own: Params, kind: type[BoxGaussian], last: str) -> None:
 
 def _check_same_spaces(spec: EnvSpec, env: GymEnv) -> None:
     seen, acted = spec.observation_space, spec.action_space
+    if spec.image is not None and len(env.observation_space.shape or (0, 0)) != 1:
+        raise UserError(
+            f"the agent learned {spec.name} on vectors that begin with the pixels, and this "
+            f"environment has {type(env.observation_space).__name__} observations\n"
+            "give metarl.envs.gym.task_vec_env.TaskVecEnv(distribution, task), which has vectors, "
+            "or save the policy by adapted.save(path)"
+        )
     if env.observation_space.shape != seen.shape or env.action_space != acted:
         raise UserError(
             f"the agent learned {spec.name}, with {seen.shape[0]} observations and actions in "

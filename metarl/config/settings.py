@@ -88,6 +88,11 @@ class PolicyConfig:
     acts around the middle. Dimensions without two bounds keep their units."""
     context: Natural = 0
     """Extra inputs, initially zero, that inner steps can adapt instead of weights (CAVIA)."""
+    torso: Literal["auto", "conv", "flat"] = "auto"
+    """First layers where observations are images: convolutions (`auto`, `conv`), or none, so that
+    the first layer reads each pixel as a number (`flat`)."""
+    channels: tuple[Count, ...] = (16, 32)
+    """Filters of each convolution of an image; their sizes and strides follow from the image's."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,9 @@ class NetworkConfig:
     batch_norm: bool = False
     """Normalise each block's channels over the support or over the query, as published for
     convolutions. A prediction then depends on the other examples in the query."""
+    strides: bool = False
+    """Halve images by convolutions of stride 2, as published on Omniglot, in place of max pooling.
+    A block then takes a quarter of the time."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +203,12 @@ class PartSettings:
     def check(self, agent: AnyAgentConfig) -> None:
         """Raises a UserError for settings of `agent` that contradict each other."""
 
+    def replay_needs(self, agent: AnyAgentConfig, spec: Any) -> dict[str, int]:
+        """Returns the bytes of a full replay by the settings that decide them; `spec` is that of
+        the tasks."""
+        del agent, spec
+        return {}
+
 
 @dataclass(frozen=True)
 class InnerSettings(PartSettings):
@@ -206,6 +220,8 @@ class InnerSettings(PartSettings):
     """`module:class` of the agent that adapts by the rule, by source."""
     learns_values: ClassVar[bool] = False
     """Whether that agent has a value function of its own in place of the linear baseline."""
+    plays_trials: ClassVar[bool] = False
+    """Whether an adaptation step is one more episode of a trial, which has a number of them."""
     examples_help: ClassVar[Mapping[str, str]] = {}
     """Help of settings, and of the rule (""), where it is another on supervised tasks."""
 

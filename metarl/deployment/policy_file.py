@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.acting.attention import Attention, Block, Norm
-from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.belief import BeliefActing
+from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
+from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import Gates, RecurrentActing, RewardScale
+from metarl.acting.torso import Convolution, Torso
 from metarl.deployment import folder, spaces
+from metarl.envs.gym.images import image_shape
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.sampling.draws import KINDS
 
 if TYPE_CHECKING:
     from metarl.deployment.policy import Interface
 
-MLP, RECURRENT = "mlp", "recurrent"
+MLP, RECURRENT, OFF_POLICY, BELIEF = "mlp", "recurrent", "off-policy", "belief"
 TRANSFORMER = "transformer"
 
+Saveable: TypeAlias = MlpActing | RecurrentActing | OffPolicyActing | BeliefActing
+"""Policies that can be saved."""
 
-def write(
-    path: Path, acting: MlpActing | RecurrentActing, interface: Interface, facts: Mapping[str, Any]
-) -> Path:
+
+def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str, Any]) -> Path:
     """Writes a policy into a new folder; raises as `folder.write`."""
     tensors: dict[str, np.ndarray] = {"told": interface.told}
     document: dict[str, Any] = {
@@ -41,19 +47,46 @@ def write(
         tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
         document["clip"] = float(acting.normal.clip)
     _put_family(acting.family, document, tensors)
+    if (torso := getattr(acting, "torso", None)) is not None:
+        filters = torso.convolutions
+        _put_layers("conv", tuple(x.layer for x in filters), tensors)
+        document["filters"] = [[x.side, x.stride] for x in filters]
     if isinstance(acting, MlpActing):
         _put_layers("layer", acting.layers, tensors)
         return folder.write(path, {"kind": MLP, **document}, tensors)
-    _put_layers("encoder", acting.encoder, tensors)
-    _put_cell(acting.cell, document, tensors)
-    _put_layers("head", acting.head, tensors)
+    if isinstance(acting, BeliefActing):
+        _put_belief(acting, document, tensors)
+        return folder.write(path, {"kind": BELIEF, **document}, tensors)
     document["before_dim"] = acting.before_dim
     if acting.scale is not None:
         document["reward_scale"] = [float(x) for x in acting.scale]
     if acting.memory is not None and acting.before is not None:
-        tensors |= {f"memory{i}": x for i, x in enumerate(acting.memory)}
+        memory = acting.memory if isinstance(acting, RecurrentActing) else (acting.memory,)
+        tensors |= {f"memory{i}": x for i, x in enumerate(memory)}
         tensors["before"] = acting.before
+    if isinstance(acting, OffPolicyActing):
+        _put_layers("cell", (acting.inputs, acting.hidden), tensors)
+        _put_layers("encoder", (acting.embed,), tensors)
+        _put_layers("now", (acting.now,), tensors)
+        _put_layers("head", acting.head, tensors)
+        return folder.write(path, {"kind": OFF_POLICY, **document}, tensors)
+    _put_layers("encoder", acting.encoder, tensors)
+    _put_cell(acting.cell, document, tensors)
+    _put_layers("head", acting.head, tensors)
     return folder.write(path, {"kind": RECURRENT, **document}, tensors)
+
+
+def _put_belief(
+    acting: BeliefActing, document: dict[str, Any], tensors: dict[str, np.ndarray]
+) -> None:
+    _put_layers("layer", acting.policy.layers, tensors)
+    _put_layers("part", (acting.obs, acting.action, acting.reward), tensors)
+    _put_layers("cell", (acting.inputs, acting.hidden), tensors)
+    _put_layers("posterior", (acting.posterior,), tensors)
+    if acting.scale is not None:
+        document["reward_scale"] = [float(x) for x in acting.scale]
+    if acting.memory is not None:
+        tensors["memory0"] = acting.memory
 
 
 def _put_layers(prefix: str, layers: tuple[Layer, ...], tensors: dict[str, np.ndarray]) -> None:
@@ -81,14 +114,16 @@ def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.
         document["options"] = list(family.options)
         return
     document["min_log_std"] = float(family.min_log_std)
+    if isinstance(family, SquashedActions):
+        document["max_log_std"] = float(family.max_log_std)
+        tensors |= {"family.middle": family.middle, "family.half": family.half}
+        return
     for name in ("log_std", "middle", "half"):
         if (x := getattr(family, name)) is not None:
             tensors[f"family.{name}"] = x
 
 
-def restored(
-    saved: folder.Saved, path: Path
-) -> tuple[MlpActing | RecurrentActing, dict[str, Any], dict[str, Any]]:
+def restored(saved: folder.Saved, path: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
     """Returns the policy, the fields of its Interface and its facts.
 
     Raises:
@@ -103,9 +138,7 @@ def restored(
         raise folder.damaged(place, f"it describes no policy ({error!r:.80})") from None
 
 
-def _restored(
-    saved: folder.Saved, place: Path
-) -> tuple[MlpActing | RecurrentActing, dict[str, Any], dict[str, Any]]:
+def _restored(saved: folder.Saved, place: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
     document, tensors = saved
     seen = spaces.from_json(document["observation_space"], str(place))
     acted = spaces.from_json(document["action_space"], str(place))
@@ -113,9 +146,12 @@ def _restored(
     told, normal = _float32(tensors["told"], 1), None
     obs_dim = flat_observations(seen, str(place)).shape[0] + len(told)
     action_space = flat_actions(acted, str(place))
+    inputs = obs_dim
+    if document["kind"] == BELIEF:  # the policy reads the belief beside the observation
+        inputs += _layer("posterior0", tensors).weight.shape[2]
     if "clip" in document:
         mean, deviation = (tensors[f"normal.{name}"] for name in ("mean", "deviation"))
-        _demand(mean.shape == deviation.shape == (obs_dim,) and bool((deviation > 0).all()))
+        _demand(mean.shape == deviation.shape == (inputs,) and bool((deviation > 0).all()))
         normal = Normal(mean, deviation, _finite(document["clip"]))
         _demand(normal.clip > 0)
     family, outputs = _family(document, tensors, action_space)
@@ -131,14 +167,44 @@ def _restored(
     }
     facts = document["made_from"]
     _demand(isinstance(facts, dict))
+    torso, width = _torso(document, tensors, image_shape(seen, str(place))), obs_dim
+    if torso is not None:
+        width += torso.features - prod(torso.image)
     if document["kind"] == MLP:
-        layers = _layers("layer", tensors, obs_dim, outputs)
-        return MlpActing(layers, activation, family, normal), interface, facts
-    _demand(document["kind"] == RECURRENT)
+        layers = _layers("layer", tensors, width, outputs)
+        return MlpActing(layers, activation, family, normal, torso), interface, facts
+    if document["kind"] == BELIEF:
+        layers = _layers("layer", tensors, inputs, outputs)
+        policy = MlpActing(layers, activation, family, normal)
+        return _belief(document, tensors, policy, obs_dim, codes), interface, facts
     _demand(document["before_dim"] == codes + 2)
-    shape = obs_dim + codes + 2
-    acting = _recurrent(document, tensors, shape, outputs, family, normal)
-    return acting, interface, facts
+    if document["kind"] == OFF_POLICY:
+        acting = _off_policy(document, tensors, obs_dim, outputs, family, normal)
+        return acting, interface, facts
+    _demand(document["kind"] == RECURRENT)
+    acting = _recurrent(document, tensors, width + codes + 2, outputs, family, normal)
+    return acting._replace(torso=torso), interface, facts
+
+
+def _torso(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    image: tuple[int, int, int] | None,
+) -> Torso | None:
+    """Returns the convolutions, each of whose filters fits into what it reads; None for none."""
+    if "filters" not in document:
+        return None
+    _demand(image is not None)
+    channels, *sides = image or ()
+    found: list[Convolution] = []
+    for i, (side, stride) in enumerate(document["filters"]):
+        one = Convolution(_layer(f"conv{i}", tensors), int(side), int(stride))
+        _demand(0 < one.side <= min(sides) and 0 < one.stride <= one.side)
+        _demand(one.layer.weight.shape[1] == channels * one.side**2)
+        channels, sides = one.layer.weight.shape[2], list(one.places(*sides))
+        found.append(one)
+    _demand(len(found) > 0)
+    return Torso(image, tuple(found))
 
 
 def len_of(space: Box | Discrete | MultiDiscrete) -> int:
@@ -159,17 +225,54 @@ def _recurrent(
     encoder = _layers("encoder", tensors, inputs, None)
     encoded = encoder[-1].weight.shape[2] if encoder else inputs
     cell = _cell(document, tensors, encoded, size)
-    scale = memory = before = None
-    if "reward_scale" in document:
-        root, clip = (_finite(x) for x in document["reward_scale"])
-        _demand(root > 0 and clip > 0)
-        scale = RewardScale(root, clip)
-    if "before" in tensors:
-        memory = _memory(cell, tensors)
-        before = _float32(tensors["before"], 3)
-        _demand(before.shape == (1, 1, document["before_dim"]))
+    memory, before = _remembered(document, tensors, lambda: _memory(cell, tensors))
     return RecurrentActing(
-        encoder, cell, head, document["activation"], family, normal, scale, memory, before,
+        encoder, cell, head, document["activation"], family, normal, _reward_scale(document),
+        memory, before, document["before_dim"],
+    )  # fmt: skip
+
+
+def _reward_scale(document: dict[str, Any]) -> RewardScale | None:
+    if "reward_scale" not in document:
+        return None
+    root, clip = (_finite(x) for x in document["reward_scale"])
+    _demand(root > 0 and clip > 0)
+    return RewardScale(root, clip)
+
+
+def _remembered(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    memory: Callable[[], tuple[np.ndarray, ...]],
+) -> tuple[tuple[np.ndarray, ...] | None, np.ndarray | None]:
+    """Returns what a policy remembered after adaptation: its `memory`, and its last step."""
+    if "before" not in tensors:
+        return None, None
+    before = _float32(tensors["before"], 3)
+    _demand(before.shape == (1, 1, document["before_dim"]))
+    return memory(), before
+
+
+def _off_policy(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    obs_dim: int,
+    outputs: int,
+    family: Family,
+    normal: Normal | None,
+) -> OffPolicyActing:
+    (embed,) = _layers("encoder", tensors, obs_dim + document["before_dim"], None)
+    (now,) = _layers("now", tensors, obs_dim, None)
+    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+    size = of_hidden.weight.shape[1]
+    _demand(of_inputs.weight.shape[1:] == (embed.weight.shape[2], 3 * size))
+    _demand(of_hidden.weight.shape[2] == 3 * size)
+    head = _layers("head", tensors, size + now.weight.shape[2], outputs)
+    gates = Gates("gru", of_inputs, of_hidden)
+    memory, before = _remembered(document, tensors, lambda: _memory(gates, tensors))
+    return OffPolicyActing(
+        embed, of_inputs, of_hidden, now, head, document["activation"], family, normal,
+        _reward_scale(document), None if memory is None else memory[0], before,
         document["before_dim"],
     )  # fmt: skip
 
@@ -219,6 +322,27 @@ def _norm(name: str, tensors: dict[str, np.ndarray], size: int) -> Norm:
     return Norm(weight, bias)
 
 
+def _belief(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    policy: MlpActing,
+    obs_dim: int,
+    codes: int,
+) -> BeliefActing:
+    parts = tuple(_layer(f"part{i}", tensors) for i in range(3))
+    _demand(tuple(layer.weight.shape[1] for layer in parts) == (obs_dim, codes, 1))
+    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+    posterior = _layer("posterior0", tensors)
+    size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
+    _demand(posterior.weight.shape[2] % 2 == 0)
+    _demand(of_inputs.weight.shape[1:] == (embedded, 3 * size))
+    _demand(of_hidden.weight.shape[1:] == (size, 3 * size))
+    memory = _float32(tensors["memory0"], 3) if "memory0" in tensors else None
+    _demand(memory is None or memory.shape == (1, 1, size))
+    scale = _reward_scale(document)
+    return BeliefActing(*parts, of_inputs, of_hidden, posterior, policy, scale, memory)
+
+
 def _family(
     document: dict[str, Any], tensors: dict[str, np.ndarray], space: Box | Discrete | MultiDiscrete
 ) -> tuple[Family, int]:
@@ -235,6 +359,10 @@ def _family(
     for x in (middle, half):
         _demand(x is None or _float32(x, 1).shape == (width,))
     floor = np.float32(_finite(document["min_log_std"]))
+    if "max_log_std" in document:
+        _demand(middle is not None and half is not None and log_std is None)
+        ceiling = np.float32(_finite(document["max_log_std"]))
+        return SquashedActions(floor, ceiling, middle, half), 2 * width
     return GaussianActions(log_std, floor, middle, half), width * (2 if log_std is None else 1)
 
 

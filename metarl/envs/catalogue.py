@@ -53,6 +53,36 @@ FAMILIES = {
         {"": 10},
         summary="small random Markov decision processes",
     ),
+    "sparse-point": Entry(
+        "metarl.envs.arrays.sparse_point",
+        "SparsePoint",
+        {"": 100, "dense": 100},
+        summary="2-D navigation to a half circle, rewarded near the goal alone, or densely",
+    ),
+    "grid-navigation": Entry(
+        "metarl.envs.arrays.grid_navigation",
+        "GridNavigation",
+        {"": 15},
+        summary="a 5 x 5 grid with a hidden goal; the Bayes-optimal policy is known",
+    ),
+    "wind": Entry(
+        "metarl.envs.arrays.wind",
+        "Wind",
+        {"": 75},
+        summary="2-D navigation to a known goal in an unknown wind",
+    ),
+    "t-maze": Entry(
+        "metarl.envs.arrays.t_maze",
+        "TMaze",
+        {"passive": 51, "active": 53},
+        summary="a test of memory: the cue for an arm at a corridor's end; length by the horizon",
+    ),
+    "key-to-door": Entry(
+        "metarl.envs.arrays.key_to_door",
+        "KeyToDoor",
+        {"": 65},
+        summary="a test of memory: the colour of a key, asked for after a time with apples",
+    ),
     "ml1": _metaworld("Meta-World (MuJoCo): goals of one manipulation task", "TASK"),
     "ml10": _metaworld("Meta-World (MuJoCo): 10 classes of manipulation, others held out"),
     "ml25": _metaworld("Meta-World (MuJoCo): 25 classes of manipulation, others held out"),
@@ -244,7 +274,7 @@ def _unknown(name: str) -> UserError:
     if families.is_one(name):
         return UserError(
             f"{name!r} are supervised tasks, none to be played; `metarl train` learns "
-            "them by the presets sinusoid-* and digits-*"
+            "them by the presets sinusoid-*, digits-* and glyphs-*"
         )
     alone = [
         f"{each}:{next(iter(row.variants))}" if row.example else each

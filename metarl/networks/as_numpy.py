@@ -11,13 +11,18 @@ from torch import Tensor
 
 from metarl.acting import attention
 from metarl.acting import recurrent as acting
-from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.belief import BeliefActing
+from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
+from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.acting.torso import Convolution, Torso
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.networks.attention import Transformer
+from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
+from metarl.networks.off_policy import MAX_LOG_STD, RecurrentActor
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Params
 
@@ -37,7 +42,8 @@ def acting_mlp(policy: MlpPolicy, params: Params, normal: Normal | None) -> MlpA
     if len(layers[0].bias) > len(layers[0].weight):  # the context differs by task, the layer not
         tasks = len(layers[0].bias)
         layers = (layers[0]._replace(weight=layers[0].weight.repeat(tasks, 0)), *layers[1:])
-    return MlpActing(layers, policy.config.activation, _family(policy, params), normal)
+    torso, family = acting_torso(policy.network, params), _family(policy, params)
+    return MlpActing(layers, policy.config.activation, family, normal, torso)
 
 
 @torch.no_grad()
@@ -60,6 +66,7 @@ def acting_recurrent(
         past and tuple(_array(x) for x in past.memory),
         past and _array(past.before),
         policy.before_dim,
+        acting_torso(policy.seen, params),
     )
 
 
@@ -96,6 +103,64 @@ def _embedding(policy: RecurrentPolicy, params: Params) -> tuple[Layer, ...]:
     return (Layer(blocks.numpy()[None], np.concatenate([x.bias for x in layers], 1)),)
 
 
+@torch.no_grad()
+def acting_off_policy(
+    actor: RecurrentActor,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    past: Any,
+) -> OffPolicyActing:
+    """Returns a recurrent actor of SAC; `past` is what trials remember, None at their begin."""
+    cell = {
+        name: Layer(*(_of_tasks(params[f"actor.cell.{part}_{name}"], n) for part, n in PARTS))
+        for name in ("ih", "hh")
+    }
+    family: Family = ChosenActions((actor.choices,))
+    if not actor.choices:
+        box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
+        floor = np.float32(math.log(actor.config.min_std))
+        family = SquashedActions(floor, np.float32(MAX_LOG_STD), *box)
+    return OffPolicyActing(
+        _layers(actor.encoder.embed, params)[0],
+        cell["ih"],
+        cell["hh"],
+        _layers(actor.past_memory, params)[0],
+        _layers(actor.head, params),
+        actor.config.activation,
+        family,
+        normal,
+        scale,
+        past and _array(past.memory[0]),
+        past and _array(past.before),
+        actor.before_dim,
+    )
+
+
+@torch.no_grad()
+def acting_belief(
+    policy: BeliefPolicy,
+    encoder: Encoder,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    memory: Tensor | None,
+) -> BeliefActing:
+    """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
+    their begin."""
+    of_inputs, of_hidden, *biases = (params[name] for name in CELL)
+    layers = encoder.embeddings.layers
+    return BeliefActing(
+        *(_layers(layers[name], params)[0] for name in ("obs", "action", "reward")),
+        Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
+        Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
+        _layers(encoder.posterior, params)[0],
+        acting_mlp(policy.mlp, params, normal),
+        scale,
+        None if memory is None else _array(memory),
+    )
+
+
 PARTS = (("weight", 2), ("bias", 1))
 """Parameters of a layer, and their dimensions without tasks."""
 
@@ -105,6 +170,17 @@ def _layers(network: Mlp, params: Params) -> tuple[Layer, ...]:
     return tuple(
         Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS)) for name in names
     )
+
+
+def acting_torso(network: Mlp, params: Params) -> Torso | None:
+    """Returns the convolutions of a network; None where it has none."""
+    if (torso := network.torso) is None:
+        return None
+    found = []
+    for name, plan in zip(torso.names, torso.convolutions, strict=True):
+        layer = Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS))
+        found.append(Convolution(layer, plan.side, plan.stride))
+    return Torso(torso.convolutions[0].before, tuple(found))
 
 
 def _of_tasks(x: Tensor, dimensions: int) -> np.ndarray:

@@ -17,6 +17,7 @@ class TrialConfig(InnerSettings):
     family = "trial"
     agents = {"episodes": "metarl.agents.rl2:Rl2"}  # noqa: RUF012
     learns_values = True
+    plays_trials = True
 
     cell: Literal["gru", "lstm", "transformer"] = "gru"
     """Memory of the policy; a transformer attends to the steps of the trial so far."""
