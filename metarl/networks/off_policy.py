@@ -63,6 +63,10 @@ class Encoder:
         weights = [params[f"{self.prefix}cell.{name}"] for name in names]
         if not x.is_cuda and x.shape[1] > 1:
             return Gru.apply(x.transpose(0, 1), *weights, memory).transpose(0, 1)
+        if x.is_cuda:  # cuDNN wants them in one block of memory
+            whole = torch.cat([w.flatten() for w in weights])
+            parts = whole.split([w.numel() for w in weights])
+            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
         found, _ = torch.gru(x, memory[None], weights, True, 1, 0.0, True, False, True)
         return found
 
