@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from metarl.acting.attention import Attention
 from metarl.acting.families import Family
-from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation
+from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation, through
 from metarl.acting.units import Units
+
+Memory: TypeAlias = tuple[np.ndarray, ...]
+"""State of a cell, [U, e, ...] each: h [size] of a GRU, h and c of an LSTM."""
 
 
 class RewardScale(NamedTuple):
@@ -22,28 +26,57 @@ class RewardScale(NamedTuple):
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
 
-class RecurrentActing(NamedTuple):
-    """Parameters of a recurrent policy, shared by all tasks, and what K x E trials remember."""
+class Gates(NamedTuple):
+    """A GRU or an LSTM."""
 
-    encoder: tuple[Layer, ...]
+    kind: str
+    """`gru` or `lstm`."""
     inputs: Layer
     """Gates from the encoded inputs, [1, in, gates size]."""
     hidden: Layer
     """Gates from the hidden state, [1, size, gates size]."""
-    head: Layer
-    cell: str
-    """`gru` or `lstm`."""
+
+    @property
+    def size(self) -> int:
+        return self.hidden.weight.shape[1]
+
+    def ready(self, units: Units, memory: Memory | None) -> ReadyGates:
+        return ReadyGates(self, units, memory)
+
+
+class ReadyGates:
+    """A GRU or an LSTM at some units."""
+
+    def __init__(self, gates: Gates, units: Units, memory: Memory | None):
+        self._inputs, self._hidden = (ReadyLayer(x, units) for x in (gates.inputs, gates.hidden))
+        self._step = gru if gates.kind == "gru" else lstm
+        empty = np.zeros((len(units), units.size, gates.size), np.float32)
+        self.memory = memory or (empty,) * (1 if gates.kind == "gru" else 2)
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Returns the output [U, e, size] at the next inputs [U, e, in]."""
+        self.memory = self._step(self._inputs(x), self._hidden(self.memory[0]), self.memory)
+        return self.memory[0]
+
+
+class RecurrentActing(NamedTuple):
+    """Parameters of a recurrent policy, shared by all tasks, and what K x E trials remember."""
+
+    encoder: tuple[Layer, ...]
+    cell: Gates | Attention
+    head: tuple[Layer, ...]
     activation: str
     family: Family
     normal: Normal | None
     scale: RewardScale | None
-    memory: tuple[np.ndarray, ...] | None  # [K, e, size] each; None: trials begin
+    memory: Memory | None
+    """The cell's, [K, e, ...] each; None: trials begin."""
     before: np.ndarray | None  # [K, e, before_dim]: last action, its reward, whether it ended
     before_dim: int
 
     @property
     def output_dim(self) -> int:
-        return self.head.weight.shape[2]
+        return self.head[-1].weight.shape[2]
 
     def of(self, units: Units) -> RecurrentActing:
         if self.memory is None or self.before is None:
@@ -56,12 +89,12 @@ class RecurrentActing(NamedTuple):
 
 
 def _of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
-    """Returns what trials [K, e, n] carry into the units' episodes, [U, size, n].
+    """Returns what trials [K, e, ...] carry into the units' episodes, [U, size, ...].
 
     With more episodes to play than unfinished trials, several continue the same trial.
     """
     slots = np.arange(units.episodes) % x.shape[1]
-    rows = x[units.tasks][:, slots].reshape(-1, units.size, x.shape[2])
+    rows = x[units.tasks][:, slots].reshape(-1, units.size, *x.shape[2:])
     first = units.start - units.tasks.start * units.of_task
     return np.ascontiguousarray(rows[first : first + len(units)])
 
@@ -72,15 +105,10 @@ class ReadyRecurrent:
     def __init__(self, acting: RecurrentActing, units: Units):
         self._acting = acting
         self._encoder = [ReadyLayer(layer, units) for layer in acting.encoder]
-        self._inputs, self._hidden = (
-            ReadyLayer(acting.inputs, units),
-            ReadyLayer(acting.hidden, units),
-        )
-        self._head, self._std = ReadyLayer(acting.head, units), deviation(acting.family, units)
-        grid, size = (len(units), units.size), acting.hidden.weight.shape[1]
-        empty = (np.zeros((*grid, size), np.float32),) * (1 if acting.cell == "gru" else 2)
-        self._memory = empty if acting.memory is None else acting.memory
-        nothing = np.zeros((*grid, acting.before_dim), np.float32)
+        self._cell = acting.cell.ready(units, acting.memory)
+        self._head = [ReadyLayer(layer, units) for layer in acting.head]
+        self._std = deviation(acting.family, units)
+        nothing = np.zeros((len(units), units.size, acting.before_dim), np.float32)
         self._before = nothing if acting.before is None else acting.before
         self._actions: np.ndarray | None = None
 
@@ -94,9 +122,7 @@ class ReadyRecurrent:
         x = np.concatenate([x, self._before], -1)
         for layer in self._encoder:
             x = activate(layer(x), acting.activation)
-        step = gru if acting.cell == "gru" else lstm
-        self._memory = step(self._inputs(x), self._hidden(self._memory[0]), self._memory)
-        output = self._head(self._memory[0])
+        output = through(self._head, self._cell(x), acting.activation)
         self._actions = acting.family.sample(output, noise, self._std)
         return self._actions, output
 
@@ -111,7 +137,7 @@ class ReadyRecurrent:
         assert self._actions is not None
         before = self._described(self._actions, rewards)
         before[..., -1] = 1.0
-        return self._acting._replace(memory=self._memory, before=before)
+        return self._acting._replace(memory=self._cell.memory, before=before)
 
     def _described(self, actions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
         """Returns the inputs that describe the previous step, within an episode."""

@@ -30,7 +30,9 @@ from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
 from metarl.graphs import graphed
 from metarl.networks.as_numpy import acting_recurrent
-from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.networks.attention import Transformer
+from metarl.networks.cells import Cell, Gates, Memory
+from metarl.networks.recurrent import RecurrentPolicy
 from metarl.parallel import in_parts, side_by_side
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
@@ -50,7 +52,7 @@ class Trials(NamedTuple):
 
     rounds: tuple[Trajectories, ...]
     pasts: tuple[Past, ...]
-    """State after each round."""
+    """State after each round; only the last one has its memory."""
 
 
 class Rl2(MetaParameters):
@@ -68,14 +70,18 @@ class Rl2(MetaParameters):
         assert isinstance(config.inner, TrialConfig)  # the catalogue sees to both
         assert isinstance(config.outer, TrialPpoConfig)
         self.spec, self.config = spec, config
-        self.policy = RecurrentPolicy(spec, config.policy, config.inner.cell, config.inner.size)
+        inner = config.inner
+        self.policy = RecurrentPolicy(
+            spec, config.policy, cell_of(inner, spec.horizon), inner.embeddings, inner.head
+        )
         outer = TrialPpo(self.policy, config.outer, config.advantages)
         super().__init__(self.policy.init(rng), outer, device)
         observations = replace(config.normalisation, rewards=False)
         self.normaliser = Normaliser.before_anything(
             spec, replace(config, normalisation=observations), device
         )
-        self.acted = graphed(self._acted)
+        # Each step of a transformer has arguments of other shapes, and would be a graph of its own.
+        self.acted = self._acted if inner.cell == "transformer" else graphed(self._acted)
         self.rewards = no_stats(device=device)
         """Statistics of single rewards, which scale the rewards in the inputs."""
 
@@ -136,7 +142,8 @@ class Rl2(MetaParameters):
         now = Past(
             tuple(x.unflatten(0, shape) for x in memory), self.before(action, reward, ended=True)
         )
-        return Trials((*state.rounds, support), (*state.pasts, now))
+        earlier = (past._replace(memory=()) for past in state.pasts)  # it is in that of `now`
+        return Trials((*state.rounds, support), (*earlier, now))
 
     @in_parts()
     def meta_update(self, state: Trials, query: Trajectories, rng: np.random.Generator) -> Metrics:
@@ -164,6 +171,7 @@ class Rl2(MetaParameters):
                 _by_trial(played.behaviour.log_probs(played.actions)),
                 _by_trial(played.rewards),
                 _by_trial(played.mask),
+                _by_trial(played.truncated),
             )
             for played, past in zip((*state.rounds, query), pasts, strict=True)
         ]
@@ -196,6 +204,13 @@ class Rl2(MetaParameters):
         self.normaliser = self.normaliser.loaded(state)
         rewards = {part: state[f"{REWARDS}{part}"] for part in RunningStats._fields}
         self.rewards = RunningStats(**rewards)
+
+
+def cell_of(inner: TrialConfig, horizon: int) -> Cell:
+    """Returns the memory of a policy whose episodes have `horizon` steps; raises as `window_of`."""
+    if inner.cell == "transformer":
+        return Transformer(inner.size, inner.layers, inner.heads, inner.window_of(horizon))
+    return Gates(inner.cell, inner.size)
 
 
 class Remembering:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
+from metarl.acting.attention import Attention, Block, Norm
 from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
-from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.acting.recurrent import Gates, RecurrentActing, RewardScale
 from metarl.deployment import folder, spaces
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.sampling.draws import KINDS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from metarl.deployment.policy import Interface
 
 MLP, RECURRENT, OFF_POLICY = "mlp", "recurrent", "off-policy"
+TRANSFORMER = "transformer"
 Written: TypeAlias = MlpActing | RecurrentActing | OffPolicyActing
 
 
@@ -42,28 +44,43 @@ def write(path: Path, acting: Written, interface: Interface, facts: Mapping[str,
     if isinstance(acting, MlpActing):
         _put_layers("layer", acting.layers, tensors)
         return folder.write(path, {"kind": MLP, **document}, tensors)
+    if isinstance(acting, OffPolicyActing):
+        kind, memory = OFF_POLICY, (acting.memory,)
+        _put_layers("encoder", (acting.embed,), tensors)
+        _put_layers("cell", (acting.inputs, acting.hidden), tensors)
+        _put_layers("now", (acting.now,), tensors)
+    else:
+        kind, memory = RECURRENT, acting.memory
+        _put_layers("encoder", acting.encoder, tensors)
+        _put_cell(acting.cell, document, tensors)
+    _put_layers("head", acting.head, tensors)
     document["before_dim"] = acting.before_dim
     if acting.scale is not None:
         document["reward_scale"] = [float(x) for x in acting.scale]
-    _put_layers("cell", (acting.inputs, acting.hidden), tensors)
-    if acting.memory is not None and acting.before is not None:
-        memory = acting.memory if isinstance(acting, RecurrentActing) else (acting.memory,)
+    if memory is not None and acting.before is not None:
         tensors |= {f"memory{i}": x for i, x in enumerate(memory)}
         tensors["before"] = acting.before
-    if isinstance(acting, OffPolicyActing):
-        _put_layers("encoder", (acting.embed,), tensors)
-        _put_layers("now", (acting.now,), tensors)
-        _put_layers("head", acting.head, tensors)
-        return folder.write(path, {"kind": OFF_POLICY, **document}, tensors)
-    _put_layers("encoder", acting.encoder, tensors)
-    _put_layers("head", (acting.head,), tensors)
-    document["cell"] = acting.cell
-    return folder.write(path, {"kind": RECURRENT, **document}, tensors)
+    return folder.write(path, {"kind": kind, **document}, tensors)
 
 
 def _put_layers(prefix: str, layers: tuple[Layer, ...], tensors: dict[str, np.ndarray]) -> None:
     for i, layer in enumerate(layers):
         tensors |= {f"{prefix}{i}.weight": layer.weight, f"{prefix}{i}.bias": layer.bias}
+
+
+def _put_cell(
+    cell: Gates | Attention, document: dict[str, Any], tensors: dict[str, np.ndarray]
+) -> None:
+    if isinstance(cell, Gates):
+        document["cell"] = cell.kind
+        _put_layers("cell", (cell.inputs, cell.hidden), tensors)
+        return
+    document |= {"cell": TRANSFORMER, "heads": cell.heads, "window": cell.window}
+    layers = [x for block in cell.blocks for x in block if isinstance(x, Layer)]
+    norms = [x for block in cell.blocks for x in block if isinstance(x, Norm)]
+    _put_layers("cell", (cell.entry, *layers), tensors)
+    for i, norm in enumerate((*norms, cell.norm)):
+        tensors |= {f"norm{i}.weight": norm.weight, f"norm{i}.bias": norm.bias}
 
 
 def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -125,11 +142,11 @@ def _restored(saved: folder.Saved, place: Path) -> tuple[Written, dict[str, Any]
         layers = _layers("layer", tensors, obs_dim, outputs)
         return MlpActing(layers, activation, family, normal), interface, facts
     _demand(document["before_dim"] == codes + 2)
-    shape = obs_dim + codes + 2
     if document["kind"] == OFF_POLICY:
         acting = _off_policy(document, tensors, obs_dim, outputs, family, normal)
         return acting, interface, facts
-    _demand(document["kind"] == RECURRENT and document["cell"] in ("gru", "lstm"))
+    _demand(document["kind"] == RECURRENT)
+    shape = obs_dim + codes + 2
     acting = _recurrent(document, tensors, shape, outputs, family, normal)
     return acting, interface, facts
 
@@ -147,42 +164,17 @@ def _recurrent(
     family: Family,
     normal: Normal | None,
 ) -> RecurrentActing:
-    head = _layer("head0", tensors)
-    size = head.weight.shape[1]
-    gates = {"gru": 3, "lstm": 4}[document["cell"]] * size
+    size = _layer("head0", tensors).weight.shape[1]
+    head = _layers("head", tensors, size, outputs)
     encoder = _layers("encoder", tensors, inputs, None)
     encoded = encoder[-1].weight.shape[2] if encoder else inputs
-    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
-    _demand(head.weight.shape[2] == outputs)
-    _demand(of_inputs.weight.shape[1:] == (encoded, gates))
-    _demand(of_hidden.weight.shape[1:] == (size, gates))
-    count = 1 if document["cell"] == "gru" else 2
-    memory, before = _remembered(document, tensors, count, size)
+    cell = _cell(document, tensors, encoded, size)
+    before = _before(document, tensors)
+    memory = None if before is None else _memory(cell, tensors)
     return RecurrentActing(
-        encoder, of_inputs, of_hidden, head, document["cell"], document["activation"], family,
-        normal, _reward_scale(document), memory, before, document["before_dim"],
+        encoder, cell, head, document["activation"], family, normal, _scale(document), memory,
+        before, document["before_dim"],
     )  # fmt: skip
-
-
-def _reward_scale(document: dict[str, Any]) -> RewardScale | None:
-    if "reward_scale" not in document:
-        return None
-    root, clip = (_finite(x) for x in document["reward_scale"])
-    _demand(root > 0 and clip > 0)
-    return RewardScale(root, clip)
-
-
-def _remembered(
-    document: dict[str, Any], tensors: dict[str, np.ndarray], count: int, size: int
-) -> tuple[tuple[np.ndarray, ...] | None, np.ndarray | None]:
-    """Returns what a policy remembered after adaptation: its memory, and its last step."""
-    if "before" not in tensors:
-        return None, None
-    memory = tuple(_float32(tensors[f"memory{i}"], 3) for i in range(count))
-    before = _float32(tensors["before"], 3)
-    _demand(before.shape == (1, 1, document["before_dim"]))
-    _demand(all(x.shape == (1, 1, size) for x in memory))
-    return memory, before
 
 
 def _off_policy(
@@ -195,17 +187,78 @@ def _off_policy(
 ) -> OffPolicyActing:
     (embed,) = _layers("encoder", tensors, obs_dim + document["before_dim"], None)
     (now,) = _layers("now", tensors, obs_dim, None)
-    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
-    size = of_hidden.weight.shape[1]
-    _demand(of_inputs.weight.shape[1:] == (embed.weight.shape[2], 3 * size))
-    _demand(of_hidden.weight.shape[2] == 3 * size)
+    size = _layer("cell1", tensors).weight.shape[1]
+    cell = _cell({"cell": "gru"}, tensors, embed.weight.shape[2], size)
+    assert isinstance(cell, Gates)
     head = _layers("head", tensors, size + now.weight.shape[2], outputs)
-    memory, before = _remembered(document, tensors, 1, size)
+    before = _before(document, tensors)
+    memory = None if before is None else _memory(cell, tensors)[0]
     return OffPolicyActing(
-        embed, of_inputs, of_hidden, now, head, document["activation"], family, normal,
-        _reward_scale(document), None if memory is None else memory[0], before,
-        document["before_dim"],
+        embed, cell.inputs, cell.hidden, now, head, document["activation"], family, normal,
+        _scale(document), memory, before, document["before_dim"],
     )  # fmt: skip
+
+
+def _scale(document: dict[str, Any]) -> RewardScale | None:
+    if "reward_scale" not in document:
+        return None
+    root, clip = (_finite(x) for x in document["reward_scale"])
+    _demand(root > 0 and clip > 0)
+    return RewardScale(root, clip)
+
+
+def _before(document: dict[str, Any], tensors: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Returns what describes the last step before adaptation ended; None for no step."""
+    if "before" not in tensors:
+        return None
+    before = _float32(tensors["before"], 3)
+    _demand(before.shape == (1, 1, document["before_dim"]))
+    return before
+
+
+def _cell(
+    document: dict[str, Any], tensors: dict[str, np.ndarray], inputs: int, size: int
+) -> Gates | Attention:
+    kind = document["cell"]
+    if kind != TRANSFORMER:
+        width = {"gru": 3, "lstm": 4}[kind] * size
+        of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+        _demand(of_inputs.weight.shape[1:] == (inputs, width))
+        _demand(of_hidden.weight.shape[1:] == (size, width))
+        return Gates(kind, of_inputs, of_hidden)
+    heads, window = (int(document[name]) for name in ("heads", "window"))
+    _demand(heads > 0 < window and size % (2 * heads) == 0)
+    norms = [_norm(f"norm{i}", tensors, size) for i in range(_count("norm", tensors))]
+    entry, *layers = (_layer(f"cell{i}", tensors) for i in range(_count("cell", tensors)))
+    _demand(entry.weight.shape[1:] == (inputs, size) and len(layers) == 2 * (len(norms) - 1))
+    blocks = []
+    for i in range(len(layers) // 4):
+        qkv, out, up, down = layers[4 * i : 4 * i + 4]
+        wide = up.weight.shape[2]
+        shapes = [x.weight.shape[1:] for x in (qkv, out, up, down)]
+        _demand(shapes == [(size, 3 * size), (size, size), (size, wide), (wide, size)])
+        blocks.append(Block(norms[2 * i], qkv, out, norms[2 * i + 1], up, down))
+    _demand(len(layers) == 4 * len(blocks))
+    return Attention(entry, tuple(blocks), norms[-1], heads, window)
+
+
+def _memory(cell: Gates | Attention, tensors: dict[str, np.ndarray]) -> tuple[np.ndarray, ...]:
+    if isinstance(cell, Gates):
+        count = 1 if cell.kind == "gru" else 2
+        states = tuple(_float32(tensors[f"memory{i}"], 3) for i in range(count))
+        _demand(all(x.shape == (1, 1, cell.size) for x in states))
+        return states
+    kept, mask = _float32(tensors["memory0"], 7), _float32(tensors["memory1"], 3)
+    each = (len(cell.blocks), 2, cell.heads, mask.shape[2], cell.size // cell.heads)
+    _demand(kept.shape == (1, 1, *each) and mask.shape[:2] == (1, 1))
+    _demand(bool(np.isin(mask, (0.0, 1.0)).all()))
+    return kept, mask
+
+
+def _norm(name: str, tensors: dict[str, np.ndarray], size: int) -> Norm:
+    weight, bias = (_float32(tensors[f"{name}.{part}"], 1) for part in ("weight", "bias"))
+    _demand(weight.shape == bias.shape == (size,))
+    return Norm(weight, bias)
 
 
 def _family(
@@ -234,13 +287,18 @@ def _family(
 def _layers(
     prefix: str, tensors: dict[str, np.ndarray], inputs: int, outputs: int | None
 ) -> tuple[Layer, ...]:
-    number = sum(name.startswith(prefix) and name.endswith(".weight") for name in tensors)
+    number = _count(prefix, tensors)
     layers, width = tuple(_layer(f"{prefix}{i}", tensors) for i in range(number)), inputs
     for layer in layers:
         _demand(layer.weight.shape[1] == width)
         width = layer.weight.shape[2]
     _demand(outputs is None or (number > 0 and width == outputs))
     return layers
+
+
+def _count(prefix: str, tensors: dict[str, np.ndarray]) -> int:
+    """Returns the number of layers whose names begin so."""
+    return sum(name.startswith(prefix) and name.endswith(".weight") for name in tensors)
 
 
 def _layer(name: str, tensors: dict[str, np.ndarray]) -> Layer:

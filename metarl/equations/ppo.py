@@ -28,6 +28,29 @@ def value_loss(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return (weights * (values - targets).square()).sum(-1)
 
 
+def clipped_value_loss(
+    values: Tensor, targets: Tensor, weights: Tensor, before: Tensor, clip: float, huber: float
+) -> Tensor:
+    """E[max(l(V - target), l(V_clipped - target))] under `weights` [..., N] that sum to one.
+
+    V_clipped is V moved by at most `clip` from the values `before` the update; with 0 there is no
+    second term. l(e) is e^2, and 2 huber |e| - huber^2 where |e| is beyond `huber` > 0. It is as in
+    OpenAI's PPO2 (baselines, `ppo2/model.py`), without the factor 1/2.
+    """
+
+    def loss(value: Tensor) -> Tensor:
+        error = value - targets
+        if not huber:
+            return error.square()
+        near = error.clamp(-huber, huber)
+        return near * (2 * error - near)
+
+    found = loss(values)
+    if clip:
+        found = torch.maximum(found, loss(before + (values - before).clamp(-clip, clip)))
+    return (weights * found).sum(-1)
+
+
 def explained_variance(values: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """1 - Var[targets - values] / Var[targets], [...]; one is perfect, a constant gets zero.
 

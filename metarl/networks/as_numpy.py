@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.acting import attention
+from metarl.acting import recurrent as acting
 from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.equations.box_gaussian import BoxGaussian
+from metarl.networks.attention import Transformer
+from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
 from metarl.networks.off_policy import MAX_LOG_STD, RecurrentActor
 from metarl.networks.recurrent import RecurrentPolicy
@@ -47,16 +51,10 @@ def acting_recurrent(
     past: Any,
 ) -> RecurrentActing:
     """Returns a recurrent policy; `past` is what trials remember, None at their begin."""
-    cell = {
-        name: Layer(*(_of_tasks(params[f"cell.{part}_{name}"], n) for part, n in PARTS))
-        for name in ("ih", "hh")
-    }
     return RecurrentActing(
-        _layers(policy.encoder, params),
-        cell["ih"],
-        cell["hh"],
-        _layers(policy.head.network, params)[0],
-        policy.cell,
+        (*_embedding(policy, params), *_layers(policy.encoder, params)),
+        _cell(policy.cell, params),
+        _layers(policy.head.network, params),
         policy.config.activation,
         _family(policy.head, params),
         normal,
@@ -65,6 +63,39 @@ def acting_recurrent(
         past and _array(past.before),
         policy.before_dim,
     )
+
+
+def _cell(cell: Cell, params: Params) -> acting.Gates | attention.Attention:
+    """Returns a recurrent policy's cell in numpy."""
+    if isinstance(cell, Gates):
+        layers = (
+            Layer(*(_of_tasks(params[f"cell.{part}_{name}"], n) for part, n in PARTS))
+            for name in ("ih", "hh")
+        )
+        return acting.Gates(cell.kind, *layers)
+    assert isinstance(cell, Transformer)
+
+    def layer(name: str) -> Layer:
+        return Layer(*(_of_tasks(params[f"cell.{name}.{part}"], n) for part, n in PARTS))
+
+    def norm(name: str) -> attention.Norm:
+        return attention.Norm(*(_array(params[f"cell.{name}.{part}"]) for part, _ in PARTS))
+
+    parts = {"norm0": norm, "qkv": layer, "out": layer, "norm1": norm, "up": layer, "down": layer}
+    blocks = tuple(
+        attention.Block(**{part: made(f"layer{i}.{part}") for part, made in parts.items()})
+        for i in range(cell.layers)
+    )
+    return attention.Attention(layer("in"), blocks, norm("norm"), cell.heads, cell.window)
+
+
+def _embedding(policy: RecurrentPolicy, params: Params) -> tuple[Layer, ...]:
+    """Returns the embeddings of the parts of the inputs as one layer, none where there are none."""
+    if not policy.embeddings:
+        return ()
+    layers = [_layers(one, params)[0] for one in policy.embeddings.values()]
+    blocks = torch.block_diag(*(torch.from_numpy(layer.weight[0]) for layer in layers))
+    return (Layer(blocks.numpy()[None], np.concatenate([x.bias for x in layers], 1)),)
 
 
 @torch.no_grad()

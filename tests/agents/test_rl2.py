@@ -28,7 +28,7 @@ WEIGHT = torch.tensor(0.1, dtype=torch.float64)
 """Weight of the entropy in the loss of these tests."""
 SPACES = {"box": Box(-1, 1, (2,)), "discrete": Discrete(3), "multidiscrete": MultiDiscrete([3, 2])}
 
-cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
+cells = pytest.mark.parametrize("cell", ["gru", "lstm", "transformer"])
 
 
 class Part:
@@ -223,14 +223,15 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
     right, other = expected(chunk), expected(5)
     for name, x in found.items():
         torch.testing.assert_close(x, right[name])
-    name = "cell.weight_hh"
+    name = "cell.layer0.qkv.weight" if cell == "transformer" else "cell.weight_hh"
     assert not torch.allclose(found[name], other[name])
 
 
 @cells
 @pytest.mark.parametrize("space", list(SPACES))
-def test_the_gradient_of_whole_trials_against_finite_differences(cell, space):
-    agent = agent_on(space, cell, entropy=0.1)
+@pytest.mark.parametrize("outer", [{}, {"value_clip": 0.02, "huber": 0.5, "bootstrap": "episodes"}])
+def test_the_gradient_of_whole_trials_against_finite_differences(cell, space, outer):
+    agent = agent_on(space, cell, entropy=0.1, **outer)
     params, lessons = double(agent)
     found, _ = agent.outer.gradient(params, lessons, WEIGHT)
     g = torch.Generator().manual_seed(1)
@@ -315,6 +316,44 @@ def test_advantages_go_on_over_the_ends_of_episodes():
     assert float(some.weights.sum()) == pytest.approx(1.0)
     first = agent.outer.returns_stats(steps, agent_on("discrete").outer_state.returns)
     assert float(first.mean) == pytest.approx(float(returns[steps.mask].mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("bootstrap", ["trials", "episodes"])
+def test_returns_go_on_at_time_limits(bootstrap):
+    """By a loop over each trial: a step at a limit has its value as return, and no advantage; an
+    episode that a state ended runs on into the next."""
+    agent = agent_on("discrete", bootstrap=bootstrap, standardise=False)
+    state, rounds = played(agent, 1)
+    steps = agent.trial_steps(state, rounds[-1])
+    seen = agent.outer.returns_stats(steps, agent.outer_state.returns)
+    lessons, _ = agent.outer.lessons(agent.meta, steps, seen)
+    mean, unit = float(seen.mean), float((seen.m2 / seen.count).sqrt())
+    values, limits = mean + unit * lessons.values, 0
+    expected = torch.zeros_like(values)
+    for row, length in enumerate(steps.mask.sum(1).tolist()):
+        ends = iter(
+            np.cumsum([int(x.mask[row // EPISODES, :, row % EPISODES].sum()) for x in rounds])
+        )
+        by_time = iter(
+            [bool(x.truncated[row // EPISODES, :, row % EPISODES].any()) for x in rounds]
+        )
+        limit = {int(end) - 1 for end in ends if next(by_time)}
+        limit = limit if bootstrap == "episodes" else limit & {length - 1}
+        limits += len(limit)
+        for t in reversed(range(length)):
+            if t in limit:
+                continue
+            last = t == length - 1
+            beyond, rest = (0.0, 0.0) if last else (values[row, t + 1], expected[row, t + 1])
+            delta = steps.rewards[row, t] + 0.9 * beyond - values[row, t]
+            expected[row, t] = delta + 0.9 * 0.8 * rest
+    assert limits > (5 if bootstrap == "episodes" else 1)
+    where = steps.mask
+    torch.testing.assert_close(
+        lessons.advantages[where], expected[where] / unit, atol=1e-5, rtol=1e-4
+    )
+    targets = (expected + values - mean) / unit
+    torch.testing.assert_close(lessons.targets[where], targets[where], atol=1e-5, rtol=1e-4)
 
 
 def test_learning_does_not_depend_on_the_scale_of_rewards():

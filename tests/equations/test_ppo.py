@@ -10,7 +10,12 @@ from gymnasium.spaces import Box
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.utils import explained_variance as sb3_explained_variance
 
-from metarl.equations.ppo import explained_variance, following_values, value_loss
+from metarl.equations.ppo import (
+    clipped_value_loss,
+    explained_variance,
+    following_values,
+    value_loss,
+)
 from metarl.equations.returns import gae
 
 STEPS, EPISODES = 9, 4
@@ -65,3 +70,28 @@ def test_value_loss_and_explained_variance_are_stable_baselines3s():
         assert float(explained_variance(values, targets, weights)[k]) == pytest.approx(
             expected, rel=1e-5
         )
+
+
+def test_a_clipped_value_loss_takes_the_larger_of_two():
+    """Targets are 1 and values came from 0. Within the clip, and where V moved away from the
+    target, the loss is that of V; where V moved further than the clip, it is that at the clip, as
+    it is larger, and has no gradient."""
+    values = torch.tensor([0.1, -0.5, 0.8], dtype=torch.float64, requires_grad=True)
+    targets, before, weights = torch.ones(3), torch.zeros(3), torch.full((3,), 1 / 3)
+    found = clipped_value_loss(values, targets, weights, before, 0.2, 0.0)
+    assert found.item() == pytest.approx((0.9**2 + 1.5**2 + 0.8**2) / 3)
+    (gradient,) = torch.autograd.grad(found, values)
+    assert gradient.tolist() == pytest.approx([-2 * 0.9 / 3, -2 * 1.5 / 3, 0.0])
+    values = values.detach()
+    plain = clipped_value_loss(values, targets, weights, before, 0.0, 0.0)
+    assert plain.item() == pytest.approx(float(value_loss(values, targets, weights)))
+
+
+def test_a_huber_loss_is_twice_torchs():
+    """torch's has a factor 1/2, so that its square's slope is the error."""
+    g = torch.Generator().manual_seed(0)
+    values, targets = (3 * torch.randn(50, generator=g, dtype=torch.float64) for _ in range(2))
+    weights = torch.full((50,), 1 / 50, dtype=torch.float64)
+    found = clipped_value_loss(values, targets, weights, targets, 0.0, 0.7)
+    expected = 2 * torch.nn.functional.huber_loss(values, targets, delta=0.7)
+    assert float(found) == pytest.approx(float(expected))

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from metarl.config.settings import PolicyConfig
 from metarl.device import torch_device
-from metarl.networks.recurrent import Memory, RecurrentPolicy
+from metarl.networks.attention import Transformer
+from metarl.networks.cells import Gates, Memory
+from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import EnvSpec, Params
 
 TRIALS, STEPS, OBS, SIZE = 4, 7, 3, 5
@@ -28,10 +30,13 @@ cells = pytest.mark.parametrize("cell", ["gru", "lstm"])
 spaces = pytest.mark.parametrize("space", list(SPACES))
 
 
-def policy_of(cell, space: str = "discrete", hidden: tuple[int, ...] = (6,)) -> RecurrentPolicy:
+def policy_of(
+    cell, space: str = "discrete", hidden: tuple[int, ...] = (6,), **layers: Any
+) -> RecurrentPolicy:
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], STEPS)
     config = PolicyConfig(hidden, "tanh", **OPTIONS.get(space, {}))
-    return RecurrentPolicy(spec, config, cell, SIZE)
+    made = Transformer(8, 2, 2, 4) if cell == "transformer" else Gates(cell, SIZE)
+    return RecurrentPolicy(spec, config, made, **layers)
 
 
 def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
@@ -43,7 +48,7 @@ def problem(policy: RecurrentPolicy) -> tuple[Params, Tensor, Memory]:
 
     start = policy.init(np.random.default_rng(0))
     params = {name: x.double() + 0.1 * normal(*x.shape) for name, x in start.items()}
-    inputs = normal(TRIALS, STEPS, policy.encoder.sizes[0])
+    inputs = normal(TRIALS, STEPS, sum(policy.parts))
     nothing = policy.empty_memory(TRIALS, like=inputs)
     return params, inputs, tuple(x + normal(*x.shape).tanh() for x in nothing)
 
@@ -90,10 +95,31 @@ def test_memory_after_sequences_of_their_own_lengths(cell):
             torch.testing.assert_close(x[own], y)
 
 
+def test_embeddings_and_head_are_layers_of_their_own():
+    """Each part of the input through its own layer; policy and value each through others."""
+    policy = policy_of("gru", "box", (6,), embeddings=(4, 3, 2), head=(7,))
+    params, inputs, memory = problem(policy)
+    shown, _ = policy.run(params, inputs, memory)
+
+    def layer(name: str, x: Tensor) -> Tensor:
+        return torch.tanh(x @ params[f"{name}.weight"].mT + params[f"{name}.bias"])
+
+    parts = zip(("obs", "action", "reward"), inputs.split((OBS, 2, 2), -1), strict=True)
+    embedded = torch.cat([layer(f"embedding.{name}0", x) for name, x in parts], -1)
+    for t in range(STEPS):
+        memory = by_hand(params, embedded[:, t], memory)
+        torch.testing.assert_close(shown[:, t], memory[0])
+    mean = layer("layer0", shown) @ params["layer1.weight"].mT + params["layer1.bias"]
+    torch.testing.assert_close(policy.head(params, shown).mean, mean)
+    value = layer("value_layer0", shown) @ params["value.weight"].mT + params["value.bias"]
+    torch.testing.assert_close(policy.value(params, shown), value[..., 0])
+
+
 @cells
 @spaces
-def test_derivatives_of_policy_and_value_against_finite_differences(cell, space):
-    policy = policy_of(cell, space)
+@pytest.mark.parametrize("layers", [{}, {"embeddings": (4, 3, 2), "head": (4, 3)}])
+def test_derivatives_of_policy_and_value_against_finite_differences(cell, space, layers):
+    policy = policy_of(cell, space, **layers)
     params, inputs, memory = problem(policy)
     names = list(params)
 

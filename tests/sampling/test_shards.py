@@ -175,22 +175,34 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize("cell", [None, "gru", "lstm"])
+LAYERED: dict[str, Any] = {"cell": "gru", "embeddings": (4, 3, 2), "head": (5, 4)}
+"""Settings of RL2 with embeddings of its inputs and layers after the memory."""
+CELLS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "gru": {"cell": "gru"},
+    "lstm": {"cell": "lstm"},
+    "layered": LAYERED,
+    "transformer": {"cell": "transformer", "size": 8, "heads": 2, "window": 27, "steps": 2},
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(("space", "settings"), SPACES)
 def test_the_policy_in_numpy_is_the_one_in_torch(space, settings, cell):
     """Actions and distributions of several steps, for shared and for adapted parameters."""
     spec = EnvSpec("any", Box(-np.inf, np.inf, (3,)), space, 9)
     policy = PolicyConfig(hidden=(8, 5), activation="tanh", **settings)
-    name = "rl2" if cell else "cavia-trpo"
-    changes: dict[str, Any] = {"policy": replace(policy, context=0 if cell else 2)}
-    if cell:
-        changes["inner"] = replace(agents.default("rl2").inner, cell=cell, size=6)
+    inner = CELLS[cell]
+    name = "rl2" if inner else "cavia-trpo"
+    changes: dict[str, Any] = {"policy": replace(policy, context=0 if inner else 2)}
+    if inner:
+        changes["inner"] = replace(agents.default("rl2").inner, **{"size": 6, **inner})
     usual = agents.default(name).normalisation
     changes["normalisation"] = replace(usual, observations=True, rewards=True, clip=1.5)
     agent = agent_of(spec, name, **changes)
     rng = np.random.default_rng(1)
     state = agent.load_state_dict(disturbed(agent.state_dict(), rng)) or agent.begin()
-    if cell is None:  # each task its own parameters
+    if not inner:  # each task its own parameters
         own = {n: torch.stack([x + 0.1 * k for k in range(K)]) for n, x in state.params.items()}
         state = state._replace(params=own)
     units = Units.all(K, E).groups()

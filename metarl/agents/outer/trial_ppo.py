@@ -4,16 +4,20 @@ It runs epochs over minibatches of whole trials on the clipped surrogate of arXi
 
 * A trial has finitely many steps, and a policy with a memory can count them. So the value after
   its last step is zero, however its last episode ended. Returns run on across earlier episode ends.
+  With `bootstrap` returns end one step before a time limit, with the value of its state, as if
+  there were no limit. No memory then has to count steps, where the discount is short beside them.
 * Gradients are cut every `chunk` steps of a trial. Each chunk starts from a memory recomputed with
   the current parameters: no memory is stored, so none grows stale within the epochs.
 * The value function learns returns standardised by their mean and deviation in training so far.
+  Its loss is (V - target)^2; with `value_clip` the larger one of this loss and that of V moved by
+  at most so much from the V that acted, and with `huber` linear in errors beyond it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 from metarl.agents.outer.rule import halved
 from metarl.config.ranges import Count, NonNegative, Positive
@@ -60,6 +64,18 @@ class TrialPpoConfig(OuterSettings):
     entropy_half_life: NonNegative = 0.0
     """Updates after which the entropy weight has halved; 0: it stays constant."""
     value_weight: NonNegative = 0.5
+    value_clip: NonNegative = 0.0
+    """Change of a value in an update, in deviations of the returns, from which its loss is clipped;
+    0: never."""
+    huber: NonNegative = 0.0
+    """Error of a value, in deviations of the returns, from which its loss grows linearly; 0: it is
+    squared throughout."""
+    bootstrap: Literal["never", "trials", "episodes"] = "never"
+    """Time limits at which returns go on with the value function, as if there were none: those
+    that end a trial, or those of all episodes. Nothing is learned from the step at such a limit."""
+    standardise: bool = True
+    """Centre the advantages of a meta-batch and divide them by their deviation. Off: divide them by
+    the deviation of returns in training so far."""
     max_grad_norm: Positive = 0.5
     chunk: Count = 256
     """Number of steps after which gradients are cut."""
@@ -191,21 +207,34 @@ class TrialPpo:
             return torch.cat([self.policy.value(meta, output) for _, output in passes], 1)
 
         with torch.no_grad():
-            values = mean + unit * torch.cat(self._each(valued, steps.inputs))
+            standard = torch.cat(self._each(valued, steps.inputs))
+        values = mean + unit * standard
         beyond = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
-        ended, config = steps.ended.mT, self.advantages
+        limits = self.limits(steps)
+        # With its value as the last reward, a step at a limit has the advantage zero.
+        rewards = torch.where(limits, values, steps.rewards * steps.mask)
+        ended, config = (steps.ended | limits).mT, self.advantages
         advantages = returns.gae(
-            (steps.rewards * steps.mask).mT, values.mT, beyond.mT, ended, ended,
-            config.discount, config.gae_lambda,
-        ).mT  # fmt: skip
+            rewards.mT, values.mT, beyond.mT, ended, ended, config.discount, config.gae_lambda
+        ).mT
         targets = advantages + values
         weights = steps.mask.to(values) / steps.mask.sum()
         flat = [x.flatten() for x in (values, targets, weights)]
-        standard = returns.standardize(advantages.flatten(), flat[-1]).view_as(advantages)
+        scaled = advantages / unit
+        if self.config.standardise:
+            scaled = returns.standardize(advantages.flatten(), flat[-1]).view_as(advantages)
         lessons = trials.Lessons(
-            steps.inputs, steps.actions, steps.log_probs, standard, (targets - mean) / unit, weights
-        )
+            steps.inputs, steps.actions, steps.log_probs, scaled, (targets - mean) / unit,
+            standard, weights,
+        )  # fmt: skip
         return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
+
+    def limits(self, steps: Steps) -> Tensor:
+        """Returns the mask of steps at whose time limits returns go on, [N, L] bool."""
+        if self.config.bootstrap == "never":
+            return torch.zeros_like(steps.truncated)
+        some = steps.ended if self.config.bootstrap == "trials" else steps.mask
+        return steps.truncated & some
 
     def passes(self, params: Params, inputs: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yields each chunk of steps of inputs [N, L, ...] with the cell's output on it."""
@@ -266,16 +295,20 @@ class TrialPpo:
     def read(self, params: Params, output: Tensor, lessons: Lessons) -> Reading:
         """Returns the parts of the loss at the cell's output [N, T, size]. KL(old || new) is
         E[r - 1 - log r], r the probability ratio (Schulman, "Approximating KL divergence", k3)."""
-        _, actions, before, advantages, targets, weights = lessons
+        _, actions, before, advantages, targets, values, weights = lessons
         distribution = self.policy.head(params, output)
         log_probs = distribution.log_probs(actions)
         gain, clipped = losses.clipped_gain(
             log_probs, before, advantages, weights, self.config.clip
         )
         log_ratio = (log_probs - before).detach()
+        config, value = self.config, self.policy.value(params, output)
+        value_loss = ppo.clipped_value_loss(
+            value, targets, weights, values, config.value_clip, config.huber
+        )
         return trials.Reading(
             gain.sum(),
-            ppo.value_loss(self.policy.value(params, output), targets, weights).sum(),
+            value_loss.sum(),
             (weights * distribution.entropy()).sum(),
             (weights * (log_ratio.exp() - 1.0 - log_ratio)).sum(),
             clipped.sum(),

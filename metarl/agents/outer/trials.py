@@ -33,6 +33,7 @@ class Steps(NamedTuple):
     log_probs: Tensor  # [N, L], under the policy that acted
     rewards: Tensor  # [N, L]
     mask: Tensor  # [N, L] bool
+    truncated: Tensor  # [N, L] bool: a time limit ended an episode here
 
     def compact(self) -> Steps:
         """Returns the steps with all padding moved to the end and cut to the longest trial."""
@@ -53,8 +54,9 @@ class Lessons(NamedTuple):
     inputs: Tensor
     actions: Tensor
     log_probs: Tensor
-    advantages: Tensor  # [N, L], standardised over all trials
+    advantages: Tensor  # [N, L], standardised over all trials or in the unit of the returns
     targets: Tensor  # [N, L], for the value function, standardised
+    values: Tensor  # [N, L], those of the policy that acted, in the unit of the targets
     weights: Tensor  # [N, L], zero on padding, their sum is one
 
     def trials(self, rows: Tensor) -> Lessons:
