@@ -496,5 +496,5 @@ def test_a_continuous_task_is_identified():
             )
             agent.meta_update(state, found[-1], rng)
     first, second = (float(one.rewards.mean()) for one in found)
-    assert first + second > -0.35  # sampled actions; the mode is nearer to -0.25
+    assert first + second > -0.4  # of sampled actions: exploring costs 0.1 in the first
     assert second > -0.05

@@ -19,7 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from metarl.config.ranges import Count, Fraction, Natural, NonNegative, Positive, UnitInterval
+from metarl.config.ranges import (
+    BoxEntropy,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    UnitInterval,
+)
 from metarl.config.settings import OuterSettings
 from metarl.errors import UserError
 from metarl.lazy import lazy
@@ -78,7 +86,7 @@ class SacConfig(OuterSettings):
     temperature: Positive = 1.0
     """Weight of the entropy at the begin."""
     learn_temperature: bool = True
-    entropy_per_dimension: float = -1.0
+    entropy_per_dimension: BoxEntropy = -1.0
     """Entropy that the temperature is learned for, for each dimension of a Box, in nats, with the
     action in units of half the box."""
     entropy_of_choice: UnitInterval = 0.2
