@@ -14,6 +14,7 @@ from catalogue_rows import every_rule, table
 
 from metarl import check_agent
 from metarl.agents import catalogue
+from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.mapping import MappingConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
@@ -99,7 +100,7 @@ def config_of(name: str, tasks: str) -> AnyAgentConfig:
         return replace(catalogue.default(name, "examples"), network=network)
     config = catalogue.default(name)
     inner, outer = config.inner, config.outer
-    if isinstance(inner, TrialConfig | ReplayedTrialConfig):
+    if isinstance(inner, TrialConfig | ReplayedTrialConfig | BeliefConfig):
         inner = replace(inner, size=8, steps=2)
     if isinstance(outer, SacConfig):
         outer = replace(outer, updates_per_step=1e-9, replay=40, batch=8)

@@ -81,6 +81,7 @@ OF_AGENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "entropy_of_choice": 0.05,
         },
     ),
+    "varibad": ({"steps": 0}, {"elbo_terms": 4, "predictions": 4}),
     "cavia-trpo": ({"lr": 0.1}, {}),
 }
 """Settings of single agents on top of those, inner and outer."""
@@ -89,6 +90,7 @@ IDENTIFYING: dict[str, dict[str, Any]] = {
     "anil-trpo": {"lr": 0.5},
     "rl2": {"steps": 1},
     "rl2-sac": {"steps": 1},
+    "varibad": {"steps": 1},
     "cavia-trpo": {"lr": 3.0},
 }
 """Inner settings where adaptation is what counts; `lr` 0.3 for agents that are not named."""
@@ -112,6 +114,8 @@ def quick(
         outer=with_known(config.outer, {**OUTER, **own_outer}),
         policy=replace(config.policy, hidden=(8,), activation="tanh"),
         advantages=replace(config.advantages, **(advantages or {})),
+        # New statistics would change what a policy does where there is nothing to learn.
+        normalisation=replace(config.normalisation, observations=False),
     )
 
 
@@ -210,8 +214,10 @@ def test_nothing_to_learn(name):
 
     It does but for rounding, of which Adam makes steps: more where there is a value to subtract.
     """
-    rounding = 0.2 if name in VALUED else 0.1
-    pupil = Pupil(quick(name), probes.NothingToLearn, tasks=2)
+    rounding, config = 0.2 if name in VALUED else 0.1, quick(name)
+    if hasattr(config.outer, "bootstrap"):  # a new value of the belief would pay for the action
+        config = replace(config, outer=with_known(config.outer, {"bootstrap": "never"}))
+    pupil = Pupil(config, probes.NothingToLearn, tasks=2)
     (before,) = pupil.judged(0)
     pupil.train(most=3)
     for after in pupil.judged(1):

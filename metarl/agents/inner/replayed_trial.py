@@ -15,6 +15,7 @@ class ReplayedTrialConfig(InnerSettings):
     family = "replayed-trial"
     agents = {"episodes": "metarl.agents.rl2_sac:Rl2Sac"}  # noqa: RUF012
     learns_values = True
+    plays_trials = True
 
     size: Count = 128
     """Units of each GRU's state: the actor has one, and the critics share another."""
