@@ -117,10 +117,12 @@ def test_help_names_every_preset_and_flag(capsys: pytest.CaptureFixture[str]):
 
 UNUSED = {
     "sinusoid-maml": "env.ways env.path env.image_size env.rotations agent.inner.estimator "
-    "agent.inner.dice_lambda agent.network.kind agent.network.batch_norm",
+    "agent.inner.dice_lambda agent.network.kind agent.network.batch_norm "
+    "agent.network.strides",
     "digits-protonet": "env.path env.image_size",
     "sinusoid-mapping": "env.ways env.path env.image_size env.rotations agent.inner.steps "
-    "agent.network.kind agent.network.batch_norm",
+    "agent.network.kind agent.network.batch_norm "
+    "agent.network.strides",
 }
 
 

@@ -21,6 +21,7 @@ from metarl.agents.inner.lstm import MetaLstmConfig
 from metarl.agents.inner.mapping import MappingConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.inner.prototypes import PrototypesConfig
+from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
 from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.inner.trial import TrialConfig
@@ -29,6 +30,7 @@ from metarl.agents.outer.belief_ppo import BeliefPpoConfig
 from metarl.agents.outer.none import NoUpdateConfig
 from metarl.agents.outer.ppo import PpoConfig
 from metarl.agents.outer.reptile import ReptileConfig
+from metarl.agents.outer.sac import SacConfig
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.agents.outer.vpg import VpgConfig
@@ -80,6 +82,8 @@ class Row(NamedTuple):
     """`module:class` of an agent other than the inner rule's."""
     unserved: tuple[str, ...] = ()
     """Settings that this agent has no counterpart of, so that they stay as they are."""
+    unserved_why: str = ""
+    """Reason."""
 
 
 _REWARDS = NormalisationConfig(rewards=True)
@@ -198,6 +202,17 @@ NAMED = {
             "normalisation": NormalisationConfig(observations=True),
         },
     ),
+    "rl2-sac": Row(
+        "recurrent SAC: RL2's trials, learned off-policy from a replay (arXiv:2110.05038)",
+        ReplayedTrialConfig(),
+        SacConfig(),
+        parts={
+            "policy": PolicyConfig(hidden=(128, 128), std="state", scale_to_box=True),
+            "normalisation": _REWARDS,
+        },
+        unserved=("policy.std", "policy.scale_to_box", "advantages.gae_lambda"),
+        unserved_why="SAC's policy is a Gaussian squashed into the box, and has no traces",
+    ),
     "oracle-trpo": Row(
         "control: TRPO on all tasks at once, which observes the numbers of its task",
         SgdConfig(steps=0),
@@ -227,6 +242,7 @@ NAMED = {
             "normalisation.rewards",
             "normalisation.clip",
         ),
+        unserved_why="Stable-Baselines3's PPO has other settings",
     ),
     "reptile": Row(
         "Reptile: towards where plain training of each task led (arXiv:1803.02999)",
@@ -417,7 +433,8 @@ def _check_served(config: AnyAgentConfig) -> None:
     settings, usual = keys(config), keys(default(config.name, config.source))
     if asked := [f"agent.{key}" for key in names if settings[key] != usual[key]]:
         raise UserError(
-            f"{config.name}: Stable-Baselines3's PPO has no counterpart of {' and '.join(asked)}\n"
+            f"{config.name} has no counterpart of {' and '.join(asked)}: "
+            f"{NAMED[config.name].unserved_why}\n"
             "  leave out what asks for it; a preset's normalisation goes off by "
             "--agent.normalisation.no-observations --agent.normalisation.no-rewards"
         )

@@ -138,7 +138,7 @@ def resumes(learner: Learner) -> Finding:
     """Checks that an agent which loads the weights continues exactly like the original."""
     agent, other = learner.agent(), learner.agent(5)
     learner.update(agent, 0)
-    _take_up(other, agent)
+    _take_over(other, agent)
     name = difference(weights(agent), weights(other))
     expect(not name, f"loaded and saved again, {name} is another")
     remedy = "let state_dict hold all that an update depends on, an optimizer's state too"
@@ -150,11 +150,12 @@ def resumes(learner: Learner) -> Finding:
     return Finding("ok", "loaded, it goes on the same to the bit")
 
 
-def _take_up(other: Any, agent: Any) -> None:
-    """Makes `other` what a resumed run makes of a saved agent: its weights, and its replay."""
+def _take_over(other: Any, agent: Any) -> None:
+    """Gives an agent what a resumed run has: the weights of `agent`, and the trials of its replay
+    if it has one."""
     other.load_state_dict(weights(agent))
-    if isinstance(replay := getattr(agent, "replay", None), Replay):
-        other.replay.segments = replay.segments
+    if isinstance(kept := getattr(agent, "replay", None), Replay):
+        other.replay.take(kept)
 
 
 def refuses(learner: Learner) -> Finding:
@@ -201,7 +202,7 @@ def not_finite(learner: Learner) -> Finding:
             continue
         learner.update(agent, 0)
         before = weights(agent)
-        _take_up(other, agent)
+        _take_over(other, agent)
         said = _skipped(learner, agent, place)
         remedy = "where a loss or gradient is not finite, change nothing and return skipped: 1.0"
         expect(said == 1.0, f"with a {place} that is not finite skipped is {said}", remedy)

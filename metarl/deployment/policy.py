@@ -18,9 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.spaces import Box, Space
 
-from metarl.acting.belief import BeliefActing, ReadyBelief
+from metarl.acting.belief import ReadyBelief
+from metarl.acting.off_policy import ReadyOffPolicy
 from metarl.acting.policy import Acting, MlpActing, Ready
-from metarl.acting.recurrent import ReadyRecurrent, RecurrentActing
+from metarl.acting.recurrent import ReadyRecurrent
 from metarl.acting.units import Units
 from metarl.deployment import policy_file
 from metarl.deployment.arguments import place
@@ -89,12 +90,13 @@ class Policy:
             UserError: for an episode to be remembered whose last reward was not told.
         """
         acting = self.acting
-        if remember and isinstance(self._ready, ReadyRecurrent) and self._ready.begun:
+        ready = self._ready
+        if remember and isinstance(ready, ReadyRecurrent | ReadyOffPolicy) and ready.begun:
             self._check_told("start(remember=True)")
-            acting = self._ready.after(self._reward)
-        elif remember and isinstance(self._ready, ReadyBelief) and self._ready.begun:
+            acting = ready.after(self._reward)
+        elif remember and isinstance(ready, ReadyBelief) and ready.begun:
             self._check_told("start(remember=True)")
-            acting = self._ready.after(self._reward, self._reached)
+            acting = ready.after(self._reward, self._reached)
         self._ready, self._reached = acting.ready(ALONE), None
         self._awaited = self._over = False
 
@@ -204,7 +206,7 @@ class Policy:
         Raises:
             UserError: where the path exists, cannot be written, and for an agent of a user's own.
         """
-        if not isinstance(self.acting, MlpActing | RecurrentActing | BeliefActing):
+        if not isinstance(self.acting, policy_file.Written):
             raise UserError(
                 f"{self.facts.get('agent')} is an agent of your own, and metarl cannot write its "
                 "policy\nsave its weights by your own code"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,7 +12,8 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
 from metarl.acting.attention import Attention, Block, Norm
 from metarl.acting.belief import BeliefActing
-from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
+from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import Gates, RecurrentActing, RewardScale
 from metarl.deployment import folder, spaces
@@ -22,14 +23,12 @@ from metarl.sampling.draws import KINDS
 if TYPE_CHECKING:
     from metarl.deployment.policy import Interface
 
-MLP, RECURRENT, BELIEF = "mlp", "recurrent", "belief"
+MLP, RECURRENT, OFF_POLICY, BELIEF = "mlp", "recurrent", "off-policy", "belief"
 TRANSFORMER = "transformer"
-
-Saveable: TypeAlias = MlpActing | RecurrentActing | BeliefActing
-"""Policies that can be saved."""
+Written: TypeAlias = MlpActing | RecurrentActing | OffPolicyActing | BeliefActing
 
 
-def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str, Any]) -> Path:
+def write(path: Path, acting: Written, interface: Interface, facts: Mapping[str, Any]) -> Path:
     """Writes a policy into a new folder; raises as `folder.write`."""
     tensors: dict[str, np.ndarray] = {"told": interface.told}
     document: dict[str, Any] = {
@@ -49,15 +48,22 @@ def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str
     if isinstance(acting, BeliefActing):
         _put_belief(acting, document, tensors)
         return folder.write(path, {"kind": BELIEF, **document}, tensors)
-    _put_layers("encoder", acting.encoder, tensors)
-    _put_cell(acting.cell, document, tensors)
-    _put_layers("head", acting.head, tensors)
     document["before_dim"] = acting.before_dim
     if acting.scale is not None:
         document["reward_scale"] = [float(x) for x in acting.scale]
     if acting.memory is not None and acting.before is not None:
-        tensors |= {f"memory{i}": x for i, x in enumerate(acting.memory)}
+        memory = acting.memory if isinstance(acting, RecurrentActing) else (acting.memory,)
+        tensors |= {f"memory{i}": x for i, x in enumerate(memory)}
         tensors["before"] = acting.before
+    if isinstance(acting, OffPolicyActing):
+        _put_layers("cell", (acting.inputs, acting.hidden), tensors)
+        _put_layers("encoder", (acting.embed,), tensors)
+        _put_layers("now", (acting.now,), tensors)
+        _put_layers("head", acting.head, tensors)
+        return folder.write(path, {"kind": OFF_POLICY, **document}, tensors)
+    _put_layers("encoder", acting.encoder, tensors)
+    _put_cell(acting.cell, document, tensors)
+    _put_layers("head", acting.head, tensors)
     return folder.write(path, {"kind": RECURRENT, **document}, tensors)
 
 
@@ -99,12 +105,16 @@ def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.
         document["options"] = list(family.options)
         return
     document["min_log_std"] = float(family.min_log_std)
+    if isinstance(family, SquashedActions):
+        document["max_log_std"] = float(family.max_log_std)
+        tensors |= {"family.middle": family.middle, "family.half": family.half}
+        return
     for name in ("log_std", "middle", "half"):
         if (x := getattr(family, name)) is not None:
             tensors[f"family.{name}"] = x
 
 
-def restored(saved: folder.Saved, path: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
+def restored(saved: folder.Saved, path: Path) -> tuple[Written, dict[str, Any], dict[str, Any]]:
     """Returns the policy, the fields of its Interface and its facts.
 
     Raises:
@@ -119,7 +129,7 @@ def restored(saved: folder.Saved, path: Path) -> tuple[Saveable, dict[str, Any],
         raise folder.damaged(place, f"it describes no policy ({error!r:.80})") from None
 
 
-def _restored(saved: folder.Saved, place: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
+def _restored(saved: folder.Saved, place: Path) -> tuple[Written, dict[str, Any], dict[str, Any]]:
     document, tensors = saved
     seen = spaces.from_json(document["observation_space"], str(place))
     acted = spaces.from_json(document["action_space"], str(place))
@@ -155,9 +165,12 @@ def _restored(saved: folder.Saved, place: Path) -> tuple[Saveable, dict[str, Any
         layers = _layers("layer", tensors, inputs, outputs)
         policy = MlpActing(layers, activation, family, normal)
         return _belief(document, tensors, policy, obs_dim, codes), interface, facts
-    _demand(document["kind"] == RECURRENT)
     _demand(document["before_dim"] == codes + 2)
     shape = obs_dim + codes + 2
+    if document["kind"] == OFF_POLICY:
+        acting = _off_policy(document, tensors, obs_dim, outputs, family, normal)
+        return acting, interface, facts
+    _demand(document["kind"] == RECURRENT)
     acting = _recurrent(document, tensors, shape, outputs, family, normal)
     return acting, interface, facts
 
@@ -180,13 +193,75 @@ def _recurrent(
     encoder = _layers("encoder", tensors, inputs, None)
     encoded = encoder[-1].weight.shape[2] if encoder else inputs
     cell = _cell(document, tensors, encoded, size)
-    scale, memory, before = _scale(document), None, None
-    if "before" in tensors:
-        memory = _memory(cell, tensors)
-        before = _float32(tensors["before"], 3)
-        _demand(before.shape == (1, 1, document["before_dim"]))
+    memory, before = _remembered(document, tensors, lambda: _memory(cell, tensors))
     return RecurrentActing(
-        encoder, cell, head, document["activation"], family, normal, scale, memory, before,
+        encoder, cell, head, document["activation"], family, normal, _reward_scale(document),
+        memory, before, document["before_dim"],
+    )  # fmt: skip
+
+
+def _belief(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    policy: MlpActing,
+    obs_dim: int,
+    codes: int,
+) -> BeliefActing:
+    parts = tuple(_layer(f"part{i}", tensors) for i in range(3))
+    _demand(tuple(layer.weight.shape[1] for layer in parts) == (obs_dim, codes, 1))
+    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+    posterior = _layer("posterior0", tensors)
+    size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
+    _demand(posterior.weight.shape[2] % 2 == 0)
+    _demand(of_inputs.weight.shape[1:] == (embedded, 3 * size))
+    _demand(of_hidden.weight.shape[1:] == (size, 3 * size))
+    memory = _float32(tensors["memory0"], 3) if "memory0" in tensors else None
+    _demand(memory is None or memory.shape == (1, 1, size))
+    scale = _reward_scale(document)
+    return BeliefActing(*parts, of_inputs, of_hidden, posterior, policy, scale, memory)
+
+
+def _reward_scale(document: dict[str, Any]) -> RewardScale | None:
+    if "reward_scale" not in document:
+        return None
+    root, clip = (_finite(x) for x in document["reward_scale"])
+    _demand(root > 0 and clip > 0)
+    return RewardScale(root, clip)
+
+
+def _remembered(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    memory: Callable[[], tuple[np.ndarray, ...]],
+) -> tuple[tuple[np.ndarray, ...] | None, np.ndarray | None]:
+    """Returns what a policy remembered after adaptation: its `memory`, and its last step."""
+    if "before" not in tensors:
+        return None, None
+    before = _float32(tensors["before"], 3)
+    _demand(before.shape == (1, 1, document["before_dim"]))
+    return memory(), before
+
+
+def _off_policy(
+    document: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    obs_dim: int,
+    outputs: int,
+    family: Family,
+    normal: Normal | None,
+) -> OffPolicyActing:
+    (embed,) = _layers("encoder", tensors, obs_dim + document["before_dim"], None)
+    (now,) = _layers("now", tensors, obs_dim, None)
+    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
+    size = of_hidden.weight.shape[1]
+    _demand(of_inputs.weight.shape[1:] == (embed.weight.shape[2], 3 * size))
+    _demand(of_hidden.weight.shape[2] == 3 * size)
+    head = _layers("head", tensors, size + now.weight.shape[2], outputs)
+    gates = Gates("gru", of_inputs, of_hidden)
+    memory, before = _remembered(document, tensors, lambda: _memory(gates, tensors))
+    return OffPolicyActing(
+        embed, of_inputs, of_hidden, now, head, document["activation"], family, normal,
+        _reward_scale(document), None if memory is None else memory[0], before,
         document["before_dim"],
     )  # fmt: skip
 
@@ -236,35 +311,6 @@ def _norm(name: str, tensors: dict[str, np.ndarray], size: int) -> Norm:
     return Norm(weight, bias)
 
 
-def _belief(
-    document: dict[str, Any],
-    tensors: dict[str, np.ndarray],
-    policy: MlpActing,
-    obs_dim: int,
-    codes: int,
-) -> BeliefActing:
-    parts = tuple(_layer(f"part{i}", tensors) for i in range(3))
-    _demand(tuple(layer.weight.shape[1] for layer in parts) == (obs_dim, codes, 1))
-    of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
-    posterior = _layer("posterior0", tensors)
-    size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
-    _demand(posterior.weight.shape[2] % 2 == 0)
-    _demand(of_inputs.weight.shape[1:] == (embedded, 3 * size))
-    _demand(of_hidden.weight.shape[1:] == (size, 3 * size))
-    memory = _float32(tensors["memory0"], 3) if "memory0" in tensors else None
-    _demand(memory is None or memory.shape == (1, 1, size))
-    scale = _scale(document)
-    return BeliefActing(*parts, of_inputs, of_hidden, posterior, policy, scale, memory)
-
-
-def _scale(document: dict[str, Any]) -> RewardScale | None:
-    if "reward_scale" not in document:
-        return None
-    root, clip = (_finite(x) for x in document["reward_scale"])
-    _demand(root > 0 and clip > 0)
-    return RewardScale(root, clip)
-
-
 def _family(
     document: dict[str, Any], tensors: dict[str, np.ndarray], space: Box | Discrete | MultiDiscrete
 ) -> tuple[Family, int]:
@@ -281,6 +327,10 @@ def _family(
     for x in (middle, half):
         _demand(x is None or _float32(x, 1).shape == (width,))
     floor = np.float32(_finite(document["min_log_std"]))
+    if "max_log_std" in document:
+        _demand(middle is not None and half is not None and log_std is None)
+        ceiling = np.float32(_finite(document["max_log_std"]))
+        return SquashedActions(floor, ceiling, middle, half), 2 * width
     return GaussianActions(log_std, floor, middle, half), width * (2 if log_std is None else 1)
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from metarl.acting import attention
 from metarl.acting import recurrent as acting
 from metarl.acting.belief import BeliefActing
-from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
+from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.equations.box_gaussian import BoxGaussian
@@ -20,6 +21,7 @@ from metarl.networks.attention import Transformer
 from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
+from metarl.networks.off_policy import MAX_LOG_STD, RecurrentActor
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Params
 
@@ -119,6 +121,40 @@ def acting_belief(
         acting_mlp(policy.mlp, params, normal),
         scale,
         None if memory is None else _array(memory),
+    )
+
+
+@torch.no_grad()
+def acting_off_policy(
+    actor: RecurrentActor,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    past: Any,
+) -> OffPolicyActing:
+    """Returns a recurrent actor of SAC; `past` is what trials remember, None at their begin."""
+    cell = {
+        name: Layer(*(_of_tasks(params[f"actor.cell.{part}_{name}"], n) for part, n in PARTS))
+        for name in ("ih", "hh")
+    }
+    family: Family = ChosenActions((actor.choices,))
+    if not actor.choices:
+        box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
+        floor = np.float32(math.log(actor.config.min_std))
+        family = SquashedActions(floor, np.float32(MAX_LOG_STD), *box)
+    return OffPolicyActing(
+        _layers(actor.encoder.embed, params)[0],
+        cell["ih"],
+        cell["hh"],
+        _layers(actor.past_memory, params)[0],
+        _layers(actor.head, params),
+        actor.config.activation,
+        family,
+        normal,
+        scale,
+        past and _array(past.memory[0]),
+        past and _array(past.before),
+        actor.before_dim,
     )
 
 

@@ -203,6 +203,14 @@ class Replay:
             for name, (a, b) in zip(self.widths, bounds, strict=True)
         }
 
+    def take(self, other: Replay) -> None:
+        """Takes the trials of another replay of the same shapes, which stay where they are."""
+        if other.shapes != self.shapes:
+            raise ValueError(
+                f"trials are {other.shapes}, and this replay has those of {self.shapes}"
+            )
+        self.segments, self._next = other.segments, other._next
+
     def keep_in(self, folder: Path) -> None:
         """Makes a folder in which segments are files from now on; there must be none yet."""
         if self.segments:
