@@ -17,6 +17,7 @@ from metarl.agents.outer.belief_ppo import BeliefPpoConfig, parted
 from metarl.agents.outer.elbo import Chances, TrialData
 from metarl.agents.varibad import Trials, VariBad
 from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationConfig, PolicyConfig
+from metarl.envs.arrays.point_goal import PointGoal
 from metarl.equations.running_stats import deviation
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Trajectories, Workers
@@ -225,3 +226,38 @@ def test_what_is_not_finite_does_not_enter_the_replay():
     assert pupil.agent.meta_update(state, spoilt, np.random.default_rng(0))["skipped"] == 1.0
     assert pupil.agent.replay.segments == kept
     assert all(torch.equal(before[n], x) for n, x in pupil.agent.state_dict().items())
+
+
+@pytest.mark.slow
+def test_the_belief_tells_the_goal():
+    """2-D navigation: rewards are distances to the goal, so a trial's steps tell it, and the mean
+    of the belief after an episode does, by least squares on goals that were never met."""
+    config = config_of(
+        steps=1, elbo_lr=1e-2, elbo_terms=10, predictions=20, elbo_trials=25, kl_weight=0.01
+    )
+    config = replace(config, inner=replace(SMALL, size=24, latent=3, steps=1))
+    distribution = PointGoal("point-goal", "", 12)
+    made = catalogue.build(distribution.spec, config, np.random.default_rng(0), CPU)
+    assert isinstance(made, VariBad)
+    env, rng = distribution.open(400, 1, Workers()), np.random.default_rng(1)
+
+    def whole(split: str) -> tuple[Trials, np.ndarray]:
+        tasks = distribution.sample(400, rng, split)
+        asked = (made, env, made.spec, tasks, 1, 1, (3, len(split)), CPU)
+        state, rounds = adaptation_rounds(*asked)
+        return made.adapt(state, rounds[-1]), np.array([task["goal"] for task in tasks])
+
+    def left_unknown() -> float:
+        trials, goals = whole("test")
+        known = np.c_[trials.beliefs[1][:, 0, 0, :3].numpy(), np.ones(400)]
+        fit, *_ = np.linalg.lstsq(known[:200], goals[:200], rcond=None)
+        return float((goals[200:] - known[200:] @ fit).var() / goals[200:].var())
+
+    made.remember(whole("train")[0].rounds)
+    before = left_unknown()
+    params, moments = parted(made.meta)[1], made.outer_state.elbo
+    for _ in range(300):
+        params, moments, _ = made.outer.ascent.step(params, moments, made.drawn(rng, 25), rng)
+    made.meta |= params
+    after = left_unknown()
+    assert after < 0.1 < before, (before, after)
