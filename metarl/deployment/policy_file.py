@@ -207,8 +207,8 @@ def _belief(
     obs_dim: int,
     codes: int,
 ) -> BeliefActing:
-    parts = tuple(_layer(f"part{i}", tensors) for i in range(3))
-    _demand(tuple(layer.weight.shape[1] for layer in parts) == (obs_dim, codes, 1))
+    obs, action, reward = parts = [_layer(f"part{i}", tensors) for i in range(3)]
+    _demand([layer.weight.shape[1] for layer in parts] == [obs_dim, codes, 1])
     of_inputs, of_hidden = (_layer(f"cell{i}", tensors) for i in range(2))
     posterior = _layer("posterior0", tensors)
     size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
@@ -217,8 +217,10 @@ def _belief(
     _demand(of_hidden.weight.shape[1:] == (size, 3 * size))
     memory = _float32(tensors["memory0"], 3) if "memory0" in tensors else None
     _demand(memory is None or memory.shape == (1, 1, size))
-    scale = _reward_scale(document)
-    return BeliefActing(*parts, of_inputs, of_hidden, posterior, policy, scale, memory)
+    return BeliefActing(
+        obs, action, reward, of_inputs, of_hidden, posterior, policy, _reward_scale(document),
+        memory,
+    )  # fmt: skip
 
 
 def _reward_scale(document: dict[str, Any]) -> RewardScale | None:
