@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from metarl.deployment.policy import Policy
     from metarl.deployment.recorded import Episode
     from metarl.deployment.saved import load_policy
+    from metarl.envs.gym.minigrid import minigrid_cells
     from metarl.envs.gym.parameters import Choice, Constant, LogUniform, Normal, Uniform
     from metarl.envs.gym.tasks import gym_tasks
     from metarl.envs.supervised.arrays import episodes_from_arrays
@@ -87,6 +88,7 @@ _HOMES = {
     "metarl.deployment.policy": ("Policy",),
     "metarl.deployment.recorded": ("Episode",),
     "metarl.deployment.saved": ("load_policy",),
+    "metarl.envs.gym.minigrid": ("minigrid_cells",),
     "metarl.envs.gym.parameters": ("Choice", "Constant", "LogUniform", "Normal", "Uniform"),
     "metarl.envs.gym.tasks": ("gym_tasks",),
     "metarl.envs.supervised.arrays": ("episodes_from_arrays",),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarl.config.settings import AnyConfig, Config
+from metarl.config.torso import width
 from metarl.errors import UserError
 
 WORKER = 40 << 20
@@ -109,7 +110,8 @@ def of_training(
         shown, sampling = config.env.shots + config.env.queries, config.sampling
         return of_examples(config.agent, spec, sampling.tasks, shown, steps, "sampling.tasks")
     sampling = config.sampling
-    inputs = spec.obs_dim + getattr(getattr(config.agent, "policy", None), "context", 0)
+    policy = getattr(config.agent, "policy", None)
+    inputs = spec.obs_dim if policy is None else width(spec, policy) + policy.context
     names = "--env.horizon, --sampling.tasks, --sampling.episodes, --agent.inner.steps"
     return {
         names: of_rounds(spec, sampling.tasks, sampling.episodes, kept * (steps + 1)),
@@ -117,6 +119,7 @@ def of_training(
         **_of_weights(config.agent, "policy", inputs, spec.act_dim, sampling.tasks, steps),
         **_of_rule(config.agent),
         **of_replay(config, spec),
+        **_of_attention(config),
     }
 
 
@@ -203,15 +206,29 @@ def _of_weights(
     return {settings: 2 * weights + own}
 
 
+def _of_attention(config: Config) -> dict[str, int]:
+    """Returns the bytes of the keys and values that a transformer keeps of a trial's episodes."""
+    inner: Any = getattr(config.agent, "inner", None)
+    sampling = config.sampling
+    if getattr(inner, "cell", "") != "transformer":
+        return {}
+    steps = max(inner.steps, 1) * config.env.horizon
+    kept = sampling.tasks * sampling.episodes * steps * 2 * inner.layers * inner.size * FLOAT
+    return {"--agent.inner.steps, --agent.inner.layers, --agent.inner.size": kept}
+
+
 def _of_rule(agent: Any) -> dict[str, int]:
     """Returns the bytes of the weights that an inner rule has itself, with a copy of an optimizer:
     a recurrent cell's, whose gates are at least 3, or those between a hidden layer and others."""
-    inner = getattr(agent, "inner", None)
+    inner: Any = getattr(agent, "inner", None)
     cell, hidden, embedding, rank = (
         getattr(inner, name, 0) for name in ("size", "hidden", "embedding", "rank")
     )
+    gates = "--agent.inner.size", 3 * cell * cell
+    if getattr(inner, "cell", "") == "transformer":
+        gates = "--agent.inner.size, --agent.inner.layers", 12 * inner.layers * cell * cell
     weights = {
-        "--agent.inner.size": 3 * cell * cell,
+        gates[0]: gates[1],
         "--agent.inner.hidden, --agent.inner.embedding": max(hidden, 1) * embedding,
         "--agent.inner.rank": rank,
     }

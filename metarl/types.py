@@ -45,6 +45,10 @@ class EnvSpec(NamedTuple):
     share can be repeated exactly."""
     sparse: bool = False
     """Whether random actions seldom meet what differs between tasks, such as a goal's reward."""
+    image: tuple[int, int, int] | None = None
+    """Channels, height and width of the image in an observation; None: there is none. The vector
+    begins with its pixels in this order, scaled from their bounds to [0, 1]; other numbers of the
+    observation follow."""
 
     @property
     def obs_dim(self) -> int:

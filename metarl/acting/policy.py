@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from metarl.acting.families import Family
+from metarl.acting.layers import Layer, ReadyLayer, activate, of_units
+from metarl.acting.torso import ReadyTorso, Torso
 from metarl.acting.units import Units
 
 
@@ -49,47 +51,6 @@ class Acting(Protocol):
         ...
 
 
-class Layer(NamedTuple):
-    """x W + b, with parameters of K tasks, or of all (K = 1)."""
-
-    weight: np.ndarray  # [K, in, out]
-    bias: np.ndarray  # [K, out]
-
-    def of(self, tasks: slice) -> Layer:
-        return self if len(self.weight) == 1 else Layer(self.weight[tasks], self.bias[tasks])
-
-
-class ReadyLayer:
-    """A layer at some units; numpy multiplies the matrices of one unit at a time."""
-
-    def __init__(self, layer: Layer, units: Units):
-        self._weight, self._blocks = layer.weight, units.blocks()
-        self._shared = len(layer.weight) == 1
-        self._bias = of_units(layer.bias, units)
-        self._out = np.empty((len(units), units.size, layer.weight.shape[2]), np.float32)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Returns [U, e, out], valid until the next call, at x [U, e, in]."""
-        out = self._out
-        if self._shared:
-            np.matmul(x, self._weight, out=out)
-        else:
-            for units, tasks, of_task in self._blocks:
-                shape = (-1, of_task, x.shape[1])
-                np.matmul(
-                    x[units].reshape(*shape, x.shape[2]),
-                    self._weight[tasks, None],
-                    out=out[units].reshape(*shape, out.shape[2]),
-                )
-        out += self._bias
-        return out
-
-
-def of_units(values: np.ndarray, units: Units) -> np.ndarray:
-    """Returns values [K or 1, n] of tasks as those of units, [U or 1, 1, n]."""
-    return values[:, None] if len(values) == 1 else values[units.task_of_each()][:, None]
-
-
 class Normal(NamedTuple):
     """Normalisation of observations: centred, divided by their deviation, clipped; in float64."""
 
@@ -109,6 +70,8 @@ class MlpActing(NamedTuple):
     activation: str
     family: Family
     normal: Normal | None
+    torso: Torso | None = None
+    """Convolutions before the layers, where observations begin with an image."""
 
     @property
     def output_dim(self) -> int:
@@ -117,7 +80,8 @@ class MlpActing(NamedTuple):
     def of(self, units: Units) -> MlpActing:
         tasks = units.tasks
         layers = tuple(layer.of(tasks) for layer in self.layers)
-        return self._replace(layers=layers, family=self.family.of(tasks))
+        torso = self.torso and self.torso.of(tasks)
+        return self._replace(layers=layers, family=self.family.of(tasks), torso=torso)
 
     def ready(self, units: Units) -> Ready:
         return ReadyMlp(self, units)
@@ -128,6 +92,7 @@ class ReadyMlp:
 
     def __init__(self, acting: MlpActing, units: Units):
         self._acting = acting
+        self._torso = acting.torso and ReadyTorso(acting.torso, units, acting.activation)
         self._layers = [ReadyLayer(layer, units) for layer in acting.layers]
         self._std = deviation(acting.family, units)
 
@@ -136,6 +101,7 @@ class ReadyMlp:
     ) -> tuple[np.ndarray, np.ndarray]:
         acting = self._acting
         x = obs if acting.normal is None else acting.normal(obs)
+        x = x if self._torso is None else self._torso(x)
         output = through(self._layers, x, acting.activation)
         return acting.family.sample(output, noise, self._std), output
 
@@ -145,11 +111,6 @@ def through(layers: Sequence[ReadyLayer], x: np.ndarray, activation: str) -> np.
     for layer in layers[:-1]:
         x = activate(layer(x), activation)
     return layers[-1](x)
-
-
-def activate(x: np.ndarray, activation: str) -> np.ndarray:
-    """Returns the activations, written over `x`."""
-    return np.maximum(x, 0.0, out=x) if activation == "relu" else np.tanh(x, out=x)
 
 
 def deviation(family: Family, units: Units) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import numpy as np
 from metarl.acting.attention import Attention
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation, through
+from metarl.acting.torso import ReadyTorso, Torso
 from metarl.acting.units import Units
 
 Memory: TypeAlias = tuple[np.ndarray, ...]
@@ -73,6 +74,7 @@ class RecurrentActing(NamedTuple):
     """The cell's, [K, e, ...] each; None: trials begin."""
     before: np.ndarray | None  # [K, e, before_dim]: last action, its reward, whether it ended
     before_dim: int
+    torso: Torso | None = None
 
     @property
     def output_dim(self) -> int:
@@ -104,6 +106,7 @@ class ReadyRecurrent:
 
     def __init__(self, acting: RecurrentActing, units: Units):
         self._acting = acting
+        self._torso = acting.torso and ReadyTorso(acting.torso, units, acting.activation)
         self._encoder = [ReadyLayer(layer, units) for layer in acting.encoder]
         self._cell = acting.cell.ready(units, acting.memory)
         self._head = [ReadyLayer(layer, units) for layer in acting.head]
@@ -119,7 +122,7 @@ class ReadyRecurrent:
         if self._actions is not None:
             self._before = self._described(self._actions, rewards)
         x = obs if acting.normal is None else acting.normal(obs)
-        x = np.concatenate([x, self._before], -1)
+        x = np.concatenate([x if self._torso is None else self._torso(x), self._before], -1)
         for layer in self._encoder:
             x = activate(layer(x), acting.activation)
         output = through(self._head, self._cell(x), acting.activation)

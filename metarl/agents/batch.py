@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from metarl.config.settings import AdvantageConfig
 from metarl.equations.distributions import ActionDistribution, each
-from metarl.equations.returns import NormalEquations, discounted_returns, gae, standardize
+from metarl.equations.returns import NormalEquations, discounted_returns, gae, pooled, standardize
 from metarl.graphs import graphed
 from metarl.networks.mlp import MlpPolicy
 from metarl.parallel import in_parts, side_by_side
 from metarl.types import Trajectories
 
 Result = TypeVar("Result")
+Image: TypeAlias = tuple[int, int, int]
+"""Channels, height and width, as EnvSpec.image."""
 
 CACHE_BYTES = 6 << 20
 """Size of one layer's activations that a thread works on at a time. Larger ones leave the cache,
@@ -116,7 +118,7 @@ class Division(NamedTuple):
     ) -> Division:
         """Divides the tasks of batches [K, ...] that a policy is evaluated on."""
         obs, samples = batches[0].obs, max(x.obs.shape[1] for x in batches)
-        task_bytes = samples * max(policy.sizes) * obs.element_size()
+        task_bytes = samples * policy.network.widest * obs.element_size()
         return cls.of(len(obs), task_bytes, obs.device, task_batch)
 
     @property
@@ -129,13 +131,16 @@ class Division(NamedTuple):
 
 
 @in_parts()
-def learning_batch(trajectories: Trajectories, config: AdvantageConfig) -> Batch:
-    """Returns samples with advantages by the linear baseline, fit to each task's episodes.
+def learning_batch(
+    trajectories: Trajectories, config: AdvantageConfig, image: Image | None = None
+) -> Batch:
+    """Returns samples with advantages by the linear baseline, fit to each task's episodes. It reads
+    an `image` that observations begin with as `equations.returns.pooled`.
 
     The baseline knows the time, and its targets are the returns up to the horizon, so the value
     beyond the last step is zero at either ending: the published, finite-horizon objective.
     """
-    begun = _normal_equations(trajectories, config)
+    begun = _normal_equations(trajectories, config, image)
     return _batch(trajectories, begun, [x.solved() for x in begun], config)
 
 
@@ -146,7 +151,9 @@ def _division(trajectories: Trajectories) -> Division:
 
 
 @graphed
-def _normal_equations(trajectories: Trajectories, config: AdvantageConfig) -> list[NormalEquations]:
+def _normal_equations(
+    trajectories: Trajectories, config: AdvantageConfig, image: Image | None
+) -> list[NormalEquations]:
     """Returns the baseline's least squares, for each share of the tasks."""
     obs, mask = trajectories.obs, trajectories.mask
     ended = trajectories.terminated | trajectories.truncated
@@ -156,7 +163,8 @@ def _normal_equations(trajectories: Trajectories, config: AdvantageConfig) -> li
         returns = discounted_returns(
             trajectories.rewards[own] * mask[own], ended[own], config.discount
         )
-        return NormalEquations.of(obs[own], returns, mask[own], config.baseline_ridge)
+        seen = obs[own] if image is None else pooled(obs[own], image)
+        return NormalEquations.of(seen, returns, mask[own], config.baseline_ridge)
 
     return _division(trajectories).each(of_share)
 

@@ -9,12 +9,14 @@ deviation of discounted returns. The differences are:
 * The policy's response to an observation thus changes a little after each outer step, outside
   that step's trust region. The change shrinks as one over the number of iterations.
 * The first meta-iteration has no statistics and uses raw observations and rewards.
+* Pixels of an image are scaled to [0, 1] by their bounds, and stay as they are.
 * Returns are the future returns at each step, which the baseline predicts, and not a sum over
   past rewards. Rewards are not clipped.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -40,6 +42,8 @@ class Normaliser(NamedTuple):
     config: NormalisationConfig
     discount: float
     stats: Statistics
+    pixels: int = 0
+    """Numbers at the begin of an observation that stay: pixels, which are scaled to [0, 1]."""
 
     @classmethod
     def before_anything(cls, spec: EnvSpec, agent: AgentConfig, device: torch.device) -> Normaliser:
@@ -49,22 +53,31 @@ class Normaliser(NamedTuple):
             stats["obs"] = no_stats(spec.obs_dim, device=device)
         if config.rewards:
             stats["returns"] = no_stats(device=device)
-        return (cls if stats else NoNormaliser)(config, agent.advantages.discount, stats)
+        kind, pixels = cls if stats else NoNormaliser, prod(spec.image) if spec.image else 0
+        return kind(config, agent.advantages.discount, stats, pixels)
 
     def obs(self, obs: Tensor) -> Tensor:
         """Returns observations [..., obs_dim] standardised and clipped."""
         if not self.config.observations:
             return obs
-        stats, clip = self.stats["obs"], self.config.clip
-        normal = ((obs - stats.mean) / deviation(stats)).clamp(-clip, clip)
-        return torch.where(stats.count > 0, normal, obs).to(obs.dtype)
+        (mean, scale), clip = self._of_obs(), self.config.clip
+        normal = ((obs - mean) / scale).clamp(-clip, clip)
+        return torch.where(self.stats["obs"].count > 0, normal, obs).to(obs.dtype)
+
+    def _of_obs(self) -> tuple[Tensor, Tensor]:
+        """Returns mean and deviation of observations, 0 and 1 for pixels."""
+        mean, scale = self.stats["obs"].mean, deviation(self.stats["obs"])
+        if self.pixels:
+            still = torch.arange(len(mean), device=mean.device) < self.pixels
+            mean, scale = mean.masked_fill(still, 0.0), scale.masked_fill(still, 1.0)
+        return mean, scale
 
     def numbers(self) -> Normal | None:
         """Returns the normalisation of observations in numpy; None if there is none so far."""
         if not self.config.observations or not self.stats["obs"].count > 0:
             return None
-        stats = self.stats["obs"]
-        return Normal(stats.mean.cpu().numpy(), deviation(stats).cpu().numpy(), self.config.clip)
+        mean, scale = (x.cpu().numpy() for x in self._of_obs())
+        return Normal(mean, scale, self.config.clip)
 
     def trajectories(self, raw: Trajectories) -> Trajectories:
         """Returns the episodes with observations and rewards normalised."""

@@ -167,7 +167,7 @@ class PolicyGradientAgent(MlpAgent):
     def batch(self, trajectories: Trajectories) -> Any:
         """Returns the samples that a step learns from these episodes, as `inner` reads them."""
         normal = self.normaliser.trajectories(trajectories)
-        batch = learning_batch(normal, self.config.advantages)
+        batch = learning_batch(normal, self.config.advantages, self.spec.image)
         return batch if self.by_hand else CollectedBatch.of(batch, trajectories)
 
     def objective(self, state: TaskState, query: Trajectories) -> MetaBatch:

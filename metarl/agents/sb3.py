@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor, nn
 
 from metarl.agents.inner.ppo import PpoStepsConfig
@@ -25,6 +26,7 @@ from metarl.device import torch_threads
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.errors import UnstableError
 from metarl.networks.mlp import MlpPolicy
+from metarl.networks.torso import Torso
 from metarl.types import EnvSpec, Metrics, Params, Trajectories
 
 CPU = torch.device("cpu")
@@ -68,7 +70,7 @@ class Sb3Ppo(MlpAgent):
         self.policy = MlpPolicy(spec, config.policy)
         self.normaliser = Normaliser.before_anything(spec, config, device)  # it does nothing here
         with _global_draws(int(rng.integers(2**32))):
-            self._ppo = _ppo_without_env(spec, config, config.inner)
+            self._ppo = _ppo_without_env(spec, config, self.policy)
         weights, self._fresh = PpoSnapshot.of(self._ppo.policy)
         super().__init__(weights, config.outer.build(), device)
 
@@ -172,21 +174,64 @@ def rollout(ppo: PPO, support: Trajectories, task: int) -> RolloutBuffer:
 
 def policy_names(policy: MlpPolicy) -> dict[str, str]:
     """Maps metarl's names of policy parameters to those of Stable-Baselines3."""
-    names = _layer_names("", policy.layers, "policy_net", "action_net")
+    names = _layer_names("", policy, "policy_net", "action_net", "pi_features_extractor")
     return {**names, "log_std": "log_std"} if policy.std == "shared" else names
 
 
 def value_names(policy: MlpPolicy) -> dict[str, str]:
     """Maps metarl's names of value parameters to those of Stable-Baselines3."""
-    return _layer_names("value.", policy.layers, "value_net", "value_net")
+    return _layer_names("value.", policy, "value_net", "value_net", "vf_features_extractor")
 
 
-def _layer_names(prefix: str, layers: int, net: str, head: str) -> dict[str, str]:
-    places = [*(f"mlp_extractor.{net}.{2 * i}" for i in range(layers - 1)), head]
+def _layer_names(
+    prefix: str, policy: MlpPolicy, net: str, head: str, extractor: str
+) -> dict[str, str]:
+    places = [*(f"mlp_extractor.{net}.{2 * i}" for i in range(policy.layers - 1)), head]
+    found = {f"{prefix}layer{i}": place for i, place in enumerate(places)}
+    if (torso := policy.network.torso) is not None:
+        found |= {f"{prefix}{n}": f"{extractor}.layers.{n}" for n in torso.names}
     return {
-        f"{prefix}layer{i}.{part}": f"{place}.{part}"
-        for i, place in enumerate(places)
+        f"{ours}.{part}": f"{theirs}.{part}"
+        for ours, theirs in found.items()
         for part in ("weight", "bias")
+    }
+
+
+class Convolved(BaseFeaturesExtractor):
+    """Replaces the pixels of observation vectors by features, like the policy's own torso.
+
+    Policy and value function have one each. Weights are those of metarl, by the same names.
+    """
+
+    def __init__(self, observation_space: Box, convolutions: Any, activation: str):
+        self.activation, torso = activation, Torso(convolutions, "")
+        super().__init__(observation_space, torso.width(observation_space.shape[0]))
+        self.torso = torso
+        self.layers = nn.ModuleDict(
+            {
+                name: nn.Linear(plan.patch, plan.after[0])
+                for name, plan in zip(torso.names, convolutions, strict=True)
+            }
+        )
+
+    def forward(self, obs: Tensor) -> Tensor:
+        own = {
+            f"{name}.{part}": getattr(self.layers[name], part)
+            for name in self.torso.names
+            for part in ("weight", "bias")
+        }
+        return self.torso(own, obs, self.activation)
+
+
+def torso_arguments(policy: MlpPolicy) -> dict[str, Any]:
+    """Returns policy arguments of PPO for a torso; none without one."""
+    if (torso := policy.network.torso) is None:
+        return {}
+    own = {"convolutions": torso.convolutions, "activation": policy.config.activation}
+    return {
+        "features_extractor_class": Convolved,
+        "features_extractor_kwargs": own,
+        "share_features_extractor": False,
     }
 
 
@@ -199,8 +244,10 @@ def policy_arguments(config: PolicyConfig) -> dict[str, Any]:
     }
 
 
-def _ppo_without_env(spec: EnvSpec, config: AgentConfig, inner: PpoStepsConfig) -> PPO:
+def _ppo_without_env(spec: EnvSpec, config: AgentConfig, policy: MlpPolicy) -> PPO:
     """Makes a PPO without an environment, as `PPO.load` does."""
+    inner = config.inner
+    assert isinstance(inner, PpoStepsConfig)
     optimizers = {"adam": {}, "sgd": {"optimizer_class": torch.optim.SGD}}
     ppo = PPO(
         "MlpPolicy",
@@ -214,7 +261,11 @@ def _ppo_without_env(spec: EnvSpec, config: AgentConfig, inner: PpoStepsConfig) 
         vf_coef=inner.value_weight,
         max_grad_norm=inner.max_grad_norm,
         target_kl=inner.target_kl or None,  # it stops at 1.5 times this
-        policy_kwargs={**policy_arguments(config.policy), **optimizers[inner.optimizer]},
+        policy_kwargs={
+            **policy_arguments(config.policy),
+            **torso_arguments(policy),
+            **optimizers[inner.optimizer],
+        },
         device=CPU,
         _init_setup_model=False,
     )

@@ -5,7 +5,6 @@ There is no import: metarl never loads a .zip from elsewhere, since loading unpi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +16,14 @@ from torch import Tensor, nn
 
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser
-from metarl.agents.sb3 import CPU, Sb3Ppo, policy_arguments, policy_names, value_names
+from metarl.agents.sb3 import (
+    CPU,
+    Sb3Ppo,
+    policy_arguments,
+    policy_names,
+    torso_arguments,
+    value_names,
+)
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.equations.running_stats import RunningStats, deviation
 from metarl.errors import UserError
@@ -32,7 +38,7 @@ def export(
 
     Its `predict` takes raw observations. The value function is the task's own if the agent has an
     MLP for it, as Reptile has, and a fresh one otherwise. PPO has no lower bound on the deviation
-    of actions: `min_std` holds for the exported policy, not for further learning.
+    of actions: `min_std` and `max_std` hold for the exported policy, not for further learning.
 
     Args:
         agent: an agent with an MLP policy: Gaussian, categorical or multi-categorical.
@@ -57,9 +63,19 @@ def export(
             "which PPO's policy for a Box has no counterpart of\n"
             "export an agent trained with --agent.policy.std shared"
         )
+    if policy.network.torso and "obs" in agent.normaliser.stats:
+        raise UserError(
+            f"{config.name} has convolutions and normalises other numbers, which no export holds\n"
+            "export an agent trained with --agent.normalisation.observations False, or save it by "
+            "adapted.save(path)"
+        )
     _check_same_spaces(agent.spec, env)
     given = {"gamma": config.advantages.discount, "device": CPU, **(settings or {})}
-    arguments = {**policy_arguments(config.policy), **_normalisation(agent.normaliser)}
+    arguments = {
+        **policy_arguments(config.policy),
+        **torso_arguments(policy),
+        **_normalisation(agent.normaliser),
+    }
     ppo = PPO("MlpPolicy", env, policy_kwargs=arguments, **given)
     own = _in_environment_units(select_tasks(state.params, task), agent)
     names = {**policy_names(policy), **value_names(policy)}
@@ -94,13 +110,12 @@ def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
     """Folds the task's context into the first bias, and scales values to raw rewards."""
     own = dict(params)
     if "context" in own:
-        observed, constant = own["layer0.weight"].split(
-            [agent.spec.obs_dim, len(own["context"])], dim=1
-        )
+        width = own["layer0.weight"].shape[1] - len(own["context"])
+        observed, constant = own["layer0.weight"].split([width, len(own["context"])], dim=1)
         own["layer0.bias"] = own["layer0.bias"] + constant @ own["context"]
         own["layer0.weight"] = observed
     if "log_std" in own:
-        own["log_std"] = own["log_std"].clamp(min=math.log(agent.config.policy.min_std))
+        own["log_std"] = own["log_std"].clamp(*agent.config.policy.log_stds)
     if issubclass(agent.policy.kind, BoxGaussian):
         _leave_units(own, agent.policy.kind, f"layer{agent.policy.layers - 1}")
     if "returns" in agent.normaliser.stats:
@@ -120,6 +135,13 @@ def _leave_units(own: Params, kind: type[BoxGaussian], last: str) -> None:
 
 def _check_same_spaces(spec: EnvSpec, env: GymEnv) -> None:
     seen, acted = spec.observation_space, spec.action_space
+    if spec.image is not None and len(env.observation_space.shape or (0, 0)) != 1:
+        raise UserError(
+            f"the agent learned {spec.name} on vectors that begin with the pixels, and this "
+            f"environment has {type(env.observation_space).__name__} observations\n"
+            "give metarl.envs.gym.task_vec_env.TaskVecEnv(distribution, task), which has vectors, "
+            "or save the policy by adapted.save(path)"
+        )
     if env.observation_space.shape != seen.shape or env.action_space != acted:
         raise UserError(
             f"the agent learned {spec.name}, with {seen.shape[0]} observations and actions in "

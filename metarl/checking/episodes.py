@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import closing
+from math import prod
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from metarl.runs.progress import short
 from metarl.threads import worker_count
 from metarl.types import Trajectories, Workers
 
+FAINT = 0.1
+"""Largest pixel, of 1, below which a network hardly sees an image."""
 LARGE = 10.0
 """Root mean square of an observation's component above which a policy learns badly."""
 MOST_CLIPPED = 0.5
@@ -42,13 +45,19 @@ def units(subject: Subject) -> Finding:
     size = torch.cat(seen).double().square().mean(0).sqrt()  # [obs_dim]
     largest = int(size.argmax())
     found = f"observation[{largest}] is the largest, with an RMS of {float(size[largest]):.3g}"
+    if (image := subject.spec.image) is not None:
+        brightest = max(float(one[:, : prod(image)].abs().max()) for one in seen)
+        if brightest < FAINT:
+            return Finding(
+                "warning",
+                f"the pixels reach {brightest:.2g}, where 1 is the upper bound of their Box",
+                "state the bounds of the numbers that there are; for MiniGrid use "
+                "metarl.minigrid_cells",
+            )
     if float(size[largest]) <= LARGE:
         return Finding("ok", found)
-    return Finding(
-        "warning",
-        found,
-        "networks learn badly from large numbers; use --agent.normalisation.observations",
-    )
+    scale = "scale them in the environment" if image else "use --agent.normalisation.observations"
+    return Finding("warning", found, f"networks learn badly from large numbers; {scale}")
 
 
 def actions(subject: Subject) -> Finding:

@@ -25,11 +25,16 @@ def opens(subject: Subject) -> Finding:
     """Samples tasks, and makes one environment to read its spaces."""
     tasks, spec = subject.tasks, subject.spec
     _ = subject.policy  # raises if no policy can act in the action space
+    image = ""
+    if spec.image is not None:
+        channels, height, width = spec.image
+        image = f" that begin with an image, {height} x {width} in {channels} channels"
     expect(spec.horizon >= 1, f"the horizon is {spec.horizon}", "give at least 1 step")
     return Finding(
         "ok",
-        f"observations [{spec.obs_dim}], actions {spec.action_space}, horizon {spec.horizon}; "
-        f"{len(tasks)} tasks such as {subject.distribution.describe(tasks[0])}",
+        f"observations [{spec.obs_dim}]{image}, actions {spec.action_space}, "
+        f"horizon {spec.horizon}; {len(tasks)} tasks such as "
+        f"{subject.distribution.describe(tasks[0])}",
     )
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from metarl.errors import UserError, nearest
 
+EXTRAS = ("minigrid",)
+"""Modules that environments of users need, and that extras of metarl of the same name install."""
 GIVEN = "given_from_python"
 """Module in the name of tasks that were given as an object, and are no attribute of any module."""
 
@@ -91,7 +93,9 @@ def run(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except Exception as error:
         traceback.print_exc()
-        raise UserError(f"{what} raised {type(error).__name__}: {error}") from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        remedy = f'\npip install "metarl[{missing}]"' if missing in EXTRAS else ""
+        raise UserError(f"{what} raised {type(error).__name__}: {error}{remedy}") from error
 
 
 def refuse_file(name: str, flag: str) -> None:

@@ -94,9 +94,9 @@ class Policy:
         if remember and isinstance(ready, ReadyRecurrent | ReadyOffPolicy) and ready.begun:
             self._check_told("start(remember=True)")
             acting = ready.after(self._reward)
-        elif remember and isinstance(ready, ReadyBelief) and ready.begun:
+        elif remember and isinstance(self._ready, ReadyBelief) and self._ready.begun:
             self._check_told("start(remember=True)")
-            acting = ready.after(self._reward, self._reached)
+            acting = self._ready.after(self._reward, self._reached)
         self._ready, self._reached = acting.ready(ALONE), None
         self._awaited = self._over = False
 
@@ -206,7 +206,7 @@ class Policy:
         Raises:
             UserError: where the path exists, cannot be written, and for an agent of a user's own.
         """
-        if not isinstance(self.acting, policy_file.Written):
+        if not isinstance(self.acting, policy_file.Saveable):
             raise UserError(
                 f"{self.facts.get('agent')} is an agent of your own, and metarl cannot write its "
                 "policy\nsave its weights by your own code"

@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 
+from metarl.envs.gym.images import image_of, image_shape
 from metarl.envs.gym.spaces import flat_actions, flat_observations
 from metarl.errors import UserError
 from metarl.text import shown
@@ -46,6 +47,13 @@ def check_same_spaces(env: gymnasium.Env, spec: EnvSpec, told: int = 0) -> None:
             "wrap the environment so that it gives what the run saw, or load a run that was "
             "trained with such observations"
         )
+    image = image_shape(env.observation_space, name)
+    if image != spec.image:
+        of_env, of_run = (x or "no image" for x in (image, spec.image))
+        raise UserError(
+            f"{name} has images with channels, height and width {of_env}, and the run learned "
+            f"{spec.name}, with {of_run}\nwrap the environment so that it gives what the run saw"
+        )
     if acted != spec.action_space:
         raise UserError(
             f"{name} takes actions in {shown(env.action_space)}, and the run learned {spec.name}, "
@@ -64,7 +72,8 @@ def spaces_of(distribution: TaskDistribution) -> tuple[Space, Space]:
 
 
 def as_json(space: Space, acted: bool) -> dict[str, Any]:
-    """Returns a space for JSON; the bounds of a Box are kept where actions are clipped to them.
+    """Returns a space for JSON; the bounds of a Box are kept where actions are clipped to them,
+    and where they scale pixels.
 
     Raises:
         UserError: for a Dict whose keys are no text.
@@ -72,7 +81,7 @@ def as_json(space: Space, acted: bool) -> dict[str, Any]:
     match space:
         case Box():
             found = {"kind": "box", "shape": list(space.shape), "dtype": str(space.dtype)}
-            if acted:
+            if acted or image_of(space) is not None:
                 bounds = {"low": space.low, "high": space.high}
                 found |= {name: _numbers(bound) for name, bound in bounds.items()}
             return found
@@ -95,7 +104,9 @@ def as_json(space: Space, acted: bool) -> dict[str, Any]:
 
 
 def _numbers(bound: np.ndarray) -> list[float | str]:
-    """Returns numbers for JSON, which has no infinity."""
+    """Returns numbers for JSON, which has no infinity; one in place of equal ones."""
+    bound = bound.reshape(-1)
+    bound = bound[:1] if (bound == bound[:1]).all() else bound
     return [x if math.isfinite(x) else str(x) for x in bound.astype(float).ravel().tolist()]
 
 
@@ -107,6 +118,8 @@ def from_json(document: Any, place: str) -> Space:
     """
     try:
         return _space(document)
+    except UserError:
+        raise
     except (TypeError, ValueError, KeyError, AssertionError, OverflowError, AttributeError):
         raise UserError(
             f"{place} is damaged: it holds {shown(document)}, no space; save the policy anew"
@@ -120,15 +133,18 @@ def _space(document: Mapping[str, Any]) -> Space:
             if dtype.kind not in "fiub":
                 raise ValueError(dtype)
             if "low" in document:
-                low, high = (
-                    np.array([float(x) for x in document[name]]).reshape(shape).astype(dtype)
-                    for name in ("low", "high")
-                )
+                low, high = (_bound(document[name], shape, dtype) for name in ("low", "high"))
                 return Box(low, high, shape, dtype)  # pyright: ignore[reportArgumentType]
             low, high = (-np.inf, np.inf) if dtype.kind == "f" else (0, 1)
             if dtype.kind in "iu":
                 low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-            return Box(low, high, shape, dtype)  # pyright: ignore[reportArgumentType]
+            found = Box(low, high, shape, dtype)  # pyright: ignore[reportArgumentType]
+            if image_of(found) is not None:
+                raise UserError(
+                    "this policy was saved by an earlier metarl, which read pixels as plain numbers"
+                    "\ntrain and save it anew"
+                )
+            return found
         case "discrete":
             start = int(document["start"])
             if abs(start) >= 1 << 62:  # an action, start + choice, has 64 bits
@@ -147,6 +163,11 @@ def _space(document: Mapping[str, Any]) -> Space:
         case "dict":
             return Dict(OrderedDict((str(k), _space(x)) for k, x in _few(document["spaces"])))
     raise ValueError(document["kind"])
+
+
+def _bound(numbers: list[Any], shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    found = np.array([float(x) for x in numbers]).astype(dtype)
+    return np.full(shape, found[0]) if len(found) == 1 else found.reshape(shape)
 
 
 def _few(spaces: list[Any]) -> list[Any]:

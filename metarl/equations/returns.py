@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -41,6 +43,25 @@ def baseline_features(obs: Tensor) -> Tensor:
     t = (torch.arange(steps, device=obs.device, dtype=torch.float64) / 100.0)[:, None, None]
     powers = torch.cat([t, t**2, t**3, torch.ones_like(t)], dim=-1)
     return torch.cat([x, x.square(), powers.expand(*obs.shape[:-1], 4)], dim=-1)
+
+
+MEANS = 32
+"""Most means of an image, over parts of each channel, that the linear baseline reads; a channel has
+one at least. Measured in MiniGrid with 10 episodes, 98 steps, of a random policy: with every pixel,
+1,062 features, the share of the returns' variance that is explained is 0.73 there and -2.5 on fresh
+episodes, so that advantages would be noise; with 54 features 0.27 and -0.45, and 0.17 and -0.42
+without the image."""
+
+
+def pooled(obs: Tensor, image: tuple[int, int, int]) -> Tensor:
+    """Returns obs [..., n] with the image (channels, height, width) that they begin with as means
+    over equal parts of each channel, `MEANS` in all."""
+    channels, *sides = image
+    pixels, cells = channels * sides[0] * sides[1], max(1, math.isqrt(MEANS // channels))
+    grid = [min(cells, side) for side in sides]
+    images = obs[..., :pixels].reshape(-1, channels, *sides)
+    means = F.adaptive_avg_pool2d(images, grid).reshape(*obs.shape[:-1], -1)
+    return torch.cat([means, obs[..., pixels:]], -1)
 
 
 class NormalEquations(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,12 +15,13 @@ from metarl.acting.families import ChosenActions, Family, GaussianActions, Squas
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.acting.torso import Convolution, Torso
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.networks.attention import Transformer
 from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
-from metarl.networks.off_policy import MAX_LOG_STD, RecurrentActor
+from metarl.networks.off_policy import RecurrentActor
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Params
 
@@ -41,7 +41,8 @@ def acting_mlp(policy: MlpPolicy, params: Params, normal: Normal | None) -> MlpA
     if len(layers[0].bias) > len(layers[0].weight):  # the context differs by task, the layer not
         tasks = len(layers[0].bias)
         layers = (layers[0]._replace(weight=layers[0].weight.repeat(tasks, 0)), *layers[1:])
-    return MlpActing(layers, policy.config.activation, _family(policy, params), normal)
+    torso, family = acting_torso(policy.network, params), _family(policy, params)
+    return MlpActing(layers, policy.config.activation, family, normal, torso)
 
 
 @torch.no_grad()
@@ -64,6 +65,7 @@ def acting_recurrent(
         past and tuple(_array(x) for x in past.memory),
         past and _array(past.before),
         policy.before_dim,
+        acting_torso(policy.seen, params),
     )
 
 
@@ -101,6 +103,39 @@ def _embedding(policy: RecurrentPolicy, params: Params) -> tuple[Layer, ...]:
 
 
 @torch.no_grad()
+def acting_off_policy(
+    actor: RecurrentActor,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    past: Any,
+) -> OffPolicyActing:
+    """Returns a recurrent actor of SAC; `past` is what trials remember, None at their begin."""
+    cell = {
+        name: Layer(*(_of_tasks(params[f"actor.cell.{part}_{name}"], n) for part, n in PARTS))
+        for name in ("ih", "hh")
+    }
+    family: Family = ChosenActions((actor.choices,))
+    if not actor.choices:
+        box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
+        family = SquashedActions(*(np.float32(x) for x in actor.log_stds), *box)
+    return OffPolicyActing(
+        _layers(actor.encoder.embed, params)[0],
+        cell["ih"],
+        cell["hh"],
+        _layers(actor.past_memory, params)[0],
+        _layers(actor.head, params),
+        actor.config.activation,
+        family,
+        normal,
+        scale,
+        past and _array(past.memory[0]),
+        past and _array(past.before),
+        actor.before_dim,
+    )
+
+
+@torch.no_grad()
 def acting_belief(
     policy: BeliefPolicy,
     encoder: Encoder,
@@ -128,40 +163,6 @@ def acting_belief(
     )
 
 
-@torch.no_grad()
-def acting_off_policy(
-    actor: RecurrentActor,
-    params: Params,
-    normal: Normal | None,
-    scale: RewardScale | None,
-    past: Any,
-) -> OffPolicyActing:
-    """Returns a recurrent actor of SAC; `past` is what trials remember, None at their begin."""
-    cell = {
-        name: Layer(*(_of_tasks(params[f"actor.cell.{part}_{name}"], n) for part, n in PARTS))
-        for name in ("ih", "hh")
-    }
-    family: Family = ChosenActions((actor.choices,))
-    if not actor.choices:
-        box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
-        floor = np.float32(math.log(actor.config.min_std))
-        family = SquashedActions(floor, np.float32(MAX_LOG_STD), *box)
-    return OffPolicyActing(
-        _layers(actor.encoder.embed, params)[0],
-        cell["ih"],
-        cell["hh"],
-        _layers(actor.past_memory, params)[0],
-        _layers(actor.head, params),
-        actor.config.activation,
-        family,
-        normal,
-        scale,
-        past and _array(past.memory[0]),
-        past and _array(past.before),
-        actor.before_dim,
-    )
-
-
 PARTS = (("weight", 2), ("bias", 1))
 """Parameters of a layer, and their dimensions without tasks."""
 
@@ -171,6 +172,17 @@ def _layers(network: Mlp, params: Params) -> tuple[Layer, ...]:
     return tuple(
         Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS)) for name in names
     )
+
+
+def acting_torso(network: Mlp, params: Params) -> Torso | None:
+    """Returns the convolutions of a network; None where it has none."""
+    if (torso := network.torso) is None:
+        return None
+    found = []
+    for name, plan in zip(torso.names, torso.convolutions, strict=True):
+        layer = Layer(*(_of_tasks(params[f"{name}.{part}"], n) for part, n in PARTS))
+        found.append(Convolution(layer, plan.side, plan.stride))
+    return Torso(torso.convolutions[0].before, tuple(found))
 
 
 def _of_tasks(x: Tensor, dimensions: int) -> np.ndarray:
@@ -187,7 +199,7 @@ def _family(policy: MlpPolicy, params: Params) -> Family:
     if policy.options:
         return ChosenActions(policy.options)
     log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
-    floor, box = np.float32(math.log(policy.config.min_std)), (None, None)
+    bounds, box = (np.float32(x) for x in policy.config.log_stds), (None, None)
     if issubclass(policy.kind, BoxGaussian):
         box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
-    return GaussianActions(log_std, floor, *box)
+    return GaussianActions(log_std, *bounds, *box)

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metarl.config.settings import NetworkConfig
-from metarl.networks.mlp import activated, initial_weight, is_adapted, linear, select_tasks
+from metarl.networks.mlp import activated, initial_weight, linear, select_tasks
+from metarl.networks.torso import convolved
 from metarl.types import Params
 
 SIDE = 3
@@ -106,7 +107,7 @@ class Conv:
         for i in range(self.blocks):
             halved = self.sides[i] != self.sides[i + 1]
             stride = 2 if halved and self.config.strides else 1
-            x = convolved(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"], stride)
+            x = convolved(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"], SIDE, stride, 1)
             if self.config.batch_norm:
                 x = normalised(x, params[f"norm{i}.scale"], params[f"norm{i}.shift"])
             if halved and not self.config.strides:
@@ -114,21 +115,6 @@ class Conv:
                 x = F.max_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
             x = activated(x, self.config.activation)
         return x.flatten(2).transpose(0, 1)
-
-
-def convolved(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Convolves x [N, K, channels, ...] with filters [out, 9 * channels], shared, or [K, out, ...].
-    Height and width are divided by the stride and rounded up."""
-    if x.shape[2] == 1 and x.device.type == "cpu" and not is_adapted("weight", weight):
-        # For images of one channel torch's grouped convolution takes a quarter of the time.
-        weight, bias = (each.expand(x.shape[1], *each.shape) for each in (weight, bias))
-    filters = weight.flatten(0, -2).unflatten(-1, (-1, SIDE, SIDE))
-    if not is_adapted("weight", weight):
-        shared = F.conv2d(x.flatten(0, 1), filters, bias, stride, padding=1)
-        return shared.unflatten(0, x.shape[:2])
-    tasks = weight.shape[0]
-    found = F.conv2d(x.flatten(1, 2), filters, bias.flatten(), stride, padding=1, groups=tasks)
-    return found.unflatten(1, (tasks, -1))
 
 
 def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ are computed once and kept; each derivative then costs only the matrix products 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -18,7 +17,8 @@ from torch.utils._pytree import tree_map_only
 
 from metarl.equations.distributions import ActionDistribution, Curvature
 from metarl.equations.gaussian import Gaussian
-from metarl.networks.mlp import MlpPolicy, linear, over_samples
+from metarl.networks.mlp import Mlp, MlpPolicy, activated, linear, over_samples
+from metarl.networks.torso import Flattened, Patches, arrangements
 from metarl.types import Params
 
 PIECES, SMALL_PRODUCT = 8, 128 * 128
@@ -45,11 +45,11 @@ class SharedStd(NamedTuple):
     """Derivative of a Gaussian by its mean, the last layer's z, and by the parameter log_std."""
 
     moves: Tensor
-    """Derivative of the distribution's log_std by the parameter: 0 below the floor, else 1."""
+    """Derivative of the distribution's log_std by the parameter: 0 beyond a bound, else 1."""
 
     @classmethod
     def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> SharedStd:
-        return cls((params["log_std"] >= math.log(policy.config.min_std)).to(z.dtype))
+        return cls(_within(params["log_std"], policy))
 
     def jvp(self, z_dot: Tensor, tangent: Params) -> Gaussian:
         return Gaussian(z_dot, over_samples(tangent["log_std"] * self.moves, z_dot))
@@ -62,11 +62,11 @@ class StateStd(NamedTuple):
     """Derivative of a Gaussian by the last layer's z: its mean, then its log_std."""
 
     moves: Tensor
-    """Derivative of the distribution's log_std by z, [K, N, act_dim]: 0 below the floor, else 1."""
+    """Derivative of the distribution's log_std by z, [K, N, act_dim]: 0 beyond a bound, else 1."""
 
     @classmethod
     def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> StateStd:
-        return cls((z.chunk(2, -1)[1] >= math.log(policy.config.min_std)).to(z.dtype))
+        return cls(_within(z.chunk(2, -1)[1], policy))
 
     def jvp(self, z_dot: Tensor, tangent: Params) -> Gaussian:
         mean_dot, log_std_dot = z_dot.chunk(2, -1)
@@ -74,6 +74,16 @@ class StateStd(NamedTuple):
 
     def vjp(self, cotangent: ActionDistribution) -> tuple[Tensor, Params]:
         return torch.cat([cotangent[0], cotangent[1] * self.moves], -1), {}
+
+
+Way: TypeAlias = Patches | Flattened | None
+"""Arrangement of a layer's outputs as samples of the next; None: they are its samples."""
+
+
+def _within(log_std: Tensor, policy: MlpPolicy) -> Tensor:
+    """Returns 1 where log_std is within its bounds, and 0 elsewhere."""
+    least, most = policy.config.log_stds
+    return ((log_std >= least) & (log_std <= most)).to(log_std.dtype)
 
 
 Output: TypeAlias = Logits | SharedStd | StateStd
@@ -86,6 +96,9 @@ OUTPUTS = {"none": Logits, "shared": SharedStd, "state": StateStd}
 class LinearisedMlp(NamedTuple):
     """The value and the derivatives of policy(params, obs) for K tasks.
 
+    A convolution is a layer whose samples are patches (`torso.Patches`), of which an image has
+    several: N below then counts patches.
+
     Obs are [K, N, obs_dim]. Parameters and tangents are shared or have a leading K; gradients
     always have a leading K. Tangents and cotangents of the distribution are distributions of the
     same family, [K, N, ...].
@@ -93,9 +106,15 @@ class LinearisedMlp(NamedTuple):
 
     relu: bool
     context: int
+    names: tuple[str, ...]
+    """Layers, in order: convolutions, if there are any, then those of the MLP."""
+    ways: tuple[Way, ...]
+    """Arrangement of each hidden layer's outputs as inputs of the next."""
     weights: list[Tensor]
     inputs: list[Tensor]
     """Inputs of each layer, [K, N, ...]."""
+    hidden: list[Tensor]
+    """Outputs of each hidden layer, [K, N, ...]; without an arrangement they are `inputs`."""
     slopes: list[Tensor]
     """Derivative of each hidden layer's activation, [K, N, ...]."""
     distribution: ActionDistribution
@@ -105,22 +124,41 @@ class LinearisedMlp(NamedTuple):
     @classmethod
     def at(cls, policy: MlpPolicy, params: Params, obs: Tensor) -> LinearisedMlp:
         """Evaluates `policy` once, and keeps what its derivatives need."""
-        relu = policy.config.activation == "relu"
-        weights = [params[f"layer{i}.weight"] for i in range(policy.layers)]
-        *inputs, z = policy.network.trace(params, policy.inputs(params, obs))
-        slopes = [(h > 0).to(h.dtype) if relu else 1.0 - h.square() for h in inputs[1:]]
+        relu, network = policy.config.activation == "relu", policy.network
+        names, ways = layer_names(network), arrangements_of(network)
+        weights = [params[f"{name}.weight"] for name in names]
+        x = policy.inputs(params, obs)
+        rest = x[..., network.torso.pixels :] if network.torso else x
+        inputs = [ways[0].of_pixels(x) if isinstance(ways[0], Patches) else x]
+        hidden: list[Tensor] = []
+        for name, weight, way in zip(names[:-1], weights, ways[1:], strict=False):
+            z = linear(inputs[-1], weight, params[f"{name}.bias"])
+            hidden.append(activated(z, policy.config.activation))
+            inputs.append(arranged(hidden[-1], way, rest))
+        z = linear(inputs[-1], weights[-1], params[f"{names[-1]}.bias"])
+        slopes = [(h > 0).to(h.dtype) if relu else 1.0 - h.square() for h in hidden]
         output = OUTPUTS[policy.std].at(policy, params, z)
         distribution = policy.distribution(params, z)
-        return cls(relu, policy.config.context, weights, inputs, slopes, distribution, output)
+        context = policy.config.context
+        return cls(
+            relu, context, names, ways[1:], weights, inputs, hidden, slopes, distribution, output
+        )
+
+    @property
+    def first(self) -> int:
+        """Index of the MLP's first layer, which reads the context."""
+        return next((i + 1 for i, way in enumerate(self.ways) if isinstance(way, Flattened)), 0)
 
     def jvp(self, tangent: Params) -> tuple[ActionDistribution, list[Tensor]]:
         """Returns the derivatives of the distribution and of the hidden layers along `tangent`."""
         hidden_dot: list[Tensor] = []
-        for i, (x, weight) in enumerate(zip(self.inputs, self.weights, strict=True)):
-            z_dot = linear(x, tangent[f"layer{i}.weight"], tangent[f"layer{i}.bias"])
+        layers = zip(self.names, self.inputs, self.weights, strict=True)
+        for i, (name, x, weight) in enumerate(layers):
+            z_dot = linear(x, tangent[f"{name}.weight"], tangent[f"{name}.bias"])
             if i > 0:
-                z_dot = add_product(z_dot, hidden_dot[-1], weight.mT)
-            elif self.context:
+                fed = arranged(hidden_dot[-1], self.ways[i - 1])
+                z_dot = add_product(z_dot, fed, self.fed_by_hidden(i, weight).mT)
+            if i == self.first and self.context:
                 columns = weight[..., -self.context :]
                 z_dot = z_dot + _row_product(tangent["context"], columns.mT)
             if i < len(self.slopes):
@@ -132,20 +170,52 @@ class LinearisedMlp(NamedTuple):
         delta, of_std = self.output.vjp(cotangent)
         deltas = [delta]
         for i in range(len(self.slopes), 0, -1):
-            deltas.append(torch.matmul(deltas[-1], self.weights[i]).mul_(self.slopes[i - 1]))
+            back = torch.matmul(deltas[-1], self.fed_by_hidden(i, self.weights[i]))
+            deltas.append(self.disarranged(i, back).mul_(self.slopes[i - 1]))
         deltas.reverse()
         return {**self.gradients(deltas), **of_std}, deltas
+
+    def fed_by_hidden(self, i: int, weight: Tensor) -> Tensor:
+        """Returns the columns of layer i's weight that read the hidden layer before."""
+        way = self.ways[i - 1]
+        return weight[..., : way.features] if isinstance(way, Flattened) else weight
+
+    def disarranged(self, i: int, x: Tensor) -> Tensor:
+        """Returns the transpose of the arrangement before layer i times x [K, N, ...]."""
+        way = self.ways[i - 1]
+        return x if way is None else way.transposed(x)
 
     def gradients(self, deltas: list[Tensor]) -> Params:
         """Returns the layers' gradients [K, ...] for the cotangents of each layer's z."""
         gradients: Params = {}
-        for i, (delta, x) in enumerate(zip(deltas, self.inputs, strict=True)):
-            gradients[f"layer{i}.weight"] = over_samples_product(delta, x)
-            gradients[f"layer{i}.bias"] = delta.sum(1)
+        for name, delta, x in zip(self.names, deltas, self.inputs, strict=True):
+            gradients[f"{name}.weight"] = over_samples_product(delta, x)
+            gradients[f"{name}.bias"] = delta.sum(1)
         if self.context:
-            columns = self.weights[0][..., -self.context :]
+            columns = self.weights[self.first][..., -self.context :]
             gradients["context"] = _row_product(gradients["layer0.bias"], columns).squeeze(1)
         return gradients
+
+
+def layer_names(network: Mlp) -> tuple[str, ...]:
+    """Returns the names of a network's layers, those of its torso first."""
+    own = tuple(f"{network.prefix}{i}" for i in range(network.layers))
+    return (*network.torso.names, *own) if network.torso else own
+
+
+def arrangements_of(network: Mlp) -> tuple[Way, ...]:
+    """Returns how the inputs of each layer of a network come about."""
+    plain: tuple[Way, ...] = (None,) * network.layers
+    return (*arrangements(network.torso), *plain[1:]) if network.torso else plain
+
+
+def arranged(h: Tensor, way: Way, rest: Tensor | None = None) -> Tensor:
+    """Returns the next layer's inputs [K, N, ...] of a hidden layer's outputs; behind the last
+    convolution the numbers `rest` [K, N, n] that are no pixels follow, where they are given."""
+    if way is None:
+        return h
+    found = way.of_samples(h)
+    return found if rest is None or isinstance(way, Patches) else torch.cat([found, rest], -1)
 
 
 class LossHessian(NamedTuple):
@@ -168,7 +238,7 @@ class LossHessian(NamedTuple):
         if here.relu:
             return cls(here, deltas, curvature, [])
         # tanh'' z_dot = -2 h h_dot. Deltas hold tanh', hence the division; saturated, both are zero
-        layers = zip(deltas, here.inputs[1:], here.slopes, strict=False)
+        layers = zip(deltas, here.hidden, here.slopes, strict=False)
         bends = [-2.0 * h / slope.clamp(min=1e-12) * delta for delta, h, slope in layers]
         return cls(here, deltas, curvature, bends)
 
@@ -181,8 +251,9 @@ class LossHessian(NamedTuple):
         delta_dot, of_std = here.output.vjp(self.curvature.times(distribution_dot))
         deltas_dot = [delta_dot]
         for i in range(len(here.slopes), 0, -1):
-            delta_dot = torch.matmul(deltas_dot[-1], here.weights[i])
-            delta_dot = add_product(delta_dot, deltas[i], v[f"layer{i}.weight"])
+            delta_dot = torch.matmul(deltas_dot[-1], here.fed_by_hidden(i, here.weights[i]))
+            turned = here.fed_by_hidden(i, v[f"{here.names[i]}.weight"])
+            delta_dot = here.disarranged(i, add_product(delta_dot, deltas[i], turned))
             delta_dot.mul_(here.slopes[i - 1])
             if self.bends:
                 delta_dot.addcmul_(self.bends[i - 1], hidden_dot[i - 1])
@@ -190,15 +261,15 @@ class LossHessian(NamedTuple):
         deltas_dot.reverse()
         product = {**here.gradients(deltas_dot), **of_std}
         for i in range(1, len(here.weights)):
-            weight = product[f"layer{i}.weight"]
-            product[f"layer{i}.weight"] = over_samples_product(deltas[i], hidden_dot[i - 1], weight)
+            columns = here.fed_by_hidden(i, product[f"{here.names[i]}.weight"])
+            over_samples_product(deltas[i], arranged(hidden_dot[i - 1], here.ways[i - 1]), columns)
         if here.context:
             self._add_by_context(product, v)
         return {name: x.to(tangent[name].dtype) for name, x in product.items()}
 
     def _add_by_context(self, product: Params, v: Params) -> None:
         """Adds the terms between the context and its columns of the first layer's weights."""
-        columns, delta = slice(-self.here.context, None), self.deltas[0].sum(1)
+        columns, delta = slice(-self.here.context, None), self.deltas[self.here.first].sum(1)
         column_dot = v["layer0.weight"][..., columns]
         product["context"] += _row_product(delta, column_dot).squeeze(1)
         product["layer0.weight"][..., columns] += delta[..., None] * v["context"].unsqueeze(-2)

@@ -2,13 +2,15 @@
 
 A parameter is either shared by all tasks (`weight [out, in]`) or adapted (`[K, out, in]`);
 observations are `[..., N, obs_dim]` or `[K, ..., N, obs_dim]`. The same code handles both and vmap.
+Where observations begin with an image, a torso of convolutions comes before (`torso.py`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import add
 from typing import Any
 
@@ -22,6 +24,7 @@ from metarl.equations.box_gaussian import BoxGaussian
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.gaussian import Gaussian
 from metarl.networks.families import action_family
+from metarl.networks.torso import Torso, torso_of
 from metarl.types import EnvSpec, Params
 
 
@@ -39,35 +42,54 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class Mlp:
     """Layers `sizes[0]` -> ... -> `sizes[-1]`, with `activation` between them.
 
-    Parameters are `PREFIX0.weight`, `PREFIX0.bias`, ..., in a dict that may hold others too.
+    Parameters are `PREFIX0.weight`, `PREFIX0.bias`, ..., in a dict that may hold others too. With
+    a `torso`, which has parameters of its own, the first layer reads features in place of pixels.
     """
 
-    def __init__(self, sizes: Sequence[int], activation: str, init: str, prefix: str = "layer"):
-        self.sizes, self.activation, self.prefix = tuple(sizes), activation, prefix
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activation: str,
+        init: str,
+        prefix: str = "layer",
+        torso: Torso | None = None,
+    ):
+        """`sizes[0]` is the width of the inputs, pixels included."""
+        self.torso, self.inputs = torso, sizes[0]
+        first = sizes[0] if torso is None else torso.width(sizes[0])
+        self.sizes, self.activation, self.prefix = (first, *sizes[1:]), activation, prefix
         self.weights_by = init
         self.layers = len(self.sizes) - 1
+
+    @property
+    def widest(self) -> int:
+        """Most numbers that a layer reads or gives for one input."""
+        return max(*self.sizes, self.torso.widest if self.torso else 0)
 
     def init(self, rng: np.random.Generator) -> Params:
         """Draws xavier or orthogonal weights, with zero biases and no task axis."""
         params: Params = {}
-        for i, (fan_in, fan_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
-            name = f"{self.prefix}{i}"
+        for name, fan_in, fan_out in self._shapes():
             params[f"{name}.weight"] = initial_weight(rng, fan_out, fan_in, self.weights_by)
             params[f"{name}.bias"] = torch.zeros(fan_out)
         return params
 
-    def __call__(self, params: Params, x: Tensor) -> Tensor:
-        """Returns [..., N, sizes[-1]] at x [..., N, sizes[0]]; `params` may hold more."""
-        return self.trace(params, x)[-1]
+    def _shapes(self) -> Iterator[tuple[str, int, int]]:
+        """Yields the name of each layer, the numbers that a unit or a filter reads, and units."""
+        if self.torso:
+            for name, plan in zip(self.torso.names, self.torso.convolutions, strict=True):
+                yield name, plan.patch, plan.after[0]
+        for i, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
+            yield f"{self.prefix}{i}", fan_in, fan_out
 
-    def trace(self, params: Params, x: Tensor) -> list[Tensor]:
-        """Returns the input of each layer, then the last layer's output."""
-        found = [x]
+    def __call__(self, params: Params, x: Tensor) -> Tensor:
+        """Returns [..., N, sizes[-1]] at x [..., N, inputs]; `params` may hold more."""
+        if self.torso:
+            x = self.torso(params, x, self.activation)
         for i in range(self.layers):
-            weight, bias = params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"]
-            z = linear(found[-1], weight, bias)
-            found.append(activated(z, self.activation) if i < self.layers - 1 else z)
-        return found
+            x = linear(x, params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"])
+            x = activated(x, self.activation) if i < self.layers - 1 else x
+        return x
 
 
 def activated(x: Tensor, activation: str) -> Tensor:
@@ -87,7 +109,7 @@ class MlpPolicy:
         """Width of the noise that one action is sampled with, and of `encoded` actions."""
         outputs = self.noise_dim * (2 if self.std == "state" else 1)
         sizes = (spec.obs_dim + config.context, *config.hidden, outputs)
-        self.network = Mlp(sizes, config.activation, config.init)
+        self.network = Mlp(sizes, config.activation, config.init, torso=torso_of(spec, config))
         self.sizes, self.layers = self.network.sizes, self.network.layers
 
     def init(self, rng: np.random.Generator) -> Params:
@@ -104,7 +126,8 @@ class MlpPolicy:
     def _init_with_deviation(self, rng: np.random.Generator, log_std: Tensor) -> Params:
         """Draws the weights of the mean as for a shared deviation. Those of the deviation are zero
         and their biases `log_std`, so that it is the same at every observation."""
-        mean = Mlp((*self.sizes[:-1], self.noise_dim), self.config.activation, self.config.init)
+        sizes = (self.network.inputs, *self.sizes[1:-1], self.noise_dim)
+        mean = Mlp(sizes, self.config.activation, self.config.init, torso=self.network.torso)
         params, last = mean.init(rng), f"layer{self.layers - 1}"
         weight = params[f"{last}.weight"]
         params[f"{last}.weight"] = torch.cat([weight, torch.zeros_like(weight)])
@@ -154,7 +177,7 @@ class MlpPolicy:
             mean, log_std = output.chunk(2, -1)
         else:
             mean, log_std = output, over_samples(params["log_std"], output)
-        return self.kind(mean, log_std.clamp(min=math.log(self.config.min_std)))
+        return self.kind(mean, log_std.clamp(*self.config.log_stds))
 
 
 def select_tasks(params: Params, rows: slice | int) -> Params:

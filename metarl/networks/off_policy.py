@@ -140,7 +140,13 @@ class RecurrentActor:
         if self.choices:
             return self.kind(outputs)
         mean, log_std = outputs.chunk(2, -1)
-        return self.kind(mean, log_std.clamp(math.log(self.config.min_std), MAX_LOG_STD))
+        return self.kind(mean, log_std.clamp(*self.log_stds))
+
+    @property
+    def log_stds(self) -> tuple[float, float]:
+        """Logarithms of the bounds of the deviation before squashing."""
+        least, most = self.config.log_stds
+        return least, min(most, MAX_LOG_STD)
 
 
 class Critics:

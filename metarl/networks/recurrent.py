@@ -20,6 +20,7 @@ from torch import Tensor
 from metarl.config.settings import PolicyConfig
 from metarl.networks.cells import Cell, Memory
 from metarl.networks.mlp import Mlp, MlpPolicy, activated, initial_weight
+from metarl.networks.torso import torso_of
 from metarl.types import EnvSpec, Params
 
 EMBEDDED = ("obs", "action", "reward")
@@ -41,12 +42,15 @@ class RecurrentPolicy:
         """`embeddings` are none, or the units of those of observation, action, and reward; `head`
         are the units of the layers after the cell."""
         self.config, self.cell, size = policy, cell, cell.size
-        memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)))
-        self.head = MlpPolicy(memory, replace(policy, hidden=tuple(head), context=0))
+        memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)), image=None)
+        self.head = MlpPolicy(memory, replace(policy, hidden=tuple(head), context=0, torso="flat"))
         """Maps the cell's outputs [..., N, size] to action distributions."""
         self.valuer = Mlp((size, *head), policy.activation, policy.init, "value_layer")
         self.before_dim = self.head.noise_dim + 2
-        self.parts = (spec.obs_dim, self.head.noise_dim, 2)
+        read, torso = (spec.obs_dim + self.before_dim,), torso_of(spec, policy)
+        self.seen = Mlp(read, policy.activation, policy.init, "seen", torso)
+        """The torso where observations begin with an image; it has no other layer."""
+        self.parts = (self.seen.sizes[0] - self.before_dim, self.head.noise_dim, 2)
         """Widths of the inputs: observation, last action, its reward with the episode's end."""
         self.embeddings = {
             name: Mlp((width, units), policy.activation, policy.init, f"embedding.{name}")
@@ -68,7 +72,7 @@ class RecurrentPolicy:
     def init(self, rng: np.random.Generator) -> Params:
         """Returns initial parameters: weights by `config.init`, biases zero, and those of the
         cell."""
-        params: Params = {}
+        params = self.seen.init(rng)
         for embedding in self.embeddings.values():
             params |= embedding.init(rng)
         params |= self.encoder.init(rng)
@@ -99,6 +103,7 @@ class RecurrentPolicy:
         return F.linear(x, params["value.weight"], params["value.bias"]).squeeze(-1)
 
     def _encoded(self, params: Params, inputs: Tensor) -> Tensor:
+        inputs = self.seen(params, inputs)
         if self.embeddings:
             parts = zip(self.embeddings.values(), inputs.split(self.parts, -1), strict=True)
             embedded = torch.cat([embedding(params, x) for embedding, x in parts], -1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarl.config.settings import PolicyConfig
 from metarl.networks.mlp import Mlp
+from metarl.networks.torso import torso_of
 from metarl.types import EnvSpec, Params
 
 
@@ -18,7 +19,8 @@ class MlpValue(Mlp):
 
     def __init__(self, spec: EnvSpec, config: PolicyConfig):
         sizes = (spec.obs_dim, *config.hidden, 1)
-        super().__init__(sizes, config.activation, config.init, "value.layer")
+        torso = torso_of(spec, config, "value.")
+        super().__init__(sizes, config.activation, config.init, "value.layer", torso)
 
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         """Returns values [..., N] for obs [..., N, obs_dim]; ignores other entries of `params`."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from metarl.config.settings import ActOn, AgentConfig
+from metarl.config.torso import convolutions, width
 from metarl.device import torch_sleeps, torch_threads
 from metarl.equations.distributions import ActionDistribution
 from metarl.errors import UnstableError, UserError
@@ -72,10 +73,12 @@ def check_place(act_on: Place, workers: Workers) -> None:
 
 def weights(agent: AgentConfig, spec: EnvSpec) -> int:
     """Returns about how many weights a policy multiplies its inputs by, to choose an action."""
-    widths = [spec.obs_dim, *agent.policy.hidden]
+    filters = convolutions(spec, agent.policy)
+    widths = [width(spec, agent.policy), *agent.policy.hidden]
     cell = getattr(agent.inner, "size", 0) if hasattr(agent.inner, "cell") else 0
     gates = 4 * cell * (widths[-1] + cell)
-    return sum(a * b for a, b in pairwise([*widths, spec.act_dim])) + gates
+    convolved = sum(x.places * x.patch * x.after[0] for x in filters)
+    return sum(a * b for a, b in pairwise([*widths, spec.act_dim])) + gates + convolved
 
 
 def acts_in_numpy(agent: Any) -> bool:

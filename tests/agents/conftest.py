@@ -4,6 +4,7 @@ meta-objective by the reference."""
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,13 @@ from metarl.networks.mlp import MlpPolicy
 from metarl.types import EnvSpec, Metrics, Params
 
 TASKS, SAMPLES, OBS, ACTIONS = 3, 40, 4, 2
-OPTIONS = {"discrete": [5], "multidiscrete": [5, 3]}
+IMAGE = 2, 4, 5
+"""Image that observations of the problem "image" begin with; OBS numbers follow."""
+OPTIONS = {"discrete": [5], "multidiscrete": [5, 3], "image": [5]}
 SPACES = {
     "box": Box(-1, 1, (ACTIONS,)),
     "discrete": Discrete(5),
+    "image": Discrete(5),
     "multidiscrete": MultiDiscrete([5, 3]),
     "state": Box(-1, 1, (ACTIONS,)),
     "scaled": Box(np.array([1.5, 0.0]), np.array([3.5, np.inf]), dtype=np.float32),
@@ -63,8 +67,11 @@ class Problem:
         hidden: tuple[int, ...] = (8, 7),
         context: int = 0,
     ):
-        self.spec = spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES[space], 10)
-        config = PolicyConfig(hidden, activation, context=context, **GAUSSIANS.get(space, {}))
+        image = IMAGE if space == "image" else None
+        seen = Box(-1, 1, (OBS + (prod(image) if image else 0),))
+        self.spec = spec = EnvSpec("problem", seen, SPACES[space], 10, image=image)
+        settings = {"context": context, "channels": (3, 2), **GAUSSIANS.get(space, {})}
+        config = PolicyConfig(hidden, activation, **settings)
         self.policy = MlpPolicy(spec, config)
         self.options = OPTIONS.get(space)
         self.generator = torch.Generator().manual_seed(3)
@@ -78,7 +85,7 @@ class Problem:
         return torch.randn(*shape, generator=self.generator, dtype=self.dtype)
 
     def batch(self) -> Batch:
-        obs = self.normal(TASKS, SAMPLES, OBS)
+        obs = self.normal(TASKS, SAMPLES, self.spec.obs_dim)
         if self.options:
             draws = [
                 torch.randint(n, obs.shape[:2], generator=self.generator) for n in self.options
@@ -177,6 +184,8 @@ def gradient_steps(policy: MlpPolicy, config: SgdConfig) -> Adapt:
         "state-tanh",
         "state-relu",
         "scaled-tanh",
+        "image-tanh",
+        "image-relu",
     ]
 )
 def problem(request: pytest.FixtureRequest) -> Problem:

@@ -58,6 +58,18 @@ def test_every_kind_of_step_equals_a_loop_over_tasks_by_autograd(
     torch.testing.assert_close(objective.product(tangent), product)
     elsewhere = {name: x + 0.05 * tangent[name] for name, x in problem.params.items()}
     assert objective.evaluate(elsewhere) == pytest.approx(loop.evaluate(elsewhere))
+
+
+@pytest.mark.parametrize("name", ["anil", "meta-sgd", "cavia"])
+def test_steps_behind_convolutions(make_problem, textbook, name):
+    """The context enters behind the convolutions, beside the numbers that are no pixels."""
+    config = SgdConfig(LR, 1, **STEPS[name])
+    problem = make_problem("image", "tanh", context=CONTEXT * (config.adapted == "context"))
+    objective, *batches = build(problem, config)
+    loop, tangent = textbook(problem, config, *batches), problem.tangent()
+    gradient, product = loop.derivatives(problem.params, tangent)
+    torch.testing.assert_close(objective.gradient, gradient)
+    torch.testing.assert_close(objective.product(tangent), product)
     sizes = [name for name in gradient if name.startswith("lr.")]
     assert bool(sizes) == config.learn_lr
     assert all(x.abs().max() > 0 for x in gradient.values())

@@ -23,7 +23,7 @@ def build(problem, steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
-@pytest.mark.parametrize("space", ["box", "state", "discrete", "multidiscrete"])
+@pytest.mark.parametrize("space", ["box", "state", "discrete", "multidiscrete", "image"])
 def test_meta_gradient_is_the_finite_difference(make_problem, space, steps):
     """Central differences of the gain along random directions, relative error under 1e-6.
 

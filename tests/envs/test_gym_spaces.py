@@ -24,7 +24,8 @@ from metarl.sampling.rows import RowError
 BOX = Box(-1.0, 1.0, (3,), np.float32)
 OBSERVED = [
     BOX,
-    Box(0, 255, (4, 5, 3), np.uint8),
+    Box(0, 255, (6,), np.uint8),
+    Box(-np.inf, np.inf, (4, 5, 3), np.float32),
     Box(-np.inf, 1e300, (2, 2), np.float64),
     Box(-1.0, 1.0, (), np.float32),
     Discrete(5, start=-2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from metarl.equations.returns import baseline_features, fitted_values
+from metarl.equations.returns import baseline_features, fitted_values, pooled
 
 
 def test_features_are_the_published_ones():
@@ -43,3 +43,13 @@ def test_it_is_the_ridge_regression_of_numpy():
     )[0]
     values = fitted_values(obs, returns, mask, 0.1).flatten().numpy()
     np.testing.assert_allclose(values, f @ w, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_is_read_as_means_of_its_parts():
+    """Two channels of 8 x 4 have 4 x 4 means each, over 2 x 1 pixels; other numbers stay."""
+    obs = torch.randn(3, 2, 66, dtype=torch.float64)
+    image = obs[..., :64].numpy().reshape(3, 2, 2, 4, 2, 4, 1)
+    found = pooled(obs, (2, 8, 4)).numpy()
+    np.testing.assert_allclose(found[..., :32], image.mean((4, 6)).reshape(3, 2, 32))
+    np.testing.assert_array_equal(found[..., 32:], obs[..., 64:].numpy())
+    assert pooled(torch.zeros(1, 40 * 9), (40, 3, 3)).shape == (1, 40)

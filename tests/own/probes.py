@@ -22,6 +22,7 @@ class ProbeEnv:
     horizon: ClassVar[int] = 1
     width: ClassVar[int] = 1
     """Numbers in an observation."""
+    image: ClassVar[tuple[int, int, int] | None] = None
 
     def __init__(self, num_tasks: int, episodes_per_task: int):
         self.good = np.zeros((num_tasks, 1), int)
@@ -81,7 +82,7 @@ class Probe:
     def __init__(self, env: type[ProbeEnv]):
         self.env = env
         seen = Box(-1.0, 1.0, (env.width,), np.float32)
-        self.spec = EnvSpec(env.__name__, seen, Discrete(2), env.horizon)
+        self.spec = EnvSpec(env.__name__, seen, Discrete(2), env.horizon, image=env.image)
 
     def sample(
         self, num_tasks: int, rng: np.random.Generator, split: str = "train", draw: str = "random"
@@ -176,6 +177,53 @@ class TaskToIdentify(ProbeEnv):
 
     def pays(self, action: np.ndarray) -> np.ndarray:
         return action == self.good
+
+
+class PatchInImage(ProbeEnv):
+    """Shows a bright patch of 2 x 2 pixels near a corner of a dark image, moved by up to one pixel.
+    Pays one action on one diagonal and the other on the other.
+
+    Optimum 1. A weighted sum of the pixels earns 0.75 and no more: the four corners are an
+    exclusive or.
+    """
+
+    image = (1, 6, 6)
+    width = 36
+
+    @property
+    def turned(self) -> np.ndarray | bool:
+        """Whether the two actions are changed over, [K, 1]."""
+        return False
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        more = (seeds // np.uint64(4)).astype(int)
+        self.down, self.right = more % 2, more // 2 % 2
+        return super().reset(seeds)
+
+    def pays(self, action: np.ndarray) -> np.ndarray:
+        return action == np.isin(self.place, (0, 3)) ^ self.turned
+
+    def _observed(self) -> np.ndarray:
+        rows = 3 * (self.place // 2) + self.down
+        columns = 3 * (self.place % 2) + self.right
+        seen = np.zeros((*self.place.shape, 6, 6), np.float32)
+        for i, j in np.ndindex(2, 2):
+            np.put_along_axis(
+                seen.reshape(*self.place.shape, 36),
+                ((rows + i) * 6 + columns + j)[..., None],
+                1.0,
+                -1,
+            )
+        return seen.reshape(*self.place.shape, 36)
+
+
+class HiddenPatchInImage(PatchInImage):
+    """The same, and the task's good turns the two actions: optimum 0.5 before adaptation, and 1
+    after it."""
+
+    @property
+    def turned(self) -> np.ndarray | bool:
+        return self.good == 1
 
 
 class Truncation(ProbeEnv):

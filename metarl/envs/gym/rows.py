@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.spaces import Space
 from gymnasium.spaces.utils import flatdim
 
+from metarl.envs.gym.images import image_shape
 from metarl.envs.gym.spaces import decoder, observer
 from metarl.errors import nearest
 from metarl.runs.plain import plain
@@ -107,6 +108,11 @@ class GymRow:
     def _check_spaces(self, env: gymnasium.Env) -> None:
         """Checks that a task has the same spaces as the others, since one agent plays them all."""
         seen, acted = self.rows.observation_space, self.rows.action_space
+        shape, others = image_shape(env.observation_space, "this task"), image_shape(seen, "others")
+        if shape != others and shape and others:
+            what = f"this task's images have channels, height and width {shape}, others' {others}"
+            remedy = "pad or crop them to one size, as by gymnasium.wrappers.ResizeObservation"
+            raise RowError("observation_space", f"{what}; {remedy}")
         if type(env.observation_space) is not type(seen) or (
             flatdim(env.observation_space) != flatdim(seen)
         ):

@@ -1,17 +1,27 @@
-"""Converts observations to vectors, and vectors to actions, for gymnasium's spaces."""
+"""Converts observations to vectors, and vectors to actions, for gymnasium's spaces.
+
+The vector of an observation with an image (`images.py`) begins with the pixels, channel by channel
+and scaled from their bounds to [0, 1]. Everything else is as gymnasium flattens it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
+from operator import getitem
 from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
 from gymnasium.spaces.utils import flatten, flatten_space
 
+from metarl.envs.gym.images import Image, parted, without_image
 from metarl.errors import UserError
 from metarl.sampling.rows import RowError
+from metarl.text import shown
 
+KINDS = (Box, Discrete, MultiDiscrete, MultiBinary, Dict, Tuple)
 OBSERVED = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
 ACTED = "Box (of floats), Discrete or MultiDiscrete"
 
@@ -23,9 +33,17 @@ def flat_observations(space: Space, name: str) -> Box:
         UserError: for a space, or one inside it, without vectors of a fixed length.
     """
     _refuse_other_observations(space, name)
-    flat = flatten_space(space)
+    image, rest = parted(space, name)
+    if image is None:
+        flat = flatten_space(space)
+        assert isinstance(flat, Box)
+        return _flat_box(flat)
+    pixels = prod(image.shape)
+    flat = flatten_space(rest) if rest is not None else Box(0.0, 1.0, (0,), np.float32)
     assert isinstance(flat, Box)
-    return _flat_box(flat)
+    zero, one = np.zeros(pixels), np.ones(pixels)
+    low, high = np.append(zero, flat.low), np.append(one, flat.high)
+    return _flat_box(Box(low, high, dtype=np.float64))
 
 
 def _flat_box(box: Box) -> Box:
@@ -34,16 +52,22 @@ def _flat_box(box: Box) -> Box:
     return Box(low.reshape(-1), high.reshape(-1), dtype=np.float32)
 
 
-def _refuse_other_observations(space: Space, name: str) -> None:
-    inner: Sequence[Space] = ()
+def _refuse_other_observations(space: Space, name: str, beside: Sequence[str] = ()) -> None:
+    """Refuses a space without vectors; `beside` are the keys of a Dict that could stay."""
+    inner: Sequence[tuple[Space, Sequence[str]]] = ()
     if isinstance(space, Dict):
-        inner = list(space.spaces.values())
+        kept = [key for key, one in space.spaces.items() if isinstance(one, KINDS)]
+        inner = [(one, kept) for one in space.spaces.values()]
     elif isinstance(space, Tuple):
-        inner = space.spaces
-    elif not isinstance(space, Box | Discrete | MultiDiscrete | MultiBinary):
-        raise UserError(f"{name}: no agent can observe {space}; use {OBSERVED}")
-    for one in inner:
-        _refuse_other_observations(one, name)
+        inner = [(one, ()) for one in space.spaces]
+    elif not isinstance(space, KINDS):
+        wrapper = f"FilterObservation(env, {shown(list(beside))})"
+        remedy = f"\nleave it out: gymnasium.wrappers.{wrapper}" if beside else ""
+        if type(space).__name__ == "MissionSpace":  # MiniGrid's, a text
+            remedy = "\nwrap the environment: metarl.minigrid_cells(env) leaves it out"
+        raise UserError(f"{name}: no agent can observe {space}; use {OBSERVED}{remedy}")
+    for one, others in inner:
+        _refuse_other_observations(one, name, others)
 
 
 def observer(space: Space) -> Callable[[Any], np.ndarray]:
@@ -51,6 +75,9 @@ def observer(space: Space) -> Callable[[Any], np.ndarray]:
 
     The function raises RowError for an observation of another kind, shape or type than `space`. It
     does not check that numbers are finite."""
+    image, rest = parted(space, "observation")
+    if image is not None:
+        return _image_observer(space, image, rest)
     if isinstance(space, Box):
         shape, flat = space.shape, len(space.shape) == 1
 
@@ -67,6 +94,20 @@ def observer(space: Space) -> Callable[[Any], np.ndarray]:
         if not _belongs(space, obs):
             _not_in(space, obs)
         return np.asarray(flatten(space, obs))
+
+    return observe
+
+
+def _image_observer(space: Space, image: Image, rest: Space | None) -> Callable[[Any], np.ndarray]:
+    """Returns `observer` of a space with an image."""
+
+    def observe(obs: Any) -> np.ndarray:
+        if not _belongs(space, obs):
+            _not_in(space, obs)
+        pixels = image.pixels(np.asarray(reduce(getitem, image.path, obs)))
+        if rest is None:
+            return pixels
+        return np.append(pixels, flatten(rest, without_image(rest, space, obs)))
 
     return observe
 

@@ -8,6 +8,7 @@ Environments step one at a time, on worker processes (`sampling/pool.py`).
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ from gymnasium.envs.registration import load_env_creator
 
 from metarl.envs.gym.attribute_paths import attribute_path
 from metarl.envs.gym.fixed_tasks import FixedTasks
+from metarl.envs.gym.images import image_shape
 from metarl.envs.gym.makers import (
     Apply,
     Constructor,
@@ -86,6 +88,7 @@ class GymTasks:
             has_success=self.success is not None,
             deterministic=self.deterministic,
             sparse=self.sparse,
+            image=image_shape(self.rows.observation_space, self.name),
         )
 
     def sample(
@@ -296,7 +299,19 @@ def _registered(env_id: str) -> Any:
             importlib.import_module(module)
         return gymnasium.spec(inner_id)
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        raise UserError(f"{env_id!r} is no gymnasium environment: {error}") from None
+        raise UserError(
+            f"{env_id!r} is no gymnasium environment: {error}{_remedy(env_id)}"
+        ) from None
+
+
+def _remedy(env_id: str) -> str:
+    """Returns what an id of MiniGrid lacks: its module, or the library."""
+    name = env_id.rpartition(":")[2]
+    if not name.startswith(("MiniGrid-", "BabyAI-")):
+        return ""
+    if importlib.util.find_spec("minigrid") is None:
+        return '\npip install "metarl[minigrid]"'
+    return "" if ":" in env_id else f"\nname the module that registers it: 'minigrid:{name}'"
 
 
 def _entry_point(spec: Any) -> Constructor:
