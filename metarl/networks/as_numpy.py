@@ -147,9 +147,13 @@ def acting_belief(
     """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
     their begin."""
     of_inputs, of_hidden, *biases = (params[name] for name in CELL)
-    layers = encoder.embeddings.layers
+    obs, action, reward = (
+        _layers(encoder.embeddings.layers[name], params)[0] for name in ("obs", "action", "reward")
+    )
     return BeliefActing(
-        *(_layers(layers[name], params)[0] for name in ("obs", "action", "reward")),
+        obs,
+        action,
+        reward,
         Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
         Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
         _layers(encoder.posterior, params)[0],
