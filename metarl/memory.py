@@ -119,6 +119,7 @@ def of_training(
         **_of_weights(config.agent, "policy", inputs, spec.act_dim, sampling.tasks, steps),
         **_of_rule(config.agent),
         **of_replay(config, spec),
+        **_of_attention(config),
     }
 
 
@@ -205,15 +206,29 @@ def _of_weights(
     return {settings: 2 * weights + own}
 
 
+def _of_attention(config: Config) -> dict[str, int]:
+    """Returns the bytes of the keys and values that a transformer keeps of a trial's episodes."""
+    inner: Any = getattr(config.agent, "inner", None)
+    sampling = config.sampling
+    if getattr(inner, "cell", "") != "transformer":
+        return {}
+    steps = max(inner.steps, 1) * config.env.horizon
+    kept = sampling.tasks * sampling.episodes * steps * 2 * inner.layers * inner.size * FLOAT
+    return {"--agent.inner.steps, --agent.inner.layers, --agent.inner.size": kept}
+
+
 def _of_rule(agent: Any) -> dict[str, int]:
     """Returns the bytes of the weights that an inner rule has itself, with a copy of an optimizer:
     a recurrent cell's, whose gates are at least 3, or those between a hidden layer and others."""
-    inner = getattr(agent, "inner", None)
+    inner: Any = getattr(agent, "inner", None)
     cell, hidden, embedding, rank = (
         getattr(inner, name, 0) for name in ("size", "hidden", "embedding", "rank")
     )
+    gates = "--agent.inner.size", 3 * cell * cell
+    if getattr(inner, "cell", "") == "transformer":
+        gates = "--agent.inner.size, --agent.inner.layers", 12 * inner.layers * cell * cell
     weights = {
-        "--agent.inner.size": 3 * cell * cell,
+        gates[0]: gates[1],
         "--agent.inner.hidden, --agent.inner.embedding": max(hidden, 1) * embedding,
         "--agent.inner.rank": rank,
     }

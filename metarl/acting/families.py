@@ -14,6 +14,8 @@ class GaussianActions(NamedTuple):
     log_std: np.ndarray | None
     """[K or 1, act_dim]; None: it is the second half of the last layer's output."""
     min_log_std: np.float32
+    max_log_std: np.float32
+    """Infinite where there is no upper bound."""
     middle: np.ndarray | None
     """Middle of the box [act_dim]; None: actions keep their own units."""
     half: np.ndarray | None
@@ -34,7 +36,7 @@ class GaussianActions(NamedTuple):
 
     def _exponential(self, log_std: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # actions that are not finite end the run with an error
-            return np.exp(np.maximum(log_std, self.min_log_std))
+            return np.exp(np.clip(log_std, self.min_log_std, self.max_log_std))
 
     def sample(self, output: np.ndarray, noise: np.ndarray, std: np.ndarray | None) -> np.ndarray:
         """Returns actions [U, e, act_dim]; `std` is that of each unit [U, 1, act_dim], if shared

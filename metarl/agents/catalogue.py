@@ -236,6 +236,7 @@ NAMED = {
         unserved=(
             "policy.init",
             "policy.min_std",
+            "policy.max_std",
             "policy.std",
             "policy.context",
             "normalisation.observations",
@@ -392,6 +393,7 @@ def check(config: AnyAgentConfig) -> str:
             f"inside, {type(outer).__name__} outside, learning from {config.source}"
         )
     _check_served(config)
+    _check_deviations(config)
     inner.check(config)
     outer.check(config)
     return place
@@ -409,6 +411,13 @@ def grouped(config: AnyAgentConfig | OwnAgentConfig) -> bool:
     return ((row and row.agent) or config.inner.agents.get(config.source)) == GROUPED
 
 
+def check_trials(config: AnyConfig) -> None:
+    """Raises a UserError for a memory that is too short for a trial of these episodes."""
+    inner = getattr(config.agent, "inner", None)
+    if isinstance(config, Config) and isinstance(inner, TrialConfig):
+        inner.window_of(config.env.horizon)
+
+
 def check_task_batch(config: AnyConfig) -> None:
     """Raises a UserError for groups of tasks that would change nothing."""
     if not isinstance(config, Config) or not (group := config.task_batch):
@@ -424,6 +433,19 @@ def check_task_batch(config: AnyConfig) -> None:
             f"--task-batch {group} changes nothing: a meta-batch has {tasks} tasks\n"
             "  give less than --sampling.tasks, or leave it out"
         )
+
+
+def _check_deviations(config: AnyAgentConfig) -> None:
+    """Raises a UserError for bounds of the deviation that a new policy is beyond."""
+    policy = getattr(config, "policy", None)
+    if policy is None or not policy.max_std:
+        return
+    for name in ("min_std", "init_std"):
+        if (value := getattr(policy, name)) > policy.max_std:
+            raise UserError(
+                f"agent.policy.{name} {value:g} is above agent.policy.max_std {policy.max_std:g}\n"
+                "  lower it, or raise the bound; a deviation beyond its bound has no gradient"
+            )
 
 
 def _check_served(config: AnyAgentConfig) -> None:

@@ -134,7 +134,7 @@ class Rl2(MetaParameters):
             return self.policy.after(self.meta, inputs[rows], lengths.flatten()[rows], own)
 
         with torch.no_grad():
-            found = side_by_side(after, parts_of(len(inputs), inputs.device))
+            found = side_by_side(after, parts_of(inputs, self.policy.cell.parallel))
         memory = (torch.cat(parts) for parts in zip(*found, strict=True))
         last = lengths[:, None] - 1  # [K, 1, E]
         action = support.actions.take_along_dim(last[..., None], 1)[:, 0]

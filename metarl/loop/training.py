@@ -81,6 +81,7 @@ def train(
     """
     end_if_importing()
     agents.check_task_batch(config)
+    agents.check_trials(config)
     callbacks = checked(callbacks)
     if not any(isinstance(one, TensorBoard) for one in callbacks):
         callbacks = (TensorBoard(), *callbacks)

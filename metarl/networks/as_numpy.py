@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from metarl.networks.attention import Transformer
 from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
-from metarl.networks.off_policy import MAX_LOG_STD, RecurrentActor
+from metarl.networks.off_policy import RecurrentActor
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Params
 
@@ -119,8 +118,7 @@ def acting_off_policy(
     family: Family = ChosenActions((actor.choices,))
     if not actor.choices:
         box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
-        floor = np.float32(math.log(actor.config.min_std))
-        family = SquashedActions(floor, np.float32(MAX_LOG_STD), *box)
+        family = SquashedActions(*(np.float32(x) for x in actor.log_stds), *box)
     return OffPolicyActing(
         _layers(actor.encoder.embed, params)[0],
         cell["ih"],
@@ -149,9 +147,13 @@ def acting_belief(
     """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
     their begin."""
     of_inputs, of_hidden, *biases = (params[name] for name in CELL)
-    layers = encoder.embeddings.layers
+    obs, action, reward = (
+        _layers(encoder.embeddings.layers[name], params)[0] for name in ("obs", "action", "reward")
+    )
     return BeliefActing(
-        *(_layers(layers[name], params)[0] for name in ("obs", "action", "reward")),
+        obs,
+        action,
+        reward,
         Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
         Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
         _layers(encoder.posterior, params)[0],
@@ -197,7 +199,8 @@ def _family(policy: MlpPolicy, params: Params) -> Family:
     if policy.options:
         return ChosenActions(policy.options)
     log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
-    floor, box = np.float32(math.log(policy.config.min_std)), (None, None)
+    least, most = map(np.float32, policy.config.log_stds)
+    box = None, None
     if issubclass(policy.kind, BoxGaussian):
         box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
-    return GaussianActions(log_std, floor, *box)
+    return GaussianActions(log_std, least, most, *box)

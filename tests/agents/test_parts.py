@@ -35,6 +35,7 @@ RULES = {
     "gru": ("rl2", {"inner": TrialConfig("gru", 24, 1)}),
     "lstm": ("rl2", {"inner": TrialConfig("lstm", 24, 1)}),
     "varibad": ("varibad", {"inner": BeliefConfig(size=24)}),
+    "transformer": ("rl2", {"inner": TrialConfig("transformer", 8, 1, layers=1, heads=2)}),
     "reptile-ppo": ("reptile-ppo", {"inner": PpoStepsConfig(epochs=2)}),
     "reptile-ppo to a kl": ("reptile-ppo", {"inner": PpoStepsConfig(target_kl=1e-3)}),
 }
@@ -128,6 +129,7 @@ def test_the_parts_make_the_whole(name: str, monkeypatch: pytest.MonkeyPatch):
         for module in (reptile, supervised, trials):
             monkeypatch.setattr(module, "PART", 1)
             monkeypatch.setattr(module, "PARTS", parts)
+        monkeypatch.setattr(trials, "PARALLEL", 1)
         found.append(update())
     whole, joined = found
     # Where a gradient is rounding alone, as that of a bias which batch norm cancels, Adam makes a

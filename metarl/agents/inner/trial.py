@@ -45,7 +45,7 @@ class TrialConfig(InnerSettings):
         if self.cell != "transformer":
             for name in ("layers", "heads", "window"):
                 if getattr(self, name) != getattr(TrialConfig, name):
-                    found[f"agent.inner.{name}"] = f"a {self.cell} has none"
+                    found[f"agent.inner.{name}"] = "only a transformer has it"
         return found
 
     def window_of(self, horizon: int) -> int:
