@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
@@ -117,7 +118,35 @@ def of_training(
         "--workers": WORKER * min(workers, sampling.tasks * sampling.episodes),
         **_of_weights(config.agent, "policy", inputs, spec.act_dim, sampling.tasks, steps),
         **_of_rule(config.agent),
+        **of_replay(config, spec),
+        **_of_attention(config),
     }
+
+
+def of_replay(config: AnyConfig, spec: Any) -> dict[str, int]:
+    """Returns the bytes of a full replay, by the settings that decide them."""
+    parts = (getattr(config.agent, name, None) for name in ("inner", "outer"))
+    return {
+        name: count
+        for part in parts
+        if part is not None
+        for name, count in part.replay_needs(config.agent, spec).items()
+    }
+
+
+def check_disk(folder: Path, needs: Mapping[str, int], there: int = 0) -> None:
+    """Raises a UserError where needs, settings -> bytes, do not fit on the disk of a folder that
+    may not exist yet; `there` bytes of them are written already."""
+    asked = sum(needs.values())
+    place = next(x for x in (folder.absolute(), *folder.absolute().parents) if x.is_dir())
+    free = shutil.disk_usage(place).free
+    if asked <= free + there:
+        return
+    held = f", {size(there)} of them already there," if there else ""
+    raise UserError(
+        f"this takes {size(asked)}{held} on the disk of {place}, and {size(free)} are free there\n"
+        f"they are for {', '.join(needs)}; lower it, or give another disk with --run-dir"
+    )
 
 
 def of_rounds(spec: Any, tasks: int, episodes: int, rounds: int) -> int:
@@ -177,15 +206,29 @@ def _of_weights(
     return {settings: 2 * weights + own}
 
 
+def _of_attention(config: Config) -> dict[str, int]:
+    """Returns the bytes of the keys and values that a transformer keeps of a trial's episodes."""
+    inner: Any = getattr(config.agent, "inner", None)
+    sampling = config.sampling
+    if getattr(inner, "cell", "") != "transformer":
+        return {}
+    steps = max(inner.steps, 1) * config.env.horizon
+    kept = sampling.tasks * sampling.episodes * steps * 2 * inner.layers * inner.size * FLOAT
+    return {"--agent.inner.steps, --agent.inner.layers, --agent.inner.size": kept}
+
+
 def _of_rule(agent: Any) -> dict[str, int]:
     """Returns the bytes of the weights that an inner rule has itself, with a copy of an optimizer:
     a recurrent cell's, whose gates are at least 3, or those between a hidden layer and others."""
-    inner = getattr(agent, "inner", None)
+    inner: Any = getattr(agent, "inner", None)
     cell, hidden, embedding, rank = (
         getattr(inner, name, 0) for name in ("size", "hidden", "embedding", "rank")
     )
+    gates = "--agent.inner.size", 3 * cell * cell
+    if getattr(inner, "cell", "") == "transformer":
+        gates = "--agent.inner.size, --agent.inner.layers", 12 * inner.layers * cell * cell
     weights = {
-        "--agent.inner.size": 3 * cell * cell,
+        gates[0]: gates[1],
         "--agent.inner.hidden, --agent.inner.embedding": max(hidden, 1) * embedding,
         "--agent.inner.rank": rank,
     }

@@ -1,4 +1,4 @@
-"""Compares the agents on supervised tasks: sinusoids and digits.
+"""Compares the agents on supervised tasks: sinusoids, digits and glyphs.
 
     python scripts/compare_learners.py                      # tables and plot of the committed runs
     python scripts/compare_learners.py --commands | bash    # train and evaluate your own
@@ -28,11 +28,21 @@ from metarl.runs.metrics import read
 
 RUNS = Path("results/few-shot")
 OWN = Path("runs/learners")
-SHOWN = {"sinusoid": (0, 1, 2, 5, 10), "digits": (0, 1, 2, 5)}
+GLYPHS = (0, 1, 3, 5, 10)
+SHOWN = {
+    "sinusoid": (0, 1, 2, 5, 10),
+    "digits": (0, 1, 2, 5),
+    "glyphs-5way-1shot": GLYPHS,
+    "glyphs-5way-5shot": GLYPHS,
+    "glyphs-20way-1shot": GLYPHS,
+}
 """Adaptation steps in each table."""
 TITLES = {
     "sinusoid": "sinusoids, ten examples of each",
     "digits": "unseen digits, five examples of each of five",
+    "glyphs-5way-1shot": "characters of unseen scripts, one example of each of five",
+    "glyphs-5way-5shot": "characters of unseen scripts, five examples of each of five",
+    "glyphs-20way-1shot": "characters of unseen scripts, one example of each of twenty",
 }
 COLORS = (
     look.BLUE, look.SKY, look.GREEN, look.PURPLE, look.ORANGE, look.VERMILION, look.INK, "#8C564B",
@@ -90,14 +100,14 @@ def _figure(values: np.ndarray, family: str) -> str:
     mean, error = values.mean(), values.std(ddof=1) / len(values) ** 0.5
     if not np.isfinite(mean) or mean > 1e3:
         return "diverged"
-    if family == "digits":
+    if family != "sinusoid":
         return f"{100 * mean:.1f}% ({100 * error:.1f})"
     return f"{mean:.3f} ({error:.3f})"
 
 
 def picture(families: dict[str, dict[str, Run]]) -> Figure:
     title = "600 tasks never seen; bars are standard errors"
-    with look.titled_figure(15.0, 5.6, title) as figure:
+    with look.titled_figure(7.5 * len(families), 5.6, title) as figure:
         panels = figure.subplots(1, len(families), squeeze=False)[0]
         for axes, (family, runs) in zip(panels, families.items(), strict=True):
             _curves(axes, family, runs)
@@ -140,7 +150,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.commands:
         for name in PRESETS:
-            if name.partition("-")[0] in SHOWN:
+            if name.startswith(tuple(f"{family}-" for family in SHOWN)):
                 print(f"metarl train {name} --run-dir {OWN / name}")
                 print(f"metarl evaluate {OWN / name}")
         return

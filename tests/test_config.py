@@ -276,8 +276,28 @@ def test_cavia_has_settings_of_its_own_on_cheetah_and_ant(tmp_path: Path, outer:
 
 def test_settings_for_other_agents_are_settings_that_these_have():
     for entry in PRESETS.values():
+        examples = isinstance(entry.config, FewShotConfig)
         for inner in entry.agents:
-            check_ranges(entry.tuned(default(f"{inner}-ppo")))
+            agent = default(inner, "examples") if examples else default(f"{inner}-ppo")
+            check_ranges(entry.tuned(agent))
+
+
+def test_an_entry_with_learners_is_a_preset_for_each_of_them():
+    """With the settings of its own agent, and those of the others for --agent."""
+    found = [name for name in PRESETS if name.startswith("glyphs-5way-1shot-")]
+    assert len(found) == 11
+    for name in found:
+        entry = PRESETS[name]
+        agent: Any = entry.config.agent
+        assert name == f"glyphs-5way-1shot-{agent.name}"
+        assert agent.name in entry.summary
+        assert agent.network.hidden == (32, 32, 32, 32)
+        assert entry.config.env.name == "glyphs"
+    maml: Any = preset("glyphs-20way-1shot-maml")
+    assert (maml.env.ways, maml.env.shots, maml.agent.inner.lr) == (20, 1, 0.1)
+    line = "glyphs-5way-1shot-maml --agent reptile"
+    other: Any = train.read(line.split())[0].agent
+    assert other == PRESETS["glyphs-5way-1shot-reptile"].config.agent
 
 
 def test_promps_preset_has_the_settings_of_its_own_code():

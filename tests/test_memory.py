@@ -126,14 +126,23 @@ def test_examples_by_hand():
     ("name", "agent", "field", "setting"),
     [
         ("bandit-5x10-rl2", "inner", "size", "--agent.inner.size"),
+        (
+            "bandit-5x10-rl2 transformer",
+            "inner",
+            "size",
+            "--agent.inner.size, --agent.inner.layers",
+        ),
+        ("bandit-5x10-rl2 transformer", "inner", "layers", "--agent.inner.layers"),
         ("sinusoid-mapping", "inner", "hidden", "--agent.inner.hidden"),
         ("digits-protonet", "inner", "embedding", "--agent.inner.hidden, --agent.inner.embedding"),
         ("digits-maml", "network", "hidden", "--agent.network.hidden"),
     ],
 )
 def test_networks_of_every_kind_are_counted(name: str, agent: str, field: str, setting: str):
+    name, _, cell = name.partition(" ")
     config = preset(name)
     part = getattr(config.agent, agent)
+    part = replace(part, cell=cell) if cell else part
     huge = (10**9, 10**9) if field == "hidden" and agent == "network" else 10**12
     changed: Any = replace(config.agent, **{agent: replace(part, **{field: huge})})
     needs = memory.of_training(

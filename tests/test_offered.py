@@ -32,7 +32,8 @@ PARTNERS = {
     "outer.optimizer=adam": {"outer.lr": 0.001},
     "outer.serial=True": {"outer.lr": 0.1},
     "network.batch_norm": {"network.kind": "conv"},
-    "network.kind=mlp": {"network.batch_norm": False},
+    "network.strides": {"network.kind": "conv"},
+    "network.kind=mlp": {"network.batch_norm": False, "network.strides": False},
 }
 """Settings that another one has to go with, as their help or the error says."""
 NUMBERS = (0.001, 0.1, 0.25, 0.5, 2, 3, 0, 1)

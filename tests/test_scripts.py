@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from metarl.commands import train
+from metarl.commands import evaluate, train
 from metarl.config.checks import differences
 from metarl.envs.metaworld import distribution, goals
 from metarl.experiments.assembly import run_config
+from metarl.experiments.published import PUBLISHED
 from metarl.threads import cores
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,6 +146,37 @@ def test_optimal_returns_of_bandits_are_ordered(script):
     said = script("bandit_optima.py", "--arms", "2", "--pulls", "20", "--bandits", "2000")
     gittins, thompson, informed = map(float, re.findall(r"(\d+\.\d+) \(", said))
     assert thompson < gittins < informed
+
+
+def test_computed_figures_beside_evaluations_are_those_of_the_script(script):
+    """Within what the drawn tasks leave open: 300 here, 4,000 where the figures come from."""
+    said = script("array_optima.py", "--tasks", "300")
+    shown = {}
+    for line in said.splitlines():
+        if not line.startswith(" "):
+            name, horizon = re.findall(r"^(\S+), (\d+) steps: ", line)[0]
+            continue
+        policy = line[:20].strip()
+        shown[name, policy] = [float(x) for x in line[20:].partition("sum")[0].split()]
+        if (known := PUBLISHED.get(name)) and known.origin == "computed":
+            assert known.horizon == int(horizon)
+    known = {name: each for name, each in PUBLISHED.items() if each.origin == "computed"}
+    for name, each in known.items():
+        for policy, curve in each.curves.items():
+            found = shown[name, {"best without memory": "without"}.get(policy, policy)]
+            assert found == pytest.approx(list(curve.mean), rel=0.06), (name, policy)
+    assert len(known) == 7
+    assert shown["tabular-mdp", "told the MDP"] == pytest.approx([21.83], rel=0.03)
+
+
+def test_a_run_is_shown_beside_the_optimum_on_its_tasks(script, tmp_path):
+    run = tmp_path / "run"
+    few = "--iterations 1 --sampling.tasks 4 --agent.inner.size 4 --workers 0"
+    train.main(["grid-navigation-rl2", *few.split(), "--run-dir", str(run)])
+    evaluate.main([str(run), "--tasks", "3", "--workers", "0"])
+    said = script("array_optima.py", str(run)).split("run, grid-navigation: 3 tasks\n")[1]
+    assert re.search(r"rl2 +-?\d.*sum", said)
+    assert re.search(r"Bayes-optimal +4.000 +11.071 +11.071 +11.071 +sum +37.214", said)
 
 
 def test_the_comparison_asks_for_the_settings_of_the_committed_runs():

@@ -154,6 +154,8 @@ TINY = {
                   "--env.horizon", "12", "--agent.policy.hidden", "100", "100"],
     "rl2": ["point-goal", "--agent", "rl2", "--sampling.tasks", "3", "--sampling.episodes", "4",
             "--env.horizon", "12", "--agent.inner.steps", "1"],
+    "varibad": ["point-goal", "--agent", "varibad", "--sampling.tasks", "3",
+                "--sampling.episodes", "4", "--env.horizon", "12"],
     "reptile-ppo": ["halfcheetah-vel-quick", "--agent", "reptile-ppo", "--sampling.tasks", "3",
                     "--sampling.episodes", "4", "--env.horizon", "12"],
     "protonet": ["digits-protonet", "--sampling.updates", "1"],

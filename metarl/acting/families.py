@@ -14,6 +14,8 @@ class GaussianActions(NamedTuple):
     log_std: np.ndarray | None
     """[K or 1, act_dim]; None: it is the second half of the last layer's output."""
     min_log_std: np.float32
+    max_log_std: np.float32
+    """Infinite where there is no upper bound."""
     middle: np.ndarray | None
     """Middle of the box [act_dim]; None: actions keep their own units."""
     half: np.ndarray | None
@@ -34,7 +36,7 @@ class GaussianActions(NamedTuple):
 
     def _exponential(self, log_std: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):  # actions that are not finite end the run with an error
-            return np.exp(np.maximum(log_std, self.min_log_std))
+            return np.exp(np.clip(log_std, self.min_log_std, self.max_log_std))
 
     def sample(self, output: np.ndarray, noise: np.ndarray, std: np.ndarray | None) -> np.ndarray:
         """Returns actions [U, e, act_dim]; `std` is that of each unit [U, 1, act_dim], if shared
@@ -49,6 +51,38 @@ class GaussianActions(NamedTuple):
     def encoded(self, actions: np.ndarray) -> np.ndarray:
         """Returns actions as a network reads them: in units of the box, if there is one."""
         return actions if self.middle is None else (actions - self.middle) / self.half
+
+
+class SquashedActions(NamedTuple):
+    """Normal distributions squashed into a box by tanh; mean and log_std are the output's halves.
+
+    As `metarl/equations/squashed_gaussian.py` has them in torch.
+    """
+
+    min_log_std: np.float32
+    max_log_std: np.float32
+    middle: np.ndarray
+    """Middle of the box, [act_dim]."""
+    half: np.ndarray
+    """Half of the box's width, [act_dim]."""
+
+    noise = "normal"
+
+    def of(self, tasks: slice) -> SquashedActions:
+        return self
+
+    def deviation(self) -> None:
+        """Returns None: it depends on the observation."""
+
+    def sample(self, output: np.ndarray, noise: np.ndarray, std: np.ndarray | None) -> np.ndarray:
+        """Returns actions [U, e, act_dim] for `output` [U, e, 2 act_dim]."""
+        mean, log_std = np.split(output, 2, axis=-1)
+        std = np.exp(np.clip(log_std, self.min_log_std, self.max_log_std))
+        return self.middle + self.half * np.tanh(mean + std * noise)
+
+    def encoded(self, actions: np.ndarray) -> np.ndarray:
+        """Returns actions in units of the box."""
+        return (actions - self.middle) / self.half
 
 
 class ChosenActions(NamedTuple):
@@ -77,4 +111,4 @@ class ChosenActions(NamedTuple):
         return np.concatenate(codes, -1)
 
 
-Family: TypeAlias = GaussianActions | ChosenActions
+Family: TypeAlias = GaussianActions | SquashedActions | ChosenActions

@@ -83,14 +83,14 @@ class RecurrentActing(NamedTuple):
     def of(self, units: Units) -> RecurrentActing:
         if self.memory is None or self.before is None:
             return self
-        memory = tuple(_of_episodes(x, units) for x in self.memory)
-        return self._replace(memory=memory, before=_of_episodes(self.before, units))
+        memory = tuple(of_episodes(x, units) for x in self.memory)
+        return self._replace(memory=memory, before=of_episodes(self.before, units))
 
     def ready(self, units: Units) -> Ready:
         return ReadyRecurrent(self, units)
 
 
-def _of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
+def of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
     """Returns what trials [K, e, ...] carry into the units' episodes, [U, size, ...].
 
     With more episodes to play than unfinished trials, several continue the same trial.

@@ -13,6 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.inner.directions import DirectionsConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.lslr import LslrConfig
@@ -20,13 +21,16 @@ from metarl.agents.inner.lstm import MetaLstmConfig
 from metarl.agents.inner.mapping import MappingConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.inner.prototypes import PrototypesConfig
+from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
 from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.adam import AdamConfig
+from metarl.agents.outer.belief_ppo import BeliefPpoConfig
 from metarl.agents.outer.none import NoUpdateConfig
 from metarl.agents.outer.ppo import PpoConfig
 from metarl.agents.outer.reptile import ReptileConfig
+from metarl.agents.outer.sac import SacConfig
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.agents.outer.vpg import VpgConfig
@@ -78,6 +82,8 @@ class Row(NamedTuple):
     """`module:class` of an agent other than the inner rule's."""
     unserved: tuple[str, ...] = ()
     """Settings that this agent has no counterpart of, so that they stay as they are."""
+    unserved_why: str = ""
+    """Reason."""
 
 
 _REWARDS = NormalisationConfig(rewards=True)
@@ -186,6 +192,27 @@ NAMED = {
         TrialPpoConfig(),
         parts={"advantages": _VALUED, "normalisation": _REWARDS},
     ),
+    "rl2-sac": Row(
+        "recurrent SAC: RL2's trials, learned off-policy from a replay (arXiv:2110.05038)",
+        ReplayedTrialConfig(),
+        SacConfig(),
+        parts={
+            "policy": PolicyConfig(hidden=(128, 128), std="state", scale_to_box=True),
+            "normalisation": _REWARDS,
+        },
+        unserved=("policy.std", "policy.scale_to_box", "advantages.gae_lambda"),
+        unserved_why="SAC's policy is a Gaussian squashed into the box, and has no traces",
+    ),
+    "varibad": Row(
+        "VariBAD: a policy that reads a learned belief about the task (arXiv:1910.08348)",
+        BeliefConfig(),
+        BeliefPpoConfig(),
+        parts={
+            "policy": PolicyConfig(hidden=(128, 128), activation="tanh"),
+            "advantages": _VALUED,
+            "normalisation": NormalisationConfig(observations=True),
+        },
+    ),
     "oracle-trpo": Row(
         "control: TRPO on all tasks at once, which observes the numbers of its task",
         SgdConfig(steps=0),
@@ -209,12 +236,14 @@ NAMED = {
         unserved=(
             "policy.init",
             "policy.min_std",
+            "policy.max_std",
             "policy.std",
             "policy.context",
             "normalisation.observations",
             "normalisation.rewards",
             "normalisation.clip",
         ),
+        unserved_why="Stable-Baselines3's PPO has other settings",
     ),
     "reptile": Row(
         "Reptile: towards where plain training of each task led (arXiv:1803.02999)",
@@ -364,6 +393,7 @@ def check(config: AnyAgentConfig) -> str:
             f"inside, {type(outer).__name__} outside, learning from {config.source}"
         )
     _check_served(config)
+    _check_deviations(config)
     inner.check(config)
     outer.check(config)
     return place
@@ -379,6 +409,13 @@ def grouped(config: AnyAgentConfig | OwnAgentConfig) -> bool:
         return False
     row = NAMED.get(config.name)
     return ((row and row.agent) or config.inner.agents.get(config.source)) == GROUPED
+
+
+def check_trials(config: AnyConfig) -> None:
+    """Raises a UserError for a memory that is too short for a trial of these episodes."""
+    inner = getattr(config.agent, "inner", None)
+    if isinstance(config, Config) and isinstance(inner, TrialConfig):
+        inner.window_of(config.env.horizon)
 
 
 def check_task_batch(config: AnyConfig) -> None:
@@ -398,6 +435,19 @@ def check_task_batch(config: AnyConfig) -> None:
         )
 
 
+def _check_deviations(config: AnyAgentConfig) -> None:
+    """Raises a UserError for bounds of the deviation that a new policy is beyond."""
+    policy = getattr(config, "policy", None)
+    if policy is None or not policy.max_std:
+        return
+    for name in ("min_std", "init_std"):
+        if (value := getattr(policy, name)) > policy.max_std:
+            raise UserError(
+                f"agent.policy.{name} {value:g} is above agent.policy.max_std {policy.max_std:g}\n"
+                "  lower it, or raise the bound; a deviation beyond its bound has no gradient"
+            )
+
+
 def _check_served(config: AnyAgentConfig) -> None:
     """Raises a UserError for settings that the agent has no counterpart of."""
     if not (names := unserved(config)):
@@ -405,7 +455,8 @@ def _check_served(config: AnyAgentConfig) -> None:
     settings, usual = keys(config), keys(default(config.name, config.source))
     if asked := [f"agent.{key}" for key in names if settings[key] != usual[key]]:
         raise UserError(
-            f"{config.name}: Stable-Baselines3's PPO has no counterpart of {' and '.join(asked)}\n"
+            f"{config.name} has no counterpart of {' and '.join(asked)}: "
+            f"{NAMED[config.name].unserved_why}\n"
             "  leave out what asks for it; a preset's normalisation goes off by "
             "--agent.normalisation.no-observations --agent.normalisation.no-rewards"
         )

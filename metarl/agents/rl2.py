@@ -111,7 +111,7 @@ class Rl2(MetaParameters):
         """Returns the policy in numpy and what trials remember, for the workers that play."""
         scale = None
         if self.config.normalisation.rewards:
-            root = float(_root_mean_square(self.rewards))
+            root = float(root_mean_square(self.rewards))
             scale = RewardScale(root, self.config.normalisation.clip)
         past = state.pasts[-1] if state.pasts else None
         return acting_recurrent(self.policy, self.meta, self.normaliser.numbers(), scale, past)
@@ -125,7 +125,7 @@ class Rl2(MetaParameters):
         """Returns the trials with one more episode remembered. Leaves the agent unchanged."""
         shape = support.final_obs.shape[:2]
         past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
-        inputs = _by_trial(self.inputs(support, past))
+        inputs = by_trial(self.inputs(support, past))
         lengths = support.mask.sum(1)  # [K, E]
         before = [x.flatten(0, 1) for x in past.memory]
 
@@ -134,7 +134,7 @@ class Rl2(MetaParameters):
             return self.policy.after(self.meta, inputs[rows], lengths.flatten()[rows], own)
 
         with torch.no_grad():
-            found = side_by_side(after, parts_of(len(inputs), inputs.device))
+            found = side_by_side(after, parts_of(inputs, self.policy.cell.parallel))
         memory = (torch.cat(parts) for parts in zip(*found, strict=True))
         last = lengths[:, None] - 1  # [K, 1, E]
         action = support.actions.take_along_dim(last[..., None], 1)[:, 0]
@@ -166,12 +166,12 @@ class Rl2(MetaParameters):
         pasts = (self.empty_past(*query.final_obs.shape[:2]), *state.pasts)
         episodes = [
             Steps(
-                _by_trial(self.inputs(played, past)),
-                _by_trial(played.actions),
-                _by_trial(played.behaviour.log_probs(played.actions)),
-                _by_trial(played.rewards),
-                _by_trial(played.mask),
-                _by_trial(played.truncated),
+                by_trial(self.inputs(played, past)),
+                by_trial(played.actions),
+                by_trial(played.behaviour.log_probs(played.actions)),
+                by_trial(played.rewards),
+                by_trial(played.mask),
+                by_trial(played.truncated),
             )
             for played, past in zip((*state.rounds, query), pasts, strict=True)
         ]
@@ -193,7 +193,7 @@ class Rl2(MetaParameters):
         """Returns the inputs that describe the previous step, [..., before_dim]."""
         if self.config.normalisation.rewards:
             clip = self.config.normalisation.clip
-            rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
+            rewards = (rewards / root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
         return self.policy.before(actions, rewards, ended)
 
     def other_state(self) -> Params:
@@ -244,12 +244,12 @@ class Remembering:
         return Past(tuple(x[:, slots] for x in past.memory), past.before[:, slots])
 
 
-def _by_trial(x: Tensor) -> Tensor:
+def by_trial(x: Tensor) -> Tensor:
     """Reshapes [K, T, E, ...] to [K E, T, ...]."""
     return x.transpose(1, 2).flatten(0, 1)
 
 
-def _root_mean_square(stats: RunningStats) -> Tensor:
+def root_mean_square(stats: RunningStats) -> Tensor:
     """Returns the root mean square, or one if it is zero. It includes the mean, unlike the
     deviation, so that it is not zero for a constant reward."""
     square = stats.m2 / stats.count.clamp(min=1.0) + stats.mean.square()

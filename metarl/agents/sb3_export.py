@@ -5,7 +5,6 @@ There is no import: metarl never loads a .zip from elsewhere, since loading unpi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +38,7 @@ def export(
 
     Its `predict` takes raw observations. The value function is the task's own if the agent has an
     MLP for it, as Reptile has, and a fresh one otherwise. PPO has no lower bound on the deviation
-    of actions: `min_std` holds for the exported policy, not for further learning.
+    of actions: `min_std` and `max_std` hold for the exported policy, not for further learning.
 
     Args:
         agent: an agent with an MLP policy: Gaussian, categorical or multi-categorical.
@@ -116,7 +115,7 @@ def _in_environment_units(params: Params, agent: MlpAgent) -> Params:
         own["layer0.bias"] = own["layer0.bias"] + constant @ own["context"]
         own["layer0.weight"] = observed
     if "log_std" in own:
-        own["log_std"] = own["log_std"].clamp(min=math.log(agent.config.policy.min_std))
+        own["log_std"] = own["log_std"].clamp(*agent.config.policy.log_stds)
     if issubclass(agent.policy.kind, BoxGaussian):
         _leave_units(own, agent.policy.kind, f"layer{agent.policy.layers - 1}")
     if "returns" in agent.normaliser.stats:

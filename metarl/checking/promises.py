@@ -11,6 +11,7 @@ from torch import Tensor
 from metarl.checking.findings import Broken, Finding, expect
 from metarl.checking.learning import ExampleLearner, Learner, adapted, difference, weights
 from metarl.errors import UserError
+from metarl.runs.replay import Replay
 from metarl.types import Examples, Params
 
 CLOSE = 1e-6
@@ -137,7 +138,7 @@ def resumes(learner: Learner) -> Finding:
     """Checks that an agent which loads the weights continues exactly like the original."""
     agent, other = learner.agent(), learner.agent(5)
     learner.update(agent, 0)
-    other.load_state_dict(weights(agent))
+    _take_over(other, agent)
     name = difference(weights(agent), weights(other))
     expect(not name, f"loaded and saved again, {name} is another")
     remedy = "let state_dict hold all that an update depends on, an optimizer's state too"
@@ -147,6 +148,14 @@ def resumes(learner: Learner) -> Finding:
     name = difference(weights(agent), weights(other))
     expect(not name, f"two updates after loading, {name} is another than without", remedy)
     return Finding("ok", "loaded, it goes on the same to the bit")
+
+
+def _take_over(other: Any, agent: Any) -> None:
+    """Gives an agent what a resumed run has: the weights of `agent`, and the trials of its replay
+    if it has one."""
+    other.load_state_dict(weights(agent))
+    if isinstance(kept := getattr(agent, "replay", None), Replay):
+        other.replay.take(kept)
 
 
 def refuses(learner: Learner) -> Finding:
@@ -193,7 +202,7 @@ def not_finite(learner: Learner) -> Finding:
             continue
         learner.update(agent, 0)
         before = weights(agent)
-        other.load_state_dict(before)
+        _take_over(other, agent)
         said = _skipped(learner, agent, place)
         remedy = "where a loss or gradient is not finite, change nothing and return skipped: 1.0"
         expect(said == 1.0, f"with a {place} that is not finite skipped is {said}", remedy)

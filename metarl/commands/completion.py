@@ -21,6 +21,7 @@ from metarl.config.command_line import wants_help
 from metarl.config.files import flatten
 from metarl.config.settings import Config, FewShotConfig
 from metarl.envs import catalogue as envs
+from metarl.envs.entry import PLACEHOLDERS
 from metarl.envs.metaworld.classes import CLASSES
 from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
@@ -70,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
 
 def env_names() -> tuple[str, ...]:
     """Returns the names of tasks that can be given as they are: an ml1 for each class."""
-    plain = [name for name in envs.names() if name.partition(":")[2] not in envs.PLACEHOLDERS]
+    plain = [name for name in envs.names() if name.partition(":")[2] not in PLACEHOLDERS]
     return (*plain, *(f"ml1:{name}" for name in CLASSES), *families.names())
 
 

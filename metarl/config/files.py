@@ -39,6 +39,7 @@ ADDED = {
     "actors": "auto",
     "agent.inner.dice_lambda": 1.0,
     "agent.outer.target_kl": 0.0,
+    "agent.network.strides": False,
 }
 """Keys that older runs' files lack -> what those runs had, whatever the present default is."""
 

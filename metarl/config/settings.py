@@ -8,6 +8,7 @@ rules, and the keys of a file are checked against the settings of that row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -16,6 +17,7 @@ from metarl.config.ranges import (
     Count,
     Fraction,
     Natural,
+    NonNegative,
     Positive,
     Seconds,
     ThreadNumber,
@@ -80,6 +82,8 @@ class PolicyConfig:
     """Initial standard deviation of actions (Box action spaces)."""
     min_std: Positive = 1e-6
     """Lower bound of the standard deviation (Box action spaces)."""
+    max_std: NonNegative = 0.0
+    """Upper bound of the standard deviation (Box action spaces); 0: there is none."""
     std: Literal["shared", "state"] = "shared"
     """Whether the standard deviation is the same for all observations, or an output of the network
     that depends on the observation (Box action spaces)."""
@@ -93,6 +97,11 @@ class PolicyConfig:
     the first layer reads each pixel as a number (`flat`)."""
     channels: tuple[Count, ...] = (16, 32)
     """Filters of each convolution of an image; their sizes and strides follow from the image's."""
+
+    @property
+    def log_stds(self) -> tuple[float, float]:
+        """Logarithms of the bounds of the standard deviation."""
+        return math.log(self.min_std), math.log(self.max_std) if self.max_std else math.inf
 
 
 @dataclass(frozen=True)
@@ -176,6 +185,9 @@ class NetworkConfig:
     batch_norm: bool = False
     """Normalise each block's channels over the support or over the query, as published for
     convolutions. A prediction then depends on the other examples in the query."""
+    strides: bool = False
+    """Halve images by convolutions of stride 2, as published on Omniglot, in place of max pooling.
+    A block then takes a quarter of the time."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +212,12 @@ class PartSettings:
     def check(self, agent: AnyAgentConfig) -> None:
         """Raises a UserError for settings of `agent` that contradict each other."""
 
+    def replay_needs(self, agent: AnyAgentConfig, spec: Any) -> dict[str, int]:
+        """Returns the bytes of a full replay by the settings that decide them; `spec` is that of
+        the tasks."""
+        del agent, spec
+        return {}
+
 
 @dataclass(frozen=True)
 class InnerSettings(PartSettings):
@@ -211,6 +229,8 @@ class InnerSettings(PartSettings):
     """`module:class` of the agent that adapts by the rule, by source."""
     learns_values: ClassVar[bool] = False
     """Whether that agent has a value function of its own in place of the linear baseline."""
+    plays_trials: ClassVar[bool] = False
+    """Whether an adaptation step is one more episode of a trial, which has a number of them."""
     examples_help: ClassVar[Mapping[str, str]] = {}
     """Help of settings, and of the rule (""), where it is another on supervised tasks."""
 

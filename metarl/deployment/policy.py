@@ -6,7 +6,8 @@
         adapted.observe(reward, ended := terminated or truncated)
 
 Only an agent with a memory, such as RL2, reads what `start` and `observe` are told; the same lines
-serve all agents. This module needs no torch.
+serve all agents. Who goes on with a trial of VariBAD, `start(remember=True)`, also tells `observe`
+the observation that ended the episode. This module needs no torch.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.spaces import Box, Space
 
+from metarl.acting.belief import ReadyBelief
+from metarl.acting.off_policy import ReadyOffPolicy
 from metarl.acting.policy import Acting, MlpActing, Ready
-from metarl.acting.recurrent import ReadyRecurrent, RecurrentActing
+from metarl.acting.recurrent import ReadyRecurrent
 from metarl.acting.units import Units
 from metarl.deployment import policy_file
 from metarl.deployment.arguments import place
@@ -61,6 +64,8 @@ class Policy:
         self._rng = np.random.default_rng(seed)
         self._ready: Ready | None = None
         self._reward = np.zeros((1, 1), np.float32)
+        self._reached: np.ndarray | None = None
+        """The observation that ended the episode, if it was told."""
         self._awaited = False
         """Whether the reward of the last action has not been told."""
         self._over = False
@@ -78,24 +83,35 @@ class Policy:
         """Begins an episode.
 
         A policy with a memory begins with what it remembered after adaptation; with `remember`, it
-        also remembers the episodes since then, the last one included, as in a trial of RL2.
+        also remembers the episodes since then, the last one included, as in a trial of RL2. The
+        belief of VariBAD leaves out the last step if its observation was not told to `observe`.
 
         Raises:
             UserError: for an episode to be remembered whose last reward was not told.
         """
         acting = self.acting
-        if remember and isinstance(self._ready, ReadyRecurrent) and self._ready.begun:
+        ready = self._ready
+        if remember and isinstance(ready, ReadyRecurrent | ReadyOffPolicy) and ready.begun:
             self._check_told("start(remember=True)")
-            acting = self._ready.after(self._reward)
-        self._ready = acting.ready(ALONE)
+            acting = ready.after(self._reward)
+        elif remember and isinstance(self._ready, ReadyBelief) and self._ready.begun:
+            self._check_told("start(remember=True)")
+            acting = self._ready.after(self._reward, self._reached)
+        self._ready, self._reached = acting.ready(ALONE), None
         self._awaited = self._over = False
 
-    def observe(self, reward: float, ended: bool = False) -> None:
+    def observe(self, reward: float, ended: bool = False, obs: Any = None) -> None:
         """Tells the reward of the last action, and whether the episode ended with it, by
         termination or truncation. After the end the next `act` begins an episode.
 
+        Args:
+            reward: of the last action.
+            ended: whether the episode ended.
+            obs: the observation that the last step of an episode reached. Only VariBAD reads it,
+                and only where the next episode goes on with the trial.
+
         Raises:
-            UserError: for a reward that is no finite number.
+            UserError: for a reward that is no finite number, and for `obs` as `act`.
         """
         try:
             with np.errstate(over="ignore"):  # what float32 does not hold is infinite, and refused
@@ -104,6 +120,7 @@ class Policy:
             told = np.float32(np.nan)
         if np.ndim(told) or not np.isfinite(told):
             raise UserError(f"observe was told the reward {shown(reward)}; give one finite number")
+        self._reached = None if obs is None else self.vector(obs)[None, None]
         self._reward = np.full((1, 1), told, np.float32)
         self._awaited, self._over = False, self._over or bool(ended)
 
@@ -189,7 +206,7 @@ class Policy:
         Raises:
             UserError: where the path exists, cannot be written, and for an agent of a user's own.
         """
-        if not isinstance(self.acting, MlpActing | RecurrentActing):
+        if not isinstance(self.acting, policy_file.Saveable):
             raise UserError(
                 f"{self.facts.get('agent')} is an agent of your own, and metarl cannot write its "
                 "policy\nsave its weights by your own code"

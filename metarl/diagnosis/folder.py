@@ -50,7 +50,7 @@ def lock(run: RunDirectory) -> Iterator[Finding]:
 def leftovers(run: RunDirectory) -> Iterator[Finding]:
     """Yields a note of what a killed process left; harmless, and no business of a running one."""
     evaluated = (run.evaluation_of(name).root for name in names_in(run.evaluation.root))
-    folders = (run.root, run.checkpoints, *evaluated)
+    folders = (run.root, run.checkpoints, run.replay, *evaluated)
     listed = chain.from_iterable(folder.glob(name) for folder in folders for name in HIDDEN)
     left = list(islice(listed, 100))
     names = ", ".join(str(path.relative_to(run.root)) for path in sorted(left)[:SHOWN])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from metarl.diagnosis import folder, learning, records, results, weights
+from metarl.diagnosis import folder, learning, records, replay, results, weights
 from metarl.diagnosis.finding import FAULT, Finding, command
 from metarl.errors import UserError
 from metarl.experiments.assembly import run_config
@@ -78,6 +78,7 @@ def _of_run(run: RunDirectory, noted: Callable[[Iterable[Finding]], None]) -> st
         noted(_guarded("metrics", lambda: learning.written(run, log, found.newest)))
         noted(_guarded("learning", lambda: learning.learned(log)))
     noted(_guarded("checkpoints", lambda: weights.saved(run, found, log.last if log else 0)))
+    noted(_guarded("replay", lambda: replay.replay(run, found.intact)))
     if config is not None:
         noted(_guarded("weights", lambda: weights.fits(run, config, found)))
     noted(_guarded("evaluation", lambda: results.evaluations(run, found)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import TYPE_CHECKING, overload
 
 from metarl.config import own_code
 from metarl.config.settings import (
@@ -17,30 +17,14 @@ from metarl.config.settings import (
     FewShotEnvConfig,
     MetaWorldConfig,
 )
+from metarl.envs.entry import Entry
 from metarl.envs.metaworld.classes import check_mujoco
+from metarl.envs.mujoco.rows import ROBOTS
 from metarl.envs.supervised import families
 from metarl.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from metarl.types import FewShotTasks, TaskDistribution
-
-
-class Entry(NamedTuple):
-    module: str
-    builder: str
-    """Name of a function in `module`, called with (name, variant, horizon)."""
-    variants: dict[str, int]
-    """Default horizon of each variant; "" for a family without variants."""
-    metaworld: bool = False
-    """Whether `builder` also takes a MetaWorldConfig."""
-    evaluation: EvaluationConfig | None = None
-    """Evaluation protocol of the family, if it has one."""
-    summary: str = ""
-
-    @property
-    def example(self) -> str:
-        """Example of a variant if the catalogue holds a placeholder for many; else empty."""
-        return PLACEHOLDERS.get(next(iter(self.variants)), "")
 
 
 def _metaworld(summary: str, variant: str = "") -> Entry:
@@ -49,30 +33,8 @@ def _metaworld(summary: str, variant: str = "") -> Entry:
     return Entry(module, "benchmark", {variant: 500}, True, protocol, summary)
 
 
-PLACEHOLDERS = {"TASK": "reach-v3", "TRAIN,..|TEST,..": "push-v3,reach-v3|sweep-v3"}
-"""Placeholders for variants too many to list, each with an example."""
-_CHEETAH = {"maml2017": 200, "promp": 100, "varibad": 200, "gymnasium": 200}
-_ANT = {"maml2017": 200, "gymnasium": 200}
-
 FAMILIES = {
-    "half-cheetah-vel": Entry(
-        "metarl.envs.mujoco.half_cheetah",
-        "velocity",
-        _CHEETAH,
-        summary="HalfCheetah (MuJoCo) runs at a goal velocity",
-    ),
-    "half-cheetah-dir": Entry(
-        "metarl.envs.mujoco.half_cheetah",
-        "direction",
-        _CHEETAH,
-        summary="HalfCheetah (MuJoCo) runs forward or backward",
-    ),
-    "ant-vel": Entry(
-        "metarl.envs.mujoco.ant", "velocity", _ANT, summary="Ant (MuJoCo) runs at a goal velocity"
-    ),
-    "ant-dir": Entry(
-        "metarl.envs.mujoco.ant", "direction", _ANT, summary="Ant (MuJoCo) runs forward or backward"
-    ),
+    **ROBOTS,
     "point-goal": Entry(
         "metarl.envs.arrays.point_goal",
         "PointGoal",
@@ -90,6 +52,36 @@ FAMILIES = {
         "TabularMdp",
         {"": 10},
         summary="small random Markov decision processes",
+    ),
+    "sparse-point": Entry(
+        "metarl.envs.arrays.sparse_point",
+        "SparsePoint",
+        {"": 100, "dense": 100},
+        summary="2-D navigation to a half circle, rewarded near the goal alone, or densely",
+    ),
+    "grid-navigation": Entry(
+        "metarl.envs.arrays.grid_navigation",
+        "GridNavigation",
+        {"": 15},
+        summary="a 5 x 5 grid with a hidden goal; the Bayes-optimal policy is known",
+    ),
+    "wind": Entry(
+        "metarl.envs.arrays.wind",
+        "Wind",
+        {"": 75},
+        summary="2-D navigation to a known goal in an unknown wind",
+    ),
+    "t-maze": Entry(
+        "metarl.envs.arrays.t_maze",
+        "TMaze",
+        {"passive": 51, "active": 53},
+        summary="a test of memory: the cue for an arm at a corridor's end; length by the horizon",
+    ),
+    "key-to-door": Entry(
+        "metarl.envs.arrays.key_to_door",
+        "KeyToDoor",
+        {"": 65},
+        summary="a test of memory: the colour of a key, asked for after a time with apples",
     ),
     "ml1": _metaworld("Meta-World (MuJoCo): goals of one manipulation task", "TASK"),
     "ml10": _metaworld("Meta-World (MuJoCo): 10 classes of manipulation, others held out"),
@@ -282,10 +274,13 @@ def _unknown(name: str) -> UserError:
     if families.is_one(name):
         return UserError(
             f"{name!r} are supervised tasks, none to be played; `metarl train` learns "
-            "them by the presets sinusoid-* and digits-*"
+            "them by the presets sinusoid-*, digits-* and glyphs-*"
         )
-    firsts = [f"{each}:{next(iter(FAMILIES[each].variants))}".rstrip(":") for each in FAMILIES]
-    near = names() if entry else [*firsts, *families.names()]
+    alone = [
+        f"{each}:{next(iter(row.variants))}" if row.example else each
+        for each, row in FAMILIES.items()
+    ]
+    near = names() if entry else [*alone, *families.names()]
     return UserError(
         f"{name!r} is no task distribution{nearest(_spelt(name), near, count=1)}\n"
         "your own are package.module:attribute, see docs/custom_environments.md"

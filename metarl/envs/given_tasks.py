@@ -30,6 +30,8 @@ from metarl.types import Classes, Task
 
 SAMPLED = 200
 """Training tasks, and as many held-out ones, that given ones are compared with."""
+LONG = 300
+"""Characters of a task after which a message cuts it."""
 WIDE = 0.02
 """Share of a sample's width by which its ends may miss those of the distribution."""
 
@@ -134,7 +136,9 @@ class Known:
         return value
 
     def _refused(self, message: str) -> UserError:
-        return UserError(f"{message}\na task of {self.name} is such as {as_word(self.tasks[0])}")
+        word = as_word(self.tasks[0])
+        such = word if len(word) <= LONG else f"{word[:LONG]}..."
+        return UserError(f"{message}\na task of {self.name} is such as {such}")
 
 
 def _choice(bounds: Bounds, value: Any) -> str:

@@ -71,7 +71,15 @@ def box_gaussian(low: Sequence[float], high: Sequence[float]) -> type[BoxGaussia
     A dimension without one of its bounds, or without width, keeps its own units: middle 0 or its
     only value, half width 1.
     """
-    return _box_gaussian(*zip(*map(_middle_and_half, low, high), strict=True))
+    return _box_gaussian(*middles_and_halves(low, high))
+
+
+def middles_and_halves(
+    low: Sequence[float], high: Sequence[float]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Returns the middle and half the width of each dimension; see `box_gaussian`."""
+    middle, half = zip(*map(_middle_and_half, low, high), strict=True)
+    return middle, half
 
 
 def is_bounded(low: float, high: float) -> bool:

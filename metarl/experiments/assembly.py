@@ -9,7 +9,6 @@ from shlex import quote
 from typing import Any
 
 from metarl.agents import catalogue as agents
-from metarl.agents.inner.trial import TrialConfig
 from metarl.config import own_code
 from metarl.config.checks import check_ranges
 from metarl.config.files import ADDED, keys, overlay, read_mapping
@@ -60,9 +59,9 @@ def with_agent(config: AnyConfig, name: str, preset: str | None = None) -> AnyCo
             )
         return replace(config, agent=_renamed(config.agent, name, preset))
     agent, evaluation = _renamed(config.agent, name, preset), config.evaluation
-    if isinstance(agent.inner, TrialConfig):
-        evaluation = replace(evaluation, steps=agent.inner.steps)
-    elif isinstance(config.agent.inner, TrialConfig):
+    if agent.inner.plays_trials:
+        evaluation = replace(evaluation, steps=agent.inner.training_steps)
+    elif config.agent.inner.plays_trials:
         evaluation = replace(evaluation, steps=EvaluationConfig.steps)
     return replace(config, agent=agent, evaluation=evaluation)
 

@@ -60,7 +60,7 @@ def _of_other_tasks(config: AnyConfig) -> Iterator[str]:
         heeded = {"shots", "queries"} if envs.is_own(env.name) else families.heeded(env.name)
         yield from (f"env.{key}" for key in vars(env) if key not in {*heeded, "name"})
         if not envs.is_own(env.name) and "ways" not in heeded:  # numbers are predicted, of no image
-            yield from ("agent.network.kind", "agent.network.batch_norm")
+            yield from (f"agent.network.{key}" for key in ("kind", "batch_norm", "strides"))
     elif not envs.has_metaworld(env.name):
         yield from (f"env.{key}" for key, _, _ in flatten(env) if key.startswith("metaworld."))
 

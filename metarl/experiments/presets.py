@@ -58,10 +58,37 @@ def _with(record: Any, settings: Mapping[str, Any]) -> Any:
     )
 
 
-PRESETS = {
-    name: Preset(settings.pop("summary"), settings, settings.pop("agents", {}))
-    for name, settings in yaml.safe_load(FILE.read_text(encoding="utf-8")).items()
-}
+def _read(file: Path) -> dict[str, Preset]:
+    """Returns the presets in a file.
+
+    An entry with `learners` is a preset for each of them, NAME-LEARNER: its settings are the
+    entry's and the learner's own. Each of these presets has the settings of the others' agents for
+    `--agent`. AGENT in the summary is the learner's name.
+    """
+    found = {}
+    for name, settings in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+        summary, table = settings.pop("summary"), settings.pop("agents", {})
+        learners = settings.pop("learners", None)
+        if learners is None:
+            found[name] = Preset(summary, settings, table)
+            continue
+        table = {agent: _merged(settings, own).get("agent", {}) for agent, own in learners.items()}
+        for agent, own in learners.items():
+            whole = _merged(_merged(settings, own), {"agent": {"name": agent}})
+            found[f"{name}-{agent}"] = Preset(summary.replace("AGENT", agent), whole, table)
+    return found
+
+
+def _merged(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns settings with those of `own` in their place, section by section."""
+    found = dict(settings)
+    for key, value in own.items():
+        section = isinstance(value, Mapping)
+        found[key] = _merged(found.get(key, {}), value) if section else value
+    return found
+
+
+PRESETS = _read(FILE)
 
 
 def preset(name: str) -> AnyConfig:

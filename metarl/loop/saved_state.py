@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarl.config.ranges import MOST_WHOLE
 from metarl.errors import CorruptCheckpointError
+from metarl.runs.checkpoint_files import claimed_state
+from metarl.runs.replay import ReplayState
 from metarl.text import shown
 
 MOST_RECENT = 100
@@ -23,11 +27,15 @@ class SavedState(NamedTuple):
     skipped_in_a_row: int
     counters: dict[str, int]
     """Experience so far, by the names of the source's counters."""
+    replay: ReplayState | None = None
+    """Trials that the agent learns from again; None where it has none."""
 
     def stored(self) -> dict[str, Any]:
         """Returns the counts for JSON, which has no NaN."""
         recent = [x if math.isfinite(x) else None for x in self.recent]
         rest = {"wall_s": self.wall_s, "skipped_in_a_row": self.skipped_in_a_row, "recent": recent}
+        if self.replay is not None:
+            rest["replay"] = self.replay.stored()
         return {**self.counters, **rest}
 
 
@@ -42,7 +50,7 @@ def read(state: Mapping[str, Any], counters: Mapping[str, int], place: object) -
     Raises:
         CorruptCheckpointError: for anything else.
     """
-    known = {"recent", "wall_s", "skipped_in_a_row", *counters}
+    known = {"recent", "wall_s", "skipped_in_a_row", "replay", *counters}
     if unknown := state.keys() - known:
         raise _wrong(place, min(unknown), "is no count of such a run")
     recent = state.get("recent")
@@ -59,7 +67,18 @@ def read(state: Mapping[str, Any], counters: Mapping[str, int], place: object) -
         if score is not None and not _is_number(score):
             raise _wrong(place, "recent", f"holds {shown(score)}, no score")
     scores = [math.nan if score is None else float(score) for score in recent]
-    return SavedState(scores, float(wall_s), whole.pop("skipped_in_a_row"), whole)
+    replay = ReplayState.read(state["replay"], place) if "replay" in state else None
+    return SavedState(scores, float(wall_s), whole.pop("skipped_in_a_row"), whole, replay)
+
+
+def replays(checkpoints: Iterable[Path]) -> list[ReplayState]:
+    """Returns the replays that checkpoints name; those that cannot be read name none."""
+    found = []
+    for path in checkpoints:
+        state = claimed_state(path)
+        with suppress(CorruptCheckpointError):
+            found += [ReplayState.read(state["replay"], path)] if "replay" in state else []
+    return found
 
 
 def _is_number(value: Any) -> bool:

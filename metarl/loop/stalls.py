@@ -156,7 +156,7 @@ def _no_step(row: Metrics, facts: Facts) -> str:
 
 
 def _unmoved(row: Metrics, facts: Facts) -> str:
-    if facts.moved or row["skipped"]:
+    if facts.moved or row["skipped"] or row.get("updates") == 0.0:  # it only fills a replay
         return ""
     return "the update changed no weight; a step size may be too small for float32"
 

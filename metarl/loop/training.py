@@ -39,9 +39,11 @@ from metarl.limits import within_the_machine
 from metarl.loop import saved_state, stalls
 from metarl.loop.saved_state import SavedState
 from metarl.runs import checkpoint, data, directory, environment, files, inputs
+from metarl.runs.checkpoint import Checkpoint
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog, count
 from metarl.runs.progress import Progress
+from metarl.runs.replay import KEPT_AT_MOST, Replay
 from metarl.sampling.main_script import end_if_importing
 from metarl.signals import held
 from metarl.sources.episodes import EpisodeSource
@@ -79,6 +81,7 @@ def train(
     """
     end_if_importing()
     agents.check_task_batch(config)
+    agents.check_trials(config)
     callbacks = checked(callbacks)
     if not any(isinstance(one, TensorBoard) for one in callbacks):
         callbacks = (TensorBoard(), *callbacks)
@@ -89,6 +92,7 @@ def train(
     if not envs.is_own(config.env.name):  # before there is a folder
         _check_memory(config, made)
     source = source_of(config, made, torch_device(config.device))
+    _check_disk(config, source.spec)
     run = directory.create(config.run_dir)
     with directory.locked(run), faults_logged(run, config.env.name):
         if tasks is not None:
@@ -101,7 +105,7 @@ def train(
         rng = keys.generator(config.seed, keys.Purpose.INIT)
         group = config.task_batch if isinstance(config, Config) else 0
         agent = agents.build(source.spec, config.agent, rng, source.device, named_agent, group)
-        training = Training(config, run, preset_name, source, agent)
+        training = Training(config, run, preset_name, source, agent, replay_of(config, run, agent))
         if begun:
             training.resume()
         if found is not None:
@@ -123,6 +127,30 @@ def _check_memory(config: AnyConfig, tasks: Any) -> None:
     workers = workers_of(config).count if isinstance(config, Config) else 0
     here = torch_device(config.device).type == "cpu" and not envs.is_own(config.env.name)
     memory.check(memory.of_training(config, tasks.spec, workers, kept=here))
+
+
+def _check_disk(config: AnyConfig, spec: Any) -> None:
+    """Checks that the replay fits on the disk: the newest and that of the best checkpoint."""
+    if needs := memory.of_replay(config, spec):
+        run = directory.RunDirectory(config.run_dir)
+        written = sum(path.stat().st_size for path in run.replay.glob("*.f32"))
+        needs = {name: KEPT_AT_MOST * count for name, count in needs.items()}
+        memory.check_disk(run.root, needs, written)
+
+
+def replay_of(config: AnyConfig, run: directory.RunDirectory, agent: MetaLearner) -> Replay | None:
+    """Returns the replay of an agent that has one, with its files in the run's folder.
+
+    Raises:
+        UserError: where a meta-batch does not fit into it.
+    """
+    replay = getattr(agent, "replay", None)
+    if not isinstance(replay, Replay):
+        return None
+    if isinstance(config, Config):
+        replay.check_size(config.sampling.tasks * config.sampling.episodes)
+    replay.keep_in(run.replay)
+    return replay
 
 
 def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:
@@ -206,6 +234,8 @@ class Training:
     name: str
     source: Source
     agent: MetaLearner
+    replay: Replay | None = None
+    """Trials that the agent learns from again, if it does."""
     iteration: int = 0
     saved: int = 0
     """Iteration of the newest checkpoint."""
@@ -231,15 +261,34 @@ class Training:
             return
         state = saved_state.read(found.state, self.source.counters, found.path)
         found.load_into(self.agent, envs.meant_before(self.config.env.name))
+        self._take_up_replay(found, state)
         self.iteration = self.saved = found.iteration
         self.recent.extend(state.recent)
         self.wall_s, self.skipped_in_a_row = state.wall_s, state.skipped_in_a_row
         self.source.counters |= state.counters
 
+    def _take_up_replay(self, found: Checkpoint, state: SavedState) -> None:
+        """Takes the trials that the checkpoint names."""
+        if self.replay is None:
+            return
+        if state.replay is None:
+            raise UserError(
+                f"{found.path} has no replay, and {self.config.agent.name} learns from one\n"
+                "start a new run with --run-dir in another folder"
+            )
+        self.replay.restore(state.replay)
+
+    def _forget_unsaved(self) -> None:
+        """Removes the files of trials that no checkpoint needs."""
+        if self.replay is not None:
+            kept = saved_state.replays(checkpoint.saved(self.run.checkpoints))
+            self.replay.remove_all_but(kept)
+
     def run_to_the_end(self, callbacks: Callbacks | None = None) -> None:
         """Iterates until the config's number is reached; saves whatever ends it."""
         config, callbacks = self.config, callbacks or Callbacks()
         self._record_environment()
+        self._forget_unsaved()
         with ExitStack() as stack:
             log, progress = MetricsLog(self.run, self.iteration), Progress()
             title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
@@ -331,7 +380,11 @@ class Training:
 
     def _snapshot(self) -> Snapshot:
         state = SavedState(
-            list(self.recent), self.wall_s, self.skipped_in_a_row, dict(self.source.counters)
+            list(self.recent),
+            self.wall_s,
+            self.skipped_in_a_row,
+            dict(self.source.counters),
+            None if self.replay is None else self.replay.state(),
         )
         return Snapshot(self.iteration, self.agent.state_dict(), state)
 
@@ -348,6 +401,7 @@ class Training:
             score=sum(recent) / len(recent),
         )
         self.saved = complete.iteration
+        self._forget_unsaved()
 
     def _check_skipped(self, row: Metrics, progress: Progress) -> None:
         """Says where updates were skipped; raises a UserError after too many in a row."""

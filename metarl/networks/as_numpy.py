@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,18 @@ from torch import Tensor
 
 from metarl.acting import attention
 from metarl.acting import recurrent as acting
-from metarl.acting.families import ChosenActions, Family, GaussianActions
+from metarl.acting.belief import BeliefActing
+from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
+from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
 from metarl.acting.recurrent import RecurrentActing, RewardScale
 from metarl.acting.torso import Convolution, Torso
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.networks.attention import Transformer
+from metarl.networks.belief import CELL, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
+from metarl.networks.off_policy import RecurrentActor
 from metarl.networks.recurrent import RecurrentPolicy
 from metarl.types import Params
 
@@ -99,6 +102,67 @@ def _embedding(policy: RecurrentPolicy, params: Params) -> tuple[Layer, ...]:
     return (Layer(blocks.numpy()[None], np.concatenate([x.bias for x in layers], 1)),)
 
 
+@torch.no_grad()
+def acting_off_policy(
+    actor: RecurrentActor,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    past: Any,
+) -> OffPolicyActing:
+    """Returns a recurrent actor of SAC; `past` is what trials remember, None at their begin."""
+    cell = {
+        name: Layer(*(_of_tasks(params[f"actor.cell.{part}_{name}"], n) for part, n in PARTS))
+        for name in ("ih", "hh")
+    }
+    family: Family = ChosenActions((actor.choices,))
+    if not actor.choices:
+        box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
+        family = SquashedActions(*(np.float32(x) for x in actor.log_stds), *box)
+    return OffPolicyActing(
+        _layers(actor.encoder.embed, params)[0],
+        cell["ih"],
+        cell["hh"],
+        _layers(actor.past_memory, params)[0],
+        _layers(actor.head, params),
+        actor.config.activation,
+        family,
+        normal,
+        scale,
+        past and _array(past.memory[0]),
+        past and _array(past.before),
+        actor.before_dim,
+    )
+
+
+@torch.no_grad()
+def acting_belief(
+    policy: BeliefPolicy,
+    encoder: Encoder,
+    params: Params,
+    normal: Normal | None,
+    scale: RewardScale | None,
+    memory: Tensor | None,
+) -> BeliefActing:
+    """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
+    their begin."""
+    of_inputs, of_hidden, *biases = (params[name] for name in CELL)
+    obs, action, reward = (
+        _layers(encoder.embeddings.layers[name], params)[0] for name in ("obs", "action", "reward")
+    )
+    return BeliefActing(
+        obs,
+        action,
+        reward,
+        Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
+        Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
+        _layers(encoder.posterior, params)[0],
+        acting_mlp(policy.mlp, params, normal),
+        scale,
+        None if memory is None else _array(memory),
+    )
+
+
 PARTS = (("weight", 2), ("bias", 1))
 """Parameters of a layer, and their dimensions without tasks."""
 
@@ -135,7 +199,8 @@ def _family(policy: MlpPolicy, params: Params) -> Family:
     if policy.options:
         return ChosenActions(policy.options)
     log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
-    floor, box = np.float32(math.log(policy.config.min_std)), (None, None)
+    least, most = map(np.float32, policy.config.log_stds)
+    box = None, None
     if issubclass(policy.kind, BoxGaussian):
         box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
-    return GaussianActions(log_std, floor, *box)
+    return GaussianActions(log_std, least, most, *box)

@@ -38,6 +38,8 @@ WIDER = 4
 class Transformer:
     """Layers of causal attention, with pre-normalisation and rotary positions."""
 
+    parallel = True
+
     def __init__(self, size: int, layers: int, heads: int, window: int):
         """`heads` divide `size` into even parts; `window` is a number of steps."""
         self.size, self.layers, self.heads, self.window = size, layers, heads, window

@@ -28,6 +28,8 @@ class Cell(Protocol):
 
     size: int
     """Count of numbers in the output of a step."""
+    parallel: bool
+    """Whether the steps of a sequence are computed together, not one after the other."""
 
     def init(self, rng: np.random.Generator, inputs: int, init: str) -> Params:
         """Returns initial parameters for `inputs` numbers a step; `init` is that of weights."""
@@ -49,6 +51,8 @@ class Cell(Protocol):
 
 class Gates:
     """A GRU (arXiv:1406.1078, with the reset gate on the product) or an LSTM."""
+
+    parallel = False
 
     def __init__(self, kind: str, size: int):
         """`kind` is "gru" or "lstm", `size` that of the hidden state."""

@@ -2,6 +2,7 @@
 
 Each block is a 3x3 convolution, batch normalisation if configured, an activation and a 2x2
 max-pooling; a linear layer follows (arXiv:1606.04080, section 4.1; arXiv:1703.03400, section 5.2).
+With strides of 2 in the convolutions there is no pooling (arXiv:1703.03400, section 5.2, Omniglot).
 As in `mlp.py`, each parameter is shared by all tasks or has a leading K, and weights are matrices:
 a convolution's is `[channels, 9 * channels before]`, one filter a row.
 """
@@ -49,12 +50,15 @@ class Conv:
         for _ in config.hidden:
             height, width = self.sides[-1]
             halve = 1 if min(height, width) == 1 else 2
-            self.sides.append((height // halve, width // halve))
+            up = halve - 1 if config.strides else 0  # a stride keeps the last row of an odd number
+            self.sides.append(((height + up) // halve, (width + up) // halve))
+        self.filtered = self.sides[1:] if config.strides else self.sides[:-1]
+        """Height and width after each block's convolution."""
 
     @property
     def multiplications(self) -> int:
         """Returns how many there are in the prediction of one example."""
-        blocks = zip(pairwise(self.channels), self.sides[:-1], strict=True)
+        blocks = zip(pairwise(self.channels), self.filtered, strict=True)
         filters = sum(SIDE**2 * math.prod((*channels, *side)) for channels, side in blocks)
         return filters + self.outputs * self.channels[-1] * math.prod(self.sides[-1])
 
@@ -77,6 +81,12 @@ class Conv:
 
     def __call__(self, params: Params, inputs: Tensor) -> Tensor:
         """Returns [K, N, outputs] for images [K, N, channels, height, width]."""
+        last = f"layer{self.blocks}"
+        features = self.features(params, inputs)
+        return linear(features, params[f"{last}.weight"], params[f"{last}.bias"])
+
+    def features(self, params: Params, inputs: Tensor) -> Tensor:
+        """Returns the inputs of the last layer, [K, N, features]."""
         parts = [
             self._together(select_tasks(params, rows), inputs[rows]) for rows in self._parts(inputs)
         ]
@@ -87,7 +97,7 @@ class Conv:
         num_tasks = inputs.shape[0]
         if inputs.device.type != "cpu" or not self.blocks:
             return [slice(num_tasks)]
-        outputs = zip(self.channels[1:], self.sides[:-1], strict=True)
+        outputs = zip(self.channels[1:], self.filtered, strict=True)
         largest = max(channels * height * width for channels, (height, width) in outputs)
         size = max(1, CACHE_BYTES // (inputs.shape[1] * largest * inputs.element_size()))
         return [slice(start, start + size) for start in range(0, num_tasks, size)]
@@ -95,15 +105,16 @@ class Conv:
     def _together(self, params: Params, inputs: Tensor) -> Tensor:
         x = inputs.transpose(0, 1)
         for i in range(self.blocks):
-            x = convolved(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"], SIDE, 1, 1)
+            halved = self.sides[i] != self.sides[i + 1]
+            stride = 2 if halved and self.config.strides else 1
+            x = convolved(x, params[f"layer{i}.weight"], params[f"layer{i}.bias"], SIDE, stride, 1)
             if self.config.batch_norm:
                 x = normalised(x, params[f"norm{i}.scale"], params[f"norm{i}.shift"])
-            x = activated(x, self.config.activation)
-            if self.sides[i] != self.sides[i + 1]:
+            if halved and not self.config.strides:
+                # Before the activation, which is monotone: the same values, a quarter of the work.
                 x = F.max_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2])
-        i = self.blocks
-        features = x.flatten(2).transpose(0, 1)  # [K, N, features]
-        return linear(features, params[f"layer{i}.weight"], params[f"layer{i}.bias"])
+            x = activated(x, self.config.activation)
+        return x.flatten(2).transpose(0, 1)
 
 
 def normalised(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from metarl.equations.multi_categorical import MultiCategorical, multi_categoric
 from metarl.errors import UserError
 from metarl.types import EnvSpec
 
-OF_GAUSSIANS = ("init_std", "min_std", "std", "scale_to_box")
+OF_GAUSSIANS = ("init_std", "min_std", "max_std", "std", "scale_to_box")
 """Settings of a policy that only a Gaussian has a use for."""
 
 

@@ -8,7 +8,6 @@ are computed once and kept; each derivative then costs only the matrix products 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -46,11 +45,11 @@ class SharedStd(NamedTuple):
     """Derivative of a Gaussian by its mean, the last layer's z, and by the parameter log_std."""
 
     moves: Tensor
-    """Derivative of the distribution's log_std by the parameter: 0 below the floor, else 1."""
+    """Derivative of the distribution's log_std by the parameter: 0 beyond a bound, else 1."""
 
     @classmethod
     def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> SharedStd:
-        return cls((params["log_std"] >= math.log(policy.config.min_std)).to(z.dtype))
+        return cls(_within(params["log_std"], policy))
 
     def jvp(self, z_dot: Tensor, tangent: Params) -> Gaussian:
         return Gaussian(z_dot, over_samples(tangent["log_std"] * self.moves, z_dot))
@@ -63,11 +62,11 @@ class StateStd(NamedTuple):
     """Derivative of a Gaussian by the last layer's z: its mean, then its log_std."""
 
     moves: Tensor
-    """Derivative of the distribution's log_std by z, [K, N, act_dim]: 0 below the floor, else 1."""
+    """Derivative of the distribution's log_std by z, [K, N, act_dim]: 0 beyond a bound, else 1."""
 
     @classmethod
     def at(cls, policy: MlpPolicy, params: Params, z: Tensor) -> StateStd:
-        return cls((z.chunk(2, -1)[1] >= math.log(policy.config.min_std)).to(z.dtype))
+        return cls(_within(z.chunk(2, -1)[1], policy))
 
     def jvp(self, z_dot: Tensor, tangent: Params) -> Gaussian:
         mean_dot, log_std_dot = z_dot.chunk(2, -1)
@@ -79,6 +78,14 @@ class StateStd(NamedTuple):
 
 Way: TypeAlias = Patches | Flattened | None
 """Arrangement of a layer's outputs as samples of the next; None: they are its samples."""
+
+
+def _within(log_std: Tensor, policy: MlpPolicy) -> Tensor:
+    """Returns 1 where log_std is within its bounds, and 0 elsewhere."""
+    least, most = policy.config.log_stds
+    return ((log_std >= least) & (log_std <= most)).to(log_std.dtype)
+
+
 Output: TypeAlias = Logits | SharedStd | StateStd
 """`jvp` returns the distribution's derivative for that of z and of the parameters. `vjp` returns
 the cotangent of z, [K, N, ...], and the gradient of log_std [K, act_dim] where it is a parameter.

@@ -177,7 +177,7 @@ class MlpPolicy:
             mean, log_std = output.chunk(2, -1)
         else:
             mean, log_std = output, over_samples(params["log_std"], output)
-        return self.kind(mean, log_std.clamp(min=math.log(self.config.min_std)))
+        return self.kind(mean, log_std.clamp(*self.config.log_stds))
 
 
 def select_tasks(params: Params, rows: slice | int) -> Params:

@@ -32,6 +32,10 @@ class FlatMlp(Mlp):
     def __call__(self, params: Params, x: Tensor) -> Tensor:
         return super().__call__(params, x.flatten(2))
 
+    def features(self, params: Params, x: Tensor) -> Tensor:
+        """Returns the inputs of the last layer, [K, N, features]."""
+        return self.trace(params, x.flatten(2))[-2]
+
 
 def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
     """Builds the network that `config` describes.
@@ -45,12 +49,19 @@ def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:
                 "agent.network.batch_norm is on, and an mlp has no channels to normalise\n"
                 "  use convolutions, --agent.network.kind conv, or --agent.network.no-batch-norm"
             )
+        if config.strides:
+            raise UserError(
+                "agent.network.strides is on, and an mlp has no convolutions\n"
+                "  use convolutions, --agent.network.kind conv, or --agent.network.no-strides"
+            )
         sizes = (prod(spec.input_shape), *config.hidden, outputs)
         return FlatMlp(sizes, config.activation, config.init)
     if len(spec.input_shape) != 3:
         instead = "--agent.network.kind mlp"
         if config.batch_norm:
             instead += " --agent.network.no-batch-norm"
+        if config.strides:
+            instead += " --agent.network.no-strides"
         raise UserError(
             f"agent.network.kind is 'conv', and an input of {spec.name} has the shape "
             f"{spec.input_shape}, no image\n  use {instead}"

@@ -69,6 +69,9 @@ def convolved(
 ) -> Tensor:
     """Convolves x [N, K, channels, ...] with filters [out, channels * side * side], shared, or
     [K, out, ...]: all tasks' in one grouped convolution."""
+    if x.shape[2] == 1 and x.device.type == "cpu" and weight.dim() == 2:
+        # For images of one channel torch's grouped convolution takes a quarter of the time.
+        weight, bias = (each.expand(x.shape[1], *each.shape) for each in (weight, bias))
     filters = weight.flatten(0, -2).unflatten(-1, (-1, side, side))
     settings = {"stride": stride, "padding": padding}
     if weight.dim() == 2:

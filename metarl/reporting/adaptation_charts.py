@@ -65,7 +65,7 @@ def label(curve: Curve) -> str:
     """Returns a curve's name in a legend."""
     if curve.kind in (Kind.RUN, Kind.OTHER):
         return curve.name
-    return f"{curve.name} ({'control' if curve.kind is Kind.CONTROL else 'published'})"
+    return f"{curve.name} ({curve.origin or curve.kind.value})"
 
 
 def scale_of(measure: Measure) -> Scale:

@@ -73,7 +73,7 @@ def render(
         further=_further(further),
         films=films,
         learning=learning(rows) if rows else None,
-        source=published.source if published else "",
+        source=published.credit if published else "",
         config=escape(printable(config)),
         environment=some(list(flat(environment))),
         place=place,

@@ -190,13 +190,10 @@ def _legend(
     handles.append(Patch(color=look.GREY, alpha=alpha, linewidth=0, label=label))
     figure.legend(handles=handles, loc="outside right center", fontsize=10, handlelength=2.8)
     if published:
-        figure.supxlabel(
-            f"Published: {published.source}; bars are standard errors over tasks.",
-            x=0.01, ha="left", fontsize=9, color=look.GREY,
-        )  # fmt: skip
+        figure.supxlabel(published.credit, x=0.01, ha="left", fontsize=9, color=look.GREY)
 
 
 def _label(curve: Curve) -> str:
     if curve.kind in (Kind.RUN, Kind.OTHER):
         return look.name(curve.name)
-    return f"{look.name(curve.name)} ({'control' if curve.kind is Kind.CONTROL else 'published'})"
+    return f"{look.name(curve.name)} ({curve.origin or curve.kind.value})"

@@ -120,13 +120,23 @@ def read(path: Path, most: int = MOST) -> Verified:
 
 def claimed_score(path: Path) -> float:
     """Returns the score that a checkpoint claims, unproven; -inf for none."""
-    try:
-        score = _object(_content(path / STATE, found.SMALL), path / STATE).get("score")
-    except CorruptCheckpointError:
-        return -math.inf
+    score = _claimed(path).get("score")
     if isinstance(score, int | float) and -1e308 < score < 1e308:
         return float(score)
     return -math.inf
+
+
+def claimed_state(path: Path) -> dict[str, Any]:
+    """Returns the state that a checkpoint claims, unproven; empty for none."""
+    state = _claimed(path).get("state")
+    return state if isinstance(state, dict) else {}
+
+
+def _claimed(path: Path) -> dict[str, Any]:
+    try:
+        return _object(_content(path / STATE, found.SMALL), path / STATE)
+    except CorruptCheckpointError:
+        return {}
 
 
 def tensors_of(content: bytes, place: Path, device: torch.device | str) -> dict[str, Tensor]:

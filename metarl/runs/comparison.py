@@ -36,6 +36,8 @@ class Curve(NamedTuple):
     figures: Summary
     success: Summary | None
     measure: Measure
+    origin: str = ""
+    """Whether figures that are not measured were published or computed."""
 
 
 def curves(
@@ -54,9 +56,11 @@ def curves(
         found.append(_measured(name, Kind.CONTROL, adaptation, outcome))
     if published:
         for name, curve in published.curves.items():
-            found.append(_reported(name, Kind.PUBLISHED, curve, adaptation.measure))
+            reported = _reported(name, Kind.PUBLISHED, curve, adaptation.measure)
+            found.append(reported._replace(origin=published.origin))
         if published.oracle:
-            found.append(_reported("oracle", Kind.ORACLE, published.oracle, adaptation.measure))
+            oracle = _reported("oracle", Kind.ORACLE, published.oracle, adaptation.measure)
+            found.append(oracle._replace(origin=published.origin))
     return found
 
 
@@ -85,8 +89,7 @@ def table(found: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
 
 
 def _rows(curve: Curve, solved: bool, digits: int) -> list[list[str]]:
-    published = curve.kind in (Kind.PUBLISHED, Kind.ORACLE)
-    name = f"{curve.name} ({'published' if published else curve.kind.value})"
+    name = f"{curve.name} ({curve.origin or curve.kind.value})"
     figures, measure = curve.figures, curve.measure
     rows = []
     for i, step in enumerate(curve.steps):

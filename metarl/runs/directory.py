@@ -71,6 +71,8 @@ class RunDirectory:
         """A line per iteration."""
         self.tensorboard = root / "tensorboard"
         self.checkpoints = root / "checkpoints"
+        self.replay = root / "replay"
+        """Trials that an off-policy agent learns from again."""
         self.evaluation = Evaluation(root / "evaluation")
         """Files of the evaluation on held-out tasks."""
         self.report = root / "report.html"
@@ -122,11 +124,11 @@ def check(run: RunDirectory) -> None:
     folders = list(places.numbered(run.checkpoints))
     places.check(
         run.root,
-        [run.checkpoints, run.tensorboard, *folders],
+        [run.checkpoints, run.tensorboard, run.replay, *folders],
         [
             *(run.config, run.environment, run.data, run.inputs, run.metrics),
             *(run.report, run.errors, run.lock),
-            *places.files_in(folders),
+            *places.files_in([*folders, run.replay]),
         ],
     )
     check_evaluations(run.root, run.evaluation)

@@ -14,14 +14,17 @@ from catalogue_rows import every_rule, table
 
 from metarl import check_agent
 from metarl.agents import catalogue
+from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.inner.learned_optimizer import LearnedOptimizerConfig
 from metarl.agents.inner.mapping import MappingConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
+from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
 from metarl.agents.inner.sgd import SgdConfig
 from metarl.agents.inner.training import TrainingConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.adam import AdamConfig
 from metarl.agents.outer.reptile import ReptileConfig
+from metarl.agents.outer.sac import SacConfig
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trpo import TrpoConfig
 from metarl.config.settings import (
@@ -97,8 +100,10 @@ def config_of(name: str, tasks: str) -> AnyAgentConfig:
         return replace(catalogue.default(name, "examples"), network=network)
     config = catalogue.default(name)
     inner, outer = config.inner, config.outer
-    if isinstance(inner, TrialConfig):
+    if isinstance(inner, TrialConfig | ReplayedTrialConfig | BeliefConfig):
         inner = replace(inner, size=8, steps=2)
+    if isinstance(outer, SacConfig):
+        outer = replace(outer, updates_per_step=1e-9, replay=40, batch=8)
     if isinstance(inner, PpoStepsConfig):
         inner = replace(inner, epochs=2, minibatches=2)
     if isinstance(outer, TrialPpoConfig):

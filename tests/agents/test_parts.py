@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from metarl.agents import catalogue, reptile, supervised
+from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.inner.ppo import PpoStepsConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer import trials
@@ -20,6 +21,7 @@ from metarl.config.settings import Config, FewShotConfig, PolicyConfig
 from metarl.device import torch_threads
 from metarl.envs import catalogue as envs
 from metarl.envs.arrays.point_goal import PointGoal
+from metarl.experiments.assembly import with_agent
 from metarl.experiments.presets import preset
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.sources import examples
@@ -32,6 +34,8 @@ Update = Callable[[], Params]
 RULES = {
     "gru": ("rl2", {"inner": TrialConfig("gru", 24, 1)}),
     "lstm": ("rl2", {"inner": TrialConfig("lstm", 24, 1)}),
+    "varibad": ("varibad", {"inner": BeliefConfig(size=24)}),
+    "transformer": ("rl2", {"inner": TrialConfig("transformer", 8, 1, layers=1, heads=2)}),
     "reptile-ppo": ("reptile-ppo", {"inner": PpoStepsConfig(epochs=2)}),
     "reptile-ppo to a kl": ("reptile-ppo", {"inner": PpoStepsConfig(target_kl=1e-3)}),
 }
@@ -48,7 +52,7 @@ def on_episodes(name: str) -> Update:
     """An update on 40 tasks of 2-D navigation, two rounds of 16 episodes: long enough for torch to
     divide a sum over a round among threads, where it may."""
     agent_name, settings = RULES[name]
-    config = preset(f"point-goal-{agent_name}")
+    config = with_agent(preset("point-goal"), agent_name)
     assert isinstance(config, Config)
     policy = PolicyConfig((32,), "tanh")
     outer = {"outer": TrialPpoConfig(epochs=1, chunk=50)} if agent_name == "rl2" else {}
@@ -125,6 +129,7 @@ def test_the_parts_make_the_whole(name: str, monkeypatch: pytest.MonkeyPatch):
         for module in (reptile, supervised, trials):
             monkeypatch.setattr(module, "PART", 1)
             monkeypatch.setattr(module, "PARTS", parts)
+        monkeypatch.setattr(trials, "PARALLEL", 1)
         found.append(update())
     whole, joined = found
     # Where a gradient is rounding alone, as that of a bias which batch norm cancels, Adam makes a

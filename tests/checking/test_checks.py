@@ -198,6 +198,15 @@ def test_two_directions_are_all_there_are():
     assert found["task hidden"] == Finding("ok", said)
 
 
+def test_tasks_that_are_sparse_by_their_spec_may_look_alike():
+    """Random walks of 9 steps are within the radius of no goal at distance 1."""
+    found = checked(catalogue.make("sparse-point", 9))["tasks differ"]
+    assert found.status == "ok"
+    assert found.what.endswith("which are sparse by their spec")
+    spec = catalogue.make("sparse-point:dense", 9).spec
+    assert not spec.sparse
+
+
 # gymnasium environments with a fault: environment, the check that fails, what it says, the remedy.
 FAULTY = {
     "OwnChance": ("gymnasium", "super().reset(seed=seed)", "follow this rule"),

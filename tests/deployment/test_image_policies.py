@@ -55,7 +55,7 @@ class Own:
         return Walker()
 
 
-@pytest.fixture(scope="module", params=["maml-trpo", "reptile-ppo", "cavia-ppo", "rl2"])
+@pytest.fixture(scope="module", params=["maml-trpo", "reptile-ppo", "cavia-ppo", "rl2", "varibad"])
 def agent(request, tmp_path_factory):
     tasks = class_tasks(Own(), "my_module:tasks")
     path = saved(

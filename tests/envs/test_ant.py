@@ -8,7 +8,10 @@ import mujoco
 import numpy as np
 import pytest
 
+from metarl.envs import catalogue, given_tasks
 from metarl.envs.mujoco.ant import VARIANTS, load_model
+
+OLD = ("maml2017", "gymnasium")
 
 
 def settle(data, qpos, qvel, control):
@@ -46,7 +49,7 @@ def test_one_step_is_gymnasiums(opened, rng):
             assert abs(ours_velocity - theirs_velocity) < 1e-6
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", OLD)
 def test_contact_forces_are_mujocos(opened, rng, variant):
     """The massless skins feel what mj_rnePostConstraint computes."""
     env = opened(f"ant-vel:{variant}", 1, 10)
@@ -68,7 +71,7 @@ def test_contact_forces_are_mujocos(opened, rng, variant):
     assert touched > 20, "the feet must have touched the ground for this to mean anything"
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", OLD)
 @pytest.mark.parametrize("family", ["vel", "dir"])
 def test_rewards_of_a_whole_episode_by_hand(opened, rng, family, variant):
     settings = {"maml2017": (1, 0.005, 0.05, 0.02), "gymnasium": (5, 0.5, 1.0, 0.01)}
@@ -139,3 +142,73 @@ def test_the_2017_ant_starts_crouched(opened):
     np.testing.assert_allclose(env.batch.qpos.mean(axis=0), crouch, atol=0.005)
     np.testing.assert_allclose(np.linalg.norm(env.batch.qpos[:, 3:7], axis=1), 1.0)
     assert env.batch.qvel.std() == pytest.approx(0.1, rel=0.05)
+
+
+def test_an_episode_along_an_angle_or_to_a_goal_by_hand(opened, rng):
+    """As the code of PEARL and VariBAD, with contact forces of the state after the step: MuJoCo
+    alone clips, and the cost is that of the action as it is."""
+    model = load_model(VARIANTS["varibad"])
+    assert (model.opt.timestep, model.geom_solimp[0, 0]) == (0.01, 0.9)
+    data, scratch = mujoco.MjData(model), mujoco.MjData(model)
+    ends = 0
+    for name in ("ant-dir:varibad", "ant-dir:2d", "ant-goal"):
+        env = opened(name, 2, 4, horizon=60)
+        obs = env.reset(np.arange(8, dtype=np.uint64).reshape(2, 4))
+        task, goal = env.tasks[1], name == "ant-goal"
+        data.qpos[:], data.qvel[:] = env.batch.qpos[6], env.batch.qvel[6]
+        control = np.zeros(8)
+        for t in range(60):
+            forces, _ = settle(scratch, data.qpos, data.qvel, control)
+            forces = np.clip(forces, -1, 1)
+            seen = [data.qpos, data.qvel, forces.ravel()] if goal else [data.qpos[2:], data.qvel]
+            np.testing.assert_allclose(obs[1, 2], np.concatenate(seen), rtol=1e-4, atol=1e-4)
+            if t == 59:
+                break
+            actions = rng.normal(0.0, [0.3, 2.0][t % 2], (2, 4, 8)).astype(np.float32)
+            action, before = actions[1, 2].astype(np.float64), data.qpos[:2].copy()
+            control = np.clip(action, -1, 1)
+            data.ctrl[:], data.qacc_warmstart[:] = action, 0.0
+            mujoco.mj_step(model, data, 5)
+            step = env.step(actions)
+            forces, _ = settle(scratch, data.qpos, data.qvel, control)
+            contact = 0.0005 * (np.clip(forces, -1, 1) ** 2).sum()
+            if goal:
+                reward = -np.abs(data.qpos[:2] - task["goal"]).sum() - 0.1 * (action**2).sum()
+            else:
+                along = np.cos(task["angle"]), np.sin(task["angle"])
+                reward = (data.qpos[:2] - before) @ along / 0.05 - 0.5 * (action**2).sum() + 1.0
+            np.testing.assert_allclose(step.rewards[1, 2], reward - contact, rtol=1e-4, atol=1e-4)
+            fallen = not 0.2 <= data.qpos[2] <= 1.0
+            assert step.terminated[1, 2] == (fallen and not goal)
+            ends += fallen
+            if fallen and not goal:
+                break
+            obs = step.obs
+    assert ends
+
+
+def test_angles_and_goals(rng):
+    """0 and pi alone; U(0, 2 pi); and a disc of 3 m that is evenly filled, in other sectors."""
+    two, plane, goal = (
+        catalogue.make(x, 200) for x in ("ant-dir:varibad", "ant-dir:2d", "ant-goal")
+    )
+    assert {task["angle"] for task in two.sample(50, rng)} == {0.0, np.pi}
+    angles = np.array([task["angle"] for task in plane.sample(4000, rng)])
+    assert np.allclose(
+        np.quantile(angles, [0.0, 0.25, 0.75, 1.0]) / np.pi, [0, 0.5, 1.5, 2], atol=0.05
+    )
+    for split, other in (("train", "test"), ("test", "train")):
+        goals = np.array([task["goal"] for task in goal.sample(4000, rng, split)])
+        squares = (goals**2).sum(axis=1)
+        assert np.allclose(np.quantile(squares, [0.0, 0.5, 1.0]), [0, 4.5, 9], atol=0.3)
+        assert np.abs(goals.mean(axis=0)).max() < 0.1
+        sectors = np.floor(np.arctan2(goals[:, 1], goals[:, 0]) / (2 * np.pi) * 1024) % 1024
+        assert ((sectors % 4 == 3) == (split == "test")).mean() > 0.999, other
+
+
+def test_varibads_own_angles_may_be_given(opened):
+    """Its code takes +1 and -1 as radians."""
+    distribution = catalogue.make("ant-dir:varibad", 200)
+    (task,) = given_tasks.parsed(["angle=-1"], distribution)
+    assert task == {"angle": -1.0}
+    assert "out of distribution" in given_tasks.remarks([task], distribution)[0]

@@ -103,11 +103,11 @@ def test_rewards_of_a_whole_episode_by_hand(opened, rng, family, variant):
     assert step.truncated.all()
 
 
-@pytest.mark.parametrize("family", ["vel", "dir"])
-def test_an_episode_of_varibad_by_hand(opened, rng, family):
+@pytest.mark.parametrize("name", ["vel:varibad", "vel:wide", "dir:varibad"])
+def test_an_episode_of_varibad_by_hand(opened, rng, name):
     """As its code reads mujoco-py: MuJoCo alone clips, the cost is that of the action as it is,
     and the torso's place is `xpos` after mj_step, without an mj_forward."""
-    env = opened(f"half-cheetah-{family}:varibad", 2, 3)
+    env = opened(f"half-cheetah-{name}", 2, 3)
     obs = env.reset(np.arange(6, dtype=np.uint64).reshape(2, 3))
     assert env.spec.horizon == 200
     assert env.spec.observation_space.shape == (20,)
@@ -124,7 +124,7 @@ def test_an_episode_of_varibad_by_hand(opened, rng, family):
         for _ in range(5):
             mujoco.mj_step(model, data)
         expected = (data.qpos[0] - before) / 0.05
-        if family == "vel":
+        if name.startswith("vel"):
             expected = -abs(expected - task["velocity"])
         else:
             expected *= task["direction"]
@@ -159,3 +159,31 @@ def test_noise_earns_what_it_earned_in_2017():
     )
     env.close()
     assert total == pytest.approx(-258.5, abs=3.0)
+
+
+def test_targets_of_wide(rng):
+    tasks = catalogue.make("half-cheetah-vel:wide", 200).sample(2000, rng)
+    targets = [task["velocity"] for task in tasks]
+    assert np.allclose(np.quantile(targets, [0.0, 0.5, 1.0]), [0.0, 3.5, 7.0], atol=0.25)
+
+
+def test_a_step_under_another_gravity_is_gymnasiums(opened, rng):
+    """HalfCheetah-v5 with the gravity of each task, actions beyond the box too."""
+    env = opened("half-cheetah-gravity", 3, 4)
+    theirs = gymnasium.make("HalfCheetah-v5").unwrapped
+    theirs.reset(seed=0)
+    assert theirs.model.opt.gravity[2] == -9.81
+    for _ in range(3):
+        actions = rng.normal(0.0, 1.5, (3, 4, 6)).astype(np.float32)
+        before = env.batch.qpos.copy(), env.batch.qvel.copy()
+        step = env.step(actions)
+        for row in range(12):
+            k, e = divmod(row, 4)
+            theirs.model.opt.gravity[2] = -env.tasks[k]["gravity"]
+            theirs.set_state(before[0][row], before[1][row])
+            obs, reward, _, _, _ = theirs.step(actions[k, e])
+            np.testing.assert_allclose(step.obs[k, e], obs, atol=1e-6, rtol=1e-6)
+            np.testing.assert_allclose(step.rewards[k, e], reward, atol=1e-5)
+    drawn = catalogue.make("half-cheetah-gravity", 200).sample(2000, rng)
+    ends = np.quantile([task["gravity"] for task in drawn], [0.0, 1.0])
+    np.testing.assert_allclose(ends, [0.5 * 9.81, 1.5 * 9.81], atol=0.05)

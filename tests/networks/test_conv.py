@@ -41,27 +41,30 @@ def by_torch(net, params, images):
     x = images
     for i in range(net.blocks):
         weight = params[f"layer{i}.weight"]
-        x = F.conv2d(
-            x, weight.view(len(weight), -1, 3, 3), params[f"layer{i}.bias"], padding="same"
-        )
+        stride = 2 if net.config.strides and min(x.shape[-2:]) > 1 else 1
+        filters = weight.view(len(weight), -1, 3, 3)
+        x = F.conv2d(x, filters, params[f"layer{i}.bias"], stride, padding=1)
         if net.config.batch_norm:
             mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
             x = (x - mean[:, None, None]) / (variance + 1e-5).sqrt()[:, None, None]
             scale, shift = params[f"norm{i}.scale"], params[f"norm{i}.shift"]
             x = x * scale[:, None, None] + shift[:, None, None]
         x = x.relu() if net.config.activation == "relu" else x.tanh()
-        if min(x.shape[-2:]) > 1:
+        if min(x.shape[-2:]) > 1 and not net.config.strides:
             x = F.max_pool2d(x, 2)
     return F.linear(x.flatten(1), *(params[f"layer{net.blocks}.{k}"] for k in ("weight", "bias")))
 
 
+@pytest.mark.parametrize("strides", [False, True])
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize("cache", [1, conv.CACHE_BYTES])
-def test_each_task_is_convolved_by_its_own_filters(activation, batch_norm, cache, monkeypatch):
+def test_each_task_is_convolved_by_its_own_filters(
+    activation, batch_norm, strides, cache, monkeypatch
+):
     """All tasks at once, and one at a time, as a loop over them finds."""
     monkeypatch.setattr(conv, "CACHE_BYTES", cache)
-    net = network(activation=activation, batch_norm=batch_norm)
+    net = network(activation=activation, batch_norm=batch_norm, strides=strides)
     params, images = some_params(net, (TASKS,)), some_images((2, 7, 6))
     together = net(params, images)
     assert together.shape == (TASKS, SAMPLES, 2)
@@ -142,3 +145,11 @@ def test_a_task_is_normalised_by_its_own_examples():
         variance, mean = over(found)
         torch.testing.assert_close(mean, shift.expand(TASKS, 5))
         torch.testing.assert_close(variance, (scale**2).expand(TASKS, 5), rtol=1e-4, atol=0)
+
+
+def test_strides_keep_the_last_row_of_an_odd_number():
+    """As TensorFlow's padding "same", with which the published networks were made."""
+    net = network((1, 28, 28), (4,) * 4, strides=True)
+    assert net.sides == [(28, 28), (14, 14), (7, 7), (4, 4), (2, 2)]
+    assert net(net.init(np.random.default_rng(0)), torch.rand(2, 3, 1, 28, 28)).shape == (2, 3, 2)
+    assert network((1, 28, 28), (4,) * 4).multiplications > 3 * net.multiplications

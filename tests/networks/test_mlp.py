@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,23 +135,28 @@ def test_the_hessian_of_a_loss_equals_double_backward(kind, activation):
     torch.testing.assert_close([found[n] for n in leaves], list(expected))
 
 
-FLOORED = [math.log(0.1), math.log(0.5), math.log(0.9)]
-"""Deviations below the floor of the next test, at it, and above it."""
+BOUNDED = {
+    "min_std": ([0.1, 0.5, 0.9], [0.5, 0.5, 0.9]),
+    "max_std": ([0.9, 0.5, 0.1], [0.5, 0.5, 0.1]),
+}
+"""Deviations beyond the bound 0.5, at it and within it; those that they become."""
 
 
+@pytest.mark.parametrize("bound", list(BOUNDED))
 @pytest.mark.parametrize("std", ["shared", "state"])
-def test_min_std_holds_and_stops_its_gradient(std):
-    """At the floor it may still rise, as with autograd's clamp."""
-    space = spec(Box(-1, 1, (3,)))
-    policy = MlpPolicy(space, PolicyConfig(hidden=(6, 5), min_std=0.5, std=std))
+def test_a_bound_of_the_deviation_holds_and_stops_its_gradient(std, bound):
+    """At the bound it may still move, as with autograd's clamp."""
+    space, (given, bounded) = spec(Box(-1, 1, (3,))), BOUNDED[bound]
+    config: Any = replace(PolicyConfig(hidden=(6, 5), std=std), **{bound: 0.5})
+    policy = MlpPolicy(space, config)
     params = policy.init(np.random.default_rng(0))
     name, ours = ("log_std", slice(None)) if std == "shared" else ("layer2.bias", slice(3, None))
-    params[name][ours] = torch.tensor(FLOORED)
+    params[name][ours] = torch.tensor([math.log(x) for x in given])
     obs = torch.randn(TASKS, SAMPLES, 4, generator=torch.Generator().manual_seed(0))
     here = LinearisedMlp.at(policy, params, obs)
     assert isinstance(here.distribution, Gaussian)
     deviation = here.distribution.log_std.exp().expand(TASKS, SAMPLES, 3)
-    torch.testing.assert_close(deviation, torch.tensor([0.5, 0.5, 0.9]).expand(TASKS, SAMPLES, 3))
+    torch.testing.assert_close(deviation, torch.tensor(bounded).expand(TASKS, SAMPLES, 3))
     ones = torch.ones(TASKS, SAMPLES, 3)
     gradient, _ = here.vjp(Gaussian(ones, ones))
     own = params[name].clone().requires_grad_()
@@ -221,7 +227,7 @@ def test_a_box_of_one_half_width_changes_no_bit():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"std": "state"}, {"scale_to_box": True}, {"init_std": 0.5}, {"min_std": 0.1}],
+    [{"std": "state"}, {"scale_to_box": True}, {"init_std": 0.5}, {"min_std": 0.1}, {"max_std": 2}],
     ids=lambda setting: next(iter(setting)),
 )
 @pytest.mark.parametrize("kind", ["discrete", "multidiscrete"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def saved(
     tasks: Any = None,
     env: EnvConfig | None = None,
     normalised: bool = False,
+    inner: Mapping[str, Any] | None = None,
     **policy: Any,
 ) -> Path:
     """Returns the folder of a run of the agent called `name`, by default on point-goal. The name
@@ -65,6 +67,7 @@ def saved(
         return _saved(folder, mine, tasks, env)
     agent = catalogue.default(name)
     agent = replace(agent, policy=replace(agent.policy, **{"hidden": (6,), **policy}))
+    agent = replace(agent, inner=replace(agent.inner, **(inner or {})))
     if normalised:
         agent = replace(agent, normalisation=replace(agent.normalisation, observations=True))
     return _saved(folder, agent, tasks, env)

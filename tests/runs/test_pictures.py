@@ -148,6 +148,15 @@ def test_the_adaptation_figure_shows_the_means(success):
     assert figure.get_supxlabel().startswith("Published: the paper")
 
 
+def test_a_computed_optimum_is_not_called_published():
+    known = PUBLISHED._replace(origin="computed", source="by hand")
+    figure = adaptation_figure(example(True), known)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "MAML (computed)" in labels
+    assert not any("published" in label for label in labels)
+    assert figure.get_supxlabel().startswith("Computed: by hand")
+
+
 @pytest.mark.parametrize("tasks", [3, 100])
 def test_the_figure_of_errors(tasks):
     figure = adaptation_figure(adaptation := few_shot(tasks))

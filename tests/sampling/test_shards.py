@@ -135,11 +135,11 @@ def test_the_number_of_workers_changes_no_byte(name):
         assert content(played(distribution, agent, Workers(count))) == expected, count
 
 
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "transformer"])
 def test_a_memory_goes_on_whatever_process_plays(strange_envs, cell):
     spec = strange_envs.walk.spec
     usual = agents.default("rl2")
-    agent = agent_of(spec, "rl2", inner=replace(usual.inner, cell=cell, size=9))
+    agent = agent_of(spec, "rl2", inner=replace(usual.inner, cell=cell, size=16))
     expected = played(strange_envs.walk, agent, Workers(0))
     assert expected[1].mask.sum() < expected[1].mask.numel(), "some episodes end early"
     for count in (1, 2, 4):
@@ -170,6 +170,7 @@ SPACES = [
     (Box(-1, 1, (2,)), {}),
     (Box(np.array([1.0, -5.0], "f4"), np.array([2.0, 5.0], "f4")), {"scale_to_box": True}),
     (Box(-1, 1, (2,)), {"std": "state", "min_std": 0.5}),
+    (Box(-1, 1, (2,)), {"std": "state", "init_std": 0.8, "max_std": 0.9}),
     (Discrete(4), {}),
     (MultiDiscrete([3, 2, 5]), {}),
 ]

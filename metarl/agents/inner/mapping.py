@@ -29,9 +29,10 @@ EMBEDDING = f"{MEMORY}embedding"
 class MappingConfig(RuleSettings):
     """Inner rule: a set encoder and a hypernetwork map samples to parameters; no gradient."""
 
-    deltas: Literal["full", "head", "low-rank"] = "full"
-    """Deltas added to the shared parameters: to all, to the last layer alone, or to each layer a
-    weight matrix of `rank` and a bias vector."""
+    deltas: Literal["full", "head", "low-rank", "classes"] = "full"
+    """Deltas added to the shared parameters: to all, to the last layer alone, to each layer a
+    weight matrix of `rank` and a bias vector, or, where tasks have classes, to each class's row of
+    the last layer what its own examples say."""
     rank: Count = 2
     steps: Count = 1
     """Adaptation steps in training; each adds its samples, if they are fresh."""
@@ -40,7 +41,11 @@ class MappingConfig(RuleSettings):
     hidden: Count = 64
     """Units of each layer of the encoder and the hypernetwork."""
 
-    def build(self, network: NetworkShape) -> ParameterMapping:
+    def build(self, network: NetworkShape) -> InnerRule:
+        if self.deltas == "classes":
+            from metarl.agents.inner.class_mapping import ClassMapping
+
+            return ClassMapping(self, network)
         shapes = network.shapes
         if self.deltas == "head":
             last = f"layer{network.layers - 1}."
@@ -51,6 +56,8 @@ class MappingConfig(RuleSettings):
         found = super().without_effect(agent)
         if self.deltas != "low-rank" and self.rank != MappingConfig.rank:
             found["agent.inner.rank"] = f"its deltas are {self.deltas!r}"
+        if self.deltas == "classes" and self.embedding != MappingConfig.embedding:
+            found["agent.inner.embedding"] = "the network's own features are the embedding"
         if not isinstance(agent, AgentConfig) and self.steps != MappingConfig.steps:
             found["agent.inner.steps"] = "a second step on the same examples changes nothing"
         if agent.outer.importance_weighted():

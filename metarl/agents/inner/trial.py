@@ -17,6 +17,7 @@ class TrialConfig(InnerSettings):
     family = "trial"
     agents = {"episodes": "metarl.agents.rl2:Rl2"}  # noqa: RUF012
     learns_values = True
+    plays_trials = True
 
     cell: Literal["gru", "lstm", "transformer"] = "gru"
     """Memory of the policy; a transformer attends to the steps of the trial so far."""
@@ -44,7 +45,7 @@ class TrialConfig(InnerSettings):
         if self.cell != "transformer":
             for name in ("layers", "heads", "window"):
                 if getattr(self, name) != getattr(TrialConfig, name):
-                    found[f"agent.inner.{name}"] = f"a {self.cell} has none"
+                    found[f"agent.inner.{name}"] = "only a transformer has it"
         return found
 
     def window_of(self, horizon: int) -> int:

@@ -270,7 +270,8 @@ class TrialPpo:
 
     def _each(self, work: Callable[[slice], Result], inputs: Tensor) -> list[Result]:
         """Returns `work(rows)` of each part of the trials, side by side."""
-        return parallel.side_by_side(work, trials.parts_of(len(inputs), inputs.device))
+        parts = trials.parts_of(inputs, self.policy.cell.parallel)
+        return parallel.side_by_side(work, parts)
 
     def _gradient(
         self, params: Params, lessons: Lessons, entropy: Tensor

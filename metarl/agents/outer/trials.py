@@ -15,14 +15,21 @@ from metarl.types import Metrics, Params
 PART = 12
 """Trials that a thread works on at a time, at least: with fewer the short operations of a step of
 the recurrence take most of the time."""
+PARALLEL = 2048
+"""Steps that a thread works on at a time, at least, where they are computed together."""
 PARTS = 16
 """Largest number of parts."""
 
 
-def parts_of(trials: int, device: torch.device) -> list[slice]:
-    """Returns the parts of so many trials, by their number alone; one on a GPU."""
-    parts = min(max(2, trials // PART), PARTS, trials)
-    return even_slices(trials, parts if device.type == "cpu" else 1)
+def parts_of(inputs: Tensor, parallel: bool = False) -> list[slice]:
+    """Returns the parts of the trials of inputs [N, L, ...], by their shape alone; one on a GPU.
+
+    `parallel` says whether a trial's steps are computed together.
+    """
+    trials, steps = inputs.shape[:2]
+    least = -(-PARALLEL // steps) if parallel else PART
+    parts = min(max(2, trials // least), PARTS, trials)
+    return even_slices(trials, parts if inputs.device.type == "cpu" else 1)
 
 
 class Steps(NamedTuple):

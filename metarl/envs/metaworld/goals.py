@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 
+from metarl.envs.cache_folder import cache_folder
 from metarl.envs.metaworld import goals_file
 from metarl.envs.metaworld.classes import Split
 from metarl.envs.metaworld.snapshots import Snapshot, reference, set_goal, snapshot
@@ -70,19 +70,6 @@ def goals_of(split: Split) -> dict[str, ClassGoals]:
     found = _draw_goals(split)
     _write(path, made_from, found)
     return found
-
-
-def cache_folder() -> Path | None:
-    """Returns the folder for derived data: $METARL_CACHE, or metarl in the user's cache folder.
-
-    None for a user without a home, such as an arbitrary number in a container.
-    """
-    if named := os.environ.get("METARL_CACHE"):
-        return Path(named)
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "metarl"
-    except RuntimeError:
-        return None
 
 
 def _made_from(split: Split) -> bytes:

@@ -1,4 +1,4 @@
-"""Many simulations of one MuJoCo model, stepped in one call on a pool of threads.
+"""Many simulations of a MuJoCo model, stepped in one call on a pool of threads.
 
 `mujoco.rollout` steps simulations in C++, without the GIL and with one MjData per *thread*, since
 hundreds of MjData would not fit the cache. Every call starts with a zero warmstart, so a step
@@ -10,6 +10,8 @@ not change results.
 # (mujoco's C++ modules come without stubs)
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
@@ -44,7 +46,7 @@ class MujocoBatch:
         self._workers = threads if pooled else 1
         self._data = self.data_per_thread(model)
         self._chunk = max(1, -(-size // (CHUNKS_PER_THREAD * self._workers)))
-        self._models = [model] * size
+        self._models = np.full(size, model, dtype=object)
 
         self._state = np.zeros((size, width))
         self._substates = np.zeros((size, frame_skip, width))
@@ -65,6 +67,14 @@ class MujocoBatch:
         self._state[:, 0] = self._time = self._start_time
         self.qpos[:] = qpos
         self.qvel[:] = qvel
+        self._control[:] = 0.0
+
+    def use_models(self, models: Sequence[mujoco.MjModel]) -> None:
+        """Gives each simulation a model of its own: [size] copies of `model`, with other numbers.
+
+        The sizes and the timestep have to stay those of `model`.
+        """
+        self._models[:] = models
 
     def step(self, control: np.ndarray, live: np.ndarray | None = None) -> np.ndarray:
         """Steps by `frame_skip` substeps under a constant control.
@@ -82,11 +92,12 @@ class MujocoBatch:
         self._control[:] = control[:, None]
         if live is None:
             before, controls, substates = self._state, self._control, self._substates
+            models = self._models
         else:
             before, controls = self._state[live], self._control[live]
-            substates = self._substates[: len(live)]
+            substates, models = self._substates[: len(live)], self._models[live]
         self._rollout.rollout(
-            self._models,
+            models.tolist(),
             self._data,
             before,
             controls,

@@ -14,6 +14,9 @@ the given state, as after a final `mj_forward`, at a quarter of the cost of a Ru
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from xml.etree import ElementTree
+
 import mujoco
 import numpy as np
 
@@ -26,16 +29,25 @@ _PER_BODY = (
     (mujoco.mjtSensor.mjSENS_FRAMEQUAT, 4),
 )
 _ROOT = (mujoco.mjtSensor.mjSENS_SUBTREECOM, mujoco.mjtSensor.mjSENS_SUBTREELINVEL)
-_WIDTH = sum(width for _, width in _PER_BODY)
+_MOTION = ((mujoco.mjtSensor.mjSENS_FRAMEANGVEL, 3), (mujoco.mjtSensor.mjSENS_FRAMELINVEL, 3))
 
 
 class ContactProbe:
-    """Reads contact forces of the states of a batch, whose model was compiled from `path`."""
+    """Reads contact forces of the states of a batch, whose model was compiled from `path`.
 
-    def __init__(self, batch: MujocoBatch, path: str):
+    Attributes:
+        frames: [N, bodies, 13] of the last reading, with `motion`: place (m) and quaternion of each
+            body's frame, its angular velocity (rad/s) and its velocity (m/s), in world axes.
+        centre: [N, 3] of the last reading: the centre of mass, m.
+    """
+
+    def __init__(self, batch: MujocoBatch, path: str, motion: bool = False):
+        """`motion` reads the velocities of all bodies, too."""
         self._batch = batch
         self._bodies = batch.model.nbody - 1
-        self._model = skinned(batch.model, path)
+        sensors = (*_PER_BODY, *(_MOTION if motion else ()))
+        self._width = sum(width for _, width in sensors)
+        self._model = skinned(batch.model, path, [sensor for sensor, _ in sensors])
         self._data = batch.data_per_thread(self._model)
         self._readings = np.zeros((batch.size, 1, self._model.nsensordata))
 
@@ -48,9 +60,10 @@ class ContactProbe:
             N is the number of `live` rows, or of all rows.
         """
         readings = self._batch.sense(self._model, self._data, live, self._readings)
-        bodies, com, velocity = np.split(readings, [self._bodies * _WIDTH, -3], axis=1)
-        bodies = bodies.reshape(len(readings), self._bodies, _WIDTH)
-        force, torque, position, quaternion = np.split(bodies, [3, 6, 9], axis=2)
+        bodies, com, velocity = np.split(readings, [self._bodies * self._width, -3], axis=1)
+        bodies = bodies.reshape(len(readings), self._bodies, self._width)
+        force, torque, position, quaternion, _ = np.split(bodies, [3, 6, 9, 13], axis=2)
+        self.frames, self.centre = bodies[..., 6:], com
         wrench = np.empty((len(readings), self._bodies, 6))
         wrench[..., 3:] = -rotate(quaternion, force)
         wrench[..., :3] = -rotate(quaternion, torque)
@@ -58,58 +71,59 @@ class ContactProbe:
         return wrench, velocity
 
 
-def skinned(model: mujoco.MjModel, path: str) -> mujoco.MjModel:
-    """Compiles `model` again from `path` with its geoms on massless skins, and adds sensors."""
-    spec = mujoco.MjSpec.from_file(path)
-    spec.compiler.inertiafromgeom = int(mujoco.mjtInertiaFromGeom.mjINERTIAFROMGEOM_FALSE)
-    names = []
-    for body, spec_body in enumerate(list(_depth_first(spec.worldbody))):
-        if body:
-            names.append(f"skin{body}")
-            _move_geoms(spec_body, model, body, names[-1])
-    for name in names:
-        for sensor, _ in _PER_BODY:
-            spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=name)
-    root = model.body(1).name
+def skinned(
+    model: mujoco.MjModel, path: str, sensors: Sequence[mujoco.mjtSensor]
+) -> mujoco.MjModel:
+    """Compiles `model` again from `path` with its geoms on massless skins, and adds sensors of
+    each body and of the root.
+
+    A skin is the first child of its body. So geoms, and with them contacts, have the order that
+    they have in `model`, and a solver that stops early finds the same forces.
+    """
+    root = ElementTree.parse(path).getroot()
+    for body, element in enumerate(list(root.iterfind("worldbody//body")), start=1):
+        _move_geoms(element, model, body)
+    for compiler in root.iterfind("compiler"):
+        compiler.set("inertiafromgeom", "false")
+    spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
+    for body in range(1, model.nbody):
+        for sensor in sensors:
+            spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"skin{body}")
     for sensor in _ROOT:
-        spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_BODY, objname=root)
+        torso = model.body(1).name
+        spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_BODY, objname=torso)
     result = spec.compile()
     result.opt.timestep = model.opt.timestep
     result.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
-    # The contacts of `model` may have been changed after it was compiled. World first, then skins.
-    homes = [0] + [result.body(name).id for name in names]
-    order = np.concatenate([np.flatnonzero(result.geom_bodyid == home) for home in homes])
-    result.geom_solimp[order] = model.geom_solimp
-    result.geom_solref[order] = model.geom_solref
+    # The contacts of `model` may have been changed after it was compiled.
+    result.geom_solimp[:], result.geom_solref[:] = model.geom_solimp, model.geom_solref
     return result
 
 
-def _move_geoms(spec_body, model: mujoco.MjModel, body: int, name: str) -> None:
-    """Sets the compiled inertia of `spec_body` explicitly and moves its geoms to a skin.
+def _move_geoms(element: ElementTree.Element, model: mujoco.MjModel, body: int) -> None:
+    """Writes the compiled inertia of a body into its element, and moves its geoms to a skin.
 
     The skin has the body's inertial frame, since MuJoCo softens contacts by the inverse weight
     there.
     """
-    frame = {"ipos": model.body_ipos[body], "iquat": model.body_iquat[body]}
-    spec_body.explicitinertial = True
-    spec_body.mass, spec_body.inertia = model.body_mass[body], model.body_inertia[body]
-    spec_body.ipos, spec_body.iquat = frame["ipos"], frame["iquat"]
-    skin = spec_body.add_body(
-        name=name, explicitinertial=True, mass=0.0, inertia=np.zeros(3), **frame
-    )
-    skin.add_site(name=name)
-    for geom in list(spec_body.geoms):
-        kept = ("type", "size", "pos", "quat", "fromto", "contype", "conaffinity", "condim")
-        kept += ("friction", "margin", "gap", "priority", "solmix")
-        skin.add_geom(mass=0.0, **{field: getattr(geom, field) for field in kept})
-        geom.delete()
+    frame = {"pos": _text(model.body_ipos[body]), "quat": _text(model.body_iquat[body])}
+    mass, inertia = model.body_mass[body], model.body_inertia[body]
+    own = {**frame, "mass": _text([mass]), "diaginertia": _text(inertia)}
+    none = {**frame, "mass": "0", "diaginertia": "0 0 0"}
+    skin = ElementTree.Element("body", name=f"skin{body}")
+    ElementTree.SubElement(skin, "inertial", none)
+    ElementTree.SubElement(skin, "site", name=f"skin{body}")
+    for geom in element.findall("geom"):
+        element.remove(geom)
+        skin.append(geom)
+    children = [at for at, child in enumerate(element) if child.tag == "body"]
+    element.insert(children[0] if children else len(element), skin)
+    element.insert(0, ElementTree.Element("inertial", own))
 
 
-def _depth_first(spec_body):
-    """Yields bodies in the order of the compiled model; `MjSpec.bodies` has another order."""
-    yield spec_body
-    for child in spec_body.bodies:
-        yield from _depth_first(child)
+def _text(numbers: Iterable[float]) -> str:
+    """Returns numbers for a model file, each with all its digits."""
+    return " ".join(repr(float(number)) for number in numbers)
 
 
 def rotate(quaternion: np.ndarray, vector: np.ndarray) -> np.ndarray:

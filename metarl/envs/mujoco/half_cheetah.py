@@ -1,4 +1,4 @@
-"""HalfCheetah: runs at a given velocity, or in a given direction.
+"""HalfCheetah: runs at a given velocity, in a given direction, or under a given gravity.
 
 Several published benchmarks share these names. Each variant is one of the benchmarks:
 
@@ -6,6 +6,7 @@ Several published benchmarks share these names. Each variant is one of the bench
     maml2017   U(0, 2)  200      1         centre of mass  qpos + 0.01 N(0, 1)   clipped
     promp      U(0, 3)  100      5         change of x     qpos + U(-0.1, 0.1)   clipped
     varibad    U(0, 3)  200      5         change of x     qpos + U(-0.1, 0.1)   as sampled
+    wide       U(0, 7)  200      5         change of x     qpos + U(-0.1, 0.1)   as sampled
     gymnasium  U(0, 3)  200      5         change of x     qpos + U(-0.1, 0.1)   clipped
 
 All start with qvel + 0.1 N(0, 1). A substep is 0.01 s. Reward: -|v - v*| - 0.05 ||a||^2 (velocity)
@@ -22,8 +23,17 @@ qpos[1:] and qvel, 17 numbers; `maml2017` and `varibad` add a position, 3 more.
   the position of the torso, which lags by a substep (`_torso`). A policy with deviation 1 pays 60
   an episode for its actions, and 31 if they were clipped. PEARL's (katerakelly/oyster) is the same
   for actions in the box; its wrapper clips the others.
+* `wide` is `varibad` with the targets of robust task sampling, which have more tasks that are hard
+  (arXiv:2301.11147, ido90/RobustMetaRL). It is of the velocity family alone.
 * `gymnasium` is no paper's: gymnasium's model, start, frame skip and observations with VariBAD's
   targets.
+
+half-cheetah-gravity is ours, of a published kind: gravity g ~ U(0.5, 1.5) x 9.81 m/s^2, the range
+of gym-extensions, which has four values of it (arXiv:1708.04352).
+The rest is HalfCheetah-v5: reward v - 0.1 ||a||^2, the action as sampled, v the change of x; start
+and 17 observations are those of `gymnasium`; horizon 200.
+
+All use gymnasium's half_cheetah.xml, which has the same numbers as the files of the old projects.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -38,12 +48,11 @@ import mujoco
 import numpy as np
 from gymnasium.spaces import Box
 
+from metarl.envs.mujoco.gravity import Gravity
 from metarl.envs.mujoco.planar import PlanarChain
 from metarl.envs.mujoco.run_tasks import Direction, Runs, RunTask, Velocity
 from metarl.envs.mujoco.tasks import MujocoTasks, model_path
 from metarl.types import EnvSpec, Workers
-
-CONTROL_COST = 0.05
 
 
 @dataclass(frozen=True)
@@ -63,14 +72,18 @@ class Variant:
     """Observe the torso's position."""
     cost_as_sampled: bool = False
     """Charge for the action before it is clipped."""
+    control_cost: float = 0.05
 
 
 VARIANTS = {
     "maml2017": Variant(2.0, 1, True, 1.0, 0.01),
     "promp": Variant(3.0, 5, False, 10.0, 0.1),
     "varibad": Variant(3.0, 5, False, 1.0, 0.1, torso=True, cost_as_sampled=True),
+    "wide": Variant(7.0, 5, False, 1.0, 0.1, torso=True, cost_as_sampled=True),
     "gymnasium": Variant(3.0, 5, False, 1.0, 0.1),
 }
+HEAVY = Variant(0.0, 5, False, 1.0, 0.1, cost_as_sampled=True, control_cost=0.1)
+"""half-cheetah-gravity, which has no target."""
 
 
 def velocity(name: str, variant: str, horizon: int) -> Runs:
@@ -83,8 +96,16 @@ def direction(name: str, variant: str, horizon: int) -> Runs:
     return _runs(name, VARIANTS[variant], horizon, Direction())
 
 
+def gravity(name: str, variant: str, horizon: int) -> Runs:
+    """Tasks {"gravity": g}, in m/s^2, downwards."""
+    del variant
+    return _runs(name, HEAVY, horizon, Gravity())
+
+
 class HalfCheetahEnv(MujocoTasks):
     """K x E half-cheetahs."""
+
+    family: RunTask
 
     def __init__(
         self,
@@ -137,7 +158,8 @@ class HalfCheetahEnv(MujocoTasks):
         """Computes the rewards from the velocity that `observe` found."""
         paid = self.sampled if self.variant.cost_as_sampled else control
         cost = np.einsum("ni,ni->n", paid, paid)
-        return self.family.progress(self._velocity, self.goal) - CONTROL_COST * cost
+        progress = self.family.progress(self._velocity, self.goal)
+        return progress - self.variant.control_cost * cost
 
 
 @cache

@@ -1,7 +1,7 @@
 """A BatchedEnv over `MujocoBatch`: handles seeds, tasks, the horizon, endings and divergence.
 
-A robot (half_cheetah.py, ant.py) subclasses `MujocoTasks` and defines observations, rewards,
-starts and terminations.
+A robot (half_cheetah.py, ant.py, ...) subclasses `MujocoTasks` and defines observations, rewards,
+starts and terminations. Where tasks differ in the model (`OwnModel`), each has a copy of it.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -18,7 +18,8 @@ import mujoco
 import numpy as np
 
 from metarl.envs.mujoco.batch import MujocoBatch
-from metarl.envs.mujoco.run_tasks import RunTask
+from metarl.envs.mujoco.own_models import OwnModel, TaskModels
+from metarl.envs.mujoco.run_tasks import Family
 from metarl.errors import DivergedError
 from metarl.sampling.rows import bad_action
 from metarl.types import EnvSpec, StepResult, Task, Workers, check_number
@@ -40,7 +41,7 @@ class MujocoTasks(ABC):
         spec: EnvSpec,
         model: mujoco.MjModel,
         frame_skip: int,
-        family: RunTask,
+        family: Family,
         num_tasks: int,
         episodes_per_task: int,
         workers: Workers,
@@ -52,7 +53,8 @@ class MujocoTasks(ABC):
         self.shape = (num_tasks, episodes_per_task)
         self.tasks: list[Task] = []
         self.goal = np.zeros(size)
-        self._x_before = np.zeros(size)
+        self._models = TaskModels(model, family) if isinstance(family, OwnModel) else None
+        self._before = np.zeros((size, 2))
         self._low, self._high = batch.model.actuator_ctrlrange.T.copy()
         self._action_scale = action_scale
         self._control, self.sampled = np.zeros((2, batch.size, batch.model.nu))
@@ -79,16 +81,22 @@ class MujocoTasks(ABC):
         """Returns whether the current state ends the episode, [K*E] bool; None: none ever does."""
         return None
 
+    def velocity(self) -> np.ndarray:
+        """Returns the mean rates of the first two coordinates over the last step, [K*E, 2], m/s."""
+        return (self.batch.qpos[:, :2] - self._before) / self.batch.seconds_per_step
+
     def x_velocity(self) -> np.ndarray:
         """Returns the root's mean velocity along x over the last step, [K*E] in m/s."""
-        return (self.batch.qpos[:, 0] - self._x_before) / self.batch.seconds_per_step
+        return (self.batch.qpos[:, 0] - self._before[:, 0]) / self.batch.seconds_per_step
 
     # Methods of BatchedEnv.
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
         check_number(tasks, self.shape[0])
         self.tasks = list(tasks)
-        self.goal = np.repeat(self.family.goals(tasks), self.shape[1])
+        self.goal = np.repeat(self.family.goals(tasks), self.shape[1], axis=0)
+        if self._models is not None:
+            self.batch.use_models(self._models.of(tasks, self.shape[1]))
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         model, size = self.batch.model, self.batch.size
@@ -98,6 +106,7 @@ class MujocoTasks(ABC):
         self.batch.reset(qpos, qvel)
         self._steps = 0
         self._ended[:] = False
+        self.live = None
         return self._grid(self.observe())
 
     def step(self, actions: np.ndarray) -> StepResult:
@@ -107,7 +116,7 @@ class MujocoTasks(ABC):
         if not np.isfinite(sampled).all():
             # MuJoCo would replace nan by zero, and a broken policy would go unnoticed.
             raise bad_action(self.spec.name, actions, self.tasks, self._steps + 1)
-        self._x_before[:] = self.batch.qpos[:, 0]
+        self._before[:] = self.batch.qpos[:, :2]
         self.live = np.flatnonzero(~self._ended) if self._ended.any() else None
         diverged = self.batch.step(control, self.live)
         self._steps += 1

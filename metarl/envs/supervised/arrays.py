@@ -87,6 +87,8 @@ def arrays(env: FewShotEnvConfig, variant: str) -> Episodes:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
     except UserError as error:
+        if "'|O'" in str(error):  # as numpy saves arrays of unequal shapes
+            remedy += ", where all examples have one shape and a type of numbers"
         raise (error if remedy in str(error) else UserError(f"{error}; {remedy}")) from None
     return episodes_from_arrays(
         found["inputs"],

@@ -39,6 +39,11 @@ FAMILIES = {
         "random polynomials of a degree", "regression:Polynomial", variants=("2", "3", "5")
     ),
     "digits": Entry("scikit-learn's handwritten digits, 8 x 8 pixels", "arrays:digits", _CLASSES),
+    "glyphs": Entry(
+        "characters of many scripts, drawn of matplotlib's fonts",
+        "glyphs:glyphs",
+        frozenset({"ways"}),
+    ),
     "arrays": Entry(
         "labelled arrays of a user's own, an .npz file", "arrays:arrays", _CLASSES | {"path"}
     ),
@@ -46,6 +51,7 @@ FAMILIES = {
         "characters of many alphabets, from a folder",
         "images:omniglot",
         _CLASSES | {"path", "image_size"},
+        ("", "vinyals"),
     ),
     "images": Entry(
         "any folder PATH/train/CLASS/*, PATH/test/CLASS/*",

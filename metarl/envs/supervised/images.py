@@ -25,6 +25,10 @@ LAYOUTS = {
 }
 """Folders of the training and of the test split, and the levels of folders within them, by the
 name of the tasks."""
+VINYALS_TRAINED = 1200
+"""Characters that are trained on, of both folders together (arXiv:1606.04080, section 4.1.1)."""
+VINYALS_KEY = 1606_04080
+"""Key of the order of characters, sorted by name, whose first ones are trained on."""
 SECONDS = 5.0
 """Time between progress lines, s."""
 
@@ -34,11 +38,14 @@ def omniglot(env: FewShotEnvConfig, variant: str) -> Episodes:
 
     Classes are ALPHABET/CHARACTER. As in Lake et al. 2015, the alphabets in PATH/images_background
     are for training and those in PATH/images_evaluation for testing. Published few-shot results
-    since arXiv:1606.04080 mix both sets and train on 1200 of the 1623 characters; here training
-    sees no test alphabet.
+    since arXiv:1606.04080 mix both sets and train on 1,200 of the 1,623 characters: the variant
+    `vinyals`. Which ones was not published; here they are the first 1,200 in an order that depends
+    on `VINYALS_KEY` alone. The published classes are turned too, `rotations` "all".
+
+    Raises:
+        UserError: of `vinyals`, for a folder of fewer characters than it needs.
     """
-    del variant
-    return _episodes(env, ink=True)
+    return _episodes(env, ink=True, trained=VINYALS_TRAINED if variant == "vinyals" else 0)
 
 
 def folder(env: FewShotEnvConfig, variant: str) -> Episodes:
@@ -77,8 +84,24 @@ def _layout(env: FewShotEnvConfig) -> tuple[tuple[str, str], tuple[str, ...]]:
     return LAYOUTS[env.name.partition(":")[0]]
 
 
-def _episodes(env: FewShotEnvConfig, ink: bool) -> Episodes:
-    """Reads the images of both splits into episodes.
+def _mixed(
+    train: dict[str, list[Path]], test: dict[str, list[Path]], env: FewShotEnvConfig, trained: int
+) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """Returns `trained` of the classes of both splits, and the others."""
+    together = {**train, **test}
+    if (number := len(together)) < trained + env.ways:
+        raise UserError(
+            f"{env.path} has {number:,} characters, and {env.name} trains on {trained:,} and tests "
+            f"on at least {env.ways} others\ngive all of Omniglot, or take --env omniglot"
+        )
+    order = np.random.default_rng(VINYALS_KEY).permutation(sorted(together)).tolist()
+    first, rest = sorted(order[:trained]), sorted(order[trained:])
+    return {name: together[name] for name in first}, {name: together[name] for name in rest}
+
+
+def _episodes(env: FewShotEnvConfig, ink: bool, trained: int = 0) -> Episodes:
+    """Reads the images of both splits into episodes; with `trained`, of as many classes in training
+    of both folders.
 
     Raises:
         UserError: for folders nested too deep or not deep enough, an unreadable image, and a
@@ -90,6 +113,8 @@ def _episodes(env: FewShotEnvConfig, ink: bool) -> Episodes:
         raise UserError(
             f"{root}: class {both[0]!r} is in {splits[0]} and in {splits[1]}; leave it out of one"
         )
+    if trained:
+        train, test = _mixed(train, test, env, trained)
     classes = {**train, **test}
     files = [file for each in classes.values() for file in each]
     labels = np.repeat(np.arange(len(classes)), [len(each) for each in classes.values()])

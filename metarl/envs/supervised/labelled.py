@@ -17,6 +17,7 @@ def checked_inputs(name: str, given: Any) -> np.ndarray:
     Raises:
         UserError: for anything but an array of finite numbers; names the first bad example.
     """
+    _check_shapes(name, given)
     inputs = _array(name, "inputs", given)
     if inputs.dtype.kind not in "biuf":
         raise UserError(f"{name}: inputs are {inputs.dtype}; give real numbers")
@@ -36,6 +37,22 @@ def checked_inputs(name: str, given: Any) -> np.ndarray:
             "examples; leave them out, or fill in the missing numbers"
         )
     return inputs
+
+
+def _check_shapes(name: str, given: Any) -> None:
+    """Raises a UserError for examples of unequal shapes, such as images of mixed sizes."""
+    if isinstance(given, np.ndarray) and given.dtype != object:
+        return
+    try:
+        shapes = [np.shape(example) for example in given]
+    except (TypeError, ValueError):
+        return  # which is refused as what it is
+    other = next((place for place, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is not None:
+        raise UserError(
+            f"{name}: inputs[{other}] has the shape {shapes[other]}, and inputs[0] has {shapes[0]};"
+            " crop or resize all examples to one shape"
+        )
 
 
 def checked_labels(name: str, given: Any) -> np.ndarray:

@@ -5,14 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 from metarl.envs.arrays.bandit import Bandit
+from metarl.envs.arrays.grid_navigation import GridNavigation
+from metarl.envs.arrays.key_to_door import KeyToDoor
 from metarl.envs.arrays.point_goal import PointGoal
+from metarl.envs.arrays.sparse_point import SparsePoint
+from metarl.envs.arrays.t_maze import TMaze
 from metarl.envs.arrays.tabular import TabularMdp
+from metarl.envs.arrays.wind import Wind
 from metarl.envs.gym.tasks import GymTasks
 from metarl.errors import UserError
 from metarl.recording.scenes.drawn import BanditScene, MdpScene, PointScene
+from metarl.recording.scenes.drawn_rooms import (
+    GridScene,
+    HalfCircleScene,
+    KeyScene,
+    MazeScene,
+    WindScene,
+)
 from metarl.recording.scenes.scene import Scene
 
-ARRAYS = {PointGoal: PointScene, Bandit: BanditScene, TabularMdp: MdpScene}
+ARRAYS = {
+    PointGoal: PointScene,
+    Bandit: BanditScene,
+    TabularMdp: MdpScene,
+    SparsePoint: HalfCircleScene,
+    GridNavigation: GridScene,
+    Wind: WindScene,
+    KeyToDoor: KeyScene,
+}
 
 
 def scene_of(distribution: Any, width: int) -> Scene:
@@ -24,6 +44,8 @@ def scene_of(distribution: Any, width: int) -> Scene:
     for kind, drawn in ARRAYS.items():
         if type(distribution) is kind:
             return drawn(width)
+    if type(distribution) is TMaze:
+        return MazeScene(width, distribution)
     if isinstance(distribution, GymTasks):
         from metarl.recording.scenes.gym import GymScene
 

@@ -80,7 +80,13 @@ def broken(value):
         (INPUTS[:, 0], LABELS, r"inputs have shape \(30,\)"),
         (INPUTS[:, :0], LABELS, r"inputs have shape \(30, 0\)"),
         (INPUTS.astype(str), LABELS, "inputs are <U32; give real numbers"),
-        ([[1, 2], [3]], [0, 1], "inputs cannot become an array"),
+        ([[1, 2], [3]], [0, 1], r"inputs\[1\] has the shape \(1,\), and inputs\[0\] has \(2,\)"),
+        (
+            [np.zeros((1, 28, 28)), np.zeros((1, 30, 28))],
+            [0, 1],
+            r"inputs\[1\] has the shape \(1, 30, 28\), .*; crop or resize all examples to one",
+        ),
+        ([[1, [2, 3]], [4, 5]], [0, 1], "inputs cannot become an array"),
     ],
 )
 def test_arrays_that_are_none_are_refused(inputs, labels, said):

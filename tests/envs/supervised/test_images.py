@@ -101,6 +101,35 @@ def test_omniglots_ink_is_one_on_paper_of_zero(alphabets, rng):
         assert image.sum() == pytest.approx((28 * 52 / 105) ** 2, rel=0.02)
 
 
+def test_the_published_split_of_omniglot_mixes_both_folders(alphabets, monkeypatch, rng):
+    """As many characters for training as stated, the same ones each time; with their turns there
+    are four times as many classes."""
+    monkeypatch.setattr(images, "VINYALS_TRAINED", 4)
+    vinyals, turned = (
+        env(alphabets, "omniglot:vinyals"),
+        env(alphabets, "omniglot:vinyals", rotations="all"),
+    )
+
+    def classes(config, split):
+        drawn = omniglot(config, "vinyals").sample(200, np.random.default_rng(0), split)
+        return {tuple(x) if isinstance(x, list) else x for task in drawn for x in task["classes"]}
+
+    train, test = classes(vinyals, "train"), classes(vinyals, "test")
+    assert (len(train), len(test), len(train & test)) == (4, 2, 0)
+    assert train == classes(vinyals, "train")
+    assert any(name.startswith("Tengwar") for name in train), "those of both folders"
+    many = classes(turned, "train")
+    assert {name for name, _ in many} == train
+    assert len(many) == 16
+    assert len(classes(turned, "test")) == 8
+
+
+def test_the_published_split_needs_all_of_omniglot(alphabets):
+    said = refused(lambda c, _: images.omniglot(c, "vinyals"), env(alphabets, "omniglot:vinyals"))
+    assert "has 6 characters, and omniglot:vinyals trains on 1,200 and tests on at least 2" in said
+    assert "take --env omniglot" in said
+
+
 def test_images_are_brought_to_one_size(animals):
     save(animals / "test/cat/wide.jpg", np.full((20, 40), 200))
     assert folder(env(animals, image_size=6), "").spec.input_shape == (1, 6, 6)
