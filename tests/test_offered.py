@@ -20,7 +20,7 @@ from metarl.experiments.offered import offered
 from metarl.experiments.presets import blank, preset
 from metarl.types import EnvSpec, FewShotSpec
 
-EPISODES = EnvSpec("problem", Box(-1, 1, (2,)), Box(-1, 1, (2,)), 5)
+EPISODES = EnvSpec("problem", Box(0, 1, (27,)), Box(-1, 1, (2,)), 5, image=(3, 3, 3))
 IMAGES = FewShotSpec("problem", (1, 8, 8), 5, True)
 PARTNERS = {
     "inner.adapted=context": {"policy.context": 10},

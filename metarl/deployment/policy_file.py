@@ -52,8 +52,9 @@ def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str
         tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
         document["clip"] = float(acting.normal.clip)
     _put_family(acting.family, document, tensors)
-    if isinstance(acting, MlpActing | RecurrentActing) and acting.torso is not None:
-        torso_file.put(acting.torso, document, tensors)
+    own = acting.policy if isinstance(acting, BeliefActing) else acting
+    if isinstance(own, MlpActing | RecurrentActing) and own.torso is not None:
+        torso_file.put(own.torso, document, tensors)
     match acting:
         case MlpActing():
             kind = MLP
