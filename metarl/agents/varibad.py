@@ -192,24 +192,18 @@ class VariBad(MetaParameters):
         lengths = by_trial(episode.mask).sum(1)
         reached = by_trial(torch.cat([episode.obs[:, 1:], episode.final_obs[:, None]], 1))
         reached[torch.arange(len(lengths)), lengths - 1] = episode.final_obs.flatten(0, 1)
-        read = (
-            reached,
-            by_trial(self.encoded_actions(episode.actions)),
-            by_trial(self.scaled(episode.rewards)),
-        )
+        actions = by_trial(self.encoded_actions(episode.actions))
+        rewards = by_trial(self.scaled(episode.rewards))
         before = memory.flatten(0, 1)
 
-        def states(rows: slice) -> Tensor:
-            start = before[rows]
-            found = self.encoder.run(self.meta, *(x[rows] for x in read), start)
-            return torch.cat([start[:, None], found], 1)
-
         def one(rows: slice) -> tuple[Tensor, Tensor]:
-            found = states(rows)
+            start, read = before[rows], (reached[rows], actions[rows], rewards[rows])
+            states = self.encoder.run(self.meta, *read, start)
+            found = torch.cat([start[:, None], states], 1)
             own = lengths[rows, None, None].expand(-1, 1, found.shape[-1])
             return self.encoder.beliefs(self.meta, found[:, :-1]), found.gather(1, own)[:, 0]
 
-        parts = side_by_side(one, parts_of(len(before), before.device))
+        parts = side_by_side(one, parts_of(reached))
         beliefs, after = (torch.cat(x) for x in zip(*parts, strict=True))
         return beliefs.unflatten(0, shape).transpose(1, 2), after.unflatten(0, shape)
 
@@ -273,9 +267,10 @@ class Believing:
         if rewards is None:
             self._memory = self._begin(*obs.shape[:2])
         else:
-            read = obs, agent.encoded_actions(self._action), agent.scaled(rewards)
-            one_step = (x.flatten(0, 1)[:, None] for x in read)
-            states = agent.encoder.run(params, *one_step, self._memory.flatten(0, 1))
+            parts = obs, agent.encoded_actions(self._action), agent.scaled(rewards)
+            reached, action, paid = (x.flatten(0, 1)[:, None] for x in parts)
+            memory = self._memory.flatten(0, 1)
+            states = agent.encoder.run(params, reached, action, paid, memory)
             self._memory = states.view_as(self._memory)
         inputs = torch.cat([obs, agent.encoder.beliefs(params, self._memory)], -1)
         distribution = agent.policy.head(params, agent.normaliser.obs(inputs))

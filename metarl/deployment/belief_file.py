@@ -38,8 +38,8 @@ def read(
 ) -> BeliefActing:
     """Returns the `policy` with its encoder of observations [obs_dim], actions [codes] and rewards;
     raises a ValueError or a KeyError for parts that are missing or do not fit."""
-    parts = tuple(layer(f"part{i}", tensors) for i in range(3))
-    demand(tuple(layer.weight.shape[1] for layer in parts) == (obs_dim, codes, 1))
+    obs, action, reward = parts = [layer(f"part{i}", tensors) for i in range(3)]
+    demand([x.weight.shape[1] for x in parts] == [obs_dim, codes, 1])
     of_inputs, of_hidden = (layer(f"cell{i}", tensors) for i in range(2))
     posterior = layer("posterior0", tensors)
     size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
@@ -49,4 +49,4 @@ def read(
     memory = float32(tensors["memory0"], 3) if "memory0" in tensors else None
     demand(memory is None or memory.shape == (1, 1, size))
     scale = reward_scale(document)
-    return BeliefActing(*parts, of_inputs, of_hidden, posterior, policy, scale, memory)
+    return BeliefActing(obs, action, reward, of_inputs, of_hidden, posterior, policy, scale, memory)

@@ -148,9 +148,13 @@ def acting_belief(
     """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
     their begin."""
     of_inputs, of_hidden, *biases = (params[name] for name in CELL)
-    layers = encoder.embeddings.layers
+    obs, action, reward = (
+        _layers(encoder.embeddings.layers[name], params)[0] for name in ("obs", "action", "reward")
+    )
     return BeliefActing(
-        *(_layers(layers[name], params)[0] for name in ("obs", "action", "reward")),
+        obs,
+        action,
+        reward,
         Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
         Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
         _layers(encoder.posterior, params)[0],
@@ -196,7 +200,8 @@ def _family(policy: MlpPolicy, params: Params) -> Family:
     if policy.options:
         return ChosenActions(policy.options)
     log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
-    bounds, box = (np.float32(x) for x in policy.config.log_stds), (None, None)
+    least, most = map(np.float32, policy.config.log_stds)
+    box = None, None
     if issubclass(policy.kind, BoxGaussian):
         box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
-    return GaussianActions(log_std, *bounds, *box)
+    return GaussianActions(log_std, least, most, *box)

@@ -225,3 +225,33 @@ def test_what_is_not_finite_does_not_enter_the_replay():
     assert pupil.agent.meta_update(state, spoilt, np.random.default_rng(0))["skipped"] == 1.0
     assert pupil.agent.replay.segments == kept
     assert all(torch.equal(before[n], x) for n, x in pupil.agent.state_dict().items())
+
+
+def test_the_belief_tells_the_task():
+    """Of random actions, rewards alone tell which action is good. The bound alone makes the mean of
+    the belief after an episode tell it, by least squares in trials that were not learned from."""
+    config = config_of(steps=1, elbo_lr=1e-2, elbo_trials=40, kl_weight=0.01)
+    probe = probes.Probe(probes.TaskToIdentify)
+    made = catalogue.build(probe.spec, config, np.random.default_rng(0), CPU)
+    assert isinstance(made, VariBad)
+    env, rng = probe.open(100, 1, Workers(0)), np.random.default_rng(1)
+
+    def whole(key: int) -> tuple[Trials, np.ndarray]:
+        tasks = probe.sample(100, rng)
+        state, rounds = adaptation_rounds(made, env, made.spec, tasks, 1, 1, (key,), CPU)
+        return made.adapt(state, rounds[-1]), np.array([task["good"] for task in tasks])
+
+    def told() -> float:
+        trials, good = whole(2)
+        known = np.c_[trials.beliefs[1][:, 0, 0, :2].numpy(), np.ones(100)]
+        fit, *_ = np.linalg.lstsq(known, good, rcond=None)
+        return float(((known @ fit > 0.5) == good).mean())
+
+    made.remember(whole(1)[0].rounds)
+    params, moments = parted(made.meta)[1], made.outer_state.elbo
+    for _ in range(200):
+        params, moments, _ = made.outer.ascent.step(params, moments, made.drawn(rng, 40), rng)
+    before = told()
+    made.meta |= params
+    assert told() > 0.98
+    assert before < 0.98

@@ -26,12 +26,13 @@ def trial() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_step_by_step_is_the_whole_trial():
     made, params = encoder()
-    parts = trial()
+    obs, actions, rewards = parts = trial()
     start = normal(TRIALS, 7)
     whole = made.run(params, *parts, start)
     memory, found = start, []
     for t in range(STEPS):
-        memory = made.run(params, *(x[:, t : t + 1] for x in parts), memory)[:, 0]
+        now = slice(t, t + 1)
+        memory = made.run(params, obs[:, now], actions[:, now], rewards[:, now], memory)[:, 0]
         found.append(memory)
     torch.testing.assert_close(torch.stack(found, 1), whole, atol=1e-6, rtol=1e-5)
     chunks = made.run(params, *parts, start, chunk=4)

@@ -319,7 +319,7 @@ class Sac:
         number, length = batch.rewards.shape
         parts = [slice(0, number)]
         if number * length >= ALONE:
-            parts = trials.parts_of(batch.inputs, parallel=False)
+            parts = trials.parts_of(batch.obs)
         gradients, readings = zip(*parallel.side_by_side(one, parts), strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in meta}
         return total, Reading(*(torch.stack(x).sum(0) for x in zip(*readings, strict=True)))
