@@ -107,7 +107,7 @@ def _figure(values: np.ndarray, family: str) -> str:
 
 def picture(families: dict[str, dict[str, Run]]) -> Figure:
     title = "600 tasks never seen; bars are standard errors"
-    with look.titled_figure(15.0, 5.6, title) as figure:
+    with look.titled_figure(7.5 * len(families), 5.6, title) as figure:
         panels = figure.subplots(1, len(families), squeeze=False)[0]
         for axes, (family, runs) in zip(panels, families.items(), strict=True):
             _curves(axes, family, runs)

@@ -203,7 +203,7 @@ class VariBad(MetaParameters):
             own = lengths[rows, None, None].expand(-1, 1, found.shape[-1])
             return self.encoder.beliefs(self.meta, found[:, :-1]), found.gather(1, own)[:, 0]
 
-        parts = side_by_side(one, parts_of(reached, parallel=False))
+        parts = side_by_side(one, parts_of(reached))
         beliefs, after = (torch.cat(x) for x in zip(*parts, strict=True))
         return beliefs.unflatten(0, shape).transpose(1, 2), after.unflatten(0, shape)
 

@@ -199,7 +199,8 @@ def _family(policy: MlpPolicy, params: Params) -> Family:
     if policy.options:
         return ChosenActions(policy.options)
     log_std = _of_tasks(params["log_std"], 1) if policy.std == "shared" else None
-    bounds, box = (np.float32(x) for x in policy.config.log_stds), (None, None)
+    least, most = map(np.float32, policy.config.log_stds)
+    box = None, None
     if issubclass(policy.kind, BoxGaussian):
         box = tuple(np.array(x, np.float32) for x in (policy.kind.middle, policy.kind.half))
-    return GaussianActions(log_std, *bounds, *box)
+    return GaussianActions(log_std, least, most, *box)

@@ -245,6 +245,17 @@ def test_a_memory(name):
         assert float(second.mean()) == pytest.approx(0.5, abs=CHANCE)
 
 
+def test_a_transformer_remembers_as_the_other_cells_do():
+    """The two rungs that need a memory: within an episode, and from one to the next."""
+    cell = {"cell": "transformer", "heads": 2}
+    assert Pupil(quick("rl2", cell), probes.Memory).learn(paid) > NEAR
+    pupil = Pupil(quick("rl2", {**cell, **IDENTIFYING["rl2"]}), probes.TaskToIdentify)
+    pupil.train(lambda rounds: paid(rounds[-1]) >= ENOUGH)
+    before, after = pupil.judged(1)
+    assert paid(before) == pytest.approx(0.5, abs=CHANCE)
+    assert paid(after) > NEAR
+
+
 @trained
 def test_a_task_to_identify(name):
     """Rewards alone tell which action is good: half of the optimum before adaptation, all after.

@@ -52,8 +52,8 @@ def test_steps_are_gymnasiums(opened, rng, name):
             theirs.data.qacc_warmstart[:] = 0.0
             obs, reward, terminated, _, _ = theirs.step(actions[k, e])
             np.testing.assert_allclose(step.obs[k, e], obs, atol=1e-5, rtol=1e-5)
-            reward += terminated  # the old code pays 1 for the step of a fall, too
-            np.testing.assert_allclose(step.rewards[k, e], reward, atol=1e-5)
+            paid = float(reward) + terminated  # the old code pays 1 for the step of a fall, too
+            np.testing.assert_allclose(step.rewards[k, e], paid, atol=1e-5)
             assert step.terminated[k, e] == terminated
         over |= step.terminated
     assert over.any(), "some must have fallen for the ends to be tested"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -146,7 +147,8 @@ BOUNDED = {
 def test_a_bound_of_the_deviation_holds_and_stops_its_gradient(std, bound):
     """At the bound it may still move, as with autograd's clamp."""
     space, (given, bounded) = spec(Box(-1, 1, (3,))), BOUNDED[bound]
-    policy = MlpPolicy(space, PolicyConfig(hidden=(6, 5), std=std, **{bound: 0.5}))
+    config: Any = replace(PolicyConfig(hidden=(6, 5), std=std), **{bound: 0.5})
+    policy = MlpPolicy(space, config)
     params = policy.init(np.random.default_rng(0))
     name, ours = ("log_std", slice(None)) if std == "shared" else ("layer2.bias", slice(3, None))
     params[name][ours] = torch.tensor([math.log(x) for x in given])

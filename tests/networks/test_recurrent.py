@@ -110,7 +110,7 @@ def test_embeddings_and_head_are_layers_of_their_own():
         memory = by_hand(params, embedded[:, t], memory)
         torch.testing.assert_close(shown[:, t], memory[0])
     mean = layer("layer0", shown) @ params["layer1.weight"].mT + params["layer1.bias"]
-    torch.testing.assert_close(policy.head(params, shown).mean, mean)
+    torch.testing.assert_close(policy.head(params, shown)[0], mean)
     value = layer("value_layer0", shown) @ params["value.weight"].mT + params["value.bias"]
     torch.testing.assert_close(policy.value(params, shown), value[..., 0])
 

@@ -293,7 +293,7 @@ class Sac:
                 for (name, x), x_gradient in zip(leaves.items(), found, strict=True)
             }, reading
 
-        parts = trials.parts_of(len(batch.obs), batch.obs.device)
+        parts = trials.parts_of(batch.obs)
         gradients, readings = zip(*parallel.side_by_side(one, parts), strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in meta}
         return total, Reading(*(torch.stack(x).sum(0) for x in zip(*readings, strict=True)))

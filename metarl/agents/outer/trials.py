@@ -21,7 +21,7 @@ PARTS = 16
 """Largest number of parts."""
 
 
-def parts_of(inputs: Tensor, parallel: bool) -> list[slice]:
+def parts_of(inputs: Tensor, parallel: bool = False) -> list[slice]:
     """Returns the parts of the trials of inputs [N, L, ...], by their shape alone; one on a GPU.
 
     `parallel` says whether a trial's steps are computed together.

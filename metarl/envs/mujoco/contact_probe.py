@@ -80,18 +80,18 @@ def skinned(
     A skin is the first child of its body. So geoms, and with them contacts, have the order that
     they have in `model`, and a solver that stops early finds the same forces.
     """
-    tree = ElementTree.parse(path)
-    bodies = list(tree.getroot().iterfind("worldbody//body"))
-    for body, element in enumerate(bodies, start=1):
+    root = ElementTree.parse(path).getroot()
+    for body, element in enumerate(list(root.iterfind("worldbody//body")), start=1):
         _move_geoms(element, model, body)
-    tree.getroot().find("compiler").set("inertiafromgeom", "false")
-    spec = mujoco.MjSpec.from_string(ElementTree.tostring(tree.getroot(), encoding="unicode"))
+    for compiler in root.iterfind("compiler"):
+        compiler.set("inertiafromgeom", "false")
+    spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"))
     for body in range(1, model.nbody):
         for sensor in sensors:
             spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_SITE, objname=f"skin{body}")
     for sensor in _ROOT:
-        root = model.body(1).name
-        spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_BODY, objname=root)
+        torso = model.body(1).name
+        spec.add_sensor(type=sensor, objtype=mujoco.mjtObj.mjOBJ_BODY, objname=torso)
     result = spec.compile()
     result.opt.timestep = model.opt.timestep
     result.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER

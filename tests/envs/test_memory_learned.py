@@ -1,0 +1,37 @@
+"""What learners with and without a memory reach in a short T-maze, whose best returns are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from metarl.commands import train
+from metarl.envs.arrays.memory_optima import t_maze_best
+
+COMMON = "--sampling.task-draw stratified --workers 0 --threads 1 --checkpoint-every 1000"
+LEARNERS = {
+    "joint-ppo": (
+        "point-goal --agent joint-ppo --env t-maze:passive --env.horizon 4 --iterations 30 "
+        "--sampling.tasks 20 --sampling.episodes 20 --agent.policy.hidden 32",
+        False,
+    ),
+    "rl2": (
+        "t-maze-passive-rl2 --env.horizon 4 --iterations 40 --agent.inner.size 16 "
+        "--agent.outer.lr 0.005 --agent.outer.entropy 0.2 --agent.outer.entropy-half-life 20",
+        True,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_memory_makes_the_difference(name: str, tmp_path: Path):
+    """Without one training comes to half and stays there; with one it gets all but a little."""
+    line, memory = LEARNERS[name]
+    train.main([*line.split(), *COMMON.split(), "--run-dir", str(tmp_path / "run")])
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()[-8:]
+    reached = sum(json.loads(each)["return/step0"] for each in lines) / len(lines)
+    best = t_maze_best(memory)
+    assert best - 0.06 <= reached <= best + 0.04
