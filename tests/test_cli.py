@@ -261,7 +261,8 @@ def test_evaluation_starts_from_the_runs_own_settings(run_dir: Path):
 BAD_TRAIN = {
     "": "no preset given: it comes first; there are halfcheetah-vel-quick, ",
     "--seed 3": "no preset given",
-    "point-gaol": "'point-gaol' is no preset; did you mean 'point-goal' or 'point-goal-rl2'?",
+    "point-gaol": "'point-gaol' is no preset; did you mean 'point-goal' or 'point-goal-rl2' or "
+    "'point-goal-rl2-sac'?",
     "zzz": "'zzz' is no preset; there are halfcheetah-vel-quick, ",
     "point-goal more": "'more' belongs to no flag",
     "point-goal --itrations 3": "--itrations is no flag; did you mean --iterations?",
@@ -397,7 +398,8 @@ def test_bad_input_from_a_shell(tmp_path: Path):
     assert done.returncode == 2
     assert (
         done.stderr
-        == "error: 'point-gaol' is no preset; did you mean 'point-goal' or 'point-goal-rl2'?\n"
+        == "error: 'point-gaol' is no preset; did you mean 'point-goal' or 'point-goal-rl2' or "
+        "'point-goal-rl2-sac'?\n"
         "`metarl list presets` describes them\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -148,9 +148,14 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 """
 COMPLETED = {
     "metarl ev": ["evaluate"],
-    "metarl train point-g": ["point-goal", "point-goal-rl2", "point-goal-reptile-ppo"],
+    "metarl train point-g": [
+        "point-goal",
+        "point-goal-rl2",
+        "point-goal-rl2-sac",
+        "point-goal-reptile-ppo",
+    ],
     "metarl show tab": ["tabular-mdp-rl2", "tabular-mdp-reptile-ppo"],
-    "metarl train point-goal --agent rl": ["rl2"],
+    "metarl train point-goal --agent rl": ["rl2", "rl2-sac"],
     "metarl train point-goal --agent=prom": ["promp"],
     "metarl train point-goal --env half-cheetah-vel:v": ["varibad"],
     "metarl train point-goal --env=ml1:push-w": ["push-wall-v3"],

@@ -56,4 +56,6 @@ Positive = Annotated[float, Range(least=0, open_below=True)]
 NonNegative = Annotated[float, Range(least=0)]
 Fraction = Annotated[float, Range(least=0, most=1, open_below=True)]
 UnitInterval = Annotated[float, Range(least=0, most=1)]
+BoxEntropy = Annotated[float, Range(least=-100, most=0.69)]
+"""Entropy of a number in [-1, 1] in nats; that of a uniform one is log 2 = 0.693."""
 Shrinking = Annotated[float, Range(least=0, most=1, open_below=True, open_above=True)]

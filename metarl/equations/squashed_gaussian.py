@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -73,16 +73,21 @@ class SquashedGaussian(BoxGaussian):
 
         H(u) + E log(1 - tanh^2 u); the expectation is by Gauss-Hermite quadrature.
         """
-        nodes, weights = (self.mean.new_tensor(x) for x in _quadrature())
+        nodes, weights = (x.to(self.mean) for x in _quadrature())
         u = self.mean[..., None] + self.log_std.exp()[..., None] * nodes
         return Gaussian.entropy(self) + (log_slope(u) * weights).sum(-1).sum(-1)
 
 
 @cache
-def _quadrature() -> tuple[np.ndarray, np.ndarray]:
-    """Returns nodes and weights of an expectation over the standard normal distribution."""
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
-    return nodes, weights / math.sqrt(2.0 * math.pi)
+def _quadrature() -> tuple[Tensor, Tensor]:
+    """Returns nodes and weights of an expectation over the standard normal distribution.
+
+    Nodes are the eigenvalues of the Hermite polynomials' Jacobi matrix, and weights the squares of
+    the first entries of its eigenvectors (Golub and Welsch 1969).
+    """
+    beside = torch.arange(1.0, NODES, dtype=torch.float64).sqrt()
+    nodes, vectors = torch.linalg.eigh(beside.diag(1) + beside.diag(-1))
+    return nodes, vectors[0].square()
 
 
 def squashed_gaussian(low: Sequence[float], high: Sequence[float]) -> type[SquashedGaussian]:

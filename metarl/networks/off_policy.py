@@ -32,6 +32,9 @@ from metarl.types import EnvSpec, Params
 
 MAX_LOG_STD = 2.0
 """Upper bound of the deviation's logarithm before the squashing, as in SAC's code."""
+RANDOM_STD = 0.87
+"""Deviation of u whose tanh is nearly uniform: in each twentieth of the box its probability is
+within a sixth of that of a uniform action, but for the outermost, where it is less by a tenth."""
 
 
 class Encoder:
@@ -60,6 +63,10 @@ class Encoder:
         weights = [params[f"{self.prefix}cell.{name}"] for name in names]
         if not x.is_cuda and x.shape[1] > 1:
             return Gru.apply(x.transpose(0, 1), *weights, memory).transpose(0, 1)
+        if x.is_cuda:  # cuDNN wants them in one block of memory
+            whole = torch.cat([w.flatten() for w in weights])
+            parts = whole.split([w.numel() for w in weights])
+            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
         found, _ = torch.gru(x, memory[None], weights, True, 1, 0.0, True, False, True)
         return found
 
@@ -110,12 +117,11 @@ class RecurrentActor:
 
     def random(self, params: Params) -> Params:
         """Returns parameters that act at random, uniformly over choices and almost uniformly over
-        a box: tanh of normal u with deviation 0.9 is within 12% of the uniform density in its
-        inner nine tenths."""
+        a box: u has the mean 0 and the deviation `RANDOM_STD`."""
         last = f"{self.head.prefix}{self.head.layers - 1}"
         weight, bias = params[f"{last}.weight"], torch.zeros_like(params[f"{last}.bias"])
         if not self.choices:
-            bias[self.noise_dim :] = math.log(0.9)
+            bias[self.noise_dim :] = math.log(RANDOM_STD)
         return {**params, f"{last}.weight": torch.zeros_like(weight), f"{last}.bias": bias}
 
     def before(self, actions: Tensor, rewards: Tensor, ended: Tensor) -> Tensor:

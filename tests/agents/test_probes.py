@@ -17,6 +17,7 @@ import torch
 from catalogue_rows import every_rule
 
 from metarl.agents import catalogue
+from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
 from metarl.agents.inner.trial import TrialConfig
 from metarl.config.settings import AgentConfig
 from metarl.device import torch_threads
@@ -48,7 +49,9 @@ NEVER_TRAINED = [n for n in NAMES if not CONFIGS[n].outer.learns]
 TRAINED = [n for n in NAMES if n not in NEVER_TRAINED]
 TOLD = [n for n in TRAINED if catalogue.observes_task(CONFIGS[n])]
 JOINT = [n for n in TRAINED if not CONFIGS[n].inner.training_steps and n not in TOLD]
-REMEMBERS = [n for n in TRAINED if isinstance(CONFIGS[n].inner, TrialConfig)]
+OFF_POLICY = [n for n in TRAINED if isinstance(CONFIGS[n].inner, ReplayedTrialConfig)]
+"""Agents that learn action values from a replay."""
+REMEMBERS = [*OFF_POLICY, *(n for n in TRAINED if isinstance(CONFIGS[n].inner, TrialConfig))]
 VALUED = [n for n in NAMES if CONFIGS[n].advantages.gae_lambda < 1.0]
 """Agents with a learned value function. Others have a linear baseline, fit to each round."""
 
@@ -68,6 +71,16 @@ OF_AGENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "reptile-ppo": (PPO_STEPS, {"lr": 1.0}),
     "sb3-ppo": (PPO_STEPS, {}),
     "rl2": ({"steps": 0}, {"lr": 0.02}),
+    "rl2-sac": (
+        {"steps": 0, "embedding": 8},
+        {
+            "lr": 0.01,
+            "batch": 64,
+            "updates_per_step": 0.2,
+            "polyak": 0.05,
+            "entropy_of_choice": 0.05,
+        },
+    ),
     "varibad": ({"steps": 0}, {"elbo_terms": 4, "predictions": 4}),
     "cavia-trpo": ({"lr": 0.1}, {}),
 }
@@ -76,6 +89,7 @@ IDENTIFYING: dict[str, dict[str, Any]] = {
     "reptile-ppo": {"steps": 2},
     "anil-trpo": {"lr": 0.5},
     "rl2": {"steps": 1},
+    "rl2-sac": {"steps": 1},
     "varibad": {"steps": 1},
     "cavia-trpo": {"lr": 3.0},
 }
@@ -187,11 +201,14 @@ def one_thread():
         yield
 
 
-agents = pytest.mark.parametrize("name", NAMES)
-trained = pytest.mark.parametrize("name", TRAINED)
+on_policy = pytest.mark.parametrize("name", [n for n in NAMES if n not in OFF_POLICY])
+"""Agents whose policy follows rewards alone, and not action values that begin anywhere."""
+trained = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in OFF_POLICY else n for n in TRAINED]
+)
 
 
-@agents
+@on_policy
 def test_nothing_to_learn(name):
     """No action pays more than another, so the policy stays as it was.
 
@@ -211,7 +228,7 @@ def test_nothing_to_learn(name):
 def test_one_value(name):
     """A value function explains rewards that the observation tells in advance. Where there is none,
     an action that adds a hundredth to them is found, as the baseline takes the rest away."""
-    if name in VALUED:
+    if name in VALUED or name in OFF_POLICY:
         metrics = Pupil(quick(name), probes.OneValue).train(most=8)
         assert metrics["value/explained_variance"] > NEAR
     else:
@@ -274,9 +291,10 @@ def test_a_task_to_identify(name):
 @trained
 def test_a_truncation(name):
     """Who bootstraps goes where the time limit stops a rich future; others take what they can have
-    within the episode. RL2 is of the others: the value beyond its trials is zero by definition."""
+    within the episode. RL2 is of the others: the value beyond its trials is zero by definition, and
+    for recurrent SAC it is not."""
     pupil = Pupil(quick(name, advantages={"discount": 0.5}), probes.Truncation)
-    bootstraps = name in VALUED and name not in REMEMBERS
+    bootstraps = name in OFF_POLICY or (name in VALUED and name not in REMEMBERS)
     assert pupil.learn(left if bootstraps else stayed) > NEAR
 
 

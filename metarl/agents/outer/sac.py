@@ -19,7 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from metarl.config.ranges import Count, Fraction, Natural, NonNegative, Positive, UnitInterval
+from metarl.config.ranges import (
+    BoxEntropy,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Positive,
+    UnitInterval,
+)
 from metarl.config.settings import OuterSettings
 from metarl.errors import UserError
 from metarl.lazy import lazy
@@ -44,6 +52,8 @@ else:
 
 ARRAYS = ("rewards", "ended", "terminated", "mask")
 """Arrays of a trial in the replay with one number a step; `obs` and `actions` have more."""
+ALONE = 2048
+"""Steps of a batch below which it is computed as one part: more parts would take longer."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,7 @@ class SacConfig(OuterSettings):
     temperature: Positive = 1.0
     """Weight of the entropy at the begin."""
     learn_temperature: bool = True
-    entropy_per_dimension: float = -1.0
+    entropy_per_dimension: BoxEntropy = -1.0
     """Entropy that the temperature is learned for, for each dimension of a Box, in nats, with the
     action in units of half the box."""
     entropy_of_choice: UnitInterval = 0.2
@@ -156,8 +166,22 @@ class Reading(NamedTuple):
     critic_loss: Tensor
     actor_loss: Tensor
     entropy: Tensor
-    q: Tensor
+    target: Tensor
+    """Mean of what the critics learn."""
+    target_square: Tensor
+    """Mean of its square."""
     norm: Tensor
+    """Norm of the whole gradient."""
+
+    def metrics(self, critics: int) -> Metrics:
+        """Returns the parts by name, and the share of the targets' variance that the critics
+        explain; 0 where they have none."""
+        found = {name: float(x) for name, x in self._asdict().items()}
+        variance = found.pop("target_square") - found["target"] ** 2
+        error, norm = found["critic_loss"] / critics, found.pop("norm")
+        explained = 1.0 - error / variance if variance > 1e-9 else 0.0
+        names = {"gradient_norm": norm, "value/explained_variance": explained}
+        return {**names, "value/mean": found.pop("target"), **found}
 
 
 class Experience(NamedTuple):
@@ -221,9 +245,7 @@ class Sac:
             *at, reading = self.descend(*at, batch, self.draws(batch, rng))
             found.append(torch.stack(reading))
         means = torch.stack(found).mean(0)
-        metrics = dict(zip(Reading._fields, means.tolist(), strict=True))
-        metrics["gradient_norm"] = metrics.pop("norm")
-        after, state_after = at
+        metrics, (after, state_after) = Reading(*means).metrics(self.config.critics), at
         metrics["temperature"] = float(after["log_temperature"].exp())
         finite = [x.isfinite().all() for x in after.values()]
         if not (means.isfinite().all() and torch.stack(finite).all()):
@@ -293,7 +315,10 @@ class Sac:
                 for (name, x), x_gradient in zip(leaves.items(), found, strict=True)
             }, reading
 
-        parts = trials.parts_of(batch.obs)
+        number, length = batch.rewards.shape
+        parts = [slice(0, number)]
+        if number * length >= ALONE:
+            parts = trials.parts_of(batch.obs)
         gradients, readings = zip(*parallel.side_by_side(one, parts), strict=True)
         total = {name: torch.stack([x[name] for x in gradients]).sum(0) for name in meta}
         return total, Reading(*(torch.stack(x).sum(0) for x in zip(*readings, strict=True)))
@@ -328,13 +353,9 @@ class Sac:
             loss = loss + sac.temperature_loss(
                 log_temperature, entropy, self.target_entropy, batch.weights
             )
-        read = (
-            critic_loss,
-            actor_loss,
-            (entropy * batch.weights).sum(),
-            (goal * batch.weights).sum(),
-        )
-        return loss, Reading(*(x.detach() for x in (*read, torch.zeros_like(read[0]))))
+        means = ((x * batch.weights).sum() for x in (entropy, goal, goal.square()))
+        read = (critic_loss, actor_loss, *means, torch.zeros_like(actor_loss))
+        return loss, Reading(*(x.detach() for x in read))
 
     def acted(self, params: Params, batch: Batch, draws: Draws) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the policy's own actions, their log-probabilities and an estimate of the entropy
