@@ -342,6 +342,8 @@ def test_a_kept_deviation_is_the_initial_one_whatever_tasks_learn():
 
 
 def test_settings_of_reptile_that_would_do_nothing_are_refused():
+    with pytest.raises(UserError, match="have no deviation"):
+        agent_on("discrete", ReptileConfig(keep_std=True))
     with pytest.raises(UserError, match="linear baseline is fit"):
         agent_on("box", baseline="linear", value_weight=0.3)
     spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES["box"], STEPS)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Literal
 
 from metarl.config.ranges import Count, Natural, NonNegative, Positive
 from metarl.config.settings import AdvantageConfig, AnyAgentConfig, InnerSettings
-from metarl.errors import UserError
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -81,13 +80,6 @@ class PpoStepsConfig(InnerSettings):
             if self.value_weight != PpoStepsConfig.value_weight:
                 found["agent.inner.value_weight"] = "the linear baseline is fit by least squares"
         return found
-
-    def check(self, agent: AnyAgentConfig) -> None:
-        if self.baseline == "linear" and agent.name == "sb3-ppo":
-            raise UserError(
-                "agent.inner.baseline is 'linear', and sb3-ppo is the PPO of Stable-Baselines3, "
-                "which has its own value function\n  take --agent.inner.baseline value"
-            )
 
 
 class PpoSteps:
