@@ -33,8 +33,10 @@ rooms = {"pays": metarl.Choice(["red", "blue"]), "size": metarl.Choice([4, 5, 6]
 tasks = metarl.gym_tasks(make, rooms, horizon=12)
 
 
-def main(iterations=200, **settings):
-    run = metarl.meta_train("point-goal", tasks, agent="rl2", iterations=iterations, **settings)
+def main(iterations=60, **settings):
+    run = metarl.meta_train(
+        "point-goal", tasks, agent="maml-ppo", iterations=iterations, **settings
+    )
     print([row["mean"] for row in metarl.evaluate(run, tasks, steps=2).summary])
 
 

@@ -20,7 +20,7 @@ from metarl.experiments.offered import offered
 from metarl.experiments.presets import blank, preset
 from metarl.types import EnvSpec, FewShotSpec
 
-EPISODES = EnvSpec("problem", Box(-1, 1, (2,)), Box(-1, 1, (2,)), 5)
+EPISODES = EnvSpec("problem", Box(0, 1, (27,)), Box(-1, 1, (2,)), 5, image=(3, 3, 3))
 IMAGES = FewShotSpec("problem", (1, 8, 8), 5, True)
 PARTNERS = {
     "inner.adapted=context": {"policy.context": 10},
@@ -29,6 +29,9 @@ PARTNERS = {
     "inner.multi_step_half_life": {"inner.steps": 5, "inner.multi_step": 0.5},
     "inner.dice_lambda": {"inner.estimator": "dice"},
     "inner.rank": {"inner.deltas": "low-rank"},
+    "inner.layers": {"inner.cell": "transformer"},
+    "inner.heads": {"inner.cell": "transformer"},
+    "inner.window": {"inner.cell": "transformer"},
     "outer.optimizer=adam": {"outer.lr": 0.001},
     "outer.serial=True": {"outer.lr": 0.1},
     "network.batch_norm": {"network.kind": "conv"},

@@ -52,8 +52,9 @@ def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str
         tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
         document["clip"] = float(acting.normal.clip)
     _put_family(acting.family, document, tensors)
-    if isinstance(acting, MlpActing | RecurrentActing) and acting.torso is not None:
-        torso_file.put(acting.torso, document, tensors)
+    own = acting.policy if isinstance(acting, BeliefActing) else acting
+    if isinstance(own, MlpActing | RecurrentActing) and own.torso is not None:
+        torso_file.put(own.torso, document, tensors)
     match acting:
         case MlpActing():
             kind = MLP
@@ -172,7 +173,8 @@ def _family(
     top = np.float32(finite(document["max_log_std"]) if "max_log_std" in document else np.inf)
     demand(bool(floor <= top))
     if document.get("squashed"):
-        demand(middle is not None and half is not None and log_std is None)
+        demand(log_std is None)
+        middle, half = tensors["family.middle"], tensors["family.half"]
         return SquashedActions(floor, top, middle, half), 2 * width
     family = GaussianActions(log_std, floor, top, middle, half)
     return family, width * (2 if log_std is None else 1)

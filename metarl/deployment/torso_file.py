@@ -24,8 +24,9 @@ def read(
     """Returns the convolutions, each of whose filters fits into what it reads; None for none."""
     if "filters" not in document:
         return None
-    demand(image is not None)
-    channels, *sides = image or ()
+    if image is None:
+        raise ValueError("filters without an image")
+    channels, *sides = image
     found: list[Convolution] = []
     for i, (side, stride) in enumerate(document["filters"]):
         one = Convolution(layer(f"conv{i}", tensors), int(side), int(stride))

@@ -58,7 +58,7 @@ def pooled(obs: Tensor, image: tuple[int, int, int]) -> Tensor:
     over equal parts of each channel, `MEANS` in all."""
     channels, *sides = image
     pixels, cells = channels * sides[0] * sides[1], max(1, math.isqrt(MEANS // channels))
-    grid = [min(cells, side) for side in sides]
+    grid = min(cells, sides[0]), min(cells, sides[1])
     images = obs[..., :pixels].reshape(-1, channels, *sides)
     means = F.adaptive_avg_pool2d(images, grid).reshape(*obs.shape[:-1], -1)
     return torch.cat([means, obs[..., pixels:]], -1)

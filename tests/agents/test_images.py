@@ -103,9 +103,9 @@ def test_an_exported_policy_acts_the_same_behind_convolutions(name):
     state = agent.begin()
     ppo = export(agent, state, 0, TaskVecEnv(probe, {"good": 0.0}))
     obs = torch.rand(1, 7, probe.spec.obs_dim)
-    logits = ppo.policy.get_distribution(obs[0]).distribution.logits
+    there: Any = ppo.policy.get_distribution(obs[0]).distribution
     expected = torch.log_softmax(agent.policy(state.params, obs)[0][0], -1)
-    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(there.logits, expected)
     if name == "reptile-ppo":
         values = ppo.policy.predict_values(obs[0])[:, 0]
         torch.testing.assert_close(values, agent.value(state.params, obs)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -38,7 +39,8 @@ class Walker(gymnasium.Env):
         return self.see(), float(action), bool(self.np_random.random() < 0.3), False, {}
 
     def see(self):
-        shape = self.observation_space["view"].shape
+        seen: Any = self.observation_space
+        shape = seen["view"].shape
         view = self.np_random.integers(0, 3, shape).astype(np.uint8)
         return {"compass": np.int64(self.np_random.integers(4)), "view": view}
 
@@ -53,7 +55,7 @@ class Own:
         return Walker()
 
 
-@pytest.fixture(scope="module", params=["maml-trpo", "reptile-ppo", "cavia-ppo", "rl2"])
+@pytest.fixture(scope="module", params=["maml-trpo", "reptile-ppo", "cavia-ppo", "rl2", "varibad"])
 def agent(request, tmp_path_factory):
     tasks = class_tasks(Own(), "my_module:tasks")
     path = saved(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from metarl.envs.gym.tasks import gym_tasks
 from metarl.errors import EnvFaultError
 from metarl.types import Workers
 
+BOOLS: Any = bool
 RGB = Box(0, 255, (4, 5, 3), np.uint8)
 GRID = Box(0, np.broadcast_to(np.array([10, 5, 2], np.uint8), (7, 7, 3)), dtype=np.uint8)
 
@@ -31,7 +34,7 @@ GRID = Box(0, np.broadcast_to(np.array([10, 5, 2], np.uint8), (7, 7, 3)), dtype=
         (MultiBinary((5, 5, 4)), (4, 5, 5)),
         (MultiBinary((5, 5, 9)), (9, 5, 5)),
         (MultiBinary((9, 5, 5)), (9, 5, 5)),
-        (Box(0, 1, (5, 5, 4), bool), (4, 5, 5)),
+        (Box(0, 1, (5, 5, 4), BOOLS), (4, 5, 5)),
         (Dict({"a": Discrete(3), "see": Tuple((RGB, Discrete(2)))}), (3, 4, 5)),
         (Box(-np.inf, np.inf, (4, 5, 3), np.float32), None),
         (Box(-(2**40), 2**40, (4, 5, 3), np.int64), None),
@@ -66,25 +69,25 @@ def test_each_number_is_scaled_by_its_own_bounds():
 
 
 def test_other_parts_follow_as_gymnasium_flattens_them():
-    rest = Dict({"a": Discrete(3), "t": Tuple((Discrete(2), Box(-2, 2, (2,))))})
-    space = Dict({"a": Discrete(3), "image": RGB, "t": Tuple((RGB, *rest["t"].spaces))})
-    space.spaces["t"] = Tuple((Discrete(2), Box(-2, 2, (2,))))
+    parts = {"a": Discrete(3), "t": Tuple((Discrete(2), Box(-2, 2, (2,))))}
+    space, rest = Dict({**parts, "image": RGB}), Dict(parts)
     space.seed(0)
-    obs = space.sample()
+    obs: Any = space.sample()
     found = observer(space)(obs)
-    kept = {key: value for key, value in obs.items() if key != "image"}
-    np.testing.assert_allclose(found[60:], flatten(rest, kept), rtol=1e-6)
+    others: Any = flatten(rest, {key: obs[key] for key in parts})
+    np.testing.assert_allclose(found[60:], others, rtol=1e-6)
     np.testing.assert_allclose(found[:60], observer(RGB)(obs["image"]))
     assert flat_observations(space, "x").shape == found.shape
 
 
 def test_an_image_in_a_tuple_leaves_the_others_in_order():
-    space = Tuple((Discrete(3), RGB, Tuple((Discrete(2), Box(-2, 2, (2,))))))
+    first, last = Discrete(3), Tuple((Discrete(2), Box(-2, 2, (2,))))
+    space = Tuple((first, RGB, last))
     space.seed(0)
-    obs = space.sample()
-    others = Tuple((space[0], space[2]))
+    obs: Any = space.sample()
     found = observer(space)(obs)
-    np.testing.assert_allclose(found[60:], flatten(others, (obs[0], obs[2])), rtol=1e-6)
+    others: Any = flatten(Tuple((first, last)), (obs[0], obs[2]))
+    np.testing.assert_allclose(found[60:], others, rtol=1e-6)
 
 
 def test_two_images_are_refused():
@@ -102,14 +105,15 @@ class Blank(gymnasium.Env):
     action_space = Discrete(2)
 
     def __init__(self, side: int = 7):
+        self.shape = side, side, 3
         self.observation_space = Box(0, 255, (side, side, 3), np.uint8)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return np.zeros(self.observation_space.shape, np.uint8), {}
+        return np.zeros(self.shape, np.uint8), {}
 
     def step(self, action):
-        return np.zeros(self.observation_space.shape, np.uint8), 0.0, False, False, {}
+        return np.zeros(self.shape, np.uint8), 0.0, False, False, {}
 
 
 def test_images_of_two_sizes_are_refused():

@@ -42,15 +42,19 @@ class minigrid_cells(gymnasium.ObservationWrapper):  # noqa: N801  # a function 
                 "of pixels and not cells\nleave minigrid_cells out; "
                 "gymnasium.wrappers.FilterObservation drops the mission"
             )
-        cells = Box(0, 1, (*image.shape[:2], sum(COUNTS)), bool)
-        kept = {"direction": seen["direction"]} if "direction" in seen.spaces else {}
+        shape: Any = (*image.shape[:2], sum(COUNTS))
+        others = {} if not isinstance(seen, Dict) else seen.spaces
+        self._kept = [key for key in others if key == "direction"]
+        kept = {key: others[key] for key in self._kept}
+        bools: Any = np.bool_
+        cells = Box(0, 1, shape, bools)
         self.observation_space = Dict({**kept, "image": cells})
         self._one_hot = [np.eye(count, dtype=bool) for count in COUNTS]
 
     def observation(self, observation: dict[str, Any]) -> dict[str, Any]:
         numbers = observation["image"]
         planes = [which[numbers[..., i]] for i, which in enumerate(self._one_hot)]
-        others = {key: observation[key] for key in self.observation_space if key != "image"}
+        others = {key: observation[key] for key in self._kept}
         return {**others, "image": np.concatenate(planes, -1)}
 
 

@@ -107,7 +107,8 @@ def _image_observer(space: Space, image: Image, rest: Space | None) -> Callable[
         pixels = image.pixels(np.asarray(reduce(getitem, image.path, obs)))
         if rest is None:
             return pixels
-        return np.append(pixels, flatten(rest, without_image(rest, space, obs)))
+        others: Any = flatten(rest, without_image(rest, space, obs))
+        return np.append(pixels, others)
 
     return observe
 
