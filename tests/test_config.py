@@ -208,7 +208,7 @@ def test_every_key_counts_when_a_run_is_continued():
             *path, last = key.split(".")
             for name in path:
                 inner = inner.setdefault(name, {})
-            inner[last] = value / 2
+            inner[last] = value / 2 or 1.0
             changed = differences(overlay(stored, section, "f"), stored)
             free = key.startswith("evaluation.") or key == "worker_timeout"
             assert list(changed) == ([] if free else [key])
@@ -260,7 +260,7 @@ def test_cavia_has_settings_of_its_own_on_cheetah_and_ant(tmp_path: Path, outer:
         return agent.inner.lr, agent.policy.context
 
     here = [x for x in PRESETS if x.startswith(("halfcheetah", "ant"))]
-    assert len(here) == 10
+    assert len(here) >= 10
     for preset_name in here:
         assert asked(f"{preset_name} --agent {name}") == (10.0, 50)
     assert asked(f"{here[0]} --agent {name} --agent.inner.lr 3") == (3.0, 50)

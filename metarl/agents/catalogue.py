@@ -234,6 +234,7 @@ NAMED = {
         },
         agent="metarl.agents.sb3:Sb3Ppo",
         unserved=(
+            "inner.baseline",
             "policy.init",
             "policy.min_std",
             "policy.max_std",

@@ -17,10 +17,11 @@ from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig
 from metarl.agents.inner.task_ppo import Course, Samples, TaskPpo
 from metarl.agents.meta_parameters import MlpAgent
 from metarl.agents.normalisation import Normaliser, Statistics
-from metarl.agents.outer.reptile import difference, mean_of
+from metarl.agents.outer.reptile import STD, difference, mean_of
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import each
 from metarl.equations.ppo import explained_variance
+from metarl.errors import UserError
 from metarl.networks.mlp import MlpPolicy
 from metarl.networks.value import MlpValue
 from metarl.parallel import even_slices, in_parts, side_by_side
@@ -59,7 +60,13 @@ class ReptilePpo(MlpAgent):
         self.policy, self.value = MlpPolicy(spec, config.policy), MlpValue(spec, config.policy)
         self.inner = PpoSteps(self.policy, self.value, config.inner, config.advantages)
         meta = {**self.policy.init(rng), **self.value.init(rng)}
-        super().__init__(meta, config.outer.build(), device)
+        outer = config.outer.build()
+        if outer.config.keep_std and STD not in meta:
+            raise UserError(
+                f"agent.outer.keep_std is true, and the actions of {spec.name} have no deviation\n"
+                "  leave it out, --agent.outer.no-keep-std"
+            )
+        super().__init__(meta, outer, device)
         self.normaliser = Normaliser.before_anything(spec, config, device)
 
     def begin(self) -> TaskState:

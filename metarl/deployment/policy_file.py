@@ -173,7 +173,8 @@ def _family(
     top = np.float32(finite(document["max_log_std"]) if "max_log_std" in document else np.inf)
     demand(bool(floor <= top))
     if document.get("squashed"):
-        demand(middle is not None and half is not None and log_std is None)
+        demand(log_std is None)
+        middle, half = tensors["family.middle"], tensors["family.half"]
         return SquashedActions(floor, top, middle, half), 2 * width
     family = GaussianActions(log_std, floor, top, middle, half)
     return family, width * (2 if log_std is None else 1)

@@ -117,8 +117,9 @@ def acting_off_policy(
     }
     family: Family = ChosenActions((actor.choices,))
     if not actor.choices:
-        box = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
-        family = SquashedActions(*(np.float32(x) for x in actor.log_stds), *box)
+        middle, half = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
+        least, most = (np.float32(x) for x in actor.log_stds)
+        family = SquashedActions(least, most, middle, half)
     return OffPolicyActing(
         _layers(actor.encoder.embed, params)[0],
         cell["ih"],

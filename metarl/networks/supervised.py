@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.config.settings import NetworkConfig
 from metarl.errors import UserError
-from metarl.networks.mlp import Mlp
+from metarl.networks.mlp import Mlp, activated, linear
 from metarl.types import FewShotSpec, Params
 
 if TYPE_CHECKING:
@@ -34,7 +34,11 @@ class FlatMlp(Mlp):
 
     def features(self, params: Params, x: Tensor) -> Tensor:
         """Returns the inputs of the last layer, [K, N, features]."""
-        return self.trace(params, x.flatten(2))[-2]
+        x = x.flatten(2)
+        for i in range(self.layers - 1):
+            weight, bias = params[f"{self.prefix}{i}.weight"], params[f"{self.prefix}{i}.bias"]
+            x = activated(linear(x, weight, bias), self.activation)
+        return x
 
 
 def network(spec: FewShotSpec, outputs: int, config: NetworkConfig) -> Network:

@@ -62,9 +62,10 @@ class ReplayState(NamedTuple):
         given: dict[str, Any] = value if isinstance(value, dict) else {}
         first, words = given.get("first"), given.get("sha256")
         digests = tuple(words.split()) if isinstance(words, str) else None
-        whole = type(first) is int and 0 <= first <= MOST_WHOLE - MOST_SEGMENTS
-        if digests is None or not whole or len(given) > 2 or len(digests) > MOST_SEGMENTS:
+        if type(first) is not int or digests is None or len(given) > 2:
             raise CorruptCheckpointError(f"{place} has the replay {shown(value)}, which is none")
+        if not 0 <= first <= MOST_WHOLE - MOST_SEGMENTS or len(digests) > MOST_SEGMENTS:
+            raise CorruptCheckpointError(f"{place} has a replay of more segments than fit")
         for digest in digests:
             if not DIGEST.fullmatch(digest):
                 raise CorruptCheckpointError(

@@ -39,6 +39,7 @@ RULES: dict[str, tuple[Any, ...]] = {
     "rl2 to a kl": ("rl2", TrialConfig("gru", 6, 1), TrialPpoConfig(target_kl=1e-5)),
     "reptile": ("reptile-ppo", PpoStepsConfig(entropy=0.1), None),
     "reptile by sgd": ("reptile-ppo", PpoStepsConfig(optimizer="sgd"), None),
+    "reptile, linear": ("reptile-ppo", PpoStepsConfig(baseline="linear"), None),
     "reptile to a kl": ("reptile-ppo", PpoStepsConfig(target_kl=1e-3), None),
 }
 rules = pytest.mark.parametrize("name", RULES)

@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from stable_baselines3 import PPO
 from stable_baselines3.common.logger import Logger
 
+from metarl.agents.batch import learning_batch
 from metarl.agents.inner.ppo import PpoSteps, PpoStepsConfig
 from metarl.agents.inner.task_ppo import Samples, TaskPpo
 from metarl.config.settings import AdvantageConfig, PolicyConfig
@@ -457,3 +458,24 @@ def test_no_minibatch_is_empty_and_advantages_are_standard():
     after, _, finite = rule.step(start, samples)
     assert finite.all()
     assert float(after.moments.count) == 5 * 18
+
+
+def test_the_linear_baselines_advantages_are_those_of_the_maml_family():
+    rule = rule_on("box", AdvantageConfig(discount=0.9, gae_lambda=0.8), baseline="linear")
+    episodes = drawn(rule, initial(rule), tasks=3)
+    samples = rule.samples(initial(rule), episodes)
+    batch = learning_batch(episodes, rule.advantages)
+    torch.testing.assert_close(samples.advantages, batch.advantages)
+    assert torch.equal(samples.weights, batch.weights)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_with_the_linear_baseline_the_value_function_stays_as_it_is(optimizer):
+    rule = rule_on("box", baseline="linear", optimizer=optimizer, lr=0.01)
+    before = initial(rule)
+    samples = rule.samples(before, drawn(rule, before, tasks=3))
+    after = rule.step(rule.start(before), samples)[0].params
+    values = set(rule.value.init(np.random.default_rng(0)))
+    for name, x in before.items():
+        moved = not torch.equal(after[name], x.expand_as(after[name]))
+        assert moved != (name in values), name

@@ -327,3 +327,31 @@ def test_outer_steps_that_lose_what_was_learned_are_refused(outer, said):
     with pytest.raises(UserError, match=said) as caught:
         agent_on("box", outer)
     assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_kept_deviation_is_the_initial_one_whatever_tasks_learn():
+    kept = agent_on("box", ReptileConfig(lr=0.5, keep_std=True))
+    free = agent_on("box", ReptileConfig(lr=0.5))
+    start = kept.meta["log_std"].clone()
+    for agent in (kept, free):
+        assert update(agent)["skipped"] == 0.0
+    assert torch.equal(kept.meta["log_std"], start)
+    assert not torch.equal(free.meta["log_std"], start)
+    others = [name for name in kept.meta if name != "log_std"]
+    assert all(torch.equal(kept.meta[name], free.meta[name]) for name in others)
+
+
+def test_settings_of_reptile_that_would_do_nothing_are_refused():
+    with pytest.raises(UserError, match="have no deviation"):
+        agent_on("discrete", ReptileConfig(keep_std=True))
+    with pytest.raises(UserError, match="linear baseline is fit"):
+        agent_on("box", baseline="linear", value_weight=0.3)
+    spec = EnvSpec("problem", Box(-1, 1, (OBS,)), SPACES["box"], STEPS)
+    config = AgentConfig(
+        name="reptile-ppo",
+        policy=PolicyConfig(hidden=(8,), std="state"),
+        inner=PpoStepsConfig(),
+        outer=ReptileConfig(keep_std=True),
+    )
+    with pytest.raises(UserError, match="output of the network"):
+        catalogue.build(spec, config, np.random.default_rng(0), CPU)

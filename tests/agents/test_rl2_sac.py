@@ -334,7 +334,7 @@ def test_adapting_is_acting_on(space):
     updated(agent)
     support = episodes(agent, 4)
     after = agent.adapt(agent.begin(), support).pasts[-1]
-    actor = agent.actor(agent.begin(), slice(0, EPISODES))
+    actor: Any = agent.actor(agent.begin(), slice(0, EPISODES))
     rewards: Any = None
     for t in range(STEPS):
         actor._action = support.actions[:, t - 1]  # the actions that were played

@@ -63,6 +63,9 @@ def tasks_of(name):
         ("half-cheetah-dir", "direction=-1", {"direction": -1.0}),
         ("ant-vel:gymnasium", "velocity=+2.", {"velocity": 2.0}),
         ("ant-dir", "direction=1", {"direction": 1.0}),
+        ("ant-dir:2d", "angle=1.5", {"angle": 1.5}),
+        ("ant-goal", "goal=1,-2", {"goal": [1.0, -2.0]}),
+        ("half-cheetah-gravity", "gravity=8", {"gravity": 8.0}),
         ("point-goal", "goal=.1,-2e-1", {"goal": [0.1, -0.2]}),
         ("point-goal", "goal=[0.1, 0]", {"goal": [0.1, 0.0]}),
         ("bandit:5", "probabilities=0,.2,.3,.4,1", {"probabilities": [0.0, 0.2, 0.3, 0.4, 1.0]}),
@@ -91,6 +94,8 @@ def test_each_family_takes_its_tasks(name, word, expected):
     ("name", "word", "said"),
     [
         ("half-cheetah-vel", "speed=1", "'speed' is no key"),
+        ("ant-goal", "goal=1", "goal is 1; expected a list of 2 values"),
+        ("humanoid-dir", "angle=left", "angle is 'left'; expected a number"),
         ("half-cheetah-vel", "", "no KEY=VALUE"),
         ("half-cheetah-vel", "1.5", "no KEY=VALUE"),
         ("half-cheetah-vel", "velocity", "no KEY=VALUE"),

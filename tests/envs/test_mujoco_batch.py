@@ -81,3 +81,27 @@ def test_an_action_that_is_not_finite_is_refused(opened, value):
     actions[1, 2, 0] = value
     with pytest.raises(FloatingPointError, match="episode 2, step 1"):
         env.step(actions)
+
+
+def test_a_reset_forgets_the_last_control(opened):
+    """Contact forces of a start, which are observed, would depend on it."""
+    env = opened("ant-goal")
+    env.step(np.ones((2, 3, 8)))
+    assert env.batch._control.all()
+    env.reset(np.arange(6, dtype=np.uint64).reshape(2, 3))
+    assert not env.batch._control.any()
+    assert env.live is None
+
+
+def test_each_simulation_has_the_model_of_its_task(opened):
+    """Equal neighbours share one; the next tasks use the same copies."""
+    env = opened("half-cheetah-gravity", 3, 2)
+    env.set_tasks([{"gravity": g} for g in (5.0, 5.0, 9.0)])
+    models = env.batch._models.tolist()
+    assert [-model.opt.gravity[2] for model in models] == [5.0] * 4 + [9.0] * 2
+    assert len(set(map(id, models))) == 2
+    env.set_tasks([{"gravity": g} for g in (6.0, 7.0, 8.0)])
+    again = env.batch._models.tolist()
+    assert [-model.opt.gravity[2] for model in again] == [6.0] * 2 + [7.0] * 2 + [8.0] * 2
+    assert set(map(id, models)) < set(map(id, again))
+    assert env.batch.model.opt.gravity[2] == -9.81

@@ -12,16 +12,16 @@ from torch import Tensor
 from metarl.acting.families import SquashedActions
 from metarl.equations import sac
 from metarl.equations.gaussian import Gaussian
-from metarl.equations.squashed_gaussian import log_slope, squashed_gaussian
+from metarl.equations.squashed_gaussian import SquashedGaussian, log_slope, squashed_gaussian
 
 KIND = squashed_gaussian([-1.0, 2.0], [3.0, 6.0])
 """Middles 1 and 4, half widths 2."""
 
 
-def distribution(kind: type = KIND, shape: tuple[int, ...] = (5, 2)) -> Gaussian:
+def distribution(shape: tuple[int, ...] = (5, 2)) -> SquashedGaussian:
     g = torch.Generator().manual_seed(0)
     mean, log_std = torch.randn(2, *shape, generator=g, dtype=torch.float64)
-    return kind(mean, 0.4 * log_std)
+    return KIND(mean, 0.4 * log_std)
 
 
 def test_the_slope_of_tanh_is_exact_and_never_overflows():

@@ -7,6 +7,8 @@ Stable-Baselines3's `PPO.train`, with these differences:
 * A minibatch is drawn from all T x E steps, at the same indices for all tasks. Padding has weight
   zero, so with padding a minibatch's sums estimate the round's sums and are not means.
 * Permutations have keys of (round, epoch), so an update is a pure function without randomness.
+* With `baseline` linear the advantages are those of the MAML family: a baseline that is fit to the
+  same round. The value function is then neither used nor trained.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from metarl.config.ranges import Count, Natural, NonNegative, Positive
-from metarl.config.settings import InnerSettings
+from metarl.config.settings import AdvantageConfig, AnyAgentConfig, InnerSettings
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from metarl import graphs, keys
     from metarl.agents.inner import task_ppo
     from metarl.agents.inner.task_ppo import Course, Samples, TaskPpo
-    from metarl.config.settings import AdvantageConfig
     from metarl.equations import adam, losses, ppo, returns
     from metarl.equations.adam import AdamState
     from metarl.networks.mlp import MlpPolicy
@@ -65,9 +66,20 @@ class PpoStepsConfig(InnerSettings):
     max_grad_norm: Positive = 0.5
     optimizer: Literal["adam", "sgd"] = "adam"
     """Optimiser of the updates; its state starts afresh for each task."""
+    baseline: Literal["value", "linear"] = "value"
+    """Baseline of the advantages: the value function that tasks adapt too, or a linear one that is
+    fit to each task's round, as in the MAML family."""
     target_kl: NonNegative = 0.0
     """KL that ends a task's round early: the task takes no further step once the KL from the policy
     that collected the round, estimated on a minibatch, is above it; 0: all steps."""
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        found, ridge = super().without_effect(agent), "agent.advantages.baseline_ridge"
+        if self.baseline == "linear":
+            found.pop(ridge, None)
+            if self.value_weight != PpoStepsConfig.value_weight:
+                found["agent.inner.value_weight"] = "the linear baseline is fit by least squares"
+        return found
 
 
 class PpoSteps:
@@ -88,7 +100,23 @@ class PpoSteps:
         return task_ppo.TaskPpo(params, adam.adam_start(params), 0)
 
     def samples(self, params: Params, episodes: Trajectories) -> Samples:
-        """Returns samples with advantages from each task's value function, [K, ...] or shared.
+        """Returns samples with standardised advantages; parameters are [K, ...] or shared."""
+        read = self._by_baseline if self.config.baseline == "linear" else self._by_value
+        values, advantages = (x.flatten(1) for x in read(params, episodes))
+        weights = episodes.mask.flatten(1).to(advantages.dtype)
+        weights = weights / weights.sum(1, keepdim=True)
+        return task_ppo.Samples(
+            episodes.obs.flatten(1, 2),
+            episodes.actions.flatten(1, 2),
+            episodes.behaviour.log_probs(episodes.actions).flatten(1),
+            returns.standardize(advantages, weights),
+            values,
+            advantages + values,
+            weights,
+        )
+
+    def _by_value(self, params: Params, episodes: Trajectories) -> tuple[Tensor, Tensor]:
+        """Returns values and advantages by each task's value function, [K, T, E].
 
         A time limit does not end the task: a truncated episode bootstraps from the value of its
         final observation.
@@ -97,25 +125,35 @@ class PpoSteps:
         with torch.no_grad():
             values = self.value(params, episodes.obs)
             final_values = self.value(params, episodes.final_obs)
-        advantages = returns.gae(
+        later = ppo.following_values(values, final_values, ended)
+        return values, self._gae(episodes, values, later, episodes.terminated)
+
+    def _by_baseline(self, params: Params, episodes: Trajectories) -> tuple[Tensor, Tensor]:
+        """Returns values and advantages by the linear baseline, [K, T, E].
+
+        As in `agents.batch.learning_batch` its targets are the returns up to the horizon, so the
+        value beyond the last step is zero at either ending.
+        """
+        del params
+        ended = episodes.terminated | episodes.truncated
+        rewards = torch.where(episodes.mask, episodes.rewards, 0.0)
+        found = returns.discounted_returns(rewards, ended, self.advantages.discount)
+        values = returns.fitted_values(
+            episodes.obs, found, episodes.mask, self.advantages.baseline_ridge
+        )
+        later = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+        return values, self._gae(episodes, values, later, ended)
+
+    def _gae(self, episodes: Trajectories, values: Tensor, later: Tensor, last: Tensor) -> Tensor:
+        """Returns advantages [K, T, E]; after the `last` steps there is no value."""
+        return returns.gae(
             torch.where(episodes.mask, episodes.rewards, 0.0),
             values,
-            ppo.following_values(values, final_values, ended),
-            episodes.terminated,
-            ended,
+            later,
+            last,
+            episodes.terminated | episodes.truncated,
             self.advantages.discount,
             self.advantages.gae_lambda,
-        ).flatten(1)
-        weights = episodes.mask.flatten(1).to(advantages.dtype)
-        weights = weights / weights.sum(1, keepdim=True)
-        return task_ppo.Samples(
-            episodes.obs.flatten(1, 2),
-            episodes.actions.flatten(1, 2),
-            episodes.behaviour.log_probs(episodes.actions).flatten(1),
-            returns.standardize(advantages, weights),
-            values.flatten(1),
-            advantages + values.flatten(1),
-            weights,
         )
 
     def step(self, learners: TaskPpo, samples: Samples) -> tuple[TaskPpo, Course, Tensor]:
@@ -158,8 +196,11 @@ class PpoSteps:
         gain, clipped = losses.clipped_gain(
             log_probs, samples.log_probs, samples.advantages, weights, config.clip
         )
-        value = ppo.value_loss(self.value(params, samples.obs), samples.targets, weights)
-        total = config.value_weight * value - gain
+        if config.baseline == "linear":
+            value, total = ppo.value_loss(samples.values, samples.targets, weights), -gain
+        else:
+            value = ppo.value_loss(self.value(params, samples.obs), samples.targets, weights)
+            total = config.value_weight * value - gain
         if config.entropy:
             total = total - config.entropy * (weights * distribution.entropy()).sum(-1)
         log_ratio = (log_probs - samples.log_probs).detach()
@@ -175,7 +216,9 @@ class PpoSteps:
         config, chosen = self.config, samples.minibatch(rows)
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         loss, value_loss, clipped, kl = self.loss(leaves, chosen)
-        gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
+        gradients = torch.autograd.grad(
+            loss.sum(), list(leaves.values()), allow_unused=True, materialize_grads=True
+        )
         gradient = dict(zip(params, gradients, strict=True))
         gradient, norm = adam.clip_norm(gradient, config.max_grad_norm, tasks=True)
         before, after = task_ppo.TaskPpo(params, moments, 0), {}

@@ -54,11 +54,12 @@ class TrialConfig(InnerSettings):
         Raises:
             UserError: for a window that is shorter than a trial.
         """
-        trial = (self.steps + 1) * horizon
+        trial, count = (self.steps + 1) * horizon, f"{self.steps + 1} episodes"
+        count = "1 episode" if not self.steps else count
         if self.cell == "transformer" and 0 < self.window < trial:
             raise UserError(
                 f"the sequence is longer than the transformer's window: a trial has {trial:,} "
-                f"steps ({self.steps + 1} episodes of {horizon}), agent.inner.window is "
+                f"steps ({count} of {horizon}), agent.inner.window is "
                 f"{self.window:,}\nset --agent.inner.window to 0 or to {trial}, or lower "
                 "--agent.inner.steps or --env.horizon"
             )

@@ -40,9 +40,19 @@ class ReptileConfig(OuterSettings):
     led; in reinforcement learning all learned from the same parameters, so the last weigh most."""
     lr_half_life: NonNegative = 0.0
     """Updates, with `serial` tasks, after which `lr` has halved; 0: it stays constant."""
+    keep_std: bool = False
+    """Leave the deviation that a new task's actions have at `policy.init_std`. PPO narrows it in
+    every task, and a mean of narrowed ones leaves a new task little exploration."""
 
     def build(self) -> Reptile:
         return Reptile(self)
+
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        if not self.keep_std or (isinstance(agent, AgentConfig) and agent.policy.std == "shared"):
+            return {}
+        policy = isinstance(agent, AgentConfig)
+        reason = "the deviation is an output of the network" if policy else "it is a policy's"
+        return {"agent.outer.keep_std": reason}
 
     def check(self, agent: AnyAgentConfig) -> None:
         if self.optimizer == "adam" and self.lr > ADAM_AT_MOST:
@@ -56,6 +66,10 @@ class ReptileConfig(OuterSettings):
                 f"agent.outer.serial with agent.outer.lr {self.lr:g} keeps nothing of a "
                 "meta-batch's tasks but the last\n  take smaller steps, --agent.outer.lr 0.1"
             )
+
+
+STD = "log_std"
+"""Name of a policy's parameter for the deviation of its actions (`networks.mlp.MlpPolicy`)."""
 
 
 class Reptile(KeepsAdam):
@@ -87,6 +101,8 @@ class Reptile(KeepsAdam):
         for tasks in groups:
             goal = mean_of(objective.adapted(after, tasks))
             after, adam_state = self.towards(after, goal, adam_state)
+        if self.config.keep_std:
+            after = {name: meta[name] if name == STD else x for name, x in after.items()}
         moved = difference(after, meta)
         distance = float(torch.stack([x.square().sum() for x in moved.values()]).sum().sqrt())
         if not distance < float("inf"):

@@ -239,13 +239,14 @@ class Sac:
         if self.is_random(state):
             return meta, state, {"skipped": 0.0, "updates": 0.0}
         count = max(1, round(self.config.updates_per_step * objective.env_steps))
-        at, found = (meta, state), []
+        after, state_after, found = meta, state, []
         for _ in range(count):
             batch = objective.draw(rng)
-            *at, reading = self.descend(*at, batch, self.draws(batch, rng))
+            draws = self.draws(batch, rng)
+            after, state_after, reading = self.descend(after, state_after, batch, draws)
             found.append(torch.stack(reading))
         means = torch.stack(found).mean(0)
-        metrics, (after, state_after) = Reading(*means).metrics(self.config.critics), at
+        metrics = Reading(*means.unbind()).metrics(self.config.critics)
         metrics["temperature"] = float(after["log_temperature"].exp())
         finite = [x.isfinite().all() for x in after.values()]
         if not (means.isfinite().all() and torch.stack(finite).all()):
