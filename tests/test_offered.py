@@ -29,6 +29,7 @@ PARTNERS = {
     "inner.multi_step_half_life": {"inner.steps": 5, "inner.multi_step": 0.5},
     "inner.dice_lambda": {"inner.estimator": "dice"},
     "inner.rank": {"inner.deltas": "low-rank"},
+    "advantages.baseline_ridge": {"inner.baseline": "linear"},
     "outer.optimizer=adam": {"outer.lr": 0.001},
     "outer.serial=True": {"outer.lr": 0.1},
     "network.batch_norm": {"network.kind": "conv"},
