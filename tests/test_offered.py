@@ -32,6 +32,7 @@ PARTNERS = {
     "inner.layers": {"inner.cell": "transformer"},
     "inner.heads": {"inner.cell": "transformer"},
     "inner.window": {"inner.cell": "transformer"},
+    "advantages.baseline_ridge": {"inner.baseline": "linear"},
     "outer.optimizer=adam": {"outer.lr": 0.001},
     "outer.serial=True": {"outer.lr": 0.1},
     "network.batch_norm": {"network.kind": "conv"},
