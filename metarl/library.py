@@ -15,7 +15,7 @@ from metarl.errors import UserError
 from metarl.experiments import from_python
 from metarl.experiments.assembly import run_config, with_agent
 from metarl.experiments.defaults import evaluation_options, run_folder
-from metarl.experiments.presets import PRESETS
+from metarl.experiments.presets import PRESETS, spelt
 from metarl.runs.pretrained import is_pretrained, run_place
 from metarl.runs.seeds import is_folder_of_seeds, refuse_folder_of_seeds, seeds_of
 from metarl.text import quiet, shown
@@ -90,7 +90,7 @@ def _with_agent(config: AnyConfig, agent: Any, given: Any) -> tuple[AnyConfig, s
         return config, config.agent.name if own else None
     if not isinstance(agent, str):
         raise UserError(f"agent is {shown(agent)}; give its name, such as 'promp'")
-    preset = given if isinstance(given, str) and given in PRESETS else None
+    preset = spelt(given) if isinstance(given, str) and spelt(given) in PRESETS else None
     return with_agent(config, agent, preset), agent
 
 

@@ -112,8 +112,8 @@ def test_the_short_help_has_ten_flags(capsys: Capture):
         ("point-goal --agent reptile", "for that there is 'reptile-ppo'"),
         ("sinusoid-maml --agent maml-trpo", "for those there is 'maml'"),
         ("point-goal --env sinusiod", "did you mean 'sinusoid'?"),
-        ("point-goal --env HalfCheetahVel", "did you mean 'half-cheetah-vel:maml2017'?"),
-        ("point-goal --env cheetah", "did you mean 'half-cheetah-vel:maml2017'?"),
+        ("point-goal --env HalfCheetahVel", "did you mean 'half-cheetah-vel'?"),
+        ("point-goal --env cheetah", "did you mean 'half-cheetah-vel'?"),
         ("point-goal --env HalfCheetah-v5", "own tasks of it: half-cheetah-vel or half-cheetah-d"),
         ("sinusoid-maml --env Pendulum-v1", "gym_tasks('Pendulum-v1', {\"g\": Uniform(5, 15)}"),
         ("point-goal --learning-rate 3", "did you mean --agent.inner.lr?"),
@@ -129,6 +129,13 @@ def test_errors_suggest_what_is_meant(line: str, remedy: str):
     with pytest.raises(UserError) as refused:
         train.read(line.split())
     assert remedy in str(refused.value)
+
+
+def test_a_preset_may_be_spelt_as_its_tasks_are():
+    one, other = (
+        train.read([f"{name}-vel-varibad-rl2"]) for name in ("half-cheetah", "halfcheetah")
+    )
+    assert one == other
 
 
 def test_synonyms_lead_to_keys_that_there_are():

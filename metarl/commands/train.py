@@ -33,7 +33,7 @@ from metarl.experiments import budget
 from metarl.experiments.assembly import base_of, load_config, run_config, with_agent, with_env
 from metarl.experiments.defaults import run_folder
 from metarl.experiments.offered import offered
-from metarl.experiments.presets import PRESETS, blank, preset
+from metarl.experiments.presets import PRESETS, blank, preset, spelt
 from metarl.runs import directory
 from metarl.runs.seeds import begun, refuse_folder_of_seeds, seed_folder
 from metarl.text import say, shown
@@ -148,6 +148,7 @@ def resolved(argv: Sequence[str], usage: str = "metarl train PRESET") -> Asked:
     match_budget = take_switch(argv, budget.MATCH)
     file, agent, env = take(argv, "--config"), take(argv, *AGENT), take(argv, *ENV)
     name = take_positional(argv)
+    name = name if name is None else spelt(name)
     config = preset(name) if name is not None else _without_preset(argv, file, env)
     usual = config.agent
     if agent is not None:

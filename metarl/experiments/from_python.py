@@ -21,7 +21,7 @@ from metarl.config.settings import (
 from metarl.envs import catalogue as envs
 from metarl.errors import UserError
 from metarl.experiments.assembly import load_config, with_env
-from metarl.experiments.presets import preset
+from metarl.experiments.presets import preset, spelt
 from metarl.runs.directory import RunDirectory
 from metarl.text import shown
 
@@ -118,7 +118,7 @@ def read_config(config: Any) -> tuple[AnyConfig, str]:
     if str(config) and (stored := RunDirectory(path).config).is_file():
         path = stored
     elif not isinstance(config, Path) and path.suffix not in (".yaml", ".yml"):
-        return preset(config), config
+        return preset(spelt(config)), spelt(config)
     found = load_config(path)
     return found, Path(found.run_dir).name or path.stem
 

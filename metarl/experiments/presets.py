@@ -91,6 +91,13 @@ def _merged(settings: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
 PRESETS = _read(FILE)
 
 
+def spelt(name: str) -> str:
+    """Returns a preset's name as presets.yaml spells it: `half-cheetah-...`, as the tasks are
+    called, is `halfcheetah-...` there. Other names stay."""
+    other = name.replace("half-cheetah", "halfcheetah")
+    return other if other in PRESETS else name
+
+
 def preset(name: str) -> AnyConfig:
     """Returns the config of a named experiment.
 
