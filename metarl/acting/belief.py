@@ -8,7 +8,8 @@ import numpy as np
 
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, MlpActing, Normal, Ready, ReadyLayer, activate
-from metarl.acting.recurrent import RewardScale, gru, of_episodes
+from metarl.acting.recurrent import Gates, Memory
+from metarl.acting.trials import RewardScale, of_episodes, scaled
 from metarl.acting.units import Units
 
 
@@ -22,15 +23,14 @@ class BeliefActing(NamedTuple):
     """Embeds the observation that a step reached."""
     action: Layer
     reward: Layer
-    inputs: Layer
-    """Gates from the embeddings, [1, in, 3 size]."""
-    hidden: Layer
-    """Gates from the hidden state, [1, size, 3 size]."""
+    cell: Gates
+    """A GRU, which reads the embeddings."""
     posterior: Layer
     """Means and log-variances from the hidden state, [1, size, 2 latent]."""
     policy: MlpActing
     scale: RewardScale | None
-    memory: np.ndarray | None  # [K, e, size]; None: trials begin
+    memory: Memory | None
+    """The cell's, [K, e, size]; None: trials begin."""
 
     @property
     def output_dim(self) -> int:
@@ -54,7 +54,7 @@ class BeliefActing(NamedTuple):
     def of(self, units: Units) -> BeliefActing:
         if self.memory is None:
             return self
-        return self._replace(memory=of_episodes(self.memory, units))
+        return self._replace(memory=tuple(of_episodes(x, units) for x in self.memory))
 
     def ready(self, units: Units) -> Ready:
         return ReadyBelief(self, units)
@@ -68,44 +68,32 @@ class ReadyBelief:
         self._embeddings = [
             ReadyLayer(layer, units) for layer in (acting.obs, acting.action, acting.reward)
         ]
-        self._inputs, self._hidden, self._posterior = (
-            ReadyLayer(layer, units) for layer in (acting.inputs, acting.hidden, acting.posterior)
-        )
-        empty = np.zeros((len(units), units.size, acting.hidden.weight.shape[1]), np.float32)
-        self._memory = empty if acting.memory is None else acting.memory
-        self._actions: np.ndarray | None = None
+        self._cell = acting.cell.ready(units, acting.memory)
+        self._posterior = ReadyLayer(acting.posterior, units)
+        self.actions: np.ndarray | None = None
 
     def __call__(
         self, obs: np.ndarray, rewards: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        if self._actions is not None:
-            self._memory = self._encoded(obs, rewards)
-        inputs = np.concatenate([obs, self._posterior(self._memory)], -1)
-        self._actions, output = self._policy(inputs, rewards, noise)
-        return self._actions, output
+        if self.actions is not None:
+            self._cell.memory = self._encoded(obs, rewards)
+        inputs = np.concatenate([obs, self._posterior(self._cell.memory[0])], -1)
+        self.actions, output = self._policy(inputs, rewards, noise)
+        return self.actions, output
 
-    @property
-    def begun(self) -> bool:
-        """Whether it has acted."""
-        return self._actions is not None
-
-    def after(self, rewards: np.ndarray, reached: np.ndarray | None) -> BeliefActing:
+    def after(self, rewards: np.ndarray, reached: np.ndarray | None = None) -> BeliefActing:
         """Returns the policy with the belief after the episode, whose last step had these
         `rewards` [U, e] and `reached` an observation [U, e, obs_dim]. Where that is None, the last
         step is left out of the belief."""
-        memory = self._memory if reached is None else self._encoded(reached, rewards)
+        memory = self._cell.memory if reached is None else self._encoded(reached, rewards)
         return self._acting._replace(memory=memory)
 
-    def _encoded(self, reached: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """Returns the hidden state after a step that led to the observation `reached`."""
-        assert self._actions is not None
-        scale = self._acting.scale
-        scaled = rewards if scale is None else scale(rewards)
-        action = self._acting.policy.family.encoded(self._actions)
-        parts = (reached, action.astype(np.float32, copy=False), scaled[..., None])
+    def _encoded(self, reached: np.ndarray, rewards: np.ndarray) -> Memory:
+        """Returns the encoder's memory after a step that led to the observation `reached`."""
+        assert self.actions is not None
+        action = self._acting.policy.family.encoded(self.actions).astype(np.float32, copy=False)
+        parts = (reached, action, scaled(rewards, self._acting.scale)[..., None])
         embedded = [
             activate(layer(x), "relu") for layer, x in zip(self._embeddings, parts, strict=True)
         ]
-        gates = self._inputs(np.concatenate(embedded, -1)), self._hidden(self._memory)
-        (memory,) = gru(*gates, (self._memory,))
-        return memory
+        return self._cell.after(np.concatenate(embedded, -1))

@@ -8,7 +8,8 @@ import numpy as np
 
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, through
-from metarl.acting.recurrent import RewardScale, gru
+from metarl.acting.recurrent import Gates, Memory
+from metarl.acting.trials import PreviousStep, RewardScale, of_episodes
 from metarl.acting.units import Units
 
 
@@ -16,10 +17,8 @@ class OffPolicyActing(NamedTuple):
     """Parameters of the actor, shared by all tasks, and what K x E trials remember."""
 
     embed: Layer
-    inputs: Layer
-    """Gates from the embedded inputs, [1, in, 3 size]."""
-    hidden: Layer
-    """Gates from the memory, [1, size, 3 size]."""
+    cell: Gates
+    """A GRU."""
     now: Layer
     """The way past the memory, from the observation."""
     head: tuple[Layer, ...]
@@ -27,7 +26,8 @@ class OffPolicyActing(NamedTuple):
     family: Family
     normal: Normal | None
     scale: RewardScale | None
-    memory: np.ndarray | None  # [K, e, size]; None: trials begin
+    memory: Memory | None
+    """The cell's, [K, e, size]; None: trials begin."""
     before: np.ndarray | None  # [K, e, before_dim]: last action, its reward, whether it ended
     before_dim: int
 
@@ -38,22 +38,11 @@ class OffPolicyActing(NamedTuple):
     def of(self, units: Units) -> OffPolicyActing:
         if self.memory is None or self.before is None:
             return self
-        memory, before = (_of_episodes(x, units) for x in (self.memory, self.before))
-        return self._replace(memory=memory, before=before)
+        memory = tuple(of_episodes(x, units) for x in self.memory)
+        return self._replace(memory=memory, before=of_episodes(self.before, units))
 
     def ready(self, units: Units) -> Ready:
         return ReadyOffPolicy(self, units)
-
-
-def _of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
-    """Returns what trials [K, e, n] carry into the units' episodes, [U, size, n].
-
-    With more episodes to play than unfinished trials, several continue the same trial.
-    """
-    slots = np.arange(units.episodes) % x.shape[1]
-    rows = x[units.tasks][:, slots].reshape(-1, units.size, x.shape[2])
-    first = units.start - units.tasks.start * units.of_task
-    return np.ascontiguousarray(rows[first : first + len(units)])
 
 
 class ReadyOffPolicy:
@@ -61,45 +50,28 @@ class ReadyOffPolicy:
 
     def __init__(self, acting: OffPolicyActing, units: Units):
         self._acting = acting
-        layers = (acting.embed, acting.inputs, acting.hidden, acting.now)
-        self._embed, self._inputs, self._hidden, self._now = (ReadyLayer(x, units) for x in layers)
+        self._embed, self._now = (ReadyLayer(x, units) for x in (acting.embed, acting.now))
+        self._cell = acting.cell.ready(units, acting.memory)
         self._head = [ReadyLayer(layer, units) for layer in acting.head]
-        grid, size = (len(units), units.size), acting.hidden.weight.shape[1]
-        empty, nothing = ((*grid, n) for n in (size, acting.before_dim))
-        self._memory = np.zeros(empty, np.float32) if acting.memory is None else acting.memory
-        self._before = np.zeros(nothing, np.float32) if acting.before is None else acting.before
-        self._actions: np.ndarray | None = None
+        self.actions: np.ndarray | None = None
+        self._previous = PreviousStep(
+            acting.family, acting.scale, units, acting.before_dim, acting.before
+        )
 
     def __call__(
         self, obs: np.ndarray, rewards: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        acting = self._acting
-        if self._actions is not None:
-            self._before = self._described(self._actions, rewards)
+        acting, before = self._acting, self._previous(self.actions, rewards)
         seen = obs if acting.normal is None else acting.normal(obs)
-        x = activate(self._embed(np.concatenate([seen, self._before], -1)), "relu")
-        (self._memory,) = gru(self._inputs(x), self._hidden(self._memory), (self._memory,))
+        memory = self._cell(activate(self._embed(np.concatenate([seen, before], -1)), "relu"))
         now = activate(self._now(seen), "relu")
-        output = through(self._head, np.concatenate([self._memory, now], -1), acting.activation)
-        self._actions = acting.family.sample(output, noise, None)
-        return self._actions, output
+        output = through(self._head, np.concatenate([memory, now], -1), acting.activation)
+        self.actions = acting.family.sample(output, noise, None)
+        return self.actions, output
 
-    @property
-    def begun(self) -> bool:
-        """Whether it has acted."""
-        return self._actions is not None
-
-    def after(self, rewards: np.ndarray) -> OffPolicyActing:
+    def after(self, rewards: np.ndarray, reached: np.ndarray | None = None) -> OffPolicyActing:
         """Returns the policy with what is remembered after the episode, whose last step had these
-        `rewards` [U, e]."""
-        assert self._actions is not None
-        before = self._described(self._actions, rewards)
-        before[..., -1] = 1.0
-        return self._acting._replace(memory=self._memory, before=before)
-
-    def _described(self, actions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """Returns the inputs that describe the previous step, within an episode."""
-        scale = self._acting.scale
-        scaled = rewards if scale is None else scale(rewards)
-        parts = [self._acting.family.encoded(actions), scaled[..., None]]
-        return np.concatenate([*parts, np.zeros_like(parts[1])], -1, dtype=np.float32)
+        `rewards` [U, e]. It reads no observation after the last step."""
+        return self._acting._replace(
+            memory=self._cell.memory, before=self._previous.at_end(self.actions, rewards)
+        )

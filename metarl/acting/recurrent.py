@@ -10,21 +10,11 @@ from metarl.acting.attention import Attention
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, deviation, through
 from metarl.acting.torso import ReadyTorso, Torso
+from metarl.acting.trials import PreviousStep, RewardScale, of_episodes
 from metarl.acting.units import Units
 
 Memory: TypeAlias = tuple[np.ndarray, ...]
 """State of a cell, [U, e, ...] each: h [size] of a GRU, h and c of an LSTM."""
-
-
-class RewardScale(NamedTuple):
-    """Division of the rewards in the inputs by their root mean square, then clipping."""
-
-    root_mean_square: float
-    clip: float
-
-    def __call__(self, rewards: np.ndarray) -> np.ndarray:
-        scaled = rewards / self.root_mean_square
-        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
 
 class Gates(NamedTuple):
@@ -56,8 +46,12 @@ class ReadyGates:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Returns the output [U, e, size] at the next inputs [U, e, in]."""
-        self.memory = self._step(self._inputs(x), self._hidden(self.memory[0]), self.memory)
+        self.memory = self.after(x)
         return self.memory[0]
+
+    def after(self, x: np.ndarray) -> Memory:
+        """Returns the memory after the next inputs [U, e, in], and keeps its own."""
+        return self._step(self._inputs(x), self._hidden(self.memory[0]), self.memory)
 
 
 class RecurrentActing(NamedTuple):
@@ -90,17 +84,6 @@ class RecurrentActing(NamedTuple):
         return ReadyRecurrent(self, units)
 
 
-def of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
-    """Returns what trials [K, e, ...] carry into the units' episodes, [U, size, ...].
-
-    With more episodes to play than unfinished trials, several continue the same trial.
-    """
-    slots = np.arange(units.episodes) % x.shape[1]
-    rows = x[units.tasks][:, slots].reshape(-1, units.size, *x.shape[2:])
-    first = units.start - units.tasks.start * units.of_task
-    return np.ascontiguousarray(rows[first : first + len(units)])
-
-
 class ReadyRecurrent:
     """A recurrent policy at some units; its memory goes from step to step."""
 
@@ -111,43 +94,29 @@ class ReadyRecurrent:
         self._cell = acting.cell.ready(units, acting.memory)
         self._head = [ReadyLayer(layer, units) for layer in acting.head]
         self._std = deviation(acting.family, units)
-        nothing = np.zeros((len(units), units.size, acting.before_dim), np.float32)
-        self._before = nothing if acting.before is None else acting.before
-        self._actions: np.ndarray | None = None
+        self.actions: np.ndarray | None = None
+        self._previous = PreviousStep(
+            acting.family, acting.scale, units, acting.before_dim, acting.before
+        )
 
     def __call__(
         self, obs: np.ndarray, rewards: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        acting = self._acting
-        if self._actions is not None:
-            self._before = self._described(self._actions, rewards)
+        acting, before = self._acting, self._previous(self.actions, rewards)
         x = obs if acting.normal is None else acting.normal(obs)
-        x = np.concatenate([x if self._torso is None else self._torso(x), self._before], -1)
+        x = np.concatenate([x if self._torso is None else self._torso(x), before], -1)
         for layer in self._encoder:
             x = activate(layer(x), acting.activation)
         output = through(self._head, self._cell(x), acting.activation)
-        self._actions = acting.family.sample(output, noise, self._std)
-        return self._actions, output
+        self.actions = acting.family.sample(output, noise, self._std)
+        return self.actions, output
 
-    @property
-    def begun(self) -> bool:
-        """Whether it has acted."""
-        return self._actions is not None
-
-    def after(self, rewards: np.ndarray) -> RecurrentActing:
+    def after(self, rewards: np.ndarray, reached: np.ndarray | None = None) -> RecurrentActing:
         """Returns the policy with what is remembered after the episode, whose last step had these
-        `rewards` [U, e]."""
-        assert self._actions is not None
-        before = self._described(self._actions, rewards)
-        before[..., -1] = 1.0
-        return self._acting._replace(memory=self._cell.memory, before=before)
-
-    def _described(self, actions: np.ndarray, rewards: np.ndarray) -> np.ndarray:
-        """Returns the inputs that describe the previous step, within an episode."""
-        scale = self._acting.scale
-        scaled = rewards if scale is None else scale(rewards)
-        parts = [self._acting.family.encoded(actions), scaled[..., None]]
-        return np.concatenate([*parts, np.zeros_like(parts[1])], -1, dtype=np.float32)
+        `rewards` [U, e]. It reads no observation after the last step."""
+        return self._acting._replace(
+            memory=self._cell.memory, before=self._previous.at_end(self.actions, rewards)
+        )
 
 
 def gru(

@@ -44,6 +44,10 @@ class Torso(NamedTuple):
             height, width = each.places(height, width)
         return height * width * self.convolutions[-1].layer.weight.shape[2]
 
+    def width(self, inputs: int) -> int:
+        """Returns how many numbers it makes of vectors of `inputs` numbers."""
+        return inputs - prod(self.image) + self.features
+
 
 class ReadyTorso:
     """A torso at some units; it reads the current observation alone."""

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
 from metarl.acting.belief import BeliefActing
-from metarl.acting.policy import MlpActing
-from metarl.deployment.layers_file import demand, float32, layer, put_layers
-from metarl.deployment.recurrent_file import reward_scale
+from metarl.deployment import mlp_file, trial_file
+from metarl.deployment.layers_file import demand, layer, put_layers
+from metarl.deployment.policy_kind import Document, Found, Kind, Tensors
 
 
-def put(acting: BeliefActing, document: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Adds what the policy has beyond its family and its normalisation."""
-    put_layers("layer", acting.policy.layers, tensors)
+def put(acting: BeliefActing, document: Document, tensors: Tensors) -> None:
+    """Adds the policy's layers and the encoder."""
+    mlp_file.put(acting.policy, document, tensors)
     put_layers("part", (acting.obs, acting.action, acting.reward), tensors)
-    put_layers("cell", (acting.inputs, acting.hidden), tensors)
+    trial_file.put_gates(acting.cell, tensors)
     put_layers("posterior", (acting.posterior,), tensors)
-    if acting.scale is not None:
-        document["reward_scale"] = [float(x) for x in acting.scale]
-    if acting.memory is not None:
-        tensors["memory0"] = acting.memory
+    trial_file.put_scale(acting.scale, document)
+    trial_file.put_memory(acting.memory, tensors)
 
 
-def width(tensors: dict[str, np.ndarray]) -> int:
-    """Returns the count of numbers of a belief: means and log-variances."""
-    return layer("posterior0", tensors).weight.shape[2]
-
-
-def read(
-    document: dict[str, Any],
-    tensors: dict[str, np.ndarray],
-    policy: MlpActing,
-    obs_dim: int,
-    codes: int,
-) -> BeliefActing:
-    """Returns the `policy` with its encoder of observations [obs_dim], actions [codes] and rewards;
-    raises a ValueError or a KeyError for parts that are missing or do not fit."""
+def read(found: Found) -> BeliefActing:
+    """Returns the policy with its encoder of observations, actions and rewards."""
+    tensors = found.tensors
     obs, action, reward = parts = [layer(f"part{i}", tensors) for i in range(3)]
-    demand([x.weight.shape[1] for x in parts] == [obs_dim, codes, 1])
-    of_inputs, of_hidden = (layer(f"cell{i}", tensors) for i in range(2))
+    demand([x.weight.shape[1] for x in parts] == [found.obs_dim, found.codes, 1])
     posterior = layer("posterior0", tensors)
-    size, embedded = posterior.weight.shape[1], sum(x.weight.shape[2] for x in parts)
-    demand(posterior.weight.shape[2] % 2 == 0)
-    demand(of_inputs.weight.shape[1:] == (embedded, 3 * size))
-    demand(of_hidden.weight.shape[1:] == (size, 3 * size))
-    memory = float32(tensors["memory0"], 3) if "memory0" in tensors else None
-    demand(memory is None or memory.shape == (1, 1, size))
-    scale = reward_scale(document)
-    return BeliefActing(obs, action, reward, of_inputs, of_hidden, posterior, policy, scale, memory)
+    size, numbers = posterior.weight.shape[1:]
+    demand(numbers % 2 == 0)
+    cell = trial_file.gates("gru", tensors, sum(x.weight.shape[2] for x in parts), size)
+    memory, scale = trial_file.memory_of_gates(cell, tensors), trial_file.scale(found.document)
+    policy = mlp_file.read(found, numbers)  # it reads the belief beside the observation
+    return BeliefActing(obs, action, reward, cell, posterior, policy, scale, memory)
+
+
+KIND = Kind("belief", BeliefActing, put, read)

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from metarl.acting.families import Family
 from metarl.acting.off_policy import OffPolicyActing
-from metarl.acting.policy import Normal
-from metarl.acting.recurrent import Gates
+from metarl.deployment import trial_file
 from metarl.deployment.layers_file import demand, layer, layers, put_layers
-from metarl.deployment.recurrent_file import remembered, reward_scale
+from metarl.deployment.policy_kind import Document, Found, Kind, Tensors
 
 
-def put(acting: OffPolicyActing, document: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+def put(acting: OffPolicyActing, document: Document, tensors: Tensors) -> None:
     """Adds what the policy has beyond its family and its normalisation."""
     put_layers("encoder", (acting.embed,), tensors)
-    put_layers("cell", (acting.inputs, acting.hidden), tensors)
+    trial_file.put_gates(acting.cell, tensors)
     put_layers("now", (acting.now,), tensors)
     put_layers("head", acting.head, tensors)
-    document["before_dim"] = acting.before_dim
-    if acting.scale is not None:
-        document["reward_scale"] = [float(x) for x in acting.scale]
-    if acting.memory is not None and acting.before is not None:
-        tensors |= {"memory0": acting.memory, "before": acting.before}
+    trial_file.put_before(acting.before_dim, acting.before, document, tensors)
+    trial_file.put_scale(acting.scale, document)
+    trial_file.put_memory(acting.memory, tensors)
 
 
-def read(
-    document: dict[str, Any],
-    tensors: dict[str, np.ndarray],
-    obs_dim: int,
-    outputs: int,
-    family: Family,
-    normal: Normal | None,
-) -> OffPolicyActing:
-    """Returns the policy from observations [obs_dim] to `outputs` numbers; raises a ValueError or a
-    KeyError for parts that are missing or do not fit."""
-    (embed,) = layers("encoder", tensors, obs_dim + document["before_dim"], None)
-    (now,) = layers("now", tensors, obs_dim, None)
-    of_inputs, of_hidden = (layer(f"cell{i}", tensors) for i in range(2))
-    size = of_hidden.weight.shape[1]
-    demand(of_inputs.weight.shape[1:] == (embed.weight.shape[2], 3 * size))
-    demand(of_hidden.weight.shape[2] == 3 * size)
-    head = layers("head", tensors, size + now.weight.shape[2], outputs)
-    gates = Gates("gru", of_inputs, of_hidden)
-    memory, before = remembered(document, tensors, gates)
+def read(found: Found) -> OffPolicyActing:
+    """Returns the policy."""
+    document, tensors, seen = found.document, found.tensors, found.obs_dim
+    before = trial_file.before(found)
+    (embed,) = layers("encoder", tensors, seen + document["before_dim"], None)
+    (now,) = layers("now", tensors, seen, None)
+    size = layer("cell1", tensors).weight.shape[1]
+    cell = trial_file.gates("gru", tensors, embed.weight.shape[2], size)
+    head = layers("head", tensors, size + now.weight.shape[2], found.outputs)
+    memory = trial_file.memory_of_gates(cell, tensors)
+    demand((memory is None) == (before is None))
     return OffPolicyActing(
-        embed, of_inputs, of_hidden, now, head, document["activation"], family, normal,
-        reward_scale(document), None if memory is None else memory[0], before,
-        document["before_dim"],
+        embed, cell, now, head, found.activation, found.family, found.normal(found.obs_dim),
+        trial_file.scale(document), memory, before, document["before_dim"],
     )  # fmt: skip
+
+
+KIND = Kind("off-policy", OffPolicyActing, put, read)

@@ -18,10 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium.spaces import Box, Space
 
-from metarl.acting.belief import ReadyBelief
-from metarl.acting.off_policy import ReadyOffPolicy
 from metarl.acting.policy import Acting, MlpActing, Ready
-from metarl.acting.recurrent import ReadyRecurrent
+from metarl.acting.trials import Remembering
 from metarl.acting.units import Units
 from metarl.deployment import policy_file
 from metarl.deployment.arguments import place
@@ -89,14 +87,10 @@ class Policy:
         Raises:
             UserError: for an episode to be remembered whose last reward was not told.
         """
-        acting = self.acting
-        ready = self._ready
-        if remember and isinstance(ready, ReadyRecurrent | ReadyOffPolicy) and ready.begun:
+        acting, ready = self.acting, self._ready
+        if remember and isinstance(ready, Remembering) and ready.actions is not None:
             self._check_told("start(remember=True)")
-            acting = ready.after(self._reward)
-        elif remember and isinstance(self._ready, ReadyBelief) and self._ready.begun:
-            self._check_told("start(remember=True)")
-            acting = self._ready.after(self._reward, self._reached)
+            acting = ready.after(self._reward, self._reached)
         self._ready, self._reached = acting.ready(ALONE), None
         self._awaited = self._over = False
 
@@ -206,13 +200,14 @@ class Policy:
         Raises:
             UserError: where the path exists, cannot be written, and for an agent of a user's own.
         """
-        if not isinstance(self.acting, policy_file.Saveable):
+        kind = policy_file.kind_of(self.acting)
+        if kind is None:
             raise UserError(
                 f"{self.facts.get('agent')} is an agent of your own, and metarl cannot write its "
                 "policy\nsave its weights by your own code"
             )
         return policy_file.write(
-            place(path, "the saved policy"), self.acting, self.interface, self.facts
+            place(path, "the saved policy"), kind, self.acting, self.interface, self.facts
         )
 
 

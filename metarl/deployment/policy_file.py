@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 
-from metarl.acting.belief import BeliefActing
 from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
-from metarl.acting.off_policy import OffPolicyActing
-from metarl.acting.policy import MlpActing, Normal
-from metarl.acting.recurrent import RecurrentActing
-from metarl.deployment import (
-    belief_file,
-    folder,
-    layers_file,
-    off_policy_file,
-    recurrent_file,
-    spaces,
-    torso_file,
-)
+from metarl.deployment import belief_file, folder, mlp_file, off_policy_file, recurrent_file, spaces
 from metarl.deployment.layers_file import demand, finite, float32
+from metarl.deployment.policy_kind import Found, Kind
 from metarl.envs.gym.images import image_shape
 from metarl.envs.gym.spaces import flat_actions, flat_observations
-from metarl.sampling.draws import KINDS
+from metarl.sampling.draws import KINDS as NOISES
 
 if TYPE_CHECKING:
     from metarl.deployment.policy import Interface
 
-MLP, RECURRENT, OFF_POLICY, BELIEF = "mlp", "recurrent", "off-policy", "belief"
-
-Saveable: TypeAlias = MlpActing | RecurrentActing | OffPolicyActing | BeliefActing
-"""Policies that can be saved."""
+KINDS = (mlp_file.KIND, recurrent_file.KIND, off_policy_file.KIND, belief_file.KIND)
+"""Kinds of policies that can be saved."""
 
 
-def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str, Any]) -> Path:
+def kind_of(acting: Any) -> Kind | None:
+    """Returns the kind of a policy; None for one of a user's own, which cannot be saved."""
+    return next((kind for kind in KINDS if isinstance(acting, kind.acting)), None)
+
+
+def write(
+    path: Path, kind: Kind, acting: Any, interface: Interface, facts: Mapping[str, Any]
+) -> Path:
     """Writes a policy into a new folder; raises as `folder.write`."""
     tensors: dict[str, np.ndarray] = {"told": interface.told}
     document: dict[str, Any] = {
@@ -52,23 +45,8 @@ def write(path: Path, acting: Saveable, interface: Interface, facts: Mapping[str
         tensors |= {"normal.mean": acting.normal.mean, "normal.deviation": acting.normal.deviation}
         document["clip"] = float(acting.normal.clip)
     _put_family(acting.family, document, tensors)
-    own = acting.policy if isinstance(acting, BeliefActing) else acting
-    if isinstance(own, MlpActing | RecurrentActing) and own.torso is not None:
-        torso_file.put(own.torso, document, tensors)
-    match acting:
-        case MlpActing():
-            kind = MLP
-            layers_file.put_layers("layer", acting.layers, tensors)
-        case BeliefActing():
-            kind = BELIEF
-            belief_file.put(acting, document, tensors)
-        case OffPolicyActing():
-            kind = OFF_POLICY
-            off_policy_file.put(acting, document, tensors)
-        case RecurrentActing():
-            kind = RECURRENT
-            recurrent_file.put(acting, document, tensors)
-    return folder.write(path, {"kind": kind, **document}, tensors)
+    kind.put(acting, document, tensors)
+    return folder.write(path, {"kind": kind.name, **document}, tensors)
 
 
 def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
@@ -87,7 +65,7 @@ def _put_family(family: Family, document: dict[str, Any], tensors: dict[str, np.
             tensors[f"family.{name}"] = x
 
 
-def restored(saved: folder.Saved, path: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
+def restored(saved: folder.Saved, path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Returns the policy, the fields of its Interface and its facts.
 
     Raises:
@@ -102,51 +80,30 @@ def restored(saved: folder.Saved, path: Path) -> tuple[Saveable, dict[str, Any],
         raise folder.damaged(place, f"it describes no policy ({error!r:.80})") from None
 
 
-def _restored(saved: folder.Saved, place: Path) -> tuple[Saveable, dict[str, Any], dict[str, Any]]:
+def _restored(saved: folder.Saved, place: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     document, tensors = saved
     seen = spaces.from_json(document["observation_space"], str(place))
     acted = spaces.from_json(document["action_space"], str(place))
-    kind, width = document["noise"]
-    told, normal = float32(tensors["told"], 1), None
-    obs_dim = flat_observations(seen, str(place)).shape[0] + len(told)
+    noise, width = document["noise"]
+    told, facts = float32(tensors["told"], 1), document["made_from"]
     action_space = flat_actions(acted, str(place))
-    inputs = obs_dim
-    if document["kind"] == BELIEF:  # the policy reads the belief beside the observation
-        inputs += belief_file.width(tensors)
-    if "clip" in document:
-        mean, deviation = (tensors[f"normal.{name}"] for name in ("mean", "deviation"))
-        demand(mean.shape == deviation.shape == (inputs,) and bool((deviation > 0).all()))
-        normal = Normal(mean, deviation, finite(document["clip"]))
-        demand(normal.clip > 0)
     family, outputs = _family(document, tensors, action_space)
     codes = sum(family.options) if isinstance(family, ChosenActions) else len_of(action_space)
-    demand(kind == family.noise and kind in KINDS and int(width) == codes)
-    activation = document["activation"]
-    demand(activation in ("relu", "tanh"))
+    demand(noise == family.noise and noise in NOISES and int(width) == codes)
+    demand(isinstance(facts, dict))
+    obs_dim = flat_observations(seen, str(place)).shape[0] + len(told)
+    image = image_shape(seen, str(place))
+    kinds = {kind.name: kind for kind in KINDS}
+    acting = kinds[document["kind"]].read(
+        Found(document, tensors, obs_dim, image, codes, outputs, family)
+    )
     interface = {
         "observation_space": seen,
         "action_space": acted,
-        "noise": (kind, int(width)),
+        "noise": (noise, int(width)),
         "told": told,
     }
-    facts = document["made_from"]
-    demand(isinstance(facts, dict))
-    torso = torso_file.read(document, tensors, image_shape(seen, str(place)))
-    if torso is not None:
-        inputs += torso.features - prod(torso.image)
-    if document["kind"] in (MLP, BELIEF):
-        layers = layers_file.layers("layer", tensors, inputs, outputs)
-        acting = MlpActing(layers, activation, family, normal, torso)
-        if document["kind"] == BELIEF:
-            acting = belief_file.read(document, tensors, acting, obs_dim, codes)
-        return acting, interface, facts
-    demand(document["before_dim"] == codes + 2)
-    if document["kind"] == OFF_POLICY:
-        acting = off_policy_file.read(document, tensors, obs_dim, outputs, family, normal)
-        return acting, interface, facts
-    demand(document["kind"] == RECURRENT)
-    acting = recurrent_file.read(document, tensors, inputs + codes + 2, outputs, family, normal)
-    return acting._replace(torso=torso), interface, facts
+    return acting, interface, facts
 
 
 def len_of(space: Box | Discrete | MultiDiscrete) -> int:

@@ -14,11 +14,12 @@ from metarl.acting.belief import BeliefActing
 from metarl.acting.families import ChosenActions, Family, GaussianActions, SquashedActions
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.acting.policy import Layer, MlpActing, Normal
-from metarl.acting.recurrent import RecurrentActing, RewardScale
+from metarl.acting.recurrent import RecurrentActing
 from metarl.acting.torso import Convolution, Torso
+from metarl.acting.trials import RewardScale
 from metarl.equations.box_gaussian import BoxGaussian
 from metarl.networks.attention import Transformer
-from metarl.networks.belief import CELL, BeliefPolicy, Encoder
+from metarl.networks.belief import ENCODER, BeliefPolicy, Encoder
 from metarl.networks.cells import Cell, Gates
 from metarl.networks.mlp import Mlp, MlpPolicy
 from metarl.networks.off_policy import RecurrentActor
@@ -72,11 +73,7 @@ def acting_recurrent(
 def _cell(cell: Cell, params: Params) -> acting.Gates | attention.Attention:
     """Returns a recurrent policy's cell in numpy."""
     if isinstance(cell, Gates):
-        layers = (
-            Layer(*(_of_tasks(params[f"cell.{part}_{name}"], n) for part, n in PARTS))
-            for name in ("ih", "hh")
-        )
-        return acting.Gates(cell.kind, *layers)
+        return _gates(cell.kind, "cell.", params)
     assert isinstance(cell, Transformer)
 
     def layer(name: str) -> Layer:
@@ -91,6 +88,15 @@ def _cell(cell: Cell, params: Params) -> acting.Gates | attention.Attention:
         for i in range(cell.layers)
     )
     return attention.Attention(layer("in"), blocks, norm("norm"), cell.heads, cell.window)
+
+
+def _gates(kind: str, prefix: str, params: Params) -> acting.Gates:
+    """Returns the cell of this kind whose parameters' names begin with `prefix`."""
+    layers = (
+        Layer(*(_of_tasks(params[f"{prefix}{part}_{name}"], n) for part, n in PARTS))
+        for name in ("ih", "hh")
+    )
+    return acting.Gates(kind, *layers)
 
 
 def _embedding(policy: RecurrentPolicy, params: Params) -> tuple[Layer, ...]:
@@ -111,10 +117,6 @@ def acting_off_policy(
     past: Any,
 ) -> OffPolicyActing:
     """Returns a recurrent actor of SAC; `past` is what trials remember, None at their begin."""
-    cell = {
-        name: Layer(*(_of_tasks(params[f"actor.cell.{part}_{name}"], n) for part, n in PARTS))
-        for name in ("ih", "hh")
-    }
     family: Family = ChosenActions((actor.choices,))
     if not actor.choices:
         middle, half = (np.array(x, np.float32) for x in (actor.kind.middle, actor.kind.half))
@@ -122,15 +124,14 @@ def acting_off_policy(
         family = SquashedActions(least, most, middle, half)
     return OffPolicyActing(
         _layers(actor.encoder.embed, params)[0],
-        cell["ih"],
-        cell["hh"],
+        _gates("gru", f"{actor.encoder.prefix}cell.", params),
         _layers(actor.past_memory, params)[0],
         _layers(actor.head, params),
         actor.config.activation,
         family,
         normal,
         scale,
-        past and _array(past.memory[0]),
+        past and tuple(_array(x) for x in past.memory),
         past and _array(past.before),
         actor.before_dim,
     )
@@ -147,7 +148,6 @@ def acting_belief(
 ) -> BeliefActing:
     """Returns a policy with its encoder; `memory` [K, e, size] is what trials remember, None at
     their begin."""
-    of_inputs, of_hidden, *biases = (params[name] for name in CELL)
     obs, action, reward = (
         _layers(encoder.embeddings.layers[name], params)[0] for name in ("obs", "action", "reward")
     )
@@ -155,12 +155,11 @@ def acting_belief(
         obs,
         action,
         reward,
-        Layer(_of_tasks(of_inputs, 2), _of_tasks(biases[0], 1)),
-        Layer(_of_tasks(of_hidden, 2), _of_tasks(biases[1], 1)),
+        _gates("gru", f"{ENCODER}cell.", params),
         _layers(encoder.posterior, params)[0],
         acting_mlp(policy.mlp, params, normal),
         scale,
-        None if memory is None else _array(memory),
+        None if memory is None else (_array(memory),),
     )
 
 

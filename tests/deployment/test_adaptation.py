@@ -187,7 +187,7 @@ def as_recorded(support, dim: int) -> list[metarl.Episode]:
     return found
 
 
-@pytest.mark.parametrize("name", ["rl2", "varibad"])
+@pytest.mark.parametrize("name", ["rl2", "rl2-sac", "varibad"])
 def test_a_memory_goes_on_from_episode_to_episode(name, runs):
     """Acting after two episodes of one trial is acting after adaptation to both."""
     loaded = metarl.load(runs(name))
@@ -198,7 +198,7 @@ def test_a_memory_goes_on_from_episode_to_episode(name, runs):
     length = int(second.mask.sum())
     for t in range(length):  # it is told what was done and paid in the second episode
         one.act(second.obs[0, t, 0].numpy())
-        one._ready._actions = second.actions[:, t].numpy()
+        one._ready.actions = second.actions[:, t].numpy()
         last = second.final_obs[0, 0].numpy() if t == length - 1 else None
         one.observe(float(second.rewards[0, t, 0]), ended=t == length - 1, obs=last)
     one.start(remember=True)
