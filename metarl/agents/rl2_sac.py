@@ -1,8 +1,7 @@
 """Recurrent soft actor-critic: RL2's trials, learned off-policy from a replay (arXiv:2110.05038).
 
-A trial is `steps` + 1 episodes of one task, and each of the K x E episode slots is a trial of its
-own, as for RL2 (`rl2.py`). A meta-iteration plays its trials, adds them to the replay, and takes
-gradient steps on trials of the replay (`outer/sac.py`).
+A meta-iteration plays its trials (`trial_agent.py`), adds them to the replay, and takes gradient
+steps on trials of the replay (`outer/sac.py`).
 
 * Actor and critics have GRUs of their own, which read the observation and the previous action,
   reward and end of an episode.
@@ -13,77 +12,45 @@ gradient steps on trials of the replay (`outer/sac.py`).
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from metarl.acting.off_policy import OffPolicyActing
-from metarl.acting.recurrent import RewardScale
 from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
-from metarl.agents.meta_parameters import MetaParameters
-from metarl.agents.normalisation import Normaliser
 from metarl.agents.outer.sac import Batch, Experience, Sac, SacConfig, shapes_of
+from metarl.agents.trial_agent import Past, Remembering, TrialAgent, Trials, by_trial
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution
-from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
 from metarl.graphs import graphed
 from metarl.networks.as_numpy import acting_off_policy
+from metarl.networks.cells import Memory
 from metarl.networks.off_policy import Critics, RecurrentActor
 from metarl.parallel import in_parts
 from metarl.runs.replay import Replay
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
 
-REWARDS = "rewards."
-"""Prefix of the names of the rewards' statistics in saved weights."""
 
-
-class Past(NamedTuple):
-    """State that K x E trials carry into their next episode."""
-
-    memory: tuple[Tensor]  # [K, E, size] of the actor's GRU
-    before: Tensor  # [K, E, before_dim]: last action, its reward, whether an episode ended
-
-
-class Trials(NamedTuple):
-    """Rounds that K x E unfinished trials have played, and their state."""
-
-    rounds: tuple[Trajectories, ...]
-    pasts: tuple[Past, ...]
-    """State after each round."""
-
-
-class Rl2Sac(MetaParameters):
+class Rl2Sac(TrialAgent):
     """Recurrent SAC agent, with the methods begin, actor, adapt and meta_update."""
 
     config: AgentConfig
     outer: Sac
-    episodes_per_step = 1
-    """Episodes of a task that one adaptation step learns from. It is one however many are played
-    together, since each belongs to another trial."""
 
     def __init__(
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
     ):
         assert isinstance(config.inner, ReplayedTrialConfig)  # the catalogue sees to both
         assert isinstance(config.outer, SacConfig)
-        self.spec, self.config, self.settings = spec, config, config.outer
+        self.spec, self.settings = spec, config.outer
         size, embedding = config.inner.size, config.inner.embedding
         self.policy = RecurrentActor(spec, config.policy, size, embedding)
         self.critics = Critics(self.policy, config.outer.critics, embedding)
         meta = {**self.policy.init(rng), **self.critics.init(rng)}
         meta["log_temperature"] = torch.tensor([config.outer.temperature]).log()
         outer = Sac(self.policy, self.critics, config.outer, config.advantages)
-        super().__init__(meta, outer, device)
-        observations = replace(config.normalisation, rewards=False)
-        self.normaliser = Normaliser.before_anything(
-            spec, replace(config, normalisation=observations), device
-        )
+        super().__init__(meta, outer, spec, config, device)
         self.acted = graphed(self._acted)
-        self.rewards = no_stats(device=device)
-        """Statistics of single rewards, which scale the rewards in the inputs."""
         shapes = shapes_of(spec, config.inner.steps, self.policy.noise_dim)
         self.replay = Replay(shapes, config.outer.replay)
 
@@ -103,14 +70,15 @@ class Rl2Sac(MetaParameters):
         return self.meta
 
     def _acted(
-        self, params: Params, obs: Tensor, before: Tensor, memory: Tensor, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution, Tensor]:
+        self, params: Params, obs: Tensor, before: Tensor, memory: Memory, noise: Tensor
+    ) -> tuple[Tensor, ActionDistribution, Memory]:
         """Returns actions at obs [K, E, obs_dim] of one step, their distribution, and the memory
         [K, E, size] after it."""
         inputs = torch.cat([obs, before], -1).flatten(0, 1)[:, None]
-        after = self.policy.encoder(params, inputs, memory.flatten(0, 1)).view_as(memory)
+        start = memory[0].flatten(0, 1)
+        after = self.policy.encoder(params, inputs, start).view_as(memory[0])
         distribution = self.policy.distribution(self.policy.outputs(params, obs, after))
-        return distribution.sample(noise), distribution, after
+        return distribution.sample(noise), distribution, (after,)
 
     def actor(self, state: Trials, episodes: slice) -> Actor:
         """Returns an actor that uses the memory of these trials."""
@@ -118,14 +86,8 @@ class Rl2Sac(MetaParameters):
 
     def acting(self, state: Trials) -> OffPolicyActing:
         """Returns the policy in numpy and what trials remember, for the workers that play."""
-        scale = None
-        if self.config.normalisation.rewards:
-            root = float(_root_mean_square(self.rewards))
-            scale = RewardScale(root, self.config.normalisation.clip)
-        past = state.pasts[-1] if state.pasts else None
-        return acting_off_policy(
-            self.policy, self.acting_params(), self.normaliser.numbers(), scale, past
-        )
+        params, normal = self.acting_params(), self.normaliser.numbers()
+        return acting_off_policy(self.policy, params, normal, self.reward_scale(), state.past)
 
     def behaviour(self, state: Trials, outputs: Tensor) -> ActionDistribution:
         """Returns the distributions for the head's outputs, [K, T, E, output_dim]."""
@@ -136,10 +98,10 @@ class Rl2Sac(MetaParameters):
     def adapt(self, state: Trials, support: Trajectories) -> Trials:
         """Returns the trials with one more episode remembered. Leaves the agent unchanged."""
         shape = support.final_obs.shape[:2]
-        past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
-        within = self.before(self.policy.encoded(support.actions), support.rewards, ended=False)
+        past = state.past or self.empty_past(*shape)
+        within = self.before(support.actions, support.rewards, ended=False)
         before = torch.cat([past.before[:, None], within[:, :-1]], 1)
-        inputs = _by_trial(torch.cat([self.normaliser.obs(support.obs), before], -1))
+        inputs = by_trial(torch.cat([self.normaliser.obs(support.obs), before], -1))
         memory = self.policy.encoder(self.meta, inputs, past.memory[0].flatten(0, 1))
         last = support.mask.sum(1)[:, None] - 1  # [K, 1, E]
         rows = torch.arange(len(memory), device=memory.device)
@@ -167,9 +129,7 @@ class Rl2Sac(MetaParameters):
             self.meta, self.outer_state, objective, rng
         )
         if not metrics["skipped"]:
-            self.normaliser = self.normaliser.after(*stats)
-            found = stats_of(played["rewards"], played["mask"].bool())
-            self.rewards = merge(self.rewards, found)
+            self.count(stats, played["rewards"], played["mask"].bool())
         return {**metrics, "replay/trials": float(len(self.replay))}
 
     def recorded(self, rounds: tuple[Trajectories, ...]) -> Params:
@@ -179,7 +139,7 @@ class Rl2Sac(MetaParameters):
         `ended` marks the ends of episodes but the last, and `terminated` a last step that no value
         follows.
         """
-        mask = torch.cat([_by_trial(x.mask) for x in rounds], 1)
+        mask = torch.cat([by_trial(x.mask) for x in rounds], 1)
         lengths, rows = mask.sum(1), torch.arange(len(mask), device=mask.device)
         last, order = (rows, lengths - 1), (~mask).byte().argsort(dim=1, stable=True)
         ends = [x.terminated | x.truncated for x in rounds]
@@ -193,12 +153,12 @@ class Rl2Sac(MetaParameters):
         }
         found = {}
         for name, parts in steps.items():
-            x = torch.cat([_by_trial(part) for part in parts], 1)[rows[:, None], order]
+            x = torch.cat([by_trial(part) for part in parts], 1)[rows[:, None], order]
             fitting = x.new_zeros(len(x), *self.replay.shapes[name])
             fitting[:, : x.shape[1]] = x * _along(mask[rows[:, None], order], x)
             found[name] = fitting
         found["obs"][rows, lengths] = rounds[-1].final_obs.flatten(0, 1)
-        terminated = _by_trial(rounds[-1].terminated).any(1)
+        terminated = by_trial(rounds[-1].terminated).any(1)
         if self.settings.end == "termination":
             terminated = torch.ones_like(terminated)
         found["terminated"][last] = terminated.float()
@@ -222,7 +182,7 @@ class Rl2Sac(MetaParameters):
             for name in ("actions", "rewards", "ended")
         )
         begun = torch.from_numpy((places > 0).astype(np.float32)).to(self.device)
-        return self.batch(some, self.before(*past) * begun[..., None])
+        return self.batch(some, self.described(*past) * begun[..., None])
 
     def batch(self, some: Params, before: Tensor) -> Batch:
         """Returns steps of trials, [N, L, ...], with what came before each, as a batch."""
@@ -244,67 +204,17 @@ class Rl2Sac(MetaParameters):
         before = like.new_zeros(*shape, self.policy.before_dim)
         return Past((like.new_zeros(*shape, self.policy.size),), before)
 
-    def before(self, actions: Tensor, rewards: Tensor, ended: float | Tensor) -> Tensor:
-        """Returns the inputs that describe the previous step, [..., before_dim]; `actions` are
-        encoded, and `ended` says whether an episode ended with it, for all or [...]."""
-        if self.config.normalisation.rewards:
-            clip = self.config.normalisation.clip
-            rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
-        if not isinstance(ended, Tensor):
-            ended = torch.full_like(rewards, ended)
-        return self.policy.before(actions, rewards, ended)
+    def before(self, actions: Tensor, rewards: Tensor, ended: bool) -> Tensor:
+        """Returns the inputs that describe the previous step, [..., before_dim]; `ended` says
+        whether an episode ended with it."""
+        flags = torch.full_like(rewards, ended)
+        return self.described(self.policy.encoded(actions), rewards, flags)
 
-    def other_state(self) -> Params:
-        rewards = {f"{REWARDS}{part}": x for part, x in self.rewards._asdict().items()}
-        return {**self.normaliser.state_dict(), **rewards}
-
-    def load_other_state(self, state: Params) -> None:
-        self.normaliser = self.normaliser.loaded(state)
-        rewards = {part: state[f"{REWARDS}{part}"] for part in RunningStats._fields}
-        self.rewards = RunningStats(**rewards)
-
-
-class Remembering:
-    """Acts step by step in some episodes of K tasks, with the trials' memory."""
-
-    def __init__(self, agent: Rl2Sac, state: Trials, episodes: slice):
-        self._agent, self._state, self._episodes = agent, state, episodes
-        self._params = agent.acting_params()
-
-    @torch.no_grad()
-    def __call__(
-        self, obs: Tensor, rewards: Tensor | None, noise: Tensor
-    ) -> tuple[Tensor, ActionDistribution]:
-        agent = self._agent
-        if rewards is None:
-            (self._memory,), before = self._past(*obs.shape[:2])
-        else:
-            before = agent.before(agent.policy.encoded(self._action), rewards, ended=False)
-        self._action, distribution, self._memory = agent.acted(
-            self._params, agent.normaliser.obs(obs), before, self._memory, noise
-        )
-        return self._action, distribution
-
-    def _past(self, num_tasks: int, episodes: int) -> Past:
-        if not self._state.pasts:
-            return self._agent.empty_past(num_tasks, episodes)
-        past = self._state.pasts[-1]
-        # With more episodes to play than unfinished trials, several continue the same trial.
-        slots = torch.arange(self._episodes.start, self._episodes.stop) % past.before.shape[1]
-        return Past((past.memory[0][:, slots],), past.before[:, slots])
-
-
-def _by_trial(x: Tensor) -> Tensor:
-    """Reshapes [K, T, E, ...] to [K E, T, ...]."""
-    return x.transpose(1, 2).flatten(0, 1)
+    def described(self, encoded: Tensor, rewards: Tensor, ended: Tensor) -> Tensor:
+        """Returns the same at `encoded` actions, with a flag `ended` for each step."""
+        return self.policy.before(encoded, self.scaled(rewards), ended)
 
 
 def _along(x: Tensor, like: Tensor) -> Tensor:
     """Returns x [N, T] as numbers in the shape to multiply `like` [N, T, ...]."""
     return x.to(like.dtype).view(*x.shape, *[1] * (like.dim() - 2))
-
-
-def _root_mean_square(stats: RunningStats) -> Tensor:
-    """Returns the root mean square, or one if it is zero."""
-    square = stats.m2 / stats.count.clamp(min=1.0) + stats.mean.square()
-    return torch.where(square > 0, square.sqrt(), 1.0)

@@ -1,11 +1,9 @@
 """VariBAD: a policy that reads a belief about the task (arXiv:1910.08348).
 
-A trial is `steps` + 1 episodes of one task, and each of the K x E episode slots is a trial of
-its own: round r of slot e is its r-th episode, as in RL2. A recurrent encoder reads each step of
-the trial, and its state gives a Gaussian belief about a latent variable m of the task. The belief
-goes on from episode to episode. The policy reads the observation with the mean and log-variance of
-the belief, and maximises the return of whole trials (`outer/step_ppo.py`). Encoder and decoder
-learn from rewards alone (`outer/elbo.py`).
+A recurrent encoder reads each step of a trial (`trial_agent.py`). Its state gives a Gaussian belief
+about a latent variable m of the task. The belief goes on from episode to episode. The policy reads
+the observation with the mean and log-variance of the belief, and maximises the return of whole
+trials (`outer/step_ppo.py`). Encoder and decoder learn from rewards alone (`outer/elbo.py`).
 
 * Observations and beliefs are normalised for the policy, by `normalisation.observations`. Encoder
   and decoder read them raw, and rewards too, unless `normalisation.rewards` divides the rewards by
@@ -16,7 +14,6 @@ learn from rewards alone (`outer/elbo.py`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,23 +21,19 @@ import torch
 from torch import Tensor
 
 from metarl.acting.belief import BeliefActing
-from metarl.acting.recurrent import RewardScale
 from metarl.agents.inner.belief import BeliefConfig
-from metarl.agents.meta_parameters import MetaParameters
-from metarl.agents.normalisation import Normaliser
 from metarl.agents.outer.belief_ppo import BeliefBatch, BeliefPpo, BeliefPpoConfig, row_widths
 from metarl.agents.outer.elbo import TrialData, stored, taken
 from metarl.agents.outer.step_ppo import Played
-from metarl.agents.outer.trials import Steps, parts_of
-from metarl.agents.rl2 import REWARDS, by_trial, root_mean_square
+from metarl.agents.outer.trials import parts_of
+from metarl.agents.trial_agent import TrialAgent, by_trial, continued, in_sequence
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution
-from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
 from metarl.networks.as_numpy import acting_belief
 from metarl.networks.belief import BeliefPolicy, Decoder, Encoder, Reads
 from metarl.parallel import in_parts, side_by_side
 from metarl.runs.replay import Replay
-from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
+from metarl.types import Actor, EnvSpec, Metrics, Trajectories
 
 
 class Trials(NamedTuple):
@@ -58,13 +51,11 @@ class Trials(NamedTuple):
         return self.memories[-1] if self.memories else None
 
 
-class VariBad(MetaParameters):
+class VariBad(TrialAgent):
     """VariBAD agent, with the methods begin, actor, adapt and meta_update."""
 
     config: AgentConfig
     outer: BeliefPpo
-    episodes_per_step = 1
-    """Episodes of a task that one adaptation step learns from, each of another trial."""
 
     def __init__(
         self, spec: EnvSpec, config: AgentConfig, rng: np.random.Generator, device: torch.device
@@ -72,7 +63,7 @@ class VariBad(MetaParameters):
         inner, outer = config.inner, config.outer
         assert isinstance(inner, BeliefConfig)  # the catalogue sees to both
         assert isinstance(outer, BeliefPpoConfig)
-        self.spec, self.config = spec, config
+        self.spec = spec
         self.policy = BeliefPolicy(spec, config.policy, inner.latent)
         width = self.policy.mlp.noise_dim
         obs, action = Reads(spec.obs_dim, inner.obs_embedding), Reads(width, inner.action_embedding)
@@ -85,14 +76,7 @@ class VariBad(MetaParameters):
             for name, x in part.init(rng).items()
         }
         rule = BeliefPpo(self.policy, self.encoder, decoder, outer, config.advantages)
-        super().__init__(params, rule, device)
-        self.normaliser = Normaliser.before_anything(
-            self.policy.spec,
-            replace(config, normalisation=replace(config.normalisation, rewards=False)),
-            device,
-        )
-        self.rewards = no_stats(device=device)
-        """Statistics of single rewards, which scale those that the encoder reads."""
+        super().__init__(params, rule, self.policy.spec, config, device)
         rows = (inner.steps + 1) * (spec.horizon + 1)
         shapes = {name: (rows, n) for name, n in row_widths(spec).items()}
         self.replay = Replay(shapes, outer.replay)
@@ -113,12 +97,7 @@ class VariBad(MetaParameters):
 
     def acting(self, state: Trials) -> BeliefActing:
         """Returns the policy in numpy and what trials remember, for the workers that play."""
-        scale = None
-        if self.config.normalisation.rewards:
-            scale = RewardScale(
-                float(root_mean_square(self.rewards)), self.config.normalisation.clip
-            )
-        normal = self.normaliser.numbers()
+        normal, scale = self.normaliser.numbers(), self.reward_scale()
         return acting_belief(self.policy, self.encoder, self.meta, normal, scale, state.memory)
 
     def behaviour(self, state: Trials, outputs: Tensor) -> ActionDistribution:
@@ -150,26 +129,13 @@ class VariBad(MetaParameters):
         if not metrics["skipped"]:
             pairs = zip(whole.rounds, inputs, strict=True)
             stats = [self.normaliser.statistics(one._replace(obs=x)) for one, x in pairs]
-            self.normaliser = self.normaliser.after(*stats)
-            steps = played.steps
-            self.rewards = merge(self.rewards, stats_of(steps.rewards, steps.mask))
+            self.count(stats, played.steps.rewards, played.steps.mask)
         return metrics
 
     def played(self, trials: Trials) -> Played:
         """Returns the steps of K x E whole trials in sequence, and where their episodes ended."""
         normal = [self.normaliser.obs(x) for x in self.inputs(trials)]
-        rounds = [
-            Steps(
-                by_trial(x),
-                by_trial(one.actions),
-                by_trial(one.behaviour.log_probs(one.actions)),
-                by_trial(one.rewards),
-                by_trial(one.mask),
-                by_trial(one.truncated),
-            )
-            for one, x in zip(trials.rounds, normal, strict=True)
-        ]
-        steps = Steps(*(torch.cat(parts, 1) for parts in zip(*rounds, strict=True))).compact()
+        steps = in_sequence(trials.rounds, normal)
         ends = zip(trials.rounds, trials.memories, strict=True)
         reached = [
             torch.cat([one.final_obs, self.encoder.beliefs(self.meta, memory)], -1).flatten(0, 1)
@@ -211,13 +177,6 @@ class VariBad(MetaParameters):
         """Returns actions as encoder and decoder read them, [..., n]."""
         return self.policy.mlp.encoded(actions).to(next(iter(self.meta.values())))
 
-    def scaled(self, rewards: Tensor) -> Tensor:
-        """Returns rewards as encoder and decoder read them."""
-        if not self.config.normalisation.rewards:
-            return rewards
-        clip = self.config.normalisation.clip
-        return (rewards / root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
-
     def empty_memory(self, *shape: int) -> Tensor:
         """Returns the hidden state of trials [*shape] before their first step: zero."""
         return next(iter(self.meta.values())).new_zeros(*shape, self.encoder.size)
@@ -242,15 +201,6 @@ class VariBad(MetaParameters):
         found = self.replay.draw(rng, min(number, len(self.replay)))
         data = taken(found, self.device)
         return data._replace(rewards=self.scaled(data.rewards))
-
-    def other_state(self) -> Params:
-        rewards = {f"{REWARDS}{part}": x for part, x in self.rewards._asdict().items()}
-        return {**self.normaliser.state_dict(), **rewards}
-
-    def load_other_state(self, state: Params) -> None:
-        self.normaliser = self.normaliser.loaded(state)
-        rewards = {part: state[f"{REWARDS}{part}"] for part in RunningStats._fields}
-        self.rewards = RunningStats(**rewards)
 
 
 class Believing:
@@ -280,6 +230,4 @@ class Believing:
     def _begin(self, num_tasks: int, episodes: int) -> Tensor:
         if self._state.memory is None:
             return self._agent.empty_memory(num_tasks, episodes)
-        # With more episodes to play than unfinished trials, several continue the same trial.
-        slots = torch.arange(self._episodes.start, self._episodes.stop)
-        return self._state.memory[:, slots % self._state.memory.shape[1]]
+        return continued(self._state.memory, self._episodes)

@@ -14,7 +14,8 @@ from torch import Tensor
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trials import Lessons, Steps
-from metarl.agents.rl2 import Rl2, Trials
+from metarl.agents.rl2 import Rl2
+from metarl.agents.trial_agent import Trials
 from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationConfig, PolicyConfig
 from metarl.envs.arrays.bandit import Bandit
 from metarl.envs.arrays.point_goal import PointGoal

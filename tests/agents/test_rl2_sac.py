@@ -343,7 +343,7 @@ def test_adapting_is_acting_on(space):
         ending = support.mask[:, t].clone()
         if t + 1 < STEPS:
             ending &= ~support.mask[:, t + 1]
-        torch.testing.assert_close(actor._memory[ending], after.memory[0][ending])
+        torch.testing.assert_close(actor._memory[0][ending], after.memory[0][ending])
     assert after.before[..., -1].eq(1).all()
 
 
