@@ -9,6 +9,7 @@ import numpy as np
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, MlpActing, Normal, Ready, ReadyLayer, activate
 from metarl.acting.recurrent import Gates, Memory
+from metarl.acting.torso import ReadyTorso, Torso
 from metarl.acting.trials import RewardScale, of_episodes, scaled
 from metarl.acting.units import Units
 
@@ -31,6 +32,8 @@ class BeliefActing(NamedTuple):
     scale: RewardScale | None
     memory: Memory | None
     """The cell's, [K, e, size]; None: trials begin."""
+    torso: Torso | None = None
+    """Convolutions of the image that the encoder reads; the policy has its own."""
 
     @property
     def output_dim(self) -> int:
@@ -65,6 +68,7 @@ class ReadyBelief:
 
     def __init__(self, acting: BeliefActing, units: Units):
         self._acting, self._policy = acting, acting.policy.ready(units)
+        self._torso = acting.torso and ReadyTorso(acting.torso, units, "relu")
         self._embeddings = [
             ReadyLayer(layer, units) for layer in (acting.obs, acting.action, acting.reward)
         ]
@@ -92,7 +96,8 @@ class ReadyBelief:
         """Returns the encoder's memory after a step that led to the observation `reached`."""
         assert self.actions is not None
         action = self._acting.policy.family.encoded(self.actions).astype(np.float32, copy=False)
-        parts = (reached, action, scaled(rewards, self._acting.scale)[..., None])
+        seen = reached if self._torso is None else self._torso(reached)
+        parts = (seen, action, scaled(rewards, self._acting.scale)[..., None])
         embedded = [
             activate(layer(x), "relu") for layer, x in zip(self._embeddings, parts, strict=True)
         ]

@@ -9,6 +9,7 @@ import numpy as np
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, through
 from metarl.acting.recurrent import Gates, Memory
+from metarl.acting.torso import ReadyTorso, Torso
 from metarl.acting.trials import PreviousStep, RewardScale, of_episodes
 from metarl.acting.units import Units
 
@@ -30,6 +31,8 @@ class OffPolicyActing(NamedTuple):
     """The cell's, [K, e, size]; None: trials begin."""
     before: np.ndarray | None  # [K, e, before_dim]: last action, its reward, whether it ended
     before_dim: int
+    torso: Torso | None = None
+    """Convolutions of the image, before both ways."""
 
     @property
     def output_dim(self) -> int:
@@ -50,6 +53,7 @@ class ReadyOffPolicy:
 
     def __init__(self, acting: OffPolicyActing, units: Units):
         self._acting = acting
+        self._torso = acting.torso and ReadyTorso(acting.torso, units, "relu")
         self._embed, self._now = (ReadyLayer(x, units) for x in (acting.embed, acting.now))
         self._cell = acting.cell.ready(units, acting.memory)
         self._head = [ReadyLayer(layer, units) for layer in acting.head]
@@ -63,6 +67,7 @@ class ReadyOffPolicy:
     ) -> tuple[np.ndarray, np.ndarray]:
         acting, before = self._acting, self._previous(self.actions, rewards)
         seen = obs if acting.normal is None else acting.normal(obs)
+        seen = seen if self._torso is None else self._torso(seen)
         memory = self._cell(activate(self._embed(np.concatenate([seen, before], -1)), "relu"))
         now = activate(self._now(seen), "relu")
         output = through(self._head, np.concatenate([memory, now], -1), acting.activation)

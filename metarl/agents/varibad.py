@@ -28,6 +28,7 @@ from metarl.agents.outer.step_ppo import Played
 from metarl.agents.outer.trials import parts_of
 from metarl.agents.trial_agent import TrialAgent, by_trial, continued, in_sequence
 from metarl.config.settings import AgentConfig
+from metarl.config.torso import convolutions
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.as_numpy import acting_belief
 from metarl.networks.belief import BeliefPolicy, Decoder, Encoder, Reads
@@ -66,7 +67,9 @@ class VariBad(TrialAgent):
         self.spec = spec
         self.policy = BeliefPolicy(spec, config.policy, inner.latent)
         width = self.policy.mlp.noise_dim
-        obs, action = Reads(spec.obs_dim, inner.obs_embedding), Reads(width, inner.action_embedding)
+        image = convolutions(spec, config.policy)
+        obs = Reads(spec.obs_dim, inner.obs_embedding, image)
+        action = Reads(width, inner.action_embedding)
         reward = Reads(1, inner.reward_embedding)
         self.encoder = Encoder(obs, action, reward, inner.size, inner.latent)
         decoder = Decoder(obs, action, inner.latent, inner.decoder, outer.transitions > 0.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from metarl.acting.off_policy import OffPolicyActing
-from metarl.deployment import trial_file
+from metarl.deployment import torso_file, trial_file
 from metarl.deployment.layers_file import demand, layer, layers, put_layers
 from metarl.deployment.policy_kind import Document, Found, Kind, Tensors
 
 
 def put(acting: OffPolicyActing, document: Document, tensors: Tensors) -> None:
     """Adds what the policy has beyond its family and its normalisation."""
+    torso_file.put(acting.torso, document, tensors)
     put_layers("encoder", (acting.embed,), tensors)
     trial_file.put_gates(acting.cell, tensors)
     put_layers("now", (acting.now,), tensors)
@@ -21,7 +22,8 @@ def put(acting: OffPolicyActing, document: Document, tensors: Tensors) -> None:
 
 def read(found: Found) -> OffPolicyActing:
     """Returns the policy."""
-    document, tensors, seen = found.document, found.tensors, found.obs_dim
+    document, tensors, torso = found.document, found.tensors, found.torso()
+    seen = found.obs_dim if torso is None else torso.width(found.obs_dim)
     before = trial_file.before(found)
     (embed,) = layers("encoder", tensors, seen + document["before_dim"], None)
     (now,) = layers("now", tensors, seen, None)
@@ -32,7 +34,7 @@ def read(found: Found) -> OffPolicyActing:
     demand((memory is None) == (before is None))
     return OffPolicyActing(
         embed, cell, now, head, found.activation, found.family, found.normal(found.obs_dim),
-        trial_file.scale(document), memory, before, document["before_dim"],
+        trial_file.scale(document), memory, before, document["before_dim"], torso,
     )  # fmt: skip
 
 

@@ -134,6 +134,7 @@ def acting_off_policy(
         past and tuple(_array(x) for x in past.memory),
         past and _array(past.before),
         actor.before_dim,
+        acting_torso(actor.seen, params),
     )
 
 
@@ -160,6 +161,7 @@ def acting_belief(
         acting_mlp(policy.mlp, params, normal),
         scale,
         None if memory is None else (_array(memory),),
+        acting_torso(encoder.embeddings.layers["obs"], params),
     )
 
 

@@ -18,9 +18,11 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from metarl.config.settings import PolicyConfig
+from metarl.config.torso import Convolution
 from metarl.equations.distributions import ActionDistribution
 from metarl.networks.gru import Gru
 from metarl.networks.mlp import Mlp, MlpPolicy, initial_weight
+from metarl.networks.torso import Torso
 from metarl.networks.value import MlpValue
 from metarl.types import EnvSpec, Params
 
@@ -35,15 +37,21 @@ class Reads(NamedTuple):
 
     width: int
     units: int
+    image: tuple[Convolution, ...] = ()
+    """Convolutions of the image that the part begins with, if it does."""
+
+    def layer(self, prefix: str, name: str) -> Mlp:
+        """Returns the embedding, whose parameters' names begin with `prefix`."""
+        torso = Torso(self.image, prefix) if self.image else None
+        return Mlp((self.width, self.units), "relu", INIT, f"{prefix}{name}", torso)
 
 
 class Embeddings:
-    """Embeds parts of a step, each by a layer of rectified units of its own."""
+    """Embeds parts of a step, each by a layer of rectified units of its own. Convolutions come
+    before the layer of a part that begins with an image."""
 
     def __init__(self, prefix: str, **parts: Reads):
-        self.layers = {
-            name: Mlp(reads, "relu", INIT, f"{prefix}{name}") for name, reads in parts.items()
-        }
+        self.layers = {name: reads.layer(prefix, name) for name, reads in parts.items()}
 
     def init(self, rng: np.random.Generator) -> Params:
         """Draws the weights; biases are zero."""

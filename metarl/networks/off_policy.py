@@ -7,6 +7,9 @@
 The memory encodes the trial so far, and the way past it the present step (arXiv:2110.05038, App. E
 and code). Sequences are [N, T, ...], a row for each trial. The critics share one memory; their
 last layers are an ensemble, computed as one batched product.
+
+Where observations begin with an image, convolutions with rectified units come before both layers.
+The actor has its own, and the critics share others.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from metarl.equations.squashed_gaussian import SquashedGaussian, squashed_gaussi
 from metarl.errors import UserError
 from metarl.networks.gru import Gru
 from metarl.networks.mlp import Mlp, activated, initial_weight, linear
+from metarl.networks.torso import torso_of
 from metarl.types import EnvSpec, Params
 
 MAX_LOG_STD = 2.0
@@ -38,15 +42,20 @@ within a sixth of that of a uniform action, but for the outermost, where it is l
 
 
 class Encoder:
-    """A layer with rectified units and a GRU (arXiv:1406.1078): inputs of a trial -> its memory."""
+    """A layer with rectified units and a GRU (arXiv:1406.1078): inputs of a trial -> its memory.
 
-    def __init__(self, prefix: str, inputs: int, embedding: int, size: int, init: str):
-        self.prefix, self.size, self.weights_by = prefix, size, init
-        self.embed = Mlp((inputs, embedding), "relu", init, f"{prefix}embed")
+    Convolutions of an image come before that layer.
+    """
+
+    def __init__(self, prefix: str, seen: Mlp, more: int, embedding: int, size: int, init: str):
+        """The inputs are an observation, which `seen` reads, and `more` numbers."""
+        self.prefix, self.seen, self.size, self.weights_by = prefix, seen, size, init
+        self.embed = Mlp((seen.sizes[0] + more, embedding), "relu", init, f"{prefix}embed")
 
     def init(self, rng: np.random.Generator) -> Params:
         """Returns initial parameters: recurrent weights orthogonal for each gate, biases zero."""
-        params, weight = self.embed.init(rng), partial(initial_weight, rng)
+        params = {**self.seen.init(rng), **self.embed.init(rng)}
+        weight = partial(initial_weight, rng)
         own = [weight(self.size, self.embed.sizes[-1], self.weights_by) for _ in range(3)]
         params[f"{self.prefix}cell.weight_ih"] = torch.cat(own)
         own = [weight(self.size, self.size, "orthogonal") for _ in range(3)]
@@ -58,7 +67,7 @@ class Encoder:
     def __call__(self, params: Params, inputs: Tensor, memory: Tensor) -> Tensor:
         """Returns the memory after each step, [N, T, size], of inputs [N, T, ...] from `memory`
         [N, size]."""
-        x = self.embed(params, inputs).relu()
+        x = self.embed(params, self.seen(params, inputs)).relu()
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         weights = [params[f"{self.prefix}cell.{name}"] for name in names]
         if not x.is_cuda and x.shape[1] > 1:
@@ -88,9 +97,11 @@ class RecurrentActor:
         self.noise_dim = self.choices or spec.act_dim
         """Width of the noise that one action is sampled with, and of `encoded` actions."""
         self.before_dim = self.noise_dim + 2
-        inputs = spec.obs_dim + self.before_dim
-        self.encoder = Encoder(self.prefix, inputs, embedding, size, policy.init)
-        self.past_memory = Mlp((spec.obs_dim, embedding), "relu", policy.init, "actor.now")
+        self.seen = seen_by(self.prefix, spec, policy)
+        self.encoder = Encoder(
+            self.prefix, self.seen, self.before_dim, embedding, size, policy.init
+        )
+        self.past_memory = Mlp((*self.seen.sizes, embedding), "relu", policy.init, "actor.now")
         outputs = self.noise_dim * (1 if self.choices else 2)
         self.head = Mlp(
             (size + embedding, *policy.hidden, outputs),
@@ -138,7 +149,7 @@ class RecurrentActor:
 
     def outputs(self, params: Params, obs: Tensor, memory: Tensor) -> Tensor:
         """Returns the head's outputs at obs [..., obs_dim] with the memory [..., size] after it."""
-        now = self.past_memory(params, obs).relu()
+        now = self.past_memory(params, self.seen(params, obs)).relu()
         return self.head(params, torch.cat([memory, now], -1))
 
     def distribution(self, outputs: Tensor) -> Any:
@@ -162,9 +173,11 @@ class Critics:
 
     def __init__(self, actor: RecurrentActor, count: int, embedding: int):
         policy, self.count, self.choices = actor.config, count, actor.choices
-        inputs, size = actor.spec.obs_dim + actor.before_dim, actor.size
-        self.encoder = Encoder(self.prefix, inputs, embedding, size, policy.init)
-        now = actor.spec.obs_dim + (0 if self.choices else actor.noise_dim)
+        size, self.seen = actor.size, seen_by(self.prefix, actor.spec, policy)
+        self.encoder = Encoder(
+            self.prefix, self.seen, actor.before_dim, embedding, size, policy.init
+        )
+        now = self.seen.sizes[0] + (0 if self.choices else actor.noise_dim)
         self.past_memory = Mlp((now, embedding), "relu", policy.init, "critic.now")
         self.head = Mlp(
             (size + embedding, *policy.hidden, self.choices or 1),
@@ -186,7 +199,8 @@ class Critics:
             memory: [N, T, size], the encoder's output.
             actions: [N, T, act_dim] in units of the box.
         """
-        read = obs if self.choices else torch.cat([obs, actions], -1)
+        seen = self.seen(params, obs)
+        read = seen if self.choices else torch.cat([seen, actions], -1)
         x = torch.cat([memory, self.past_memory(params, read).relu()], -1)
         found = self._ensemble(params, x.flatten(0, 1)).unflatten(1, x.shape[:2])
         return found if self.choices else found.squeeze(-1)
@@ -204,6 +218,13 @@ class Critics:
         for weight, bias in others:
             h = linear(activated(h, self.head.activation), weight, bias)
         return h
+
+
+def seen_by(prefix: str, spec: EnvSpec, policy: PolicyConfig) -> Mlp:
+    """Returns the convolutions that read an image, as an MLP without layers; without an image it
+    changes nothing."""
+    torso = torso_of(spec, policy, prefix)
+    return Mlp((spec.obs_dim,), "relu", policy.init, f"{prefix}seen", torso)
 
 
 def action_kind(spec: EnvSpec) -> tuple[int, type[SquashedGaussian | Categorical]]:

@@ -55,7 +55,10 @@ class Own:
         return Walker()
 
 
-@pytest.fixture(scope="module", params=["maml-trpo", "reptile-ppo", "cavia-ppo", "rl2", "varibad"])
+AGENTS = ["maml-trpo", "reptile-ppo", "cavia-ppo", "rl2", "rl2-sac", "varibad"]
+
+
+@pytest.fixture(scope="module", params=AGENTS)
 def agent(request, tmp_path_factory):
     tasks = class_tasks(Own(), "my_module:tasks")
     path = saved(
@@ -96,10 +99,13 @@ def test_damaged_filters_are_refused(agent, tmp_path):
     path = agent.adapt(Walker(), episodes=2, steps=1).save(tmp_path / "policy")
     place = path / folder.DOCUMENT
     document = json.loads(place.read_text())
-    for filters in ([[9, 1], [3, 1]], [[3, 0], [3, 1]], [[3, 1]], "many", []):
-        place.write_text(json.dumps({**document, "filters": filters}))
-        with pytest.raises(metarl.UserError):
-            metarl.load_policy(path)
+    names = [name for name in document if name.endswith("filters")]
+    assert names == ["filters", "encoder.filters"][: 1 + (agent.facts["agent"] == "varibad")]
+    for name in names:
+        for filters in ([[9, 1], [3, 1]], [[3, 0], [3, 1]], [[3, 1]], "many", []):
+            place.write_text(json.dumps({**document, name: filters}))
+            with pytest.raises(metarl.UserError):
+                metarl.load_policy(path)
 
 
 def test_the_bounds_of_an_image_are_kept():

@@ -390,5 +390,5 @@ class Sac:
 
 
 def is_encoder(name: str) -> bool:
-    """Returns whether a parameter is of a GRU or of the layer before it."""
-    return name.split(".")[1].startswith(("embed", "cell")) if "." in name else False
+    """Returns whether a parameter is of a GRU or of the layers before it."""
+    return name.split(".")[1].startswith(("conv", "embed", "cell")) if "." in name else False
