@@ -8,7 +8,7 @@ import numpy as np
 
 from metarl.acting.families import Family
 from metarl.acting.policy import Layer, Normal, Ready, ReadyLayer, activate, through
-from metarl.acting.recurrent import RewardScale, gru
+from metarl.acting.recurrent import RewardScale, gru, of_episodes
 from metarl.acting.units import Units
 
 
@@ -38,22 +38,11 @@ class OffPolicyActing(NamedTuple):
     def of(self, units: Units) -> OffPolicyActing:
         if self.memory is None or self.before is None:
             return self
-        memory, before = (_of_episodes(x, units) for x in (self.memory, self.before))
+        memory, before = (of_episodes(x, units) for x in (self.memory, self.before))
         return self._replace(memory=memory, before=before)
 
     def ready(self, units: Units) -> Ready:
         return ReadyOffPolicy(self, units)
-
-
-def _of_episodes(x: np.ndarray, units: Units) -> np.ndarray:
-    """Returns what trials [K, e, n] carry into the units' episodes, [U, size, n].
-
-    With more episodes to play than unfinished trials, several continue the same trial.
-    """
-    slots = np.arange(units.episodes) % x.shape[1]
-    rows = x[units.tasks][:, slots].reshape(-1, units.size, x.shape[2])
-    first = units.start - units.tasks.start * units.of_task
-    return np.ascontiguousarray(rows[first : first + len(units)])
 
 
 class ReadyOffPolicy:

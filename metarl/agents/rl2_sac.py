@@ -26,6 +26,7 @@ from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
 from metarl.agents.meta_parameters import MetaParameters
 from metarl.agents.normalisation import Normaliser
 from metarl.agents.outer.sac import Batch, Experience, Sac, SacConfig, shapes_of
+from metarl.agents.rl2 import REWARDS, by_trial, root_mean_square
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution
 from metarl.equations.running_stats import RunningStats, merge, no_stats, stats_of
@@ -35,9 +36,6 @@ from metarl.networks.off_policy import Critics, RecurrentActor
 from metarl.parallel import in_parts
 from metarl.runs.replay import Replay
 from metarl.types import Actor, EnvSpec, Metrics, Params, Trajectories
-
-REWARDS = "rewards."
-"""Prefix of the names of the rewards' statistics in saved weights."""
 
 
 class Past(NamedTuple):
@@ -120,7 +118,7 @@ class Rl2Sac(MetaParameters):
         """Returns the policy in numpy and what trials remember, for the workers that play."""
         scale = None
         if self.config.normalisation.rewards:
-            root = float(_root_mean_square(self.rewards))
+            root = float(root_mean_square(self.rewards))
             scale = RewardScale(root, self.config.normalisation.clip)
         past = state.pasts[-1] if state.pasts else None
         return acting_off_policy(
@@ -139,7 +137,7 @@ class Rl2Sac(MetaParameters):
         past = state.pasts[-1] if state.pasts else self.empty_past(*shape)
         within = self.before(self.policy.encoded(support.actions), support.rewards, ended=False)
         before = torch.cat([past.before[:, None], within[:, :-1]], 1)
-        inputs = _by_trial(torch.cat([self.normaliser.obs(support.obs), before], -1))
+        inputs = by_trial(torch.cat([self.normaliser.obs(support.obs), before], -1))
         memory = self.policy.encoder(self.meta, inputs, past.memory[0].flatten(0, 1))
         last = support.mask.sum(1)[:, None] - 1  # [K, 1, E]
         rows = torch.arange(len(memory), device=memory.device)
@@ -179,7 +177,7 @@ class Rl2Sac(MetaParameters):
         `ended` marks the ends of episodes but the last, and `terminated` a last step that no value
         follows.
         """
-        mask = torch.cat([_by_trial(x.mask) for x in rounds], 1)
+        mask = torch.cat([by_trial(x.mask) for x in rounds], 1)
         lengths, rows = mask.sum(1), torch.arange(len(mask), device=mask.device)
         last, order = (rows, lengths - 1), (~mask).byte().argsort(dim=1, stable=True)
         ends = [x.terminated | x.truncated for x in rounds]
@@ -193,12 +191,12 @@ class Rl2Sac(MetaParameters):
         }
         found = {}
         for name, parts in steps.items():
-            x = torch.cat([_by_trial(part) for part in parts], 1)[rows[:, None], order]
+            x = torch.cat([by_trial(part) for part in parts], 1)[rows[:, None], order]
             fitting = x.new_zeros(len(x), *self.replay.shapes[name])
             fitting[:, : x.shape[1]] = x * _along(mask[rows[:, None], order], x)
             found[name] = fitting
         found["obs"][rows, lengths] = rounds[-1].final_obs.flatten(0, 1)
-        terminated = _by_trial(rounds[-1].terminated).any(1)
+        terminated = by_trial(rounds[-1].terminated).any(1)
         if self.settings.end == "termination":
             terminated = torch.ones_like(terminated)
         found["terminated"][last] = terminated.float()
@@ -249,7 +247,7 @@ class Rl2Sac(MetaParameters):
         encoded, and `ended` says whether an episode ended with it, for all or [...]."""
         if self.config.normalisation.rewards:
             clip = self.config.normalisation.clip
-            rewards = (rewards / _root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
+            rewards = (rewards / root_mean_square(self.rewards)).clamp(-clip, clip).to(rewards)
         if not isinstance(ended, Tensor):
             ended = torch.full_like(rewards, ended)
         return self.policy.before(actions, rewards, ended)
@@ -294,17 +292,6 @@ class Remembering:
         return Past((past.memory[0][:, slots],), past.before[:, slots])
 
 
-def _by_trial(x: Tensor) -> Tensor:
-    """Reshapes [K, T, E, ...] to [K E, T, ...]."""
-    return x.transpose(1, 2).flatten(0, 1)
-
-
 def _along(x: Tensor, like: Tensor) -> Tensor:
     """Returns x [N, T] as numbers in the shape to multiply `like` [N, T, ...]."""
     return x.to(like.dtype).view(*x.shape, *[1] * (like.dim() - 2))
-
-
-def _root_mean_square(stats: RunningStats) -> Tensor:
-    """Returns the root mean square, or one if it is zero."""
-    square = stats.m2 / stats.count.clamp(min=1.0) + stats.mean.square()
-    return torch.where(square > 0, square.sqrt(), 1.0)
