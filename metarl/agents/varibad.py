@@ -38,7 +38,7 @@ from metarl.types import Actor, EnvSpec, Metrics, Trajectories
 
 
 class Trials(NamedTuple):
-    """Rounds that K x E unfinished trials have played, and what the encoder made of them."""
+    """Rounds that K x E unfinished trials have played, and their beliefs."""
 
     rounds: tuple[Trajectories, ...]
     beliefs: tuple[Tensor, ...]
@@ -48,7 +48,7 @@ class Trials(NamedTuple):
 
     @property
     def memory(self) -> Tensor | None:
-        """The hidden state after all rounds; None at the begin."""
+        """The hidden state after all rounds; None before the first."""
         return self.memories[-1] if self.memories else None
 
 

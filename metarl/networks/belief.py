@@ -20,7 +20,7 @@ from torch import Tensor
 from metarl.config.settings import PolicyConfig
 from metarl.config.torso import Convolution
 from metarl.equations.distributions import ActionDistribution
-from metarl.networks.gru import Gru
+from metarl.networks.gru import gru_states
 from metarl.networks.mlp import Mlp, MlpPolicy, initial_weight
 from metarl.networks.torso import Torso
 from metarl.networks.value import MlpValue
@@ -100,7 +100,7 @@ class Encoder:
         x = torch.cat([self.embeddings(params, name, part) for name, part in parts], -1)
         weights, found = [params[name] for name in CELL], []
         for inputs in x.split(chunk or max(x.shape[1], 1), 1):
-            states = _states(inputs, weights, memory)
+            states = gru_states(inputs, weights, memory)
             found.append(states)
             memory = states[:, -1].detach()
         return torch.cat(found, 1)
@@ -110,19 +110,9 @@ class Encoder:
         return self.posterior(params, states)
 
 
-def _states(x: Tensor, weights: list[Tensor], memory: Tensor) -> Tensor:
-    """Returns the states of a GRU at inputs [N, T, n] from `memory` [N, size], [N, T, size]."""
-    if not x.is_cuda and x.shape[1] > 1:
-        return Gru.apply(x.transpose(0, 1), *weights, memory).transpose(0, 1)
-    if x.is_cuda:  # cuDNN wants the weights in one block of memory
-        whole = torch.cat([w.flatten() for w in weights]).split([w.numel() for w in weights])
-        weights = [part.view_as(w) for part, w in zip(whole, weights, strict=True)]
-    return torch.gru(x, memory[None], weights, True, 1, 0.0, True, False, True)[0]
-
-
 class Decoder:
-    """Predicts the reward of a step, and the observation that it reached if asked, from a sample
-    of a belief."""
+    """Predicts the reward of a step from a sample of a belief, and the observation that the step
+    reached if asked."""
 
     def __init__(
         self, obs: Reads, action: Reads, latent: int, hidden: Sequence[int], transitions: bool

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from metarl.networks.gru import Gru
+from metarl.networks.gru import gru_states, in_one_block
 from metarl.networks.mlp import initial_weight
 from metarl.types import Params
 
@@ -59,7 +59,7 @@ class Gates:
         self.kind, self.size = kind, size
 
     def init(self, rng: np.random.Generator, inputs: int, init: str) -> Params:
-        """As in arXiv:1611.02779, section 2.3, each gate drawn apart: hidden-to-hidden weights are
+        """Draws each gate apart (arXiv:1611.02779, section 2.3): hidden-to-hidden weights are
         orthogonal, biases zero. An LSTM's forget gate has bias 1, so that it remembers at first."""
         gates = {"gru": 3, "lstm": 4}[self.kind]
         weight = partial(initial_weight, rng, init=init)
@@ -79,13 +79,10 @@ class Gates:
         return (zeros,) if self.kind == "gru" else (zeros, zeros)
 
     def run(self, params: Params, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        hidden, weights = [state[None] for state in memory], _weights(params)
-        if self.kind == "gru" and not x.is_cuda and x.shape[1] > 1:
-            outputs = Gru.apply(x.transpose(0, 1), *weights, *memory)
-            return outputs.transpose(0, 1), (outputs[-1],)
         if self.kind == "gru":
-            outputs, last = torch.gru(x, hidden[0], weights, True, 1, 0.0, True, False, True)
-            return outputs, (last[0],)
+            outputs = gru_states(x, _weights(params), *memory)
+            return outputs, (outputs[:, -1],)
+        hidden, weights = [state[None] for state in memory], in_one_block(_weights(params))
         outputs, h, c = torch.lstm(x, hidden, weights, True, 1, 0.0, True, False, True)
         return outputs, (h[0], c[0])
 
@@ -94,7 +91,7 @@ class Gates:
         rows, sizes, order, back = packed
         assert order is not None  # row indices sorted by length
         assert back is not None  # the inverse permutation
-        hidden, weights = [state[None, order] for state in memory], _weights(params)
+        hidden, weights = [state[None, order] for state in memory], in_one_block(_weights(params))
         if self.kind == "gru":
             _, *last = torch.gru(rows, sizes, hidden[0], weights, True, 1, 0.0, True, False)
         else:
@@ -103,9 +100,4 @@ class Gates:
 
 
 def _weights(params: Params) -> list[Tensor]:
-    weights = [params[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    if not weights[0].is_cuda:
-        return weights
-    # cuDNN wants them in one block of memory; otherwise it warns and copies them at each call.
-    whole = torch.cat([x.flatten() for x in weights]).split([x.numel() for x in weights])
-    return [part.view_as(x) for part, x in zip(whole, weights, strict=True)]
+    return [params[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]

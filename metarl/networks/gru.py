@@ -10,6 +10,7 @@ loops are scripts (TorchScript), which give the bits of the functions.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -59,6 +60,26 @@ class Gru(torch.autograd.Function):
         torch.mul(to_new, towards[1:], out=slopes[:, :, 2])  # in place of that by U h + c
         by_own = rows.mT @ x.flatten(0, 1)
         return (rows @ own).view_as(x), by_own, by_weight, rows.sum(0), by_past_bias, towards[0]
+
+
+def gru_states(x: Tensor, weights: Sequence[Tensor], memory: Tensor) -> Tensor:
+    """Returns the states of a GRU after each step of x [N, T, I] from `memory` [N, H], [N, T, H].
+
+    `weights` are W, U, b and c of `Gru`. A single step, and a GPU, have torch's own GRU.
+    """
+    if not x.is_cuda and x.shape[1] > 1:
+        return Gru.apply(x.transpose(0, 1), *weights, memory).transpose(0, 1)
+    start, whole = memory[None].contiguous(), in_one_block(weights)
+    return torch.gru(x, start, whole, True, 1, 0.0, True, False, True)[0]
+
+
+def in_one_block(weights: Sequence[Tensor]) -> list[Tensor]:
+    """Returns weights that are in one block of memory on a GPU; otherwise cuDNN warns and copies
+    them at each call."""
+    if not weights[0].is_cuda:
+        return list(weights)
+    whole = torch.cat([x.flatten() for x in weights]).split([x.numel() for x in weights])
+    return [part.view_as(x) for part, x in zip(whole, weights, strict=True)]
 
 
 def _forward(gates: Tensor, new: Tensor, states: Tensor, weight: Tensor) -> None:

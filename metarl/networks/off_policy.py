@@ -29,7 +29,7 @@ from metarl.equations.box_gaussian import is_bounded
 from metarl.equations.categorical import Categorical
 from metarl.equations.squashed_gaussian import SquashedGaussian, squashed_gaussian
 from metarl.errors import UserError
-from metarl.networks.gru import Gru
+from metarl.networks.gru import gru_states
 from metarl.networks.mlp import Mlp, activated, initial_weight, linear
 from metarl.networks.torso import torso_of
 from metarl.types import EnvSpec, Params
@@ -69,15 +69,7 @@ class Encoder:
         [N, size]."""
         x = self.embed(params, self.seen(params, inputs)).relu()
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights = [params[f"{self.prefix}cell.{name}"] for name in names]
-        if not x.is_cuda and x.shape[1] > 1:
-            return Gru.apply(x.transpose(0, 1), *weights, memory).transpose(0, 1)
-        if x.is_cuda:  # cuDNN wants them in one block of memory
-            whole = torch.cat([w.flatten() for w in weights])
-            parts = whole.split([w.numel() for w in weights])
-            weights = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
-        found, _ = torch.gru(x, memory[None], weights, True, 1, 0.0, True, False, True)
-        return found
+        return gru_states(x, [params[f"{self.prefix}cell.{name}"] for name in names], memory)
 
 
 class RecurrentActor:

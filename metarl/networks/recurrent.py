@@ -39,8 +39,8 @@ class RecurrentPolicy:
         embeddings: Sequence[int] = (),
         head: Sequence[int] = (),
     ):
-        """`embeddings` are none, or the units of those of observation, action, and reward; `head`
-        are the units of the layers after the cell."""
+        """`embeddings` are none, or the units of the three layers that read observation, action and
+        reward; `head` are the units of the layers after the cell."""
         self.config, self.cell, size = policy, cell, cell.size
         memory = spec._replace(observation_space=Box(-1.0, 1.0, (size,)), image=None)
         self.head = MlpPolicy(memory, replace(policy, hidden=tuple(head), context=0, torso="flat"))

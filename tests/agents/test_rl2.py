@@ -355,6 +355,13 @@ def test_returns_go_on_at_time_limits(bootstrap):
     )
     targets = (expected + values - mean) / unit
     torch.testing.assert_close(lessons.targets[where], targets[where], atol=1e-5, rtol=1e-4)
+    centred = agent_on("discrete", bootstrap=bootstrap)
+    standard = centred.outer.lessons(agent.meta, steps, seen)[0].advantages
+    valid = expected[where]
+    usual = (expected - valid.mean()) / valid.std(correction=0)
+    torch.testing.assert_close(
+        standard[where], torch.where(expected == 0.0, 0.0, usual)[where], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_learning_does_not_depend_on_the_scale_of_rewards():

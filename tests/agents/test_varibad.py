@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,23 @@ import probes
 import pytest
 import torch
 from torch import Tensor
+from whole_runs import rows, weights
 
 from metarl.agents import catalogue
 from metarl.agents.inner.belief import BeliefConfig
 from metarl.agents.outer.belief_ppo import BeliefPpoConfig, parted
 from metarl.agents.outer.elbo import Chances, TrialData
 from metarl.agents.varibad import Trials, VariBad
-from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationConfig, PolicyConfig
+from metarl.config.settings import (
+    AdvantageConfig,
+    AgentConfig,
+    Config,
+    NormalisationConfig,
+    PolicyConfig,
+)
 from metarl.equations.running_stats import deviation
+from metarl.experiments.presets import preset
+from metarl.loop import training
 from metarl.sampling.rounds import adaptation_rounds
 from metarl.types import EnvSpec, Trajectories, Workers
 
@@ -225,6 +235,27 @@ def test_what_is_not_finite_does_not_enter_the_replay():
     assert pupil.agent.meta_update(state, spoilt, np.random.default_rng(0))["skipped"] == 1.0
     assert pupil.agent.replay.segments == kept
     assert all(torch.equal(before[n], x) for n, x in pupil.agent.state_dict().items())
+
+
+def small(run_dir: Path, iterations: int) -> Config:
+    config = preset("point-goal-rl2")
+    assert isinstance(config, Config)
+    agent = config_of(steps=1, replay=10, elbo_steps=2, elbo_trials=4)
+    return replace(
+        config, agent=agent, env=replace(config.env, horizon=5), iterations=iterations,
+        sampling=replace(config.sampling, tasks=4, episodes=1), checkpoint_every=2, device="cpu",
+        workers=0, run_dir=str(run_dir),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_is_resumed_to_the_bit(tmp_path):
+    """Also where the replay has forgotten the first trials, and with a worker process."""
+    training.train(small(tmp_path / "whole", 5), "x")
+    for iterations in (1, 4, 5):
+        training.train(replace(small(tmp_path / "parts", iterations), workers=1), "x")
+    assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
+    assert weights(tmp_path / "whole", 5) == weights(tmp_path / "parts", 5)
 
 
 @pytest.mark.slow

@@ -62,7 +62,7 @@ class BeliefPpoConfig(TrialPpoConfig):
     elbo_terms: Count = 50
     """Steps of each trial whose beliefs are learned from."""
     predictions: Count = 50
-    """Rewards of the trial that each of those beliefs predicts, drawn anew for each; their mean
+    """Rewards that each of those beliefs predicts, drawn at random from its trial; their mean error
     stands for that of all rewards."""
     kl_weight: NonNegative = 1.0
     """Weight of the KL from the belief a step before."""

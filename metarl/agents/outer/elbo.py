@@ -21,7 +21,7 @@ from metarl.parallel import even_slices, side_by_side
 from metarl.types import Metrics, Params
 
 PART = 5
-"""Trials that a thread works on at a time, at least."""
+"""Least number of trials that a thread works on at a time."""
 
 
 class TrialData(NamedTuple):

@@ -76,7 +76,7 @@ class SacConfig(OuterSettings):
     replay: Count = 2500
     """Trials that the replay holds; the oldest go."""
     random_trials: Natural = 0
-    """Trials at the begin in which actions are random, and before which nothing is learned."""
+    """Trials with random actions, the first of a run; nothing is learned until they are played."""
     critics: Count = 2
     subset: Natural = 0
     """Critics, drawn at random for each gradient step, of which a target is the least. The actor
@@ -84,7 +84,7 @@ class SacConfig(OuterSettings):
     polyak: Fraction = 0.005
     """Share of the way that target critics move towards the critics in a gradient step."""
     temperature: Positive = 1.0
-    """Weight of the entropy at the begin."""
+    """Weight of the entropy at the beginning."""
     learn_temperature: bool = True
     entropy_per_dimension: BoxEntropy = -1.0
     """Entropy that the temperature is learned for, for each dimension of a Box, in nats, with the

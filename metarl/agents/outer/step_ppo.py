@@ -23,7 +23,7 @@ from metarl.types import Metrics, Params
 Result = TypeVar("Result")
 
 PART, PARTS = 400, 16
-"""Steps that a thread works on at a time, at least, and the largest number of parts."""
+"""Least number of steps that a thread works on at a time, and largest number of parts."""
 
 
 class Played(NamedTuple):

@@ -72,7 +72,7 @@ class TrialPpoConfig(OuterSettings):
     squared throughout."""
     bootstrap: Literal["never", "trials", "episodes"] = "never"
     """Time limits at which returns go on with the value function, as if there were none: those
-    that end a trial, or those of all episodes. Nothing is learned from the step at such a limit."""
+    that end a trial, or those of all episodes. The action at such a limit has the advantage 0."""
     standardise: bool = True
     """Centre the advantages of a meta-batch and divide them by their deviation. Off: divide them by
     the deviation of returns in training so far."""
@@ -223,6 +223,7 @@ class TrialPpo:
         scaled = advantages / unit
         if self.config.standardise:
             scaled = returns.standardize(advantages.flatten(), flat[-1]).view_as(advantages)
+            scaled = scaled.masked_fill(limits, 0.0)  # centring had moved them
         lessons = trials.Lessons(
             steps.inputs, steps.actions, steps.log_probs, scaled, (targets - mean) / unit,
             standard, weights,

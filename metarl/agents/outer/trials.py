@@ -13,10 +13,10 @@ from metarl.parallel import even_slices
 from metarl.types import Metrics, Params
 
 PART = 12
-"""Trials that a thread works on at a time, at least: with fewer the short operations of a step of
-the recurrence take most of the time."""
+"""Least number of trials that a thread works on at a time. With fewer trials most of the time goes
+into starting the short operations of each step."""
 PARALLEL = 2048
-"""Steps that a thread works on at a time, at least, where they are computed together."""
+"""Least number of steps that a thread works on at a time, where they are computed together."""
 PARTS = 16
 """Largest number of parts."""
 
