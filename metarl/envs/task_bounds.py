@@ -1,7 +1,7 @@
 """Bounds of the values that tasks have, by which tasks that a user gives are judged.
 
-A distribution may say them in an attribute `task_bounds`: key -> `Between`, `Disc` or `OneOf`. Where
-it says nothing, `given_tasks.py` goes by a sample of its training tasks.
+A distribution may say them in an attribute `task_bounds`: key -> `Between`, `Disc` or `OneOf`.
+Where it says nothing, `given_tasks.py` goes by a sample of its training tasks.
 """
 
 from __future__ import annotations
