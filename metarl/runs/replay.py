@@ -154,8 +154,8 @@ class Replay:
         if number > self.capacity:
             raise UserError(
                 f"a replay of {self.capacity:,} trials cannot hold the {number:,} trials of one "
-                "meta-iteration\nkeep more trials, or play fewer (--sampling.tasks, "
-                "--sampling.episodes)"
+                "meta-iteration\nraise --agent.outer.replay, or lower --sampling.tasks or "
+                "--sampling.episodes"
             )
         if self.capacity // number > MOST_SEGMENTS:
             raise UserError(
