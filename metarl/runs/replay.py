@@ -161,7 +161,7 @@ class Replay:
             raise UserError(
                 f"a replay of {self.capacity:,} trials, {number:,} of each meta-iteration, is "
                 f"{self.capacity // number:,} files, and a run has at most {MOST_SEGMENTS:,}\n"
-                "keep fewer trials, or play more (--sampling.tasks, --sampling.episodes)"
+                "lower --agent.outer.replay, or raise --sampling.tasks or --sampling.episodes"
             )
 
     def _append(self, rows: np.ndarray) -> None:
