@@ -24,6 +24,7 @@ PRESET = "halfcheetah-vel-maml2017"
         ("--agent reptile-ppo --iterations 60", 60, 40),
         ("--agent promp --agent.inner.steps 3 --iterations 60", 60, 30),
         ("--agent anil-trpo", 475, 475),
+        ("--agent reptile-ppo --iterations 1", 1, 1),
         ("--agent random --iterations 1", 1, 1),
         ("--agent sb3-ppo --iterations 1", 1, 1),
     ],

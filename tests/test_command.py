@@ -98,6 +98,9 @@ def test_the_short_help_has_ten_flags(capsys: Capture):
             train.main(line.split())
         text = capsys.readouterr().out
         assert text.startswith("usage: metarl train PRESET")
+        assert "  halfcheetah-vel-quick, " in text
+        assert "glyphs-20way-1shot-AGENT" in text
+        assert "glyphs-20way-1shot-maml" not in text
         flags = text[text.index("The flags that matter first; `--help all` shows") :]
         assert len(re.findall(r"^\W{1,2}--[a-z]", flags, re.M)) == 10
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import metarl
+from metarl.agents import catalogue
+from metarl.experiments.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -59,6 +61,18 @@ def test_every_page_is_in_the_index_for_language_models():
 
 def test_the_readme_is_short_and_its_links_lead_somewhere():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert text.count("\n") < 150
+    assert text.count("\n") < 115
     links = [link for link in LINK.findall(text) if not link.startswith("http")]
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_numbers_in_the_readme():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    controls = ("joint", "oracle-trpo", "random", "sb3-ppo", "from-scratch")
+    methods = {*catalogue.INNER, *catalogue.NAMED} - {*controls, "reptile-ppo"}  # Reptile is one
+    count = sum(len(catalogue.names(kind)) for kind in ("episodes", "examples"))
+    assert f"{len(methods)} methods and {len(controls)} controls ({count} agents" in text
+    assert f"{len(PRESETS)} presets" in text
+    numbers = "one two three four five six seven eight nine ten".split()
+    scripts = len([*(ROOT / "examples").glob("*.py")])
+    assert f"has {numbers[scripts - 1]} short scripts" in text

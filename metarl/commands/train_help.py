@@ -20,7 +20,7 @@ TITLE = "Meta-trains an agent. The same command again continues a run that stopp
 def brief() -> str:
     """Returns the description of the short help."""
     names = fill(
-        ", ".join(PRESETS),
+        ", ".join(_names()),
         WIDTH,
         initial_indent="  ",
         subsequent_indent="  ",
@@ -30,7 +30,7 @@ def brief() -> str:
         [
             TITLE,
             "",
-            "presets (`metarl list presets` describes them, `metarl show PRESET` prints one):",
+            "presets (`metarl list presets` describes each, `metarl show PRESET` prints one):",
             names,
             "",
             "  --agent NAME   another agent in the preset's place: `metarl list agents`",
@@ -40,6 +40,16 @@ def brief() -> str:
             "  --stop-after N an early stop; --wandb sends metrics to Weights & Biases",
         ]
     )
+
+
+def _names() -> list[str]:
+    """Returns the names of presets; five or more that differ in their agents alone are one name,
+    such as `sinusoid-AGENT`."""
+    stems: dict[str, list[str]] = {}
+    for name, entry in PRESETS.items():
+        stems.setdefault(name.removesuffix(f"-{entry.settings['agent']['name']}"), []).append(name)
+    few = ([f"{stem}-AGENT"] if len(names) > 4 else names for stem, names in stems.items())
+    return [name for names in few for name in names]
 
 
 def full(config: AnyConfig) -> str:

@@ -94,7 +94,7 @@ def run(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
     except Exception as error:
         traceback.print_exc()
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        remedy = f'\npip install "metarl[{missing}]"' if missing in EXTRAS else ""
+        remedy = f"\n{_install(missing)}" if missing in EXTRAS else ""
         raise UserError(f"{what} raised {type(error).__name__}: {error}{remedy}") from error
 
 
@@ -117,4 +117,11 @@ def _module(module_name: str, name: str) -> Any:
             raise UserError(
                 f"{name!r}: there is no module {error.name!r}, here or among what is installed"
             ) from None
-        raise UserError(f"{name!r}: its module needs {error.name!r}: pip install it") from error
+        raise UserError(
+            f"{name!r}: its module needs {error.name!r}: {_install(error.name)}"
+        ) from error
+
+
+def _install(module: str | None) -> str:
+    """Returns the command that installs what a module of a user's own needs."""
+    return f'pip install "metarl[{module}]"' if module in EXTRAS else "pip install it"

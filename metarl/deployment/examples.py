@@ -95,8 +95,8 @@ def _shaped(x: np.ndarray, index: int, spec: Inputs) -> np.ndarray:
         return x.transpose(2, 0, 1)
     batch = "\ngive a list or an array of examples, also for a single one" if index == 0 else ""
     raise UserError(
-        f"inputs[{index}] has the shape {x.shape}, and {spec.name} learned examples of {shape}"
-        f"{batch}"
+        f"inputs[{index}] has the shape {x.shape}, and the run learned from examples of {shape}, "
+        f"those of {spec.name}{batch}"
     )
 
 

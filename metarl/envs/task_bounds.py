@@ -1,13 +1,14 @@
 """Bounds of the values that tasks have, by which tasks that a user gives are judged.
 
-A distribution may say them in an attribute `task_bounds`: key -> `Between` or `OneOf`. Where it
-says nothing, `given_tasks.py` goes by a sample of its training tasks.
+A distribution may say them in an attribute `task_bounds`: key -> `Between`, `Disc` or `OneOf`.
+Where it says nothing, `given_tasks.py` goes by a sample of its training tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import hypot
 from typing import Any, TypeAlias
 
 
@@ -39,6 +40,20 @@ class Between:
 
 
 @dataclass(frozen=True)
+class Disc:
+    """Places [x, y] within `radius` of the origin."""
+
+    radius: float
+    only: bool = False
+
+    def holds(self, value: Any) -> bool:
+        return hypot(*value) <= self.radius * (1.0 + 1e-9)
+
+    def __str__(self) -> str:
+        return f"places within {self.radius:g} of the origin"
+
+
+@dataclass(frozen=True)
 class OneOf:
     """One of some values, in their plain form; `each`: a list of such values."""
 
@@ -60,4 +75,4 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-Bounds: TypeAlias = Between | OneOf
+Bounds: TypeAlias = Between | Disc | OneOf

@@ -51,8 +51,13 @@ def note(config: AnyConfig, usual: Any) -> str | None:
     if part == 1:
         return None
     how_many = f"{part} of" if part < 1 else f"{part} times"
+    fewest = matched(config, usual).iterations
     return (
         f"{config.agent.name} plays {how_many} the environment steps of the preset's {usual.name} "
-        f"in {config.iterations} iterations; {MATCH} makes that "
-        f"{matched(config, usual).iterations} iterations"
+        f"in {_iterations(config.iterations)}"
+        + (f"; {MATCH} makes that {_iterations(fewest)}" if fewest != config.iterations else "")
     )
+
+
+def _iterations(number: int) -> str:
+    return f"{number} iteration{'s' if number != 1 else ''}"

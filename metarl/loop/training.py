@@ -86,15 +86,14 @@ def train(
     found = checked_data(config) if isinstance(config, FewShotConfig) else None
     made = envs.configured(config.env, named) if tasks is None else tasks
     if not envs.is_own(config.env.name):  # before there is a folder
-        _check_memory(config, made)
+        _check_size(config, made)
     source = source_of(config, made, torch_device(config.device))
-    check_disk(config, source.spec)
     run = directory.create(config.run_dir)
     with directory.locked(run), faults_logged(run, config.env.name):
         if tasks is not None:
             check_named(config, tasks.spec)  # makes an environment, whose faults are logged
-        if envs.is_own(config.env.name):
-            _check_memory(config, made)
+        if envs.is_own(config.env.name):  # asking for its spec may fail, which is logged
+            _check_size(config, made)
         begun = any(run.checkpoints.iterdir())
         if begun or run.metrics.exists():
             _check_settings(config, run)
@@ -119,10 +118,12 @@ def train(
         return run.root
 
 
-def _check_memory(config: AnyConfig, tasks: Any) -> None:
+def _check_size(config: AnyConfig, tasks: Any) -> None:
+    """Checks that the run fits in the memory and its replay on the disk."""
     workers = workers_of(config).count if isinstance(config, Config) else 0
     here = torch_device(config.device).type == "cpu" and not envs.is_own(config.env.name)
     memory.check(memory.of_training(config, tasks.spec, workers, kept=here))
+    check_disk(config, tasks.spec)
 
 
 def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:

@@ -154,14 +154,14 @@ class Replay:
         if number > self.capacity:
             raise UserError(
                 f"a replay of {self.capacity:,} trials cannot hold the {number:,} trials of one "
-                "meta-iteration\nkeep more trials, or play fewer (--sampling.tasks, "
-                "--sampling.episodes)"
+                "meta-iteration\nraise --agent.outer.replay, or lower --sampling.tasks or "
+                "--sampling.episodes"
             )
         if self.capacity // number > MOST_SEGMENTS:
             raise UserError(
                 f"a replay of {self.capacity:,} trials, {number:,} of each meta-iteration, is "
                 f"{self.capacity // number:,} files, and a run has at most {MOST_SEGMENTS:,}\n"
-                "keep fewer trials, or play more (--sampling.tasks, --sampling.episodes)"
+                "lower --agent.outer.replay, or raise --sampling.tasks or --sampling.episodes"
             )
 
     def _append(self, rows: np.ndarray) -> None:

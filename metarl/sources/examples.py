@@ -65,9 +65,10 @@ class ExampleSource:
             note(line)
         sampling, env = self.config.sampling, self.config.env
         of_each = "of each class" if self.spec.classes else "of each task"
+        examples = "example" if env.shots == 1 else "examples"
         return (
             f"{threads(self.config.threads)} on {self.device}, {sampling.updates} meta-updates an "
-            f"iteration, {sampling.tasks} tasks in each, {env.shots} examples {of_each}"
+            f"iteration, {sampling.tasks} tasks in each, {env.shots} {examples} {of_each}"
         )
 
     def collect(self, agent: SupervisedAgent, iteration: int, update: int) -> Rounds:

@@ -100,7 +100,7 @@ def test_chance_does_not_help_without_memory():
     ("name", "horizon"), [("t-maze:passive", 1), ("t-maze:active", 3), ("key-to-door", 4)]
 )
 def test_a_horizon_without_room_is_refused_with_what_to_give(name, horizon):
-    with pytest.raises(UserError, match=f"a horizon of {horizon} steps leaves .*\ngive a horizon"):
+    with pytest.raises(UserError, match=f"a horizon of {horizon} steps leaves .*\nset --env.hor"):
         catalogue.make(name, horizon)
 
 

@@ -85,3 +85,7 @@ def test_the_extra_is_named_where_minigrid_is_missing(monkeypatch, tmp_path):
 
     with pytest.raises(UserError, match=r'pip install "metarl\[minigrid\]"'):
         own_code.run("importing my_tasks", imports)
+    (tmp_path / "lacks.py").write_text("raise ModuleNotFoundError('', name='minigrid')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UserError, match=r"needs 'minigrid': pip install \"metarl\[minigrid\]"):
+        own_code.at("lacks:tasks")

@@ -74,6 +74,6 @@ class TrialConfig(InnerSettings):
             )
         if self.cell == "transformer" and (self.size % self.heads or self.size // self.heads % 2):
             raise UserError(
-                f"agent.inner.size {self.size} cannot be divided among {self.heads} heads\n"
-                f"set it to a multiple of {2 * self.heads}, twice agent.inner.heads"
+                f"agent.inner.size is {self.size}; with {self.heads} heads it must be a multiple "
+                f"of {2 * self.heads}\nset --agent.inner.size to one, or change --agent.inner.heads"
             )

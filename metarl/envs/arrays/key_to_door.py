@@ -140,7 +140,8 @@ class KeyToDoor:
         if self.length < 0:
             raise UserError(
                 f"a horizon of {horizon} steps leaves {name} no step at the doors\n"
-                f"give a horizon of the steps with apples + {SEARCH + 1}"
+                f"set --env.horizon to the number of steps with apples + {SEARCH + 1}, at least "
+                f"{SEARCH + 1}"
             )
         seen = Box(-1.0, 1.0, (WIDTH,), np.float32)
         self.spec = EnvSpec(name, seen, Discrete(3), horizon, has_success=True, sparse=True)

@@ -2,12 +2,14 @@
 
 A memoryless policy chooses an action by the current observation alone, perhaps by chance.
 
-T-maze. The walker must be at the junction before the last step, and every step before it must go
-right (in the active maze after the cue, if the cue is visited). So nothing that is done on the way
-can depend on the arm and still be in time. The last step goes up with a probability q that depends
-on the junction's observation alone, which is the same for both arms. Half of the tasks have each
-arm, so the chance of the right one is q / 2 + (1 - q) / 2 = 1 / 2 at most. Who goes right all the
-time pays no penalty: the bound is attained.
+T-maze. What the walker sees does not depend on the arm until it visits the cue. From the cue on it
+has at best just enough steps: it must go right until the junction, and up or down in the last step.
+So a delay that depends on the arm comes too late, and the last action is chosen by the junction's
+observation, which is the same for both arms: up with some chance q. A walker that does not visit
+the cue (in the active maze) ends in the upper arm with some chance q that does not depend on the
+right arm either. Half of the tasks have each arm, so the chance of the right one is at most
+q / 2 + (1 - q) / 2 = 1 / 2. Who goes right until the junction and then up is never late: the bound
+is attained.
 
 Key to door. After the first phase no observation depends on the colour, and the walker carries
 nothing from it but the key. So the doors' observation is the same for both colours, and the chance

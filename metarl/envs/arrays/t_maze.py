@@ -118,7 +118,7 @@ class TMaze:
         if self.length < 1:
             raise UserError(
                 f"a horizon of {horizon} steps leaves {name} no corridor\n"
-                f"give a horizon of the corridor's length + {1 + 2 * self.detour}, at least "
+                f"set --env.horizon to the corridor's length + {1 + 2 * self.detour}, at least "
                 f"{2 + 2 * self.detour}"
             )
         seen = Box(-1.0, 1.0, (2,), np.float32)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from metarl.envs.splits import check_draw, check_split, quantiles, shares
-from metarl.envs.task_bounds import Between, Bounds, OneOf
+from metarl.envs.task_bounds import Between, Bounds, Disc, OneOf
 from metarl.types import BatchedEnv, EnvSpec, Task, Workers
 
 
@@ -131,7 +131,7 @@ class Place:
 
     @property
     def bounds(self) -> Mapping[str, Bounds]:
-        return {"goal": Between(-self.radius, self.radius)}
+        return {"goal": Disc(self.radius)}
 
     def sample(self, num: int, rng: np.random.Generator, split: str, draw: str) -> list[Task]:
         """Draws goals; `stratified`: one in each of `num` equal sectors, and of `num` rings."""
