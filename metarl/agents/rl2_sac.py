@@ -18,7 +18,8 @@ from torch import Tensor
 
 from metarl.acting.off_policy import OffPolicyActing
 from metarl.agents.inner.replayed_trial import ReplayedTrialConfig
-from metarl.agents.outer.sac import Batch, Experience, Sac, SacConfig, shapes_of
+from metarl.agents.outer.sac import Sac, SacConfig, shapes_of
+from metarl.agents.outer.sac_batches import Batch, Experience
 from metarl.agents.trial_agent import Past, Remembering, TrialAgent, Trials, by_trial
 from metarl.config.settings import AgentConfig
 from metarl.equations.distributions import ActionDistribution

@@ -2,7 +2,7 @@
 
 It imports neither torch nor a simulator, so that `--help` answers within a second. The settings of
 an inner or outer rule are in the rule's own file under `agents/`. Their base classes are here, and
-all settings that do not depend on the rule. `agents/catalogue.py` has a row for each agent with its
+all settings that do not depend on the rule. `agents/rows.py` has a row for each agent with its
 rules, and the keys of a file are checked against the settings of that row.
 """
 

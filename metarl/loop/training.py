@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections import deque
@@ -26,7 +25,6 @@ from metarl.checking.before_training import check_before_training
 from metarl.config import own_code
 from metarl.config.checks import check_continues
 from metarl.config.files import dump
-from metarl.config.files import keys as keys_of
 from metarl.config.settings import AnyConfig, Config, FewShotConfig
 from metarl.device import torch_device, use_threads, workers_of
 from metarl.envs import catalogue as envs
@@ -37,13 +35,13 @@ from metarl.experiments.assembly import run_config
 from metarl.experiments.data import checked_data
 from metarl.limits import within_the_machine
 from metarl.loop import saved_state, stalls
+from metarl.loop.kept_replay import NoReplay, check_disk, replay_of
 from metarl.loop.saved_state import SavedState
+from metarl.loop.skipped import Skipped
 from metarl.runs import checkpoint, data, directory, environment, files, inputs
-from metarl.runs.checkpoint import Checkpoint
 from metarl.runs.errors_log import faults_logged
 from metarl.runs.metrics import MetricsLog, count
 from metarl.runs.progress import Progress
-from metarl.runs.replay import KEPT_AT_MOST, Replay
 from metarl.sampling.main_script import end_if_importing
 from metarl.signals import held
 from metarl.sources.episodes import EpisodeSource
@@ -55,8 +53,6 @@ from metarl.types import Classes, FewShotTasks, MetaLearner, Metrics, Params, Ta
 
 SCORED = 20
 """Iterations whose mean outcome is a checkpoint's score."""
-MAX_SKIPPED = 5
-"""Updates in a row without a finite result after which the run gives up."""
 
 Tasks: TypeAlias = "TaskDistribution | FewShotTasks"
 
@@ -127,31 +123,7 @@ def _check_size(config: AnyConfig, tasks: Any) -> None:
     workers = workers_of(config).count if isinstance(config, Config) else 0
     here = torch_device(config.device).type == "cpu" and not envs.is_own(config.env.name)
     memory.check(memory.of_training(config, tasks.spec, workers, kept=here))
-    _check_disk(config, tasks.spec)
-
-
-def _check_disk(config: AnyConfig, spec: Any) -> None:
-    """Checks that the replay fits on the disk: the newest and that of the best checkpoint."""
-    if needs := memory.of_replay(config, spec):
-        run = directory.RunDirectory(config.run_dir)
-        written = sum(path.stat().st_size for path in run.replay.glob("*.f32"))
-        needs = {name: KEPT_AT_MOST * count for name, count in needs.items()}
-        memory.check_disk(run.root, needs, written)
-
-
-def replay_of(config: AnyConfig, run: directory.RunDirectory, agent: MetaLearner) -> Replay | None:
-    """Returns the replay of an agent that has one, with its files in the run's folder.
-
-    Raises:
-        UserError: where a meta-batch does not fit into it.
-    """
-    replay = getattr(agent, "replay", None)
-    if not isinstance(replay, Replay):
-        return None
-    if isinstance(config, Config):
-        replay.check_size(config.sampling.tasks * config.sampling.episodes)
-    replay.keep_in(run.replay)
-    return replay
+    check_disk(config, tasks.spec)
 
 
 def _check_settings(config: AnyConfig, run: directory.RunDirectory) -> None:
@@ -235,19 +207,20 @@ class Training:
     name: str
     source: Source
     agent: MetaLearner
-    replay: Replay | None = None
+    replay: NoReplay = field(default_factory=NoReplay)
     """Trials that the agent learns from again, if it does."""
     iteration: int = 0
     saved: int = 0
     """Iteration of the newest checkpoint."""
     wall_s: float = 0.0
-    skipped_in_a_row: int = 0
-    partly_skipped: int = 0
-    """Iterations so far of which some updates were skipped."""
+    skipped: Skipped = field(init=False)
     facts: stalls.Facts = stalls.Facts()  # noqa: RUF009  # nobody can change it
     """Facts of the last iteration that its metrics lack."""
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=SCORED))
     """Scores after adaptation; their mean says which checkpoint is the best."""
+
+    def __post_init__(self) -> None:
+        self.skipped = Skipped(self.config)
 
     def resume(self) -> None:
         """Takes up the newest checkpoint, if one was saved.
@@ -262,34 +235,17 @@ class Training:
             return
         state = saved_state.read(found.state, self.source.counters, found.path)
         found.load_into(self.agent, envs.meant_before(self.config.env.name))
-        self._take_up_replay(found, state)
+        self.replay.restore(found, state)
         self.iteration = self.saved = found.iteration
         self.recent.extend(state.recent)
-        self.wall_s, self.skipped_in_a_row = state.wall_s, state.skipped_in_a_row
+        self.wall_s, self.skipped.in_a_row = state.wall_s, state.skipped_in_a_row
         self.source.counters |= state.counters
-
-    def _take_up_replay(self, found: Checkpoint, state: SavedState) -> None:
-        """Takes the trials that the checkpoint names."""
-        if self.replay is None:
-            return
-        if state.replay is None:
-            raise UserError(
-                f"{found.path} has no replay, and {self.config.agent.name} learns from one\n"
-                "start a new run with --run-dir in another folder"
-            )
-        self.replay.restore(state.replay)
-
-    def _forget_unsaved(self) -> None:
-        """Removes the files of trials that no checkpoint needs."""
-        if self.replay is not None:
-            kept = saved_state.replays(checkpoint.saved(self.run.checkpoints))
-            self.replay.remove_all_but(kept)
 
     def run_to_the_end(self, callbacks: Callbacks | None = None) -> None:
         """Iterates until the config's number is reached; saves whatever ends it."""
         config, callbacks = self.config, callbacks or Callbacks()
         self._record_environment()
-        self._forget_unsaved()
+        self.replay.remove_unsaved()
         with ExitStack() as stack:
             log, progress = MetricsLog(self.run, self.iteration), Progress()
             title = f"{self.name}: {config.agent.name} on {config.env.name}, kept in"
@@ -319,7 +275,7 @@ class Training:
                     if self.iteration % config.checkpoint_every == 0:
                         self._save(complete)
                         stops.interruptible(partial(self._tell_saved, callbacks))
-                    self._check_skipped(row, progress)
+                    self.skipped.check(self.iteration, row, self.facts, progress.note)
                     told.after(row, self.facts)
                 if callbacks.stop:
                     progress.note(f"ended after iteration {self.iteration}: {callbacks.stop}")
@@ -353,7 +309,7 @@ class Training:
         row = {name: float(np.mean([x[name] for x in found if name in x])) for name in names}
         self.iteration += 1
         self.wall_s += spent
-        self.skipped_in_a_row = 0 if row["skipped"] < 1.0 else self.skipped_in_a_row + 1
+        self.skipped.count(row)
         outcomes = source.outcomes(kept)
         self.recent.append(source.score(outcomes, steps))
         self.facts = stalls.Facts.of(self.config, source, kept, before, self.agent.state_dict())
@@ -383,9 +339,9 @@ class Training:
         state = SavedState(
             list(self.recent),
             self.wall_s,
-            self.skipped_in_a_row,
+            self.skipped.in_a_row,
             dict(self.source.counters),
-            None if self.replay is None else self.replay.state(),
+            self.replay.state(),
         )
         return Snapshot(self.iteration, self.agent.state_dict(), state)
 
@@ -402,42 +358,4 @@ class Training:
             score=sum(recent) / len(recent),
         )
         self.saved = complete.iteration
-        self._forget_unsaved()
-
-    def _check_skipped(self, row: Metrics, progress: Progress) -> None:
-        """Says where updates were skipped; raises a UserError after too many in a row."""
-        if not row["skipped"]:
-            return
-        part = "" if row["skipped"] == 1.0 else f"{row['skipped']:.1%} of "
-        self.partly_skipped += bool(part)
-        if part and self.partly_skipped > stalls.PATIENCE and self.partly_skipped % stalls.AGAIN:
-            return
-        cause = stalls.cause(self.facts)
-        progress.note(
-            f"{part}iteration {self.iteration} skipped: a loss, gradient or KL was not finite"
-            f"{f' ({cause})' if cause else ''}"
-        )
-        if self.skipped_in_a_row < MAX_SKIPPED:
-            return
-        raise UserError(
-            f"iteration {self.iteration}: {self.skipped_in_a_row} updates in a row were "
-            f"not finite\n{self._remedy(row, cause)}"
-        )
-
-    def _remedy(self, row: Metrics, cause: str) -> str:
-        """Returns the likely cause of skipped updates, and the settings that may help."""
-        steps = self._flags("inner.lr", "outer.lr", "outer.max_kl") or "the agent's own"
-        if cause.startswith("weights"):
-            return f"likely cause: {cause}, after steps that are too large ({steps})"
-        if cause:
-            normal = self._flags("normalisation.observations", "normalisation.rewards")
-            return f"likely cause: {cause}; scale them in the tasks{normal and f' ({normal})'}"
-        outer = self._flags("outer.lr", "outer.max_kl")
-        if outer and math.isfinite(row.get("gradient_norm", math.nan)):  # finite before the step
-            return f"likely cause: an outer step that is too large ({outer})"
-        return f"likely cause: steps too large ({steps}); the data have usual magnitudes"
-
-    def _flags(self, *settings: str) -> str:
-        """Returns the flags of those settings that this run's agent has."""
-        known = keys_of(self.config.agent)
-        return ", ".join(f"--agent.{key.replace('_', '-')}" for key in settings if key in known)
+        self.replay.remove_unsaved()

@@ -17,7 +17,8 @@ from whole_runs import rows, weights
 from metarl import memory
 from metarl.acting.units import Units
 from metarl.agents import catalogue
-from metarl.agents.outer.sac import Batch, Draws, is_encoder
+from metarl.agents.outer.sac import is_encoder
+from metarl.agents.outer.sac_batches import Batch, Draws
 from metarl.agents.rl2_sac import Rl2Sac
 from metarl.config.settings import Config
 from metarl.errors import UserError
