@@ -21,7 +21,7 @@ from metarl.agents import batch as batches
 from metarl.agents import catalogue, policy_gradient
 from metarl.agents.derivatives.by_hand import gain_and_kl
 from metarl.agents.outer.ppo import Ppo
-from metarl.agents.outer.trpo import Trpo
+from metarl.agents.outer.trpo import Trpo, TrpoConfig
 from metarl.agents.policy_gradient import MetaBatch, PolicyGradientAgent
 from metarl.config.settings import AdvantageConfig
 from metarl.device import torch_threads
@@ -50,7 +50,7 @@ cases = pytest.mark.parametrize(("name", "space", "policy"), CASES)
 
 def built(name: str, space: str, policy: dict[str, Any], device=CPU) -> PolicyGradientAgent:
     config, spec = catalogue.default(name), EnvSpec("any", Box(-1, 1, (3,)), SPACES[space], 12)
-    if isinstance(config.outer, catalogue.TrpoConfig):
+    if isinstance(config.outer, TrpoConfig):
         outer = replace(config.outer, query_fraction=1.0, product_dtype="float32", cg_iterations=3)
         config = replace(config, outer=outer)
     config = replace(config, policy=replace(config.policy, hidden=(8, 8), **policy))
