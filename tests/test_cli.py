@@ -456,12 +456,15 @@ def test_flags_of_the_pages_exist():
     text = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES[:3])
     flags = set(re.findall(r"`?(--[a-z][\w.-]+)", text))
     promp, arrays = "train point-goal --agent promp", "train digits-maml --env arrays"
+    rl2 = "train point-goal-rl2"
     text = "".join(
         subprocess.run(
             [sys.executable, "-m", "metarl", *f"{command} --help all".split()],
             capture_output=True, text=True, check=True,
         ).stdout
-        for command in ("train", promp, arrays, "evaluate", "sweep point-goal", "record", "compare")
+        for command in (
+            *("train", promp, arrays, rl2, "evaluate", "sweep point-goal", "record", "compare"),
+        )
     )  # fmt: skip
     others = {"--directory"}  # of `python -m http.server`
     assert {flag for flag in flags if flag not in text} == others
