@@ -183,7 +183,7 @@ def test_a_step_under_another_gravity_is_gymnasiums(opened, rng):
             theirs.set_state(before[0][row], before[1][row])
             obs, reward, _, _, _ = theirs.step(actions[k, e])
             np.testing.assert_allclose(step.obs[k, e], obs, atol=1e-6, rtol=1e-6)
-            np.testing.assert_allclose(step.rewards[k, e], reward, atol=1e-5)
+            np.testing.assert_allclose(step.rewards[k, e], float(reward), atol=1e-5)
     drawn = catalogue.make("half-cheetah-gravity", 200).sample(2000, rng)
     ends = np.quantile([task["gravity"] for task in drawn], [0.0, 1.0])
     np.testing.assert_allclose(ends, [0.5 * 9.81, 1.5 * 9.81], atol=0.05)
