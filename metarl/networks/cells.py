@@ -24,7 +24,7 @@ values of a transformer with the mask of those that are steps."""
 
 
 class Cell(Protocol):
-    """What a policy remembers by; all of its parameters have names that begin with `cell.`."""
+    """Memory of a recurrent policy; the names of its parameters begin with `cell.`."""
 
     size: int
     """Count of numbers in the output of a step."""

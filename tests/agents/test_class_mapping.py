@@ -93,7 +93,7 @@ def test_a_support_twice_is_one_and_two_are_both_at_once():
 
 
 def test_the_meta_gradient_is_a_finite_difference(monkeypatch):
-    """Of three random directions; and it is the same step by step."""
+    """Compares it in three random directions, and with the gradient of one step at a time."""
     agent, support, query = built(IMAGES, 0.3), drawn(IMAGES), drawn(IMAGES, 1)
     objective = ExampleObjective(agent, (support, support), query)
     gradient, _ = objective.gradient(agent.meta)

@@ -89,8 +89,8 @@ def test_the_policy_gets_its_expected_return_in_the_environment(episodes):
 
 
 def test_four_episodes_by_hand():
-    """Of 21 goals the first episode finds 14, in steps 2 to 15, and pays 16 - 1.1 d + 0.1 for one
-    found in step d, else -1.5: (14 x 16.1 - 1.1 x 119 - 7 x 1.5) / 21 = 4."""
+    """The first episode finds 14 of 21 goals, in steps 2 to 15. A goal found in step d pays
+    16 - 1.1 d + 0.1, none pays -1.5: (14 x 16.1 - 1.1 x 119 - 7 x 1.5) / 21 = 4."""
     optimum = bayes_optimum(4)
     assert sorted(optimum.found)[:14] == list(range(2, 16))
     assert optimum.returns[0] == pytest.approx((14 * 16.1 - 1.1 * 119 - 7 * 1.5) / 21)

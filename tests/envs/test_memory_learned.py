@@ -1,4 +1,4 @@
-"""What learners with and without a memory reach in a short T-maze, whose best returns are known."""
+"""Learners with and without a memory in a short T-maze, beside its best returns."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from metarl.equations.gaussian import Gaussian
 
 
 def test_beliefs_are_compared_with_the_one_before_and_the_first_with_a_standard_normal():
-    """Of one dimension, KL(N(a, s^2) || N(b, u^2)) = log(u/s) + (s^2 + (a - b)^2) / 2u^2 - 1/2."""
+    """In one dimension KL(N(a, s^2) || N(b, u^2)) = log(u/s) + (s^2 + (a - b)^2) / 2u^2 - 1/2."""
     means, deviations = [1.0, 3.0, 3.0], [2.0, 0.5, 0.5]
     beliefs = Gaussian(torch.tensor(means)[:, None], torch.tensor(deviations).log()[:, None])
     first = -math.log(2.0) + (4.0 + 1.0) / 2.0 - 0.5

@@ -218,8 +218,8 @@ class PatchInImage(ProbeEnv):
 
 
 class HiddenPatchInImage(PatchInImage):
-    """The same, and the task's good turns the two actions: optimum 0.5 before adaptation, and 1
-    after it."""
+    """Patch whose place tells the good action, with the two actions exchanged in half of the tasks:
+    the optimum is 0.5 before adaptation, and 1 after it."""
 
     @property
     def turned(self) -> np.ndarray | bool:

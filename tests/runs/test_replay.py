@@ -51,7 +51,7 @@ def test_arrays_come_back_as_they_were_added_and_the_oldest_segments_go():
 
 
 def test_draws_are_uniform_over_trials_not_segments():
-    """Of 8,000 draws of 8 trials each is drawn 1,000 +- 5 deviations of 30 times."""
+    """Draws 8,000 of 8 trials: each comes 1,000 times, within five standard deviations of 30."""
     replay = Replay(SHAPES, 8)
     for segment in ((0,), (1, 2, 3, 4), (5, 6, 7)):
         replay.add(trials(*segment))

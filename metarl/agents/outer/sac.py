@@ -91,7 +91,8 @@ class SacConfig(OuterSettings):
     """Entropy that the temperature is learned for, for each dimension of a Box, in nats, with the
     action in units of half the box."""
     entropy_of_choice: UnitInterval = 0.2
-    """The same for a Discrete, as a share of its largest entropy, log n."""
+    """Entropy that the temperature is learned for in a Discrete space of n actions, as a share of
+    the largest one, log n."""
     max_grad_norm: NonNegative = 0.0
     """Largest norm of the whole gradient; 0: any."""
     end: Literal["truncation", "termination"] = "truncation"

@@ -69,7 +69,7 @@ class Reading(NamedTuple):
 
 
 class Experience(NamedTuple):
-    """What a meta-update learns from."""
+    """Data of a meta-update: batches from the replay, and how much was added to it."""
 
     played: int
     """Trials that this meta-iteration added to the replay."""

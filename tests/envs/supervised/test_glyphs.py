@@ -236,7 +236,7 @@ def test_the_rule_tells_letters_apart_and_finds_those_that_look_alike():
 
 
 def test_no_class_looks_like_another():
-    """Of a sample: the rule as scripts/choose_glyphs.py has it, over all faces."""
+    """Compares a sample of the classes by the rule of scripts/choose_glyphs.py, over all faces."""
     choose, listed = choosing(), glyph_list.read()
     characters = [c for some in listed.values() for c in some[::40]]
     found = choose.differences(characters, drawing.faces())
