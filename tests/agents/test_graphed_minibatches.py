@@ -109,11 +109,12 @@ def step_of_memory(name: str, agent: Any, seed: int, steps: int = 1) -> Function
         return torch.randn(*shape, generator=generator).to(agent.device)
 
     like = agent.meta["value.bias"]
-    memory = agent.policy.empty_memory(TASKS * EPISODES, like=like)
+    memory = agent.policy.empty_memory(TASKS, EPISODES, like=like)
     memory = tuple(normal(*x.shape) for x in memory)
-    inputs = normal(TASKS, EPISODES, agent.spec.obs_dim + agent.policy.before_dim)
+    obs = normal(TASKS, EPISODES, agent.spec.obs_dim)
+    before = normal(TASKS, EPISODES, agent.policy.before_dim)
     noise = normal(TASKS, EPISODES, agent.policy.head.noise_dim)
-    return agent.acted, (agent.meta, inputs, memory, noise)
+    return agent.acted, (agent.meta, obs, before, memory, noise)
 
 
 FUNCTIONS = [(minibatch, name) for name in RULES]
