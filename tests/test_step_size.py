@@ -96,6 +96,20 @@ def test_who_is_searched_for(runs):
     assert given == {**sizes, "maml-trpo": {"lr": 0.25}}
 
 
+def test_a_search_for_everyone(runs):
+    """Agents that were trained through their steps too; those without a size have none."""
+    options = options_of(
+        runs / "maml-trpo",
+        against=tuple(runs / name for name in ("joint-trpo", "rl2", "meta-sgd-trpo")),
+        inner_lr="search",
+    )
+    sizes = evaluated(options).made_from["inner_lr"]
+    assert set(sizes) == {"maml-trpo", "joint-trpo"}
+    tried = {float(lr): mean for lr, mean in sizes["maml-trpo"]["tried"].items()}
+    assert len(tried) == 7
+    assert sizes["maml-trpo"]["lr"] == max(tried, key=lambda lr: tried[lr])
+
+
 def test_no_step_no_search(runs, capfd):
     found = evaluated(options_of(runs / "joint-trpo", steps=0))
     assert "step size" not in capfd.readouterr().out
@@ -141,6 +155,8 @@ def test_a_control_adapts_by_the_size_that_was_found(runs, monkeypatch):
 def test_a_size_that_would_change_nothing_is_refused(runs, agent, reason):
     with pytest.raises(UserError, match=f"--inner-lr 0.2: agent {reason}"):
         evaluate(options_of(runs / agent, inner_lr=0.2))
+    with pytest.raises(UserError, match=f"--inner-lr search: agent {reason}"):
+        evaluate(options_of(runs / agent, inner_lr="search"))
 
 
 @pytest.mark.parametrize("line", ["0", "-0.1", "nan", "fast"])

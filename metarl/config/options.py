@@ -38,9 +38,10 @@ class EvaluateRun:
     device: Device = "auto"
     threads: ThreadCount = "auto"
     """Threads of torch; `auto` is OMP_NUM_THREADS, else one for each core."""
-    inner_lr: Positive | Literal["auto", "own"] = "auto"
-    """Inner step size of the run's agent. `own` is the one in its settings. `auto` is the same, but
-    for controls, which learned nothing through inner steps, the best of seven on training tasks."""
+    inner_lr: Positive | Literal["auto", "own", "search"] = "auto"
+    """Inner step size of the run's agent. `own` is the one in its settings. `search` is the best of
+    seven on training tasks, for every learner that has a size. `auto` searches for controls only,
+    which learned nothing through inner steps."""
     out: str = ""
     """Folder for the evaluation's files and the report; the run's folder is then only read. Empty:
     the run's folder."""

@@ -59,6 +59,9 @@ def learners_of(
 ) -> list[Learner]:
     """Returns the run's agent, the controls that are asked for, and the runs beside it."""
     search = options.inner_lr != "own" and options.steps > 0
+    everyone = options.inner_lr == "search"
+    if everyone:
+        step_size.check_has_one(config.agent, "search")
 
     def saved(path: Path, config: AnyConfig, agent: Any, held: HeldOut) -> Any:
         asked: Any = replace(config, agent=agent)
@@ -70,7 +73,8 @@ def learners_of(
         return agents.build(held.spec, agent, rng, device, named_agent, group)
 
     def of_run(name: str, path: Path, config: AnyConfig) -> Learner:
-        searched = search and agents.is_control(config.agent) and step_size.has_one(config.agent)
+        asked = step_size.has_one(config.agent) and (everyone or agents.is_control(config.agent))
+        searched = search and asked
         return Learner(name, config.agent, partial(saved, path, config), searched)
 
     learner = of_run(config.agent.name, options.run_dir, config)

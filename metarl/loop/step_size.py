@@ -1,8 +1,9 @@
-"""Search for the inner step size of a control, on training tasks.
+"""Search for an inner step size, on training tasks.
 
 An agent such as MAML learns parameters that suit the step size of its training. A control has no
 such size: it learned nothing through inner steps. The code of arXiv:1703.03400 adapts the jointly
-trained policy by steps of 0.02 where it adapts MAML's by 0.1.
+trained policy by steps of 0.02 where it adapts MAML's by 0.1. `--inner-lr search` gives every
+learner the same search, since a size that served in training need not be the best in a test.
 """
 
 from __future__ import annotations
@@ -52,9 +53,14 @@ def given(config: Any, lr: float) -> Any:
     Raises:
         UserError: where it would change nothing.
     """
-    if (reason := agents.no_inner_lr(config)) is not None:
-        raise UserError(f"--inner-lr {lr:g}: agent {config.name!r} {reason}\n  leave it out")
+    check_has_one(config, f"{lr:g}")
     return with_lr(config, lr)
+
+
+def check_has_one(config: Any, asked: str) -> None:
+    """Raises a UserError where `--inner-lr` as `asked` would change nothing."""
+    if (reason := agents.no_inner_lr(config)) is not None:
+        raise UserError(f"--inner-lr {asked}: agent {config.name!r} {reason}\n  leave it out")
 
 
 def with_lr(config: Any, lr: float) -> Any:
@@ -63,8 +69,8 @@ def with_lr(config: Any, lr: float) -> Any:
 
 
 def has_one(config: Any) -> bool:
-    """Returns whether an agent's config has an inner step size."""
-    return hasattr(getattr(config, "inner", None), "lr")
+    """Returns whether an agent's config has an inner step size that decides its steps."""
+    return agents.no_inner_lr(config) is None
 
 
 def training_tasks(options: Options, config: AnyAgentConfig, distribution: Any) -> Options:
