@@ -35,6 +35,7 @@ Function = tuple[Callable[..., Any], tuple[Any, ...]]
 
 RULES: dict[str, tuple[Any, ...]] = {
     "gru": ("rl2", TrialConfig("gru", 6, 1), TrialPpoConfig(chunk=7)),
+    "gru, stored": ("rl2", TrialConfig("gru", 6, 1), TrialPpoConfig(chunk=7, memory="stored")),
     "lstm": ("rl2", TrialConfig("lstm", 6, 1), TrialPpoConfig(chunk=7)),
     "rl2 to a kl": ("rl2", TrialConfig("gru", 6, 1), TrialPpoConfig(target_kl=1e-5)),
     "reptile": ("reptile-ppo", PpoStepsConfig(entropy=0.1), None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from torch import Tensor
 
+from metarl.agents import catalogue
 from metarl.agents.inner.trial import TrialConfig
 from metarl.agents.outer.trial_ppo import TrialPpoConfig
 from metarl.agents.outer.trials import Lessons, Steps
@@ -20,8 +22,9 @@ from metarl.config.settings import AdvantageConfig, AgentConfig, NormalisationCo
 from metarl.envs.arrays.bandit import Bandit
 from metarl.envs.arrays.point_goal import PointGoal
 from metarl.equations.distributions import each
+from metarl.errors import UserError
 from metarl.sampling.rounds import adaptation_rounds
-from metarl.types import EnvSpec, StepResult, Trajectories, Workers
+from metarl.types import EnvSpec, Params, StepResult, Trajectories, Workers
 
 TASKS, STEPS, EPISODES, OBS = 3, 6, 5, 2
 CPU = torch.device("cpu")
@@ -103,7 +106,7 @@ def test_one_pass_gives_the_log_probabilities_of_acting(cell, space, parts):
     update(agent)
     state, rounds = played(agent, 1, parts)
     steps = agent.trial_steps(state, rounds[-1])
-    shown = torch.cat([x for _, x in agent.outer.passes(agent.meta, steps.inputs)], 1)
+    shown = torch.cat([x for _, x, _ in agent.outer.passes(agent.meta, steps.inputs)], 1)
     found = agent.policy.head(agent.meta, shown).log_probs(steps.actions)
     assert 3 * STEPS > steps.mask.sum(1).max() > steps.mask.sum(1).min()
     torch.testing.assert_close(found[steps.mask], steps.log_probs[steps.mask], atol=1e-5, rtol=0)
@@ -201,31 +204,79 @@ def test_the_gradient_is_autograds_cut_at_the_borders_of_chunks(cell, chunk):
     agent = agent_on("discrete", cell, chunk=chunk, entropy=0.1)
     params, lessons = double(agent)
     found, _ = agent.outer.gradient(params, lessons, WEIGHT)
-
-    def expected(cut: int) -> dict[str, Tensor]:
-        leaves = {name: x.requires_grad_() for name, x in params.items()}
-        memory, loss = (
-            agent.policy.empty_memory(len(lessons.inputs), like=lessons.inputs),
-            torch.zeros(()),
-        )
-        for t in range(lessons.inputs.shape[1]):
-            if t % cut == 0:
-                memory = tuple(x.detach() for x in memory)
-            shown, memory = agent.policy.run(leaves, lessons.inputs[:, t : t + 1], memory)
-            policy = agent.policy.head(leaves, shown[:, 0])
-            ratio = (policy.log_probs(lessons.actions[:, t]) - lessons.log_probs[:, t]).exp()
-            advantage = lessons.advantages[:, t]
-            gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
-            off = (agent.policy.value(leaves, shown[:, 0]) - lessons.targets[:, t]).square()
-            here = 0.5 * off - gain - 0.1 * policy.entropy()
-            loss = loss + (lessons.weights[:, t] * here).sum()
-        return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-
-    right, other = expected(chunk), expected(5)
+    right, other = (by_steps(agent, params, lessons, cut) for cut in (chunk, 5))
     for name, x in found.items():
         torch.testing.assert_close(x, right[name])
     name = "cell.layer0.qkv.weight" if cell == "transformer" else "cell.weight_hh"
     assert not torch.allclose(found[name], other[name])
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+@pytest.mark.parametrize("chunk", [4, 6, 100])
+def test_stored_memories_are_those_before_the_update(cell, chunk):
+    """Each chunk goes on from where the acting parameters were, whatever the present ones are."""
+    agent, apart = (
+        agent_on("discrete", cell, chunk=chunk, entropy=0.1, memory=memory)
+        for memory in ("recomputed", "stored")
+    )
+    (params, whole), (_, chunks) = double(agent), double(apart)
+    trials, steps = whole.weights.shape
+    assert chunks.inputs.shape[:2] == (trials * -(-steps // chunk), chunk)
+    found, reading = apart.outer.gradient(params, chunks, WEIGHT)
+    before = {name: x.double() for name, x in agent.meta.items()}
+    for name, x in by_steps(agent, params, whole, chunk, before).items():
+        torch.testing.assert_close(found[name], x)
+    recomputed, of_whole = agent.outer.gradient(params, whole, WEIGHT)
+    same = torch.allclose(found["cell.weight_hh"], recomputed["cell.weight_hh"])
+    assert same == (chunk >= steps)
+    assert torch.allclose(reading.kl, of_whole.kl) == same
+    for way in (agent, apart):  # before the first step no memory is stale
+        lessons = whole if way is agent else chunks
+        here = way.outer.gradient(before, lessons, WEIGHT)[0]["cell.weight_hh"]
+        torch.testing.assert_close(here, by_steps(agent, before, whole, chunk)["cell.weight_hh"])
+
+
+def test_minibatches_are_drawn_from_chunks():
+    """All steps of a trial count once in an epoch, also where its last chunk is padded."""
+    agent = agent_on("box", chunk=4, memory="stored", minibatches=3, epochs=1)
+    descended, seen = agent.outer.descend, []
+
+    def noted(at, lessons, chosen, weighing):
+        seen.append((lessons.weights, chosen))
+        return descended(at, lessons, chosen, weighing)
+
+    agent.outer.descend = noted
+    metrics = update(agent)
+    assert len(seen) == 3
+    assert metrics["skipped"] == 0.0
+    rows = torch.cat([chosen for _, chosen in seen])
+    assert sorted(rows.tolist()) == list(range(len(seen[0][0])))
+    assert float(seen[0][0].sum()) == pytest.approx(1.0)
+
+
+def by_steps(
+    agent: Rl2, params: Params, lessons: Lessons, cut: int, stored: Params | None = None
+) -> Params:
+    """Gradient of the loss over single steps. Every `cut` steps the memory is detached, or is that
+    of other parameters, `stored`."""
+    leaves = {name: x.detach().clone().requires_grad_() for name, x in params.items()}
+    memory = agent.policy.empty_memory(len(lessons.inputs), like=lessons.inputs)
+    other, loss = memory, torch.zeros(())
+    for t in range(lessons.inputs.shape[1]):
+        now = lessons.inputs[:, t : t + 1]
+        if t % cut == 0:
+            memory = tuple(x.detach() for x in (other if stored else memory))
+        if stored:
+            other = agent.policy.run(stored, now, other)[1]
+        shown, memory = agent.policy.run(leaves, now, memory)
+        policy = agent.policy.head(leaves, shown[:, 0])
+        ratio = (policy.log_probs(lessons.actions[:, t]) - lessons.log_probs[:, t]).exp()
+        advantage = lessons.advantages[:, t]
+        gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+        off = (agent.policy.value(leaves, shown[:, 0]) - lessons.targets[:, t]).square()
+        here = 0.5 * off - gain - 0.1 * policy.entropy()
+        loss = loss + (lessons.weights[:, t] * here).sum()
+    return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
 @cells
@@ -508,3 +559,14 @@ def test_one_episode_shows_it_the_goal():
     straight = -np.linalg.norm(left, axis=-1).sum(0).mean()
     still = -20.0 * np.linalg.norm(away, axis=-1).mean()
     assert found > straight - 0.1 * (straight - still)
+
+
+def test_memories_that_cannot_be_stored():
+    """Those of a transformer, and beliefs, which are computed once for an update."""
+    asked = replace(agent_on("box", "transformer").config, outer=TrialPpoConfig(memory="stored"))
+    with pytest.raises(UserError, match=r"memory stored: that of a transformer .*\n.* gru"):
+        catalogue.check(asked)
+    of_belief = catalogue.default("varibad")
+    asked = replace(of_belief, outer=replace(of_belief.outer, memory="stored"))
+    with pytest.raises(UserError, match=r"agent.outer.memory: beliefs are computed once"):
+        catalogue.check(asked)

@@ -73,6 +73,12 @@ class BeliefPpoConfig(TrialPpoConfig):
     replay: Count = 10_000
     """Trials that the bound is learned from; the oldest go."""
 
+    def without_effect(self, agent: AnyAgentConfig) -> dict[str, str]:
+        found = super().without_effect(agent)
+        if self.memory != "recomputed":
+            found["agent.outer.memory"] = "beliefs are computed once for an update"
+        return found
+
     def replay_needs(self, agent: AnyAgentConfig, spec: Any) -> dict[str, int]:
         widths = row_widths(spec).values()
         rows = (agent.inner.training_steps + 1) * (spec.horizon + 1)

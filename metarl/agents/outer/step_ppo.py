@@ -80,7 +80,8 @@ class StepPpo(TrialPpo):
             values=standard[:, :length].flatten(),
             weights=flat[2],
         )
-        lessons = Lessons(*(x.index_select(0, rows)[:, None] for x in lessons))
+        *arrays, _ = lessons
+        lessons = Lessons(*(x.index_select(0, rows)[:, None] for x in arrays))
         return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
 
     def _each(self, work: Callable[[slice], Result], inputs: Tensor) -> list[Result]:

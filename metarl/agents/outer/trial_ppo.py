@@ -7,7 +7,10 @@ It runs epochs over minibatches of whole trials on the clipped surrogate of arXi
   With `bootstrap` returns end one step before a time limit, with the value of its state, as if
   there were no limit. No memory then has to count steps, where the discount is short beside them.
 * Gradients are cut every `chunk` steps of a trial. Each chunk starts from a memory recomputed with
-  the current parameters: no memory is stored, so none grows stale within the epochs.
+  the current parameters, so none grows stale within the epochs. With `memory` stored it starts from
+  the memory that the parameters before the update had there ("stored state", Kapturowski et al.,
+  "Recurrent experience replay in distributed reinforcement learning", ICLR 2019). Then the chunks
+  of a trial are computed side by side, and minibatches are drawn from all chunks.
 * The value function learns returns standardised by their mean and deviation in training so far.
   Its loss is (V - target)^2; with `value_clip` the larger one of this loss and that of V moved by
   at most so much from the V that acted, and with `huber` linear in errors beyond it.
@@ -22,6 +25,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 from metarl.agents.outer.rule import halved
 from metarl.config.ranges import Count, NonNegative, Positive
 from metarl.config.settings import OuterSettings
+from metarl.errors import UserError
 from metarl.lazy import lazy
 
 if TYPE_CHECKING:
@@ -32,10 +36,11 @@ if TYPE_CHECKING:
     from metarl import graphs, parallel
     from metarl.agents.outer import trials
     from metarl.agents.outer.trials import Descent, Lessons, Reading, Steps, Weighing
-    from metarl.config.settings import AdvantageConfig
+    from metarl.config.settings import AdvantageConfig, AnyAgentConfig
     from metarl.equations import adam, losses, ppo, returns, running_stats
     from metarl.equations.adam import AdamState
     from metarl.equations.running_stats import RunningStats
+    from metarl.networks.cells import Memory
     from metarl.networks.recurrent import RecurrentPolicy
     from metarl.types import Metrics, Params
 else:
@@ -79,12 +84,22 @@ class TrialPpoConfig(OuterSettings):
     max_grad_norm: Positive = 0.5
     chunk: Count = 256
     """Number of steps after which gradients are cut."""
+    memory: Literal["recomputed", "stored"] = "recomputed"
+    """Memory at the start of each chunk: recomputed with the current parameters, chunk after chunk,
+    or as it was before the update; then all chunks are computed together, which is faster."""
     target_kl: NonNegative = 0.0
     """KL that ends an update early: no further minibatch once the KL from the old policy, estimated
     on a minibatch, is above it; 0: all."""
     lr_half_life: NonNegative = 0.0
     """Updates after which the step size has halved; 0: it stays constant. An update that
     `target_kl` ended early counts in part, here and for the entropy."""
+
+    def check(self, agent: AnyAgentConfig) -> None:
+        if self.memory == "stored" and getattr(agent.inner, "cell", "") == "transformer":
+            raise UserError(
+                "agent.outer.memory stored: that of a transformer grows with each step and cannot "
+                "be stored\n  leave it out, or take --agent.inner.cell gru"
+            )
 
 
 class TrialState(NamedTuple):
@@ -202,12 +217,14 @@ class TrialPpo:
         """Returns GAE advantages over whole trials with standardised targets, and metrics."""
         mean, unit = stats.mean.to(steps.rewards), running_stats.deviation(stats).to(steps.rewards)
 
-        def valued(rows: slice) -> Tensor:
-            passes = self.passes(meta, steps.inputs[rows])
-            return torch.cat([self.policy.value(meta, output) for _, output in passes], 1)
+        def valued(rows: slice) -> tuple[Tensor, list[Memory]]:
+            passes = list(self.passes(meta, steps.inputs[rows]))
+            values = [self.policy.value(meta, output) for _, output, _ in passes]
+            return torch.cat(values, 1), [memory for *_, memory in passes]
 
         with torch.no_grad():
-            standard = torch.cat(self._each(valued, steps.inputs))
+            found, memories = zip(*self._each(valued, steps.inputs), strict=True)
+        standard = torch.cat(found)
         values = mean + unit * standard
         beyond = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
         limits = self.limits(steps)
@@ -228,6 +245,12 @@ class TrialPpo:
             steps.inputs, steps.actions, steps.log_probs, scaled, (targets - mean) / unit,
             standard, weights,
         )  # fmt: skip
+        if self.config.memory == "stored":
+            starts = (
+                tuple(torch.cat(x) for x in zip(*parts, strict=True))
+                for parts in zip(*memories, strict=True)
+            )
+            lessons = lessons.chunks(self.config.chunk, list(starts))
         return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
 
     def limits(self, steps: Steps) -> Tensor:
@@ -237,14 +260,17 @@ class TrialPpo:
         some = steps.ended if self.config.bootstrap == "trials" else steps.mask
         return steps.truncated & some
 
-    def passes(self, params: Params, inputs: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yields each chunk of steps of inputs [N, L, ...] with the cell's output on it."""
-        memory = self.policy.empty_memory(len(inputs), like=inputs)
+    def passes(
+        self, params: Params, inputs: Tensor, memory: Memory = ()
+    ) -> Iterator[tuple[slice, Tensor, Memory]]:
+        """Yields each chunk of steps of inputs [N, L, ...], the cell's output on it, and the memory
+        before it; the first one's is `memory`, or an empty one."""
+        memory = memory or self.policy.empty_memory(len(inputs), like=inputs)
         for start in range(0, inputs.shape[1], self.config.chunk):
-            span = slice(start, start + self.config.chunk)
-            output, memory = self.policy.run(params, inputs[:, span], memory)
+            span, before = slice(start, start + self.config.chunk), memory
+            output, memory = self.policy.run(params, inputs[:, span], before)
             memory = tuple(x.detach() for x in memory)
-            yield span, output
+            yield span, output, before
 
     def gradient(self, params: Params, lessons: Lessons, entropy: Tensor) -> tuple[Params, Reading]:
         """Returns the gradient of the loss and the parts of the loss; `entropy` is a weight."""
@@ -261,9 +287,9 @@ class TrialPpo:
 
         def one(rows: slice) -> Reading:
             own = lessons.rows(rows)
-            passes = self.passes(params, own.inputs)
+            passes = self.passes(params, own.inputs, own.memory)
             return trials.Reading.total(
-                [self.read(params, x, own.span(span)) for span, x in passes]
+                [self.read(params, x, own.span(span)) for span, x, _ in passes]
             )
 
         with torch.no_grad():
@@ -281,7 +307,7 @@ class TrialPpo:
         leaves = {name: x.detach().requires_grad_() for name, x in params.items()}
         total = {name: torch.zeros_like(x) for name, x in params.items()}
         found: list[Reading] = []
-        for span, output in self.passes(leaves, lessons.inputs):
+        for span, output, _ in self.passes(leaves, lessons.inputs, lessons.memory):
             reading = self.read(leaves, output, lessons.span(span))
             gradients = torch.autograd.grad(self.loss(reading, entropy), list(leaves.values()))
             for name, x in zip(total, gradients, strict=True):
@@ -297,7 +323,7 @@ class TrialPpo:
     def read(self, params: Params, output: Tensor, lessons: Lessons) -> Reading:
         """Returns the parts of the loss at the cell's output [N, T, size]. KL(old || new) is
         E[r - 1 - log r], r the probability ratio (Schulman, "Approximating KL divergence", k3)."""
-        _, actions, before, advantages, targets, values, weights = lessons
+        _, actions, before, advantages, targets, values, weights, _ = lessons
         distribution = self.policy.head(params, output)
         log_probs = distribution.log_probs(actions)
         gain, clipped = losses.clipped_gain(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metarl.equations.adam import AdamState
+from metarl.networks.cells import Memory
 from metarl.parallel import even_slices
 from metarl.types import Metrics, Params
 
@@ -65,6 +66,8 @@ class Lessons(NamedTuple):
     targets: Tensor  # [N, L], for the value function, standardised
     values: Tensor  # [N, L], those of the policy that acted, in the unit of the targets
     weights: Tensor  # [N, L], zero on padding, their sum is one
+    memory: Memory = ()
+    """Memory before the first step, [N, ...] each; none at the start of a trial."""
 
     def trials(self, rows: Tensor) -> Lessons:
         """Selects some trials and rescales their weights to sum to one."""
@@ -72,10 +75,26 @@ class Lessons(NamedTuple):
         return found._replace(weights=found.weights / found.weights.sum())
 
     def rows(self, rows: Tensor | slice) -> Lessons:
-        return Lessons(*(x[rows] for x in self))
+        *arrays, memory = self
+        return Lessons(*(x[rows] for x in arrays), tuple(x[rows] for x in memory))
 
     def span(self, steps: slice) -> Lessons:
-        return Lessons(*(x[:, steps] for x in self))
+        """Selects some steps. Their memory is left out."""
+        *arrays, _ = self
+        return Lessons(*(x[:, steps] for x in arrays))
+
+    def chunks(self, steps: int, memories: Sequence[Memory]) -> Lessons:
+        """Returns a row for each chunk of so many steps of each trial, [N C, steps, ...], the last
+        ones padded; `memories` are those before each chunk, [N, ...] each."""
+        *arrays, _ = self
+        count = len(memories)
+
+        def cut(x: Tensor) -> Tensor:
+            missing = x.new_zeros(len(x), count * steps - x.shape[1], *x.shape[2:])
+            return torch.cat([x, missing], 1).unflatten(1, (count, steps)).flatten(0, 1)
+
+        memory = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*memories, strict=True))
+        return Lessons(*map(cut, arrays), tuple(memory))
 
 
 class Reading(NamedTuple):
