@@ -80,8 +80,7 @@ class StepPpo(TrialPpo):
             values=standard[:, :length].flatten(),
             weights=flat[2],
         )
-        *arrays, _ = lessons
-        lessons = Lessons(*(x.index_select(0, rows)[:, None] for x in arrays))
+        lessons = Lessons._make([*(x.index_select(0, rows)[:, None] for x in lessons[:-1]), ()])
         return lessons, {"value/explained_variance": float(ppo.explained_variance(*flat))}
 
     def _each(self, work: Callable[[slice], Result], inputs: Tensor) -> list[Result]:

@@ -75,26 +75,24 @@ class Lessons(NamedTuple):
         return found._replace(weights=found.weights / found.weights.sum())
 
     def rows(self, rows: Tensor | slice) -> Lessons:
-        *arrays, memory = self
-        return Lessons(*(x[rows] for x in arrays), tuple(x[rows] for x in memory))
+        memory = tuple(x[rows] for x in self.memory)
+        return Lessons._make([*(x[rows] for x in self[:-1]), memory])
 
     def span(self, steps: slice) -> Lessons:
         """Selects some steps. Their memory is left out."""
-        *arrays, _ = self
-        return Lessons(*(x[:, steps] for x in arrays))
+        return Lessons._make([*(x[:, steps] for x in self[:-1]), ()])
 
     def chunks(self, steps: int, memories: Sequence[Memory]) -> Lessons:
         """Returns a row for each chunk of so many steps of each trial, [N C, steps, ...], the last
         ones padded; `memories` are those before each chunk, [N, ...] each."""
-        *arrays, _ = self
         count = len(memories)
 
         def cut(x: Tensor) -> Tensor:
             missing = x.new_zeros(len(x), count * steps - x.shape[1], *x.shape[2:])
             return torch.cat([x, missing], 1).unflatten(1, (count, steps)).flatten(0, 1)
 
-        memory = (torch.stack(parts, 1).flatten(0, 1) for parts in zip(*memories, strict=True))
-        return Lessons(*map(cut, arrays), tuple(memory))
+        memory = [torch.stack(parts, 1).flatten(0, 1) for parts in zip(*memories, strict=True)]
+        return Lessons._make([*map(cut, self[:-1]), tuple(memory)])
 
 
 class Reading(NamedTuple):
