@@ -110,6 +110,15 @@ def test_a_search_for_everyone(runs):
     assert sizes["maml-trpo"]["lr"] == max(tried, key=lambda lr: tried[lr])
 
 
+def test_untrained_meta_sgd_is_searched_for(runs):
+    """Its sizes are learned from `inner.lr` on, so untrained ones are `inner.lr`."""
+    sizes = evaluated(options_of(runs / "meta-sgd-trpo", controls=("random",))).made_from[
+        "inner_lr"
+    ]
+    assert set(sizes) == {RANDOM}
+    assert len(sizes[RANDOM]["tried"]) == 7
+
+
 def test_no_step_no_search(runs, capfd):
     found = evaluated(options_of(runs / "joint-trpo", steps=0))
     assert "step size" not in capfd.readouterr().out

@@ -61,7 +61,7 @@ def learners_of(
     search = options.inner_lr != "own" and options.steps > 0
     everyone = options.inner_lr == "search"
     if everyone:
-        step_size.check_has_one(config.agent, "search")
+        step_size.check_decides(config.agent, "search")
 
     def saved(path: Path, config: AnyConfig, agent: Any, held: HeldOut) -> Any:
         asked: Any = replace(config, agent=agent)
@@ -73,8 +73,8 @@ def learners_of(
         return agents.build(held.spec, agent, rng, device, named_agent, group)
 
     def of_run(name: str, path: Path, config: AnyConfig) -> Learner:
-        asked = step_size.has_one(config.agent) and (everyone or agents.is_control(config.agent))
-        searched = search and asked
+        control = agents.is_control(config.agent) and step_size.has_one(config.agent)
+        searched = search and (control or (everyone and agents.no_inner_lr(config.agent) is None))
         return Learner(name, config.agent, partial(saved, path, config), searched)
 
     learner = of_run(config.agent.name, options.run_dir, config)

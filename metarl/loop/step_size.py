@@ -53,11 +53,11 @@ def given(config: Any, lr: float) -> Any:
     Raises:
         UserError: where it would change nothing.
     """
-    check_has_one(config, f"{lr:g}")
+    check_decides(config, f"{lr:g}")
     return with_lr(config, lr)
 
 
-def check_has_one(config: Any, asked: str) -> None:
+def check_decides(config: Any, asked: str) -> None:
     """Raises a UserError where `--inner-lr` as `asked` would change nothing."""
     if (reason := agents.no_inner_lr(config)) is not None:
         raise UserError(f"--inner-lr {asked}: agent {config.name!r} {reason}\n  leave it out")
@@ -69,8 +69,8 @@ def with_lr(config: Any, lr: float) -> Any:
 
 
 def has_one(config: Any) -> bool:
-    """Returns whether an agent's config has an inner step size that decides its steps."""
-    return agents.no_inner_lr(config) is None
+    """Returns whether an agent's config has an inner step size."""
+    return hasattr(getattr(config, "inner", None), "lr")
 
 
 def training_tasks(options: Options, config: AnyAgentConfig, distribution: Any) -> Options:

@@ -83,8 +83,8 @@ class Lessons(NamedTuple):
         return Lessons._make([*(x[:, steps] for x in self[:-1]), ()])
 
     def chunks(self, steps: int, memories: Sequence[Memory]) -> Lessons:
-        """Returns a row for each chunk of so many steps of each trial, [N C, steps, ...], the last
-        ones padded; `memories` are those before each chunk, [N, ...] each."""
+        """Returns a row for each chunk of so many steps of each trial, [rows, steps, ...]; chunks
+        of padding alone are left out. `memories` are those before each chunk, [N, ...] each."""
         count = len(memories)
 
         def cut(x: Tensor) -> Tensor:
@@ -92,7 +92,8 @@ class Lessons(NamedTuple):
             return torch.cat([x, missing], 1).unflatten(1, (count, steps)).flatten(0, 1)
 
         memory = [torch.stack(parts, 1).flatten(0, 1) for parts in zip(*memories, strict=True)]
-        return Lessons._make([*map(cut, self[:-1]), tuple(memory)])
+        found = Lessons._make([*map(cut, self[:-1]), tuple(memory)])
+        return found.rows(found.weights.sum(1) > 0.0)  # a minibatch of padding would divide by zero
 
 
 class Reading(NamedTuple):
