@@ -16,8 +16,11 @@ NO_MEMORY = re.compile(
     r"|Storage size calculation overflowed|numel: integer multiplication overflow"
     r"|cannot fit 'int' into|must fit into a C int|too large to convert to C"
     r"|Overflow when unpacking"
+    r"|failed to map segment|cannot map zero-fill pages"  # of the loader of shared libraries
 )
 """Messages of torch, numpy and Python where an array is larger than the memory or any could be."""
+LIMITED = MemoryError, RuntimeError, ValueError, OverflowError, TypeError, OSError, ImportError
+"""Exceptions by which a limit can show; the last where a shared library cannot be mapped."""
 LOWER = (
     "lower what decides its size: tasks, episodes, --env.horizon, hidden sizes, shots, queries; "
     "or raise the limit, `ulimit -v`"
@@ -31,7 +34,7 @@ def within_the_machine() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (MemoryError, RuntimeError, ValueError, OverflowError, TypeError, OSError) as error:
+    except LIMITED as error:
         if (message := _told(error)) is None:
             raise
         raise UserError(message) from error

@@ -180,6 +180,8 @@ def test_an_allocation_that_fails_is_an_error_of_the_users(work: Any, said: str)
         (OSError(errno.EMFILE, "Too many open files", "x"), "ulimit -n"),
         (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "--workers"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
+        (ImportError("lib.so: failed to map segment from shared object"), "ulimit -v"),
+        (ImportError("lib.so: cannot map zero-fill pages"), "ulimit -v"),
     ],
 )
 def test_limits_of_a_shell_are_named(error: Exception, said: str):
@@ -191,6 +193,7 @@ def test_limits_of_a_shell_are_named(error: Exception, said: str):
     "error",
     [
         ValueError("a fault"),
+        ImportError("No module named 'x'"),
         OSError(errno.ENOENT, "no", "x"),
         BlockingIOError(errno.EAGAIN, "write could not complete without blocking", 0),
     ],
