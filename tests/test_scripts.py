@@ -59,6 +59,16 @@ def test_a_benchmark_prints_figures(script, name, sizes):
     assert re.search(r"\d", script(name, *sizes.split()))
 
 
+def test_agreement_of_gradients_is_a_cosine(script):
+    """TRPO takes no such gradient."""
+    runs, sizes = ROOT / "results" / "halfcheetah-vel-agents", "--batches 2 --tasks 2 --episodes 2"
+    said = script("gradient_noise.py", *sizes.split(), str(runs / "maml-ppo"))
+    (row,) = re.findall(r"^\| maml-ppo \| 1,600 \| (-?[\d.]+) \|$", said, re.M)
+    assert -1.0 < float(row) < 1.0  # the batches are not the same
+    with pytest.raises(SystemExit, match="trained by maml-trpo; give runs with PPO outside"):
+        script("gradient_noise.py", *sizes.split(), str(runs / "maml-trpo"))
+
+
 def test_scaling_is_measured_in_turns_and_predicted(script, tmp_path):
     """Each number of workers takes a turn of each case."""
     counts = [1, 2][: cores().count]
