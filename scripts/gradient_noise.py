@@ -19,6 +19,7 @@ import torch
 import metarl
 from metarl.agents.derivatives.autograd import Autograd
 from metarl.agents.policy_gradient import PolicyGradientAgent
+from metarl.config.settings import Config
 from metarl.equations.trust_region import ravel
 from metarl.experiments.assembly import run_config
 from metarl.sampling.rounds import adaptation_rounds
@@ -34,10 +35,14 @@ def gradients(run: Path, args: argparse.Namespace) -> tuple[list[torch.Tensor], 
     Raises:
         SystemExit: for a run whose outer rule does not take this gradient.
     """
-    config, loaded = run_config(run), metarl.load(run)
-    agent, tasks = loaded.agent, args.tasks or config.sampling.tasks
-    if not isinstance(agent, PolicyGradientAgent) or not isinstance(agent.inner, Autograd):
+    config, agent = run_config(run), (loaded := metarl.load(run)).agent
+    if not (
+        isinstance(config, Config)
+        and isinstance(agent, PolicyGradientAgent)
+        and isinstance(agent.inner, Autograd)
+    ):
         raise SystemExit(f"{run} was trained by {config.agent.name}; give runs with PPO outside")
+    tasks = args.tasks or config.sampling.tasks
     episodes = args.episodes or config.sampling.episodes
     found, steps = [], 0
     env = loaded.distribution.open(tasks, episodes, Workers(2))
