@@ -10,17 +10,18 @@ from contextlib import contextmanager
 
 from metarl.errors import UserError
 
+LIBRARY = re.compile(r"failed to map segment|cannot map zero-fill pages")
+"""Messages of the loader of shared libraries."""
 NO_MEMORY = re.compile(
     r"an't allocate memory|out of memory|ailed to allocate|Unable to allocate|annot allocate memory"
     r"|array is too (big|large)|[Mm]aximum (allowed|supported) (size|dimension)"
     r"|Storage size calculation overflowed|numel: integer multiplication overflow"
     r"|cannot fit 'int' into|must fit into a C int|too large to convert to C"
     r"|Overflow when unpacking"
-    r"|failed to map segment|cannot map zero-fill pages"  # of the loader of shared libraries
 )
 """Messages of torch, numpy and Python where an array is larger than the memory or any could be."""
 LIMITED = MemoryError, RuntimeError, ValueError, OverflowError, TypeError, OSError, ImportError
-"""Exceptions by which a limit can show; the last where a shared library cannot be mapped."""
+"""Exceptions that a limit can cause; ImportError where a shared library finds no memory."""
 LOWER = (
     "lower what decides its size: tasks, episodes, --env.horizon, hidden sizes, shots, queries; "
     "or raise the limit, `ulimit -v`"
@@ -43,6 +44,8 @@ def within_the_machine() -> Iterator[None]:
 def _told(error: BaseException) -> str | None:
     """Returns the message about a limit, or None for another error."""
     text = " ".join(str(error).split())
+    if LIBRARY.search(text):
+        return f"the memory does not suffice: {text[:160]}\nraise the limit, `ulimit -v`"
     if isinstance(error, OSError):
         return _of_system(error)
     if "can't start new thread" in text:

@@ -1,8 +1,9 @@
 """How much two independent meta-batches agree about the gradient of the meta-parameters.
 
-Takes trained runs with PPO outside. Each plays meta-batches of new training tasks, by default with
-its own numbers of tasks and episodes. The cosine is between their gradients of the surrogate
-without clipping, a mean over all pairs. 1: no noise; 0: noise alone.
+Takes trained runs of the MAML family or of joint training, with PPO outside. Each plays
+meta-batches of new training tasks, by default with its own numbers of tasks and episodes. The
+cosine is between their gradients of the surrogate without clipping, a mean over all pairs. It is 1
+without noise and near 0 where noise dominates; larger meta-batches raise it.
 
     python scripts/gradient_noise.py results/halfcheetah-vel-agents/{joint-ppo,promp,maml-ppo}
 """
@@ -41,7 +42,10 @@ def gradients(run: Path, args: argparse.Namespace) -> tuple[list[torch.Tensor], 
         and isinstance(agent, PolicyGradientAgent)
         and isinstance(agent.inner, Autograd)
     ):
-        raise SystemExit(f"{run} was trained by {config.agent.name}; give runs with PPO outside")
+        raise SystemExit(
+            f"{run} was trained by {config.agent.name}; give runs of the MAML family or of joint "
+            "training with PPO outside"
+        )
     tasks = args.tasks or config.sampling.tasks
     episodes = args.episodes or config.sampling.episodes
     found, steps = [], 0

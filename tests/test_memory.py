@@ -182,6 +182,7 @@ def test_an_allocation_that_fails_is_an_error_of_the_users(work: Any, said: str)
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "ulimit -v"),
         (ImportError("lib.so: failed to map segment from shared object"), "ulimit -v"),
         (ImportError("lib.so: cannot map zero-fill pages"), "ulimit -v"),
+        (OSError("lib.so: failed to map segment from shared object"), "ulimit -v"),  # of ctypes
     ],
 )
 def test_limits_of_a_shell_are_named(error: Exception, said: str):
