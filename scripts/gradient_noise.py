@@ -11,6 +11,7 @@ without noise and near 0 where noise dominates; larger meta-batches raise it.
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from metarl.config.settings import Config
 from metarl.equations.trust_region import ravel
 from metarl.experiments.assembly import run_config
 from metarl.sampling.rounds import adaptation_rounds
+from metarl.threads import cores
 from metarl.types import Workers
 
 SEED = 7
@@ -49,18 +51,17 @@ def gradients(run: Path, args: argparse.Namespace) -> tuple[list[torch.Tensor], 
     tasks = args.tasks or config.sampling.tasks
     episodes = args.episodes or config.sampling.episodes
     found, steps = [], 0
-    env = loaded.distribution.open(tasks, episodes, Workers(2))
-    for index in range(args.batches):
-        rng = np.random.default_rng([SEED, index])
-        drawn = loaded.distribution.sample(tasks, rng, "train", config.sampling.task_draw)
-        key = (SEED, index)
-        state, played = adaptation_rounds(
-            agent, env, agent.spec, drawn, episodes, agent.steps, key, agent.device
-        )
-        steps = sum(int(x.mask.sum()) for x in played)
-        gradient, _ = agent.objective(state, played[-1]).gradient(agent.meta)
-        found.append(ravel(gradient))
-    env.close()
+    with closing(loaded.distribution.open(tasks, episodes, Workers(cores().count))) as env:
+        for index in range(args.batches):
+            rng = np.random.default_rng([SEED, index])
+            drawn = loaded.distribution.sample(tasks, rng, "train", config.sampling.task_draw)
+            key = (SEED, index)
+            state, played = adaptation_rounds(
+                agent, env, agent.spec, drawn, episodes, agent.steps, key, agent.device
+            )
+            steps = sum(int(x.mask.sum()) for x in played)
+            gradient, _ = agent.objective(state, played[-1]).gradient(agent.meta)
+            found.append(ravel(gradient))
     return found, steps
 
 
