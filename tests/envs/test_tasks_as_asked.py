@@ -389,7 +389,8 @@ def test_training_begins_with_a_look_at_ones_own_tasks(kind, name, said):
         check_before_training(tasks, CONFIG, HERE)
     if kind is Forgetful:
         check_before_training(replace(tasks, sparse=True), CONFIG, HERE)
-        with pytest.warns(TaskWarning, match="in .* steps 8 tasks, such as"):
+        # The look ends after some time, so a slow machine compares fewer tasks.
+        with pytest.warns(TaskWarning, match=r"in \d+ steps [2-8] tasks, such as"):
             check_before_training(replace(tasks, horizon=10**6), CONFIG, HERE)
 
 
